@@ -1,0 +1,119 @@
+-- One exchange of one worker: renew the lease, settle, promote what is due, claim. One atomic step.
+--
+-- KEYS: jobs delayed workers exchanges unrecorded held running [held running of each other owner]
+-- ARGV: worker n want lease now|'' gone_after promote_max,
+--       then per settlement: move, owner, index of its list in KEYS, old, new, in_s
+--
+-- Envelopes are bytes here: nothing decodes them.
+local jobs, delayed, workers, exchanges, unrecorded, held, running = unpack(KEYS, 1, 7)
+local worker, n, want = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local lease, gone_after, promote_max = tonumber(ARGV[4]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local CHUNK = 500
+
+local now = tonumber(ARGV[5])
+if not now then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+local function text(number) return string.format('%.17g', number) end
+
+-- Every key is read before any is written: a key of the wrong type fails the call with nothing changed.
+local last, refused_text = string.match(redis.call('HGET', exchanges, worker) or '0', '^(%d+) ?(.*)$')
+last = tonumber(last)
+redis.call('LLEN', jobs)
+redis.call('ZCARD', delayed)
+redis.call('ZCARD', workers)
+redis.call('ZCARD', unrecorded)
+for i = 6, #KEYS do redis.call('LLEN', KEYS[i]) end
+
+local function answer(refused, claimed, held_list, running_list)
+  local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+  return {
+    text(now), refused, redis.call('LLEN', held) + redis.call('LLEN', running), redis.call('LLEN', jobs),
+    redis.call('ZCARD', unrecorded), first[2] and text(tonumber(first[2]) - now) or '', claimed,
+    held_list and 1 or 0, held_list or {}, running_list or {},
+  }
+end
+
+if n < last then
+  return redis.error_reply('exchange ' .. n .. ' of worker ' .. worker .. ' comes after ' .. last)
+end
+if n == last then
+  return answer(refused_text, {}, redis.call('LRANGE', held, 0, -1), redis.call('LRANGE', running, 0, -1))
+end
+
+-- The first write is one that a full or read-only server refuses; after it, none is refused.
+redis.call('ZADD', workers, text(now + lease), worker)
+
+local function holds_nothing(owner_held, owner_running)
+  return redis.call('LLEN', owner_held) + redis.call('LLEN', owner_running) == 0
+end
+
+-- Check, add, then remove.
+local function settle(move, owner, list_index, old, new, in_s)
+  local list = KEYS[list_index]
+  local deadline = now + lease
+  if owner ~= worker then
+    deadline = tonumber(redis.call('ZSCORE', workers, owner) or now + 1)
+    if deadline > now then return false end
+  end
+  if move == 'done' then return redis.call('LREM', list, -1, old) == 1 end
+  if move == 'leave' then
+    if owner == worker then return true end
+    if deadline > now - gone_after or not holds_nothing(list, KEYS[list_index + 1]) then return false end
+    redis.call('ZREM', workers, owner)
+    redis.call('HDEL', exchanges, owner)
+    return true
+  end
+  if not redis.call('LPOS', list, old, 'RANK', -1) then return false end
+  if move == 'retry' then
+    redis.call('ZADD', delayed, text(now + tonumber(in_s)), new)
+  elseif move == 'fail' then
+    redis.call('ZADD', unrecorded, text(now + tonumber(in_s)), new)
+  elseif move == 'return' then
+    redis.call('RPUSH', jobs, new)
+  elseif move == 'start' then
+    redis.call('LPUSH', running, old)
+  end
+  redis.call('LREM', list, -1, old)
+  return true
+end
+
+local refused, leaving = {}, false
+for i = 8, #ARGV, 6 do
+  local move, owner = ARGV[i], ARGV[i + 1]
+  leaving = leaving or (move == 'leave' and owner == worker)
+  if not settle(move, owner, tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]) then
+    refused[#refused + 1] = (i - 8) / 6
+  end
+end
+refused = table.concat(refused, ' ')
+redis.call('HSET', exchanges, worker, n .. ' ' .. refused)
+
+local promoted = 0
+while promoted < promote_max do
+  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', text(now), 'LIMIT', 0, CHUNK)
+  if #due == 0 then break end
+  redis.call('LPUSH', jobs, unpack(due))
+  redis.call('ZREM', delayed, unpack(due))
+  promoted = promoted + #due
+end
+
+local claimed = {}
+while #claimed < want do
+  local part = redis.call('LRANGE', jobs, -math.min(CHUNK, want - #claimed), -1)
+  if #part == 0 then break end
+  local oldest_first = {}
+  for i = #part, 1, -1 do
+    oldest_first[#oldest_first + 1] = part[i]
+    claimed[#claimed + 1] = part[i]
+  end
+  redis.call('LPUSH', held, unpack(oldest_first))
+  redis.call('LTRIM', jobs, 0, -#part - 1)
+end
+
+if leaving and holds_nothing(held, running) then
+  redis.call('ZREM', workers, worker)
+  redis.call('HDEL', exchanges, worker)
+end
+return answer(refused, claimed)

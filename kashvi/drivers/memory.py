@@ -1,0 +1,190 @@
+"""The queue in this process's memory: the default, for development and tests. Jobs are gone with the process.
+
+The same contract as Redis, step for step, so that the same workload gives the same trace on both.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+
+from ..errors import CommandRefused
+from ..ports import Condition, Exchange, Expired, LostDelivery, Runtime, Settlement, Stats, Unrecorded
+from ..runtime import SystemRuntime
+
+PROMOTE_MAX = 500
+UNRECORDED_MAX = 10_000
+GONE_AFTER_S = 3600.0
+
+
+class MemoryStore:
+    """What a server would hold. Several drivers may share one, each a process's handle on it."""
+
+    def __init__(self, now: Callable[[], float], condition: Condition) -> None:
+        self.now = now
+        self.condition = condition
+        self.jobs: deque[bytes] = deque()
+        """In at the left, out at the right."""
+        self.delayed: list[tuple[float, bytes]] = []
+        """A heap: by due time, then by bytes."""
+        self.held: dict[str, list[bytes]] = {}
+        """Oldest first."""
+        self.running: dict[str, list[bytes]] = {}
+        self.workers: dict[str, float] = {}
+        self.answers: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self.unrecorded: dict[bytes, float] = {}
+
+
+class MemoryDriver:
+    """A process's handle on a MemoryStore of its own, or on a shared one."""
+
+    def __init__(self, *, runtime: Runtime | None = None, store: MemoryStore | None = None) -> None:
+        runtime = runtime or SystemRuntime()
+        self.store = store or MemoryStore(runtime.now, runtime.condition())
+        self._monotonic = runtime.monotonic
+        self._woken: set[str] = set()
+
+    def __repr__(self) -> str:
+        return "memory"
+
+    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        store = self.store
+        with store.condition:
+            if delay_s > 0:
+                due = store.now() + delay_s
+                for envelope in envelopes:
+                    heappush(store.delayed, (due, envelope))
+            else:
+                due = None
+                store.jobs.extendleft(envelopes)
+            store.condition.notify_all()
+        return due
+
+    def exchange(
+        self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int
+    ) -> Exchange:
+        store = self.store
+        with store.condition:
+            now = store.now()
+            last, refused = store.answers.get(worker, (0, ()))
+            if n < last:
+                raise CommandRefused(f"exchange {n} of worker {worker} comes after {last}", "the memory queue")
+            held, running = store.held.setdefault(worker, []), store.running.setdefault(worker, [])
+            if n == last:
+                return self._answer(worker, now, refused, [], (held[:], running[:]))
+            store.workers[worker] = now + lease_s
+            refused = tuple(i for i, s in enumerate(settlements) if not self._settle(worker, s, now))
+            store.answers[worker] = (n, refused)
+            for _ in range(PROMOTE_MAX):
+                if not store.delayed or store.delayed[0][0] > now:
+                    break
+                store.jobs.appendleft(heappop(store.delayed)[1])
+            claimed = [store.jobs.pop() for _ in range(min(want, len(store.jobs)))]
+            held.extend(claimed)
+            answer = self._answer(worker, now, refused, claimed)
+            if any(s.move == "leave" and s.owner == worker for s in settlements):
+                self._leave(worker, worker, now)
+            return answer
+
+    def _answer(
+        self, worker: str, now: float, refused: tuple[int, ...], claimed: list[bytes], listing: Any = None
+    ) -> Exchange:
+        store = self.store
+        return Exchange(
+            server_at=now,
+            refused=refused,
+            claimed=claimed,
+            holding=len(store.held[worker]) + len(store.running[worker]),
+            ready=len(store.jobs),
+            unrecorded=len(store.unrecorded),
+            next_due_s=store.delayed[0][0] - now if store.delayed else None,
+            listing=listing,
+        )
+
+    def _settle(self, worker: str, s: Settlement, now: float) -> bool:
+        store = self.store
+        if s.owner != worker and store.workers.get(s.owner, now + 1) > now:
+            return False
+        if s.move == "leave":
+            return s.owner == worker or self._leave(worker, s.owner, now)
+        place = (store.held if s.place == "held" else store.running).get(s.owner, [])
+        if s.old not in place:
+            return False
+        if s.move == "retry":
+            heappush(store.delayed, (now + s.in_s, s.new))
+        elif s.move == "fail":
+            store.unrecorded[s.new] = now + s.in_s
+            if len(store.unrecorded) > UNRECORDED_MAX:
+                del store.unrecorded[next(iter(store.unrecorded))]
+        elif s.move == "return":
+            store.jobs.append(s.new)
+        elif s.move == "start":
+            store.running[s.owner].append(s.old)
+        place.remove(s.old)
+        store.condition.notify_all()
+        return True
+
+    def _leave(self, worker: str, owner: str, now: float) -> bool:
+        store = self.store
+        if store.held.get(owner) or store.running.get(owner):
+            return False
+        if owner != worker and store.workers[owner] > now - GONE_AFTER_S:
+            return False
+        store.held.pop(owner, None)
+        store.running.pop(owner, None)
+        store.answers.pop(owner, None)
+        store.workers.pop(owner, None)
+        return True
+
+    def wait(self, worker: str, seconds: float) -> bytes | None:
+        store = self.store
+        deadline = self._monotonic() + seconds
+        with store.condition:
+            while not store.jobs or worker in self._woken:
+                left = deadline - self._monotonic()
+                if left <= 0 or worker in self._woken:
+                    self._woken.discard(worker)
+                    return None
+                store.condition.wait(left)
+            envelope = store.jobs.pop()
+            store.held.setdefault(worker, []).append(envelope)
+            return envelope
+
+    def wake(self, worker: str) -> None:
+        with self.store.condition:
+            self._woken.add(worker)
+            self.store.condition.notify_all()
+
+    def expired(self, limit: int) -> Expired:
+        store = self.store
+        with store.condition:
+            now = store.now()
+            lost: list[LostDelivery] = []
+            gone: list[str] = []
+            for owner, deadline in sorted(store.workers.items(), key=lambda w: (w[1], w[0])):
+                if deadline > now:
+                    break
+                found = [LostDelivery(owner, "held", e) for e in reversed(store.held.get(owner, []))]
+                found += [LostDelivery(owner, "running", e) for e in reversed(store.running.get(owner, []))]
+                lost += found
+                if not found and deadline <= now - GONE_AFTER_S:
+                    gone.append(owner)
+            return Expired(lost[:limit], gone[:limit])
+
+    def unrecorded(self, limit: int) -> list[Unrecorded]:
+        with self.store.condition:
+            oldest = sorted(self.store.unrecorded.items(), key=lambda item: (item[1], item[0]))[:limit]
+            return [Unrecorded(envelope, at) for envelope, at in oldest]
+
+    def recorded(self, envelopes: Sequence[bytes]) -> None:
+        with self.store.condition:
+            for envelope in envelopes:
+                self.store.unrecorded.pop(envelope, None)
+
+    def stats(self) -> Stats:
+        store = self.store
+        with store.condition:
+            held = sum(map(len, (*store.held.values(), *store.running.values())))
+            return Stats(len(store.jobs), len(store.delayed), held, len(store.unrecorded), len(store.workers))
+

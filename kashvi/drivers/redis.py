@@ -1,0 +1,152 @@
+"""The queue on Redis or Valkey (6.2 and later), under the documented keys.
+
+``…:jobs`` is a LIST, in at the left, out at the right; ``…:delayed`` a ZSET scored by Unix seconds. Beside them:
+``…:held:<worker>`` and ``…:running:<worker>`` (what a worker has), ``…:workers`` (lease deadlines), ``…:exchanges``
+(the last answer each worker got), ``…:unrecorded`` (exhausted jobs no table has yet), ``…:retried``. None has a TTL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import redis
+
+from ..errors import InvalidSetting
+from ..ports import Exchange, Expired, LostDelivery, Place, Settlement, Stats, Unrecorded
+from .connection import BLOCK_MAX_S, Connections, Script
+
+PROMOTE_MAX = 500
+PUSH_MAX = 100_000
+GONE_AFTER_S = 3600.0
+
+_EXCHANGE, _DELAY, _EXPIRED, _LISTED, _RETRIED = map(
+    Script, ("exchange.lua", "delay.lua", "expired.lua", "listed.lua", "retried.lua")
+)
+
+
+class RedisDriver:
+    """A process's handle on a queue in Redis.
+
+    ``client`` is a ``redis.Redis`` or a URL; the driver opens connections of its own with the same settings.
+    ``prefix`` goes before every key (``{kashvi}:queue`` suits Redis Cluster). ``server_now`` replaces the server's
+    clock: it is for simulations, which run a real server in virtual time.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis | str,
+        *,
+        prefix: str = "kashvi:queue",
+        server_now: Callable[[], float] | None = None,
+    ) -> None:
+        if not prefix:
+            raise InvalidSetting("prefix", prefix, "a text like 'kashvi:queue'")
+        self._server = Connections(client)
+        self.prefix = prefix
+        self._server_now = server_now
+        names = ("jobs", "delayed", "workers", "exchanges", "unrecorded", "retried")
+        self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried = (
+            f"{prefix}:{name}" for name in names
+        )
+
+    def __repr__(self) -> str:
+        return f"redis at {self._server.server}"
+
+    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        due = None
+        for start in range(0, len(envelopes), PUSH_MAX):
+            part = envelopes[start : start + PUSH_MAX]
+            if delay_s > 0:
+                due = float(self._server.run(_DELAY, [self._delayed], [repr(delay_s), self._now(), *part]))
+            else:
+                self._server.call("LPUSH", self._jobs, *part)
+        return due
+
+    def push_retried(self, failed_id: str, envelope: bytes) -> bool:
+        """Send a failed job back once; False if that was done before."""
+        keys = [self._jobs, self._retried]
+        return bool(self._server.run(_RETRIED, keys, [failed_id, envelope, self._now()]))
+
+    def exchange(
+        self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int
+    ) -> Exchange:
+        keys = [self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, *self._lists(worker)]
+        lists = {worker: 6}
+        args: list[Any] = [worker, n, want, repr(lease_s), self._now(), GONE_AFTER_S, PROMOTE_MAX]
+        for s in settlements:
+            if s.owner not in lists:
+                lists[s.owner] = len(keys) + 1
+                keys += self._lists(s.owner)
+            at = lists[s.owner] + (s.place == "running")
+            args += (s.move, s.owner, at, s.old, s.new, repr(s.in_s))
+        (now, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running) = self._server.run(
+            _EXCHANGE, keys, args
+        )
+        return Exchange(
+            server_at=float(now),
+            refused=tuple(map(int, refused.split())),
+            claimed=claimed,
+            holding=holding,
+            ready=ready,
+            unrecorded=unrecorded,
+            next_due_s=float(next_due) if next_due else None,
+            listing=(held, running) if repeated else None,
+        )
+
+    def wait(self, worker: str, seconds: float) -> bytes | None:
+        timeout = f"{min(max(seconds, 0.001), BLOCK_MAX_S):.3f}"
+        envelope: bytes | None = self._server.call(
+            "BLMOVE", self._jobs, self._lists(worker)[0], "RIGHT", "LEFT", timeout
+        )
+        return envelope
+
+    def wake(self, worker: str) -> None:
+        """A wait on the server is short; it ends by itself."""
+
+    def expired(self, limit: int) -> Expired:
+        """Two reads, the second only where a lease ran out; what they say is checked again when it is settled."""
+        now, entries = self._server.run(_EXPIRED, [self._workers], [self._now()])
+        deadlines = {owner.decode(): float(deadline) for owner, deadline in _pairs(entries)}
+        if not deadlines:
+            return Expired([], [])
+        places: list[tuple[str, Place]] = [(o, p) for o in deadlines for p in ("held", "running")]
+        lists = self._server.run(_LISTED, [f"{self.prefix}:{place}:{o}" for o, place in places], [limit])
+        lost = [LostDelivery(o, place, e) for (o, place), part in zip(places, lists, strict=True) for e in part]
+        busy = {delivery.owner for delivery in lost}
+        old = (o for o, deadline in deadlines.items() if deadline <= float(now) - GONE_AFTER_S)
+        return Expired(lost, [owner for owner in old if owner not in busy][:limit] if len(lost) < limit else [])
+
+    def unrecorded(self, limit: int) -> list[Unrecorded]:
+        found = self._server.call("ZRANGE", self._unrecorded, 0, limit - 1, "WITHSCORES")
+        return [Unrecorded(envelope, float(at)) for envelope, at in _pairs(found)]
+
+    def recorded(self, envelopes: Sequence[bytes]) -> None:
+        if envelopes:
+            self._server.call("ZREM", self._unrecorded, *envelopes)
+
+    def stats(self) -> Stats:
+        call = self._server.call
+        workers = [owner.decode() for owner in call("ZRANGE", self._workers, 0, -1)]
+        lists = [name for worker in workers for name in self._lists(worker)]
+        held = sum(call("LLEN", name) for name in lists)
+        return Stats(
+            ready=call("LLEN", self._jobs),
+            delayed=call("ZCARD", self._delayed),
+            held=held,
+            unrecorded=call("ZCARD", self._unrecorded),
+            workers=len(workers),
+        )
+
+    def _now(self) -> str:
+        return repr(self._server_now()) if self._server_now else ""
+
+    def _lists(self, worker: str) -> list[str]:
+        return [f"{self.prefix}:held:{worker}", f"{self.prefix}:running:{worker}"]
+
+
+def _pairs(reply: list[Any]) -> Iterator[tuple[bytes, Any]]:
+    """Members with scores: flat in RESP2, nested in RESP3."""
+    if reply and isinstance(reply[0], list):
+        return ((member, score) for member, score in reply)
+    return zip(reply[::2], reply[1::2], strict=True)

@@ -1,0 +1,102 @@
+"""What travels: ``{"id":"…","type":"jobs.WelcomeEmailJob","payload":{…},"attempts":1}``, compact JSON.
+
+The id comes first, so that members of the delayed set with one score sort by id. ``attempts`` counts finished
+attempts; ``attempts``, ``error`` and ``lost`` are left out when empty. A rewrite keeps unknown fields and the
+payload's exact bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any
+
+import msgspec
+
+from .errors import NotAnEnvelope
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Envelope(msgspec.Struct, omit_defaults=True):
+    """A decoded envelope. ``id`` is empty where a Go program pushed it."""
+
+    type: str
+    id: str = ""
+    payload: msgspec.Raw = msgspec.Raw(b"")
+    attempts: Count = 0
+    error: str = ""
+    lost: Count = 0
+    raw: str = ""
+    """base64 of bytes that were no envelope; only in ``unrecorded``."""
+
+
+_decode = msgspec.json.Decoder(Envelope).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def seal(job_id: str, type_json: bytes, payload: bytes) -> bytes:
+    """A new envelope. ``type_json`` is the name already quoted as JSON."""
+    return b'{"id":"%b","type":%b,"payload":%b}' % (job_id.encode(), type_json, payload)
+
+
+def read(raw: bytes) -> Envelope:
+    """Decode an envelope of ours or of the Go program.
+
+    Raises NotAnEnvelope, whatever the bytes are.
+    """
+    try:
+        return _decode(raw)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
+        raise NotAnEnvelope(str(error) or type(error).__name__) from None
+
+
+def rewrite(raw: bytes, job_id: str, **changes: Any) -> bytes:
+    """The same envelope with ``changes``; a value of None takes the field out.
+
+    ``job_id`` is the envelope's own id, or the one it gets now. Fields nobody here knows and the payload's bytes stay.
+    """
+    fields: dict[str, Any] = {"id": job_id} | _decode_fields(raw)
+    fields["id"] = job_id
+    for name, value in changes.items():
+        if value is None:
+            fields.pop(name, None)
+        else:
+            fields[name] = value
+    return _encode(fields)
+
+
+def wrap_garbage(raw: bytes, job_id: str, error: str) -> bytes:
+    """An envelope around bytes that are none, so that they can wait in ``unrecorded``."""
+    return _encode(
+        {
+            "id": job_id,
+            "type": "",
+            "payload": None,
+            "error": error,
+            "raw": base64.b64encode(raw).decode(),
+        }
+    )
+
+
+def text_of(data: bytes) -> str:
+    """The text a table can hold: the data itself if UTF-8 without NUL, else ``base64:…``."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    return base64_of(data) if "\0" in text or text.startswith("base64:") else text
+
+
+def base64_of(data: bytes) -> str:
+    return "base64:" + base64.b64encode(data).decode()
+
+
+def bytes_of(text: str) -> bytes:
+    """The reverse of ``text_of``."""
+    if text.startswith("base64:"):
+        try:
+            return base64.b64decode(text.removeprefix("base64:"), validate=True)
+        except ValueError:
+            pass
+    return text.encode()

@@ -1,0 +1,239 @@
+"""Every error kashvi raises, one tree.
+
+    KashviError
+    ├── JobError                  the job that was handed over
+    │   ├── NotAJob
+    │   ├── UnregisteredJob
+    │   ├── UnencodableJob
+    │   ├── PayloadTooLarge
+    │   └── DuplicateJobName
+    ├── SettingError              a setting or an argument
+    │   ├── InvalidDelay
+    │   ├── InvalidSetting
+    │   ├── WorkersRunning
+    │   └── RedisRequired
+    ├── UndeliverableJob          what a worker found on the queue
+    │   ├── NotAnEnvelope
+    │   ├── UnknownJobType
+    │   └── PayloadMismatch
+    ├── DriverError               the server behind a driver
+    │   ├── DriverUnavailable     nothing was sent
+    │   ├── ReplyLost             sent, and perhaps done
+    │   └── CommandRefused        the server said no; nothing was done
+    └── StoreError                the failure table
+        └── StoreUnavailable
+
+Facts are attributes; the message is made from them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class KashviError(Exception):
+    """Base of all errors of kashvi."""
+
+
+# -- the job that was handed over ----------------------------------------------------------
+
+
+class JobError(KashviError):
+    """The job can't be dispatched or registered as it is."""
+
+
+class NotAJob(JobError, TypeError):
+    """Not a dataclass, attrs class, msgspec Struct or pydantic model with ``handle()``."""
+
+    def __init__(self, value: object, why: str) -> None:
+        self.value = value
+        super().__init__(
+            f"{_shown(value)} is not a job: {why}. A job is a dataclass (or an attrs class, a msgspec "
+            "Struct, a pydantic model) with a method handle(self)."
+        )
+
+
+class UnregisteredJob(JobError, LookupError):
+    """The type of the job has no name yet, so no worker could find it."""
+
+    def __init__(self, job_class: type, known: Sequence[str]) -> None:
+        self.job_class = job_class
+        self.known = tuple(known)
+        name = job_class.__qualname__
+        super().__init__(
+            f'{name} is not registered. Put @queue.job("jobs.{name}") above the class, or call '
+            f'queue.register("jobs.{name}", {name}) before dispatching. Registered: {_listed(known)}.'
+        )
+
+
+class UnencodableJob(JobError, TypeError):
+    """A field of the job can't travel as JSON and come back."""
+
+    def __init__(self, name: str, field: str | None, why: str) -> None:
+        self.name = name
+        self.field = field
+        where = f"field {field!r} of {name}" if field else name
+        super().__init__(
+            f"{where} can't travel as JSON: {why}. Use JSON types, datetime, UUID, Decimal, bytes, enums "
+            "or nested dataclasses, with values that fit the annotations; pass ids, not live objects."
+        )
+
+
+class PayloadTooLarge(JobError, ValueError):
+    """The payload is over the queue's limit."""
+
+    def __init__(self, name: str, size: int, limit: int) -> None:
+        self.name = name
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"the payload of {name} is {size:,} bytes, over the limit of {limit:,}. Store the data "
+            "elsewhere and send its id, or raise Queue(payload_limit=...)."
+        )
+
+
+class DuplicateJobName(JobError, ValueError):
+    """One name for two job types, or two names for one."""
+
+    def __init__(self, name: str, old: str, new: str) -> None:
+        self.name = name
+        super().__init__(
+            f"the job name {name!r} is taken by {old}; {new} can't have it too. Choose another name: "
+            "jobs on the queue find their code by it."
+        )
+
+
+# -- a setting or an argument --------------------------------------------------------------
+
+
+class SettingError(KashviError):
+    """A setting or an argument that can't be used."""
+
+
+class InvalidDelay(SettingError, ValueError):
+    """A delay that is negative, NaN, infinite or not a number of seconds."""
+
+    def __init__(self, delay: object) -> None:
+        self.delay = delay
+        super().__init__(f"the delay must be 0 or more seconds (a number or a timedelta), not {delay!r}.")
+
+
+class InvalidSetting(SettingError, ValueError):
+    """A setting out of its range."""
+
+    def __init__(self, name: str, value: object, allowed: str) -> None:
+        self.name = name
+        self.value = value
+        super().__init__(f"{name} must be {allowed}, not {value!r}.")
+
+
+class WorkersRunning(SettingError, RuntimeError):
+    """The driver, the registry or the table can't change under running workers."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} can't change while workers of this queue are running. Stop them first.")
+
+
+class RedisRequired(SettingError):
+    """The command needs the shared queue; in memory it would lose the job."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(
+            f"{command} needs Redis: a queue in this command's memory would be gone with it. "
+            "Pass --redis-url or set KASHVI_REDIS_URL."
+        )
+
+
+# -- what a worker found on the queue ------------------------------------------------------
+
+
+class UndeliverableJob(KashviError):
+    """Recorded as failed at once: no attempt could be made."""
+
+
+class NotAnEnvelope(UndeliverableJob):
+    """The bytes are not a job envelope."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"not an envelope: {why}")
+
+
+class UnknownJobType(UndeliverableJob):
+    """The worker has no job type of that name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name = name
+        super().__init__(
+            f"unknown job type {name!r}: no module this worker imported registers it. "
+            f"Known: {_listed(known)}. Load it (queue:work --app MODULE), then retry the job."
+        )
+
+
+class PayloadMismatch(UndeliverableJob):
+    """The payload does not fit the job type's fields."""
+
+    def __init__(self, name: str, why: str) -> None:
+        self.name = name
+        super().__init__(f"the payload does not fit {name}: {why}")
+
+
+# -- the server behind a driver ------------------------------------------------------------
+
+
+class DriverError(KashviError):
+    """The queue's server could not do it.
+
+    ``job_id`` is the job being dispatched, if any. ``maybe_sent`` says whether the server may have
+    taken it all the same: False means that it certainly did not, so that dispatching again is safe.
+    """
+
+    maybe_sent = False
+    job_id: str | None = None
+
+
+class DriverUnavailable(DriverError):
+    """No connection; nothing was sent."""
+
+    def __init__(self, why: str, server: str = "Redis") -> None:
+        super().__init__(f"{server} can't be reached, nothing was sent: {why}")
+
+
+class ReplyLost(DriverError):
+    """The request went out and no reply came back: it may have been carried out."""
+
+    maybe_sent = True
+
+    def __init__(self, why: str, server: str = "Redis") -> None:
+        super().__init__(
+            f"{server} did not answer, so the request may or may not have been carried out: {why}"
+        )
+
+
+class CommandRefused(DriverError):
+    """The server answered with an error and changed nothing."""
+
+    def __init__(self, why: str, server: str = "Redis") -> None:
+        super().__init__(f"{server} refused the command: {why}")
+
+
+# -- the failure table ---------------------------------------------------------------------
+
+
+class StoreError(KashviError):
+    """The failure table could not be read or written."""
+
+
+class StoreUnavailable(StoreError):
+    """The database is down or refuses us; rows wait and are written later."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the failure table can't be used right now: {why}")
+
+
+def _shown(value: object) -> str:
+    return repr(value) if len(repr(value)) <= 80 else f"a {type(value).__name__}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(sorted(names)[:10]) or "none"
+    return shown + (", …" if len(names) > 10 else "")

@@ -1,0 +1,65 @@
+"""A worker's threads: started, waited for, stopped, and handed back when the process ends without stopping them."""
+
+from __future__ import annotations
+
+import atexit
+from types import TracebackType
+
+from .ports import Runtime, Task
+from .worker import Worker
+
+
+class Workers:
+    """Running workers, a context manager: leaving the block stops them and waits for running jobs.
+
+    A process that exits without ``stop()`` hands its jobs back, uncounted; what a thread was in the middle of runs
+    again elsewhere.
+    """
+
+    def __init__(self, worker: Worker, runtime: Runtime) -> None:
+        self._worker = worker
+        self._runtime = runtime
+        self._tasks: list[Task] = [
+            runtime.spawn(worker.run, f"kashvi-{number}") for number in range(1, worker.threads + 1)
+        ]
+        self._tasks.append(runtime.spawn(worker.keep, "kashvi-keeper"))
+        atexit.register(self.hand_back)
+
+    @property
+    def id(self) -> str:
+        """The worker's id, as events and the server know it."""
+        return self._worker.id
+
+    def is_alive(self) -> bool:
+        return any(task.is_alive() for task in self._tasks)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the workers have ended; False if ``timeout`` seconds were not enough."""
+        deadline = None if timeout is None else self._runtime.monotonic() + timeout
+        for task in self._tasks:
+            task.join(None if deadline is None else max(deadline - self._runtime.monotonic(), 0.0))
+        ended = not self.is_alive()
+        if ended:
+            atexit.unregister(self.hand_back)
+        return ended
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Take no more jobs and wait for those that run; False if ``timeout`` seconds were not enough.
+
+        What is left then stays leased until its thread ends: handing it back would start it twice.
+        """
+        self._worker.stop()
+        return self.join(timeout)
+
+    def hand_back(self) -> None:
+        """For a process that is about to exit: return the running jobs to the queue, uncounted."""
+        if self.is_alive():
+            self._worker.hand_back()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

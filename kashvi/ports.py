@@ -1,0 +1,185 @@
+"""The seams: Runtime, Driver, FailureStore. Three short protocols; everything else is ours.
+
+One driver call = one atomic step = one round trip, so that a fault at a call is a fault of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Literal, NamedTuple, Protocol
+
+Place = Literal["held", "running"]
+"""Which of a worker's two lists: claimed, or announced as about to start (suspects only)."""
+
+Move = Literal["done", "retry", "fail", "return", "start", "leave"]
+"""done: remove. retry: to ``delayed``. fail: to ``unrecorded``. return: to the head of ``jobs``.
+start: from held to running. leave: take ``owner`` off the list of workers if it holds nothing."""
+
+
+class Settlement(NamedTuple):
+    """One change to one job in ``owner``'s ``place``, refused if the job (or the right to it) is gone."""
+
+    move: Move
+    owner: str
+    place: Place = "held"
+    old: bytes = b""
+    """The envelope exactly as it stands in the list."""
+    new: bytes = b""
+    """The envelope that takes its place elsewhere (retry, fail, return)."""
+    in_s: float = 0.0
+    """retry: seconds from now until it is due; fail: seconds since it failed, negated."""
+
+
+class Exchange(NamedTuple):
+    """The answer to an exchange."""
+
+    server_at: float
+    refused: tuple[int, ...]
+    """Indexes of the settlements that were refused."""
+    claimed: list[bytes]
+    """Newly claimed envelopes, oldest first; they stand in the worker's ``held``."""
+    holding: int
+    """How many envelopes the worker's two lists hold now."""
+    ready: int
+    """How many jobs are left on the list."""
+    unrecorded: int
+    next_due_s: float | None
+    """Seconds until the earliest delayed job is due; None: there is none."""
+    listing: tuple[list[bytes], list[bytes]] | None = None
+    """On a repeated number: the whole of ``held`` and ``running``; nothing was settled or claimed again."""
+
+
+class LostDelivery(NamedTuple):
+    """A job in a list of a worker whose lease ran out."""
+
+    owner: str
+    place: Place
+    envelope: bytes
+
+
+class Expired(NamedTuple):
+    """Leases that ran out: some of what they hold, newest first, and owners gone for good."""
+
+    lost: list[LostDelivery]
+    gone: list[str]
+
+
+class Unrecorded(NamedTuple):
+    """An exhausted job that the failure table has not yet."""
+
+    envelope: bytes
+    failed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How many jobs are where."""
+
+    ready: int
+    delayed: int
+    held: int
+    unrecorded: int
+    workers: int
+
+
+class Driver(Protocol):
+    """A queue's storage, and the delivery contract: at least once, fenced.
+
+    Every method raises DriverUnavailable, ReplyLost or CommandRefused.
+    """
+
+    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        """Add jobs; with a delay they become due ``delay_s`` from the server's now, which is returned."""
+
+    def exchange(
+        self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int
+    ) -> Exchange:
+        """Renew the lease, settle, promote what is due, claim up to ``want`` jobs: one step.
+
+        ``n`` grows by one from call to call of a worker. A repeated number changes nothing and answers with
+        the stored refusals and a ``listing``; a lower one is refused (CommandRefused).
+        """
+
+    def wait(self, worker: str, seconds: float) -> bytes | None:
+        """Claim one job into ``held``, waiting for it up to ``seconds``."""
+
+    def wake(self, worker: str) -> None:
+        """End a wait of this worker early, where the driver can."""
+
+    def expired(self, limit: int) -> Expired:
+        """Read what workers with an expired lease hold. Changes nothing."""
+
+    def unrecorded(self, limit: int) -> list[Unrecorded]:
+        """Read the oldest exhausted jobs that no table has yet."""
+
+    def recorded(self, envelopes: Sequence[bytes]) -> None:
+        """Remove these from ``unrecorded``."""
+
+    def stats(self) -> Stats:
+        """Count."""
+
+
+class Failure(NamedTuple):
+    """One row for the failure table."""
+
+    job_id: str
+    job_type: str
+    payload: bytes
+    error: str
+    attempts: int
+    failed_at: datetime
+
+
+class FailureStore(Protocol):
+    """The table of failed jobs."""
+
+    def record(self, failures: Sequence[Failure]) -> dict[str, str]:
+        """Insert what is not there yet (by ``job_id``). Repeating is harmless.
+
+        Returns the rows the database refused for their content, ``{job_id: why}``; all others are in.
+        Raises StoreUnavailable if the database can't be used; then nothing may be assumed.
+        """
+
+
+class Condition(Protocol):
+    """A lock with a waiting room."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+    def wait(self, timeout: float | None = None, /) -> bool: ...
+    def notify(self, n: int = 1, /) -> None: ...
+    def notify_all(self) -> None: ...
+
+
+class Task(Protocol):
+    """Something spawned."""
+
+    def join(self, timeout: float | None = None, /) -> None: ...
+    def is_alive(self) -> bool: ...
+
+
+class Runtime(Protocol):
+    """Time, waiting, concurrency and chance. No other module may touch them."""
+
+    def now(self) -> float:
+        """Wall clock, Unix seconds."""
+
+    def monotonic(self) -> float:
+        """Seconds that only go forward."""
+
+    def sleep(self, seconds: float) -> None: ...
+
+    def condition(self) -> Condition: ...
+
+    def spawn(self, run: Callable[[], None], name: str) -> Task: ...
+
+    def new_id(self) -> str:
+        """A UUIDv7 as text, ascending within a process, distinct after a fork."""
+
+    def random(self) -> float:
+        """From 0 to below 1."""

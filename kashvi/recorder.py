@@ -1,0 +1,119 @@
+"""Failures, settled first and recorded after: to this process's list at once, to the table from ``unrecorded``.
+
+An exhausted job already stands in ``unrecorded`` when this begins, so a crash or a database that is down delays its
+row and nothing else. Rows are inserted by job id if they are not there yet, then taken off: once, whoever does it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from . import envelope, events
+from .errors import DriverError, NotAnEnvelope, StoreUnavailable
+from .ports import Driver, Failure, FailureStore, Runtime, Unrecorded
+from .settle import Settling
+
+BATCH = 500
+PAUSE_FIRST_S = 1.0
+PAUSE_MAX_S = 30.0
+
+Remember = Callable[[Settling, datetime], None]
+
+
+class Recorder:
+    """Called by one thread at a time."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        store: FailureStore | None,
+        runtime: Runtime,
+        stream: events.EventStream,
+        remember: Remember,
+    ) -> None:
+        self._driver = driver
+        self._store = store
+        self._runtime = runtime
+        self._stream = stream
+        self._remember = remember
+        self._refused: set[bytes] = set()
+        self._pause_s = 0.0
+        self._not_before = 0.0
+
+    @property
+    def has_store(self) -> bool:
+        return self._store is not None
+
+    def remember(self, settling: Settling, failed_at: float) -> None:
+        """Put a job this process gave up on into its list."""
+        self._remember(settling, _utc(failed_at))
+
+    def run(self) -> bool:
+        """Record all that waits. False if some must wait longer."""
+        if self._store is None:
+            return True
+        if self._runtime.monotonic() < self._not_before:
+            return False
+        try:
+            while self._batch(self._store):
+                pass
+        except StoreUnavailable as error:
+            self._rest(error)
+            return False
+        except DriverError:
+            return False
+        return not self._refused
+
+    def _batch(self, store: FailureStore) -> bool:
+        """Record one batch; True if there may be more."""
+        limit = BATCH + len(self._refused)
+        waiting = self._driver.unrecorded(limit)
+        entries = [entry for entry in waiting if entry.envelope not in self._refused]
+        if not entries:
+            return False
+        failures = {entry.envelope: failure_of(entry) for entry in entries}
+        refused = store.record(list(failures.values()))
+        self._wake()
+        taken = [raw for raw, failure in failures.items() if failure.job_id not in refused]
+        self._driver.recorded(taken)
+        for raw, failure in failures.items():
+            about: dict[str, Any] = {"job_id": failure.job_id, "type": failure.job_type}
+            if failure.job_id in refused:
+                self._refused.add(raw)
+                events.log.error("the failure table refuses job %s: %s", failure.job_id, refused[failure.job_id])
+                self._stream.emit(events.FailureRefused, error=refused[failure.job_id], **about)
+            else:
+                self._stream.emit(events.FailureRecorded, **about)
+        return len(waiting) == limit
+
+    def _rest(self, error: StoreUnavailable) -> None:
+        if not self._pause_s:
+            self._stream.emit(events.StoreLost, error=str(error))
+            events.log.warning("%s; failed jobs wait in the queue until it can", error)
+        self._pause_s = min(self._pause_s * 2 or PAUSE_FIRST_S, PAUSE_MAX_S)
+        self._not_before = self._runtime.monotonic() + self._pause_s
+
+    def _wake(self) -> None:
+        if self._pause_s:
+            self._pause_s = 0.0
+            self._stream.emit(events.StoreBack)
+            events.log.warning("the failure table can be written again")
+
+
+def failure_of(entry: Unrecorded) -> Failure:
+    """The row for an exhausted job. Bytes that are no envelope are their own payload."""
+    failed_at = _utc(entry.failed_at)
+    try:
+        e = envelope.read(entry.envelope)
+    except NotAnEnvelope as error:  # somebody else's hand in our key: a row all the same
+        stable_id = base64.b32encode(entry.envelope[:20]).decode()[:36]
+        return Failure(stable_id, "", entry.envelope, str(error), 0, failed_at)
+    payload = base64.b64decode(e.raw) if e.raw else bytes(e.payload)
+    return Failure(e.id, e.type, payload, e.error, e.attempts, failed_at)
+
+
+def _utc(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)

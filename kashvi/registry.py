@@ -1,0 +1,68 @@
+"""Name <-> job type. A job on the queue finds its code by name alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .errors import DuplicateJobName, InvalidSetting, NotAJob, UnknownJobType, UnregisteredJob
+from .job import Job, JobType
+
+
+class Registry:
+    """The job types one or several queues know."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, JobType] = {}
+        self._by_class: dict[type, JobType] = {}
+
+    def register(self, name: str, factory: Callable[[], Job] | type[Job]) -> None:
+        """Give a job type its wire name.
+
+        ``factory`` is the class, or a function that returns an instance whose fields serve as defaults.
+        The same class (by module and qualified name) may be registered again, as a reload does.
+        Raises NotAJob, DuplicateJobName, InvalidSetting for an empty name.
+        """
+        if not isinstance(name, str) or not name or name.startswith("*"):
+            raise InvalidSetting("a job name", name, 'a text like "jobs.WelcomeEmailJob"')
+        new = JobType(name, factory)
+        for old in (self._by_name.get(name), self._by_class.get(new.job_class)):
+            if old and (old.origin, old.name) != (new.origin, new.name):
+                if old.name == name:
+                    raise DuplicateJobName(name, old.origin, new.origin)
+                raise DuplicateJobName(old.name, f"{old.origin}, which has one name only", f"a second name {name!r}")
+        self._by_name[name] = new
+        self._by_class[new.job_class] = new
+
+    def named(self, name: str) -> JobType:
+        """The type of that name; ``*jobs.X``, as Go writes pointers, is ``jobs.X``. Raises UnknownJobType."""
+        found = self._by_name.get(name) or self._by_name.get(name.removeprefix("*"))
+        if found is None:
+            raise UnknownJobType(name, self.names())
+        return found
+
+    def of(self, job: Any) -> JobType:
+        """The type of an instance. Raises NotAJob, UnregisteredJob."""
+        found = self._by_class.get(type(job))
+        if found is None:
+            if isinstance(job, type):
+                raise NotAJob(job, f"it is the class itself; dispatch an instance, {job.__name__}(…)")
+            if not callable(getattr(job, "handle", None)):
+                raise NotAJob(job, "it has no method handle()")
+            raise UnregisteredJob(type(job), self.names())
+        return found
+
+    def names(self) -> list[str]:
+        return sorted(self._by_name)
+
+
+def default_name(job_class: type) -> str:
+    """The name a bare ``@queue.job`` gives: the last module segment and the class's name.
+
+    Raises InvalidSetting in ``__main__``: a worker would import the module under another name.
+    """
+    if job_class.__module__ == "__main__":
+        raise InvalidSetting(
+            f"the name of {job_class.__qualname__}", None, f'given in a script: @queue.job("jobs.{job_class.__name__}")'
+        )
+    return f"{job_class.__module__.rpartition('.')[2]}.{job_class.__qualname__}"

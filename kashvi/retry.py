@@ -1,0 +1,41 @@
+"""What follows a failed or a lost attempt: pure decisions, nothing else.
+
+Attempt 1, wait 1 s, attempt 2, wait 2 s, attempt 3, then the job is a failure. No wait follows the last attempt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAfter:
+    """Try again, not before ``seconds`` after the attempt ended."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The job is exhausted: record it as failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendBack:
+    """Back to the head of the queue, uncounted; ``suspect``: it was in a process that died."""
+
+    suspect: bool
+
+
+def decide(attempt: int, max_attempts: int) -> RetryAfter | GiveUp:
+    """After attempt number ``attempt`` (from 1) failed: linear backoff, ``max_attempts`` in all."""
+    return RetryAfter(float(attempt)) if attempt < max_attempts else GiveUp()
+
+
+def decide_lost(announced: bool, attempts: int, max_attempts: int) -> SendBack | RetryAfter | GiveUp:
+    """After the process that held a job died.
+
+    Nobody can know which of its jobs killed it, so a job whose start was not announced loses nothing
+    but its innocence. An announced one (a suspect, alone in its process) has lost an attempt.
+    """
+    return decide(attempts + 1, max_attempts) if announced else SendBack(suspect=True)

@@ -1,0 +1,45 @@
+"""The real clock, threads and chance: the only module that touches them."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+import uuid_utils
+
+from .ports import Condition, Task
+
+
+class SystemRuntime:
+    """The Runtime of a real process.
+
+    ``now`` follows a test's frozen clock, as users of freezegun and time-machine expect of delayed jobs;
+    ``monotonic`` and waiting stay real, so that leases and workers go on under one.
+    """
+
+    _clocks = (time.monotonic, time.sleep)  # in a tuple, out of reach of what patches modules
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return self._clocks[0]()
+
+    def sleep(self, seconds: float) -> None:
+        self._clocks[1](seconds)
+
+    def condition(self) -> Condition:
+        return threading.Condition()
+
+    def spawn(self, run: Callable[[], None], name: str) -> Task:
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def new_id(self) -> str:
+        return str(uuid_utils.uuid7())
+
+    def random(self) -> float:
+        return random.random()

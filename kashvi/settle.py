@@ -1,0 +1,176 @@
+"""What becomes of a delivery: from how its attempt ended to the settlement that is sent, and what is told once it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import envelope, events, retry
+from .envelope import Envelope
+from .errors import NotAnEnvelope
+from .ports import LostDelivery, Move, Place, Settlement
+
+ERROR_MAX = 10_000
+
+
+class Delivery:
+    """A claimed job: the bytes as they stand in the owner's list, and what they say."""
+
+    __slots__ = ("claim", "envelope", "error", "job_id", "owner", "place", "raw", "server_at")
+
+    def __init__(
+        self,
+        raw: bytes,
+        owner: str,
+        new_id: Callable[[], str],
+        server_at: float,
+        claim: str = "exchange",
+        place: Place = "held",
+    ) -> None:
+        self.raw = raw
+        self.owner = owner
+        self.place = place
+        self.server_at = server_at
+        self.claim = claim
+        self.envelope: Envelope | None = None
+        self.error: NotAnEnvelope | None = None
+        try:
+            self.envelope = envelope.read(raw)
+        except NotAnEnvelope as error:
+            self.error = error
+        self.job_id = (self.envelope.id if self.envelope else "") or new_id()
+
+    @property
+    def type(self) -> str:
+        return self.envelope.type if self.envelope else ""
+
+    @property
+    def attempts(self) -> int:
+        return self.envelope.attempts if self.envelope else 0
+
+    @property
+    def suspect(self) -> bool:
+        return self.envelope is not None and self.envelope.lost > 0
+
+
+@dataclass(slots=True)
+class Settling:
+    """A settlement on its way. Times are this process's monotonic seconds."""
+
+    move: Move
+    delivery: Delivery
+    ended_at: float
+    new: bytes = b""
+    attempts: int = 0
+    wait_s: float = 0.0
+    error: str = ""
+    max_attempts: int = 0
+    undeliverable: bool = False
+    suspect: bool = False
+    lost: bool = False
+    """The attempt died with its process."""
+
+    def sent(self, monotonic: float) -> Settlement:
+        """As it goes out now: a server knows durations, not this process's clock."""
+        d = self.delivery
+        return Settlement(self.move, d.owner, d.place, d.raw, self.new, self.wait_s - (monotonic - self.ended_at))
+
+
+def succeeded(d: Delivery, ended_at: float) -> Settling:
+    return Settling("done", d, ended_at, attempts=d.attempts + 1)
+
+
+def failed(d: Delivery, ended_at: float, error: str, max_attempts: int) -> Settling:
+    """An attempt failed, or (see ``lost``) died with its process."""
+    return _counted(d, ended_at, error, max_attempts, retry.decide(d.attempts + 1, max_attempts), lost=None)
+
+
+def undeliverable(d: Delivery, ended_at: float, error: str) -> Settling:
+    """No attempt could be made: recorded as it is, attempts uncounted."""
+    error = error[:ERROR_MAX]
+    if d.envelope is None:
+        new = envelope.wrap_garbage(d.raw, d.job_id, error)
+    else:
+        new = envelope.rewrite(d.raw, d.job_id, error=error)
+    return Settling("fail", d, ended_at, new=new, attempts=d.attempts, error=error, undeliverable=True)
+
+
+def returned(d: Delivery, ended_at: float) -> Settling:
+    """Handed back unfinished: uncounted and unmarked."""
+    new = d.raw if d.envelope is None or d.envelope.id else envelope.rewrite(d.raw, d.job_id)
+    return Settling("return", d, ended_at, new=new, suspect=d.suspect)
+
+
+def started(d: Delivery, ended_at: float) -> Settling:
+    """A suspect is announced before it starts."""
+    return Settling("start", d, ended_at)
+
+
+def gone(owner: str, ended_at: float) -> Settling:
+    """Take a worker that holds nothing off the list: this one at its end, another long after its own."""
+    return Settling("leave", Delivery(b"", owner, str, 0.0), ended_at)
+
+
+def lost(
+    found: LostDelivery, ended_at: float, new_id: Callable[[], str], max_attempts: int, server_at: float
+) -> Settling:
+    """The process that held the job died, or is taken for dead."""
+    d = Delivery(found.envelope, found.owner, new_id, server_at, place=found.place)
+    if d.envelope is None:
+        return undeliverable(d, ended_at, str(d.error))
+    decision = retry.decide_lost(found.place == "running", d.attempts, max_attempts)
+    if not isinstance(decision, retry.SendBack):
+        error = f"the process died during attempt {d.attempts + 1}"
+        return _counted(d, ended_at, error, max_attempts, decision, lost=d.envelope.lost + 1)
+    if d.suspect:
+        return returned(d, ended_at)
+    new = envelope.rewrite(d.raw, d.job_id, lost=1)
+    return Settling("return", d, ended_at, new=new, suspect=True)
+
+
+def _counted(
+    d: Delivery,
+    ended_at: float,
+    error: str,
+    max_attempts: int,
+    decision: retry.RetryAfter | retry.GiveUp,
+    lost: int | None,
+) -> Settling:
+    attempts = d.attempts + 1
+    if isinstance(decision, retry.RetryAfter):
+        new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, lost=lost)
+        return Settling(
+            "retry", d, ended_at, new, attempts, decision.seconds, error, max_attempts, lost=lost is not None
+        )
+    error = error[:ERROR_MAX]
+    new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, error=error, lost=None)
+    return Settling("fail", d, ended_at, new, attempts, 0.0, error, max_attempts, lost=lost is not None)
+
+
+def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: float, refused: bool) -> None:
+    """Emit what the server's answer to a settlement means. ``sent_at``: when it went out, monotonic."""
+    if not stream.observed or s.move == "leave":
+        return
+    d = s.delivery
+    about = {"job_id": d.job_id, "type": d.type, "server_at": server_at}
+    if refused:
+        stream.emit(events.SettleRefused, move=s.move, owner=d.owner, **about)
+        return
+    if s.lost:
+        stream.emit(events.AttemptLost, attempt=s.attempts, owner=d.owner, **about)
+    if s.move == "done":
+        stream.emit(events.JobSucceeded, attempts=s.attempts, **about)
+    elif s.move == "return":
+        stream.emit(events.JobReturned, owner=d.owner, suspect=s.suspect, **about)
+    elif s.move == "retry":
+        due = server_at + s.wait_s - (sent_at - s.ended_at)
+        stream.emit(events.RetryScheduled, attempts=s.attempts, wait_s=s.wait_s, due=due, **about)
+    elif s.move == "fail":
+        stream.emit(
+            events.JobFailed,
+            attempts=s.attempts,
+            max_attempts=s.max_attempts,
+            error=s.error,
+            undeliverable=s.undeliverable,
+            **about,
+        )

@@ -1,0 +1,1 @@
+"""kashvi in virtual time."""

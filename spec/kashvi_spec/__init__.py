@@ -1,0 +1,1 @@
+"""The clauses of the specification, as predicates over the event stream."""
