@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 from types import TracebackType
 
 from .ports import Runtime, Task
@@ -23,7 +22,7 @@ class Workers:
             runtime.spawn(worker.run, f"kashvi-{number}") for number in range(1, worker.threads + 1)
         ]
         self._tasks.append(runtime.spawn(worker.keep, "kashvi-keeper"))
-        atexit.register(self.hand_back)
+        self._forget = runtime.at_exit(self.hand_back)
 
     @property
     def id(self) -> str:
@@ -40,7 +39,7 @@ class Workers:
             task.join(None if deadline is None else max(deadline - self._runtime.monotonic(), 0.0))
         ended = not self.is_alive()
         if ended:
-            atexit.unregister(self.hand_back)
+            self._forget()
         return ended
 
     def stop(self, timeout: float | None = None) -> bool:

@@ -94,9 +94,7 @@ class Driver(Protocol):
     def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
         """Add jobs; with a delay they become due ``delay_s`` from the server's now, which is returned."""
 
-    def exchange(
-        self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int
-    ) -> Exchange:
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
         """Renew the lease, settle, promote what is due, claim up to ``want`` jobs: one step.
 
         ``n`` grows by one from call to call of a worker. A repeated number changes nothing and answers with
@@ -183,3 +181,6 @@ class Runtime(Protocol):
 
     def random(self) -> float:
         """From 0 to below 1."""
+
+    def at_exit(self, run: Callable[[], None]) -> Callable[[], None]:
+        """Call ``run`` when the process exits in good order; returns a function that takes that back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import random
 import threading
 import time
@@ -43,3 +44,7 @@ class SystemRuntime:
 
     def random(self) -> float:
         return random.random()
+
+    def at_exit(self, run: Callable[[], None]) -> Callable[[], None]:
+        atexit.register(run)
+        return lambda: atexit.unregister(run)

@@ -1,0 +1,189 @@
+"""Virtual time: greenlets over a heap of (time, choice, sequence), and nothing else.
+
+Ordinary synchronous code runs here unmodified, one task at a time; it is switched only when it waits, or asks
+to ``pause``. Every choice is one integer: the same choices give the same run, to the byte.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from types import TracebackType
+
+from greenlet import getcurrent, greenlet
+
+Choose = Callable[[int], int]
+
+
+class Deadlock(Exception):
+    """Tasks wait for each other, and no timer is left to wake one."""
+
+
+class Task:
+    """A spawned function. ``process``: whose death it shares."""
+
+    def __init__(self, kernel: Kernel, run: Callable[[], None], name: str, process: object) -> None:
+        self.name = name
+        self.process = process
+        self.ended = False
+        self.killed = False
+        self.error: BaseException | None = None
+        self.waiting_in: list[Task] | None = None
+        self.timer = 0
+        self.woken = 0
+        self._kernel = kernel
+        self._joiners: list[Task] = []
+        self.fiber = greenlet(self._run, parent=kernel.hub)
+        self._work = run
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self.error = error
+            self._kernel.failures.append((self, error))
+        self.ended = True
+        for joiner in self._joiners:
+            self._kernel.wake(joiner)
+
+    def is_alive(self) -> bool:
+        return not self.ended and not self.killed
+
+    def join(self, timeout: float | None = None) -> None:
+        if self.is_alive():
+            self._kernel.block(self._joiners, timeout)
+
+
+class Kernel:
+    """The clock and the tasks. ``choose(n)`` picks from n possibilities; 0 is the default."""
+
+    def __init__(self, start: float = 1_800_000_000.0, choose: Choose = lambda n: 0) -> None:
+        self.time = start
+        self.hub = getcurrent()
+        self.failures: list[tuple[Task, BaseException]] = []
+        self.current: Task | None = None
+        self._choose = choose
+        self._heap: list[tuple[float, int, int, Task, int]] = []
+        self._seq = 0
+        self._graveyard: list[Task] = []
+
+    def spawn(self, run: Callable[[], None], name: str = "task", process: object = None) -> Task:
+        task = Task(self, run, name, process)
+        self.wake(task)
+        return task
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Run tasks, jumping from one wake-up to the next, until none is left or ``until()``. Raises the first error."""
+        self.hub = getcurrent()
+        while self._heap and not until():
+            time, _, _, task, timer = heapq.heappop(self._heap)
+            if task.timer != timer or not task.is_alive():
+                continue
+            self.time = max(self.time, time)
+            self.current = task
+            task.timer += 1
+            if task.waiting_in is not None:
+                task.waiting_in.remove(task)
+                task.waiting_in = None
+            task.fiber.parent = self.hub
+            task.fiber.switch()
+            self.current = None
+            if self.failures:
+                failed, error = self.failures.pop(0)
+                error.add_note(f"in the simulated task {failed.name}, at {self.time:.6f}")
+                raise error
+
+    def kill(self, process: object, tasks: list[Task]) -> None:
+        """End a process as a power cut does: its tasks never run again, not even their ``finally``."""
+        for task in tasks:
+            if task.process is process and task.is_alive():
+                task.killed = True
+                if task.waiting_in is not None:
+                    task.waiting_in.remove(task)
+                    task.waiting_in = None
+                self._graveyard.append(task)  # a collected greenlet would run its finally blocks
+        if self.current is not None and self.current.process is process:
+            self.hub.switch()
+
+    # -- for code inside a task ---------------------------------------------------------------
+
+    def sleep(self, seconds: float) -> None:
+        self.block(None, max(seconds, 0.0))
+
+    def pause(self) -> None:
+        """A point at which another runnable task may go first."""
+        if self.current is not None:
+            self.sleep(0.0)
+
+    def block(self, queue: list[Task] | None, timeout: float | None) -> bool:
+        """Wait in ``queue`` until woken, or for ``timeout``; True if woken."""
+        task = self.current
+        if task is None:
+            raise Deadlock("only a simulated task can wait; start it with Kernel.spawn")
+        if queue is not None:
+            queue.append(task)
+            task.waiting_in = queue
+        if timeout is not None:
+            self._push(self.time + timeout, task)
+        elif queue is None:
+            raise Deadlock("a wait that nothing can end")
+        woken_before = task.woken
+        self.hub.switch()
+        return task.woken > woken_before
+
+    def wake(self, task: Task) -> None:
+        """Make a waiting (or new) task runnable now."""
+        if task.waiting_in is not None:
+            task.waiting_in.remove(task)
+            task.waiting_in = None
+        task.woken += 1
+        task.timer += 1
+        self._push(self.time, task)
+
+    def _push(self, time: float, task: Task) -> None:
+        self._seq += 1
+        heapq.heappush(self._heap, (time, self._choose(3), self._seq, task, task.timer))
+
+
+class Condition:
+    """A condition whose lock is free by construction: tasks switch only where they wait."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._waiting: list[Task] = []
+        self._owner: Task | None = None
+        self._depth = 0
+        self._entering: list[Task] = []
+
+    def __enter__(self) -> bool:
+        me = self._kernel.current
+        while self._depth and self._owner is not me:
+            self._kernel.block(self._entering, None)
+        self._owner = me
+        self._depth += 1
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._owner = None
+            if self._entering:
+                self._kernel.wake(self._entering[0])
+
+    def wait(self, timeout: float | None = None) -> bool:
+        depth, self._depth, self._owner = self._depth, 0, None
+        if self._entering:
+            self._kernel.wake(self._entering[0])
+        woken = self._kernel.block(self._waiting, timeout)
+        self.__enter__()
+        self._depth = depth
+        return woken
+
+    def notify(self, n: int = 1) -> None:
+        for task in self._waiting[:n]:
+            self._kernel.wake(task)
+
+    def notify_all(self) -> None:
+        self.notify(len(self._waiting))

@@ -1,0 +1,261 @@
+"""The eight safety predicates, each a reader of the event stream.
+
+``none lost`` · ``never early`` · ``attempts bounded`` · ``backoff kept`` · ``recorded iff exhausted`` · ``settle fenced`` ·
+``drains`` · ``FIFO``. The same code judges a unit test, a simulated run and a production trace. What a trace does
+not hold is not judged: each predicate counts what it did judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from kashvi.events import (
+    AttemptFailed,
+    AttemptStarted,
+    Event,
+    FailureRecorded,
+    JobDispatched,
+    JobFailed,
+    JobReturned,
+    JobSucceeded,
+    RetryScheduled,
+)
+
+ROUNDING_S = 2e-6
+"""Unix seconds in a double are good to a quarter of a microsecond; scripts add and subtract a few times."""
+
+
+class Violation(NamedTuple):
+    """What was broken, for whom, and how."""
+
+    predicate: str
+    job_id: str
+    why: str
+
+
+class Predicate:
+    """Sees every event, then the end."""
+
+    name = ""
+
+    def __init__(self) -> None:
+        self.judged = 0
+        self.violations: list[Violation] = []
+
+    def see(self, event: Event) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """The trace is over, and all work is said to be done."""
+
+    def expect(self, holds: bool, job_id: str, why: str) -> None:
+        self.judged += 1
+        if not holds:
+            self.violations.append(Violation(self.name, job_id, why))
+
+
+class NoneLost(Predicate):
+    """Every dispatched job ends: it succeeds or is recorded as failed."""
+
+    name = "none lost"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: set[str] = set()
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, JobDispatched):
+            self._open.add(event.job_id)
+        elif isinstance(event, JobSucceeded | JobFailed):
+            self._open.discard(event.job_id)
+            self.judged += 1
+
+    def end(self) -> None:
+        for job_id in sorted(self._open):
+            self.expect(False, job_id, "dispatched, and never heard of again")
+
+
+class NeverEarly(Predicate):
+    """No attempt starts before its job is due, by the server's clock."""
+
+    name = "never early"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._due: dict[str, float] = {}
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, JobDispatched | RetryScheduled) and event.due is not None:
+            self._due[event.job_id] = event.due
+        elif isinstance(event, AttemptStarted) and event.server_at is not None:
+            due = self._due.get(event.job_id)
+            if due is not None:
+                early = due - event.server_at
+                self.expect(early <= ROUNDING_S, event.job_id, f"started {early:.6f} s before it was due")
+
+
+class AttemptsBounded(Predicate):
+    """No job gets more attempts than allowed; a process's death without announcement counts for nothing."""
+
+    name = "attempts bounded"
+
+    def __init__(self, max_attempts: int = 3) -> None:
+        super().__init__()
+        self._max = max_attempts
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, AttemptStarted):
+            self.expect(event.attempt <= self._max, event.job_id, f"attempt {event.attempt} of {self._max} started")
+        elif isinstance(event, JobFailed) and not event.undeliverable:
+            self.expect(
+                event.attempts == self._max, event.job_id, f"failed after {event.attempts} of {self._max} attempts"
+            )
+
+
+class BackoffKept(Predicate):
+    """After failed attempt n, n seconds pass before the next one starts."""
+
+    name = "backoff kept"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._number: dict[str, int] = {}
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, RetryScheduled):
+            self.expect(
+                event.wait_s == event.attempts,
+                event.job_id,
+                f"waits {event.wait_s:g} s after attempt {event.attempts}, not {event.attempts} s",
+            )
+            self._number[event.job_id] = event.attempts
+        elif isinstance(event, AttemptStarted) and event.job_id in self._number:
+            wanted = self._number[event.job_id] + 1
+            self.expect(event.attempt == wanted, event.job_id, f"attempt {event.attempt} follows attempt {wanted - 1}")
+
+
+class RecordedIffExhausted(Predicate):
+    """A failure is recorded exactly once for each job that failed, and for no other."""
+
+    name = "recorded iff exhausted"
+
+    def __init__(self, with_store: bool = True) -> None:
+        super().__init__()
+        self._with_store = with_store
+        self._failed: set[str] = set()
+        self._recorded: set[str] = set()
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, JobFailed):
+            self._failed.add(event.job_id)
+        elif isinstance(event, FailureRecorded):
+            self._recorded.add(event.job_id)
+
+    def end(self) -> None:
+        for job_id in sorted(self._failed - self._recorded if self._with_store else ()):
+            self.expect(False, job_id, "exhausted, but never recorded")
+        for job_id in sorted(self._recorded):
+            self.expect(job_id in self._failed, job_id, "recorded, but never exhausted")
+
+
+class SettleFenced(Predicate):
+    """A job is settled for good once: nothing is accepted for it afterwards."""
+
+    name = "settle fenced"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._settled: dict[str, str] = {}
+
+    def see(self, event: Event) -> None:
+        if not isinstance(event, JobSucceeded | JobFailed | RetryScheduled | JobReturned):
+            return
+        before = self._settled.get(event.job_id)
+        self.expect(before is None, event.job_id, f"{type(event).__name__} after {before}")
+        if isinstance(event, JobSucceeded | JobFailed):
+            self._settled[event.job_id] = type(event).__name__
+
+
+class Drains(Predicate):
+    """When faults have ended and workers had time, nothing is left: no attempt without its end, no retry without its attempt."""
+
+    name = "drains"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: dict[str, str] = {}
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, JobDispatched):
+            self._waiting.setdefault(event.job_id, "dispatched, never settled")
+        elif isinstance(event, RetryScheduled):
+            self._waiting[event.job_id] = f"waits for attempt {event.attempts + 1}"
+        elif isinstance(event, JobReturned):
+            self._waiting[event.job_id] = "handed back, never taken"
+        elif isinstance(event, JobSucceeded | JobFailed):
+            self._waiting.pop(event.job_id, None)
+            self.judged += 1
+
+    def end(self) -> None:
+        for job_id, why in sorted(self._waiting.items()):
+            self.expect(False, job_id, f"left over: {why}")
+
+
+class Fifo(Predicate):
+    """Immediate jobs are claimed in the order they were dispatched in, where the server's clock can tell."""
+
+    name = "FIFO"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._position: dict[str, int] = {}
+        self._latest = (float("-inf"), -1, "")
+        self._excused: set[str] = set()
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, JobDispatched) and event.due is None:
+            self._position.setdefault(event.job_id, len(self._position))
+        elif isinstance(event, JobReturned | RetryScheduled | AttemptFailed):
+            self._excused.add(event.job_id)
+        elif (
+            isinstance(event, AttemptStarted)
+            and event.claim == "exchange"
+            and event.server_at is not None
+            and event.job_id in self._position
+            and event.job_id not in self._excused
+            and not event.suspect
+        ):
+            self._judge(event.server_at, self._position[event.job_id], event.job_id)
+
+    def _judge(self, at: float, position: int, job_id: str) -> None:
+        """A job claimed later than one that was dispatched after it was overtaken."""
+        latest_at, latest_position, _ = self._latest
+        overtaken = position < latest_position and at > latest_at + ROUNDING_S
+        self.expect(not overtaken, job_id, "claimed after a job that was dispatched later")
+        if position > latest_position:
+            self._latest = (at, position, job_id)
+
+
+def all_predicates(max_attempts: int = 3, with_store: bool = True) -> list[Predicate]:
+    return [
+        NoneLost(),
+        NeverEarly(),
+        AttemptsBounded(max_attempts),
+        BackoffKept(),
+        RecordedIffExhausted(with_store),
+        SettleFenced(),
+        Drains(),
+        Fifo(),
+    ]
+
+
+def judge(events: Iterable[Event], predicates: Iterable[Predicate]) -> list[Violation]:
+    """Run a finished trace past the predicates; returns what it violates."""
+    predicates = list(predicates)
+    for event in events:
+        for predicate in predicates:
+            predicate.see(event)
+    for predicate in predicates:
+        predicate.end()
+    return [violation for predicate in predicates for violation in predicate.violations]
