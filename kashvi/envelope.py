@@ -14,7 +14,7 @@ import msgspec
 
 from .errors import NotAnEnvelope
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class Envelope(msgspec.Struct, omit_defaults=True):
@@ -46,7 +46,12 @@ def read(raw: bytes) -> Envelope:
     Raises NotAnEnvelope, whatever the bytes are.
     """
     try:
-        return _decode(raw)
+        envelope = _decode(raw)
+        if not raw.isascii():
+            _decode_fields(raw)  # a rewrite needs the names of unknown fields, which may be no text
+        if envelope.raw:
+            base64.b64decode(envelope.raw, validate=True)
+        return envelope
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         raise NotAnEnvelope(str(error) or type(error).__name__) from None
 

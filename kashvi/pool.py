@@ -50,6 +50,10 @@ class Workers:
         self._worker.stop()
         return self.join(timeout)
 
+    def request_stop(self) -> None:
+        """Take no more jobs; does not wait."""
+        self._worker.stop()
+
     def hand_back(self) -> None:
         """For a process that is about to exit: return the running jobs to the queue, uncounted."""
         if self.is_alive():

@@ -37,6 +37,8 @@ class Exchange(NamedTuple):
     """The answer to an exchange."""
 
     server_at: float
+    settled_at: float
+    """When exchange ``n`` was carried out: ``server_at``, or earlier if the number is repeated."""
     refused: tuple[int, ...]
     """Indexes of the settlements that were refused."""
     claimed: list[bytes]

@@ -170,6 +170,11 @@ class Queue:
         """Where jobs wait."""
         return self._driver or self._resolve_driver()
 
+    @property
+    def driver_chosen(self) -> bool:
+        """Whether somebody set the driver, rather than leaving it to the environment."""
+        return self._driver is not None
+
     def _resolve_driver(self) -> Driver:
         self._driver = MemoryDriver(runtime=self._runtime)
         return self._driver
@@ -203,6 +208,11 @@ class Queue:
         except StoreError as error:
             log.warning("%s; it is tried again when a job fails", error)
         self._store = store
+
+    @property
+    def database_chosen(self) -> bool:
+        """Whether somebody called ``use_db``, rather than leaving it to the environment."""
+        return self._store is not None
 
     @property
     def store(self) -> FailureStore | None:

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .errors import DuplicateJobName, InvalidSetting, NotAJob, UnknownJobType, UnregisteredJob
-from .job import Job, JobType
+from .job import Job, JobType, why_no_job
+
+NAME_MAX = 255
+"""What the failure table holds."""
 
 
 class Registry:
@@ -21,10 +24,13 @@ class Registry:
 
         ``factory`` is the class, or a function that returns an instance whose fields serve as defaults.
         The same class (by module and qualified name) may be registered again, as a reload does.
-        Raises NotAJob, DuplicateJobName, InvalidSetting for an empty name.
+        Raises NotAJob, DuplicateJobName, InvalidSetting for a name that is empty, too long, not printable, or starts
+        with the ``*`` by which Go marks a pointer.
         """
-        if not isinstance(name, str) or not name or name.startswith("*"):
-            raise InvalidSetting("a job name", name, 'a text like "jobs.WelcomeEmailJob"')
+        if not isinstance(name, str) or not 0 < len(name) <= NAME_MAX or name.startswith("*") or not name.isprintable():
+            raise InvalidSetting(
+                "a job name", name, 'a printable text like "jobs.WelcomeEmailJob", without a leading *'
+            )
         new = JobType(name, factory)
         for old in (self._by_name.get(name), self._by_class.get(new.job_class)):
             if old and (old.origin, old.name) != (new.origin, new.name):
@@ -47,8 +53,8 @@ class Registry:
         if found is None:
             if isinstance(job, type):
                 raise NotAJob(job, f"it is the class itself; dispatch an instance, {job.__name__}(…)")
-            if not callable(getattr(job, "handle", None)):
-                raise NotAJob(job, "it has no method handle()")
+            if why := why_no_job(type(job)):
+                raise NotAJob(job, why)
             raise UnregisteredJob(type(job), self.names())
         return found
 

@@ -316,7 +316,7 @@ class Worker:
                     self._audit = False
                     for raw, place in self._lease.compare(answer.listing):
                         self._admit(
-                            Delivery(raw, self.id, self._runtime.new_id, answer.server_at, place=place)
+                            Delivery(raw, self.id, self._runtime.new_id, answer.server_at, "wait", place)
                         )
                 self._look = True
                 self._release_if_stopping()
@@ -368,7 +368,7 @@ class Worker:
         request, answer = answered.request, answered.answer
         refused = set(answer.refused)
         for i, settling in enumerate(request.settlings):
-            settle.tell(self._stream, settling, answer.server_at, answered.sent_at, i in refused)
+            settle.tell(self._stream, settling, answer.settled_at, answered.sent_at, i in refused)
             if settling.move == "fail" and i not in refused:
                 self._recorder.remember(settling, answer.server_at - (answered.sent_at - settling.ended_at))
         if answer.unrecorded and self._recorder.has_store:

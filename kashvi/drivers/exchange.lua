@@ -18,7 +18,8 @@ end
 local function text(number) return string.format('%.17g', number) end
 
 -- Every key is read before any is written: a key of the wrong type fails the call with nothing changed.
-local last, refused_text = string.match(redis.call('HGET', exchanges, worker) or '0', '^(%d+) ?(.*)$')
+local last, last_at, last_refused = string.match(
+  redis.call('HGET', exchanges, worker) or '0 0 ', '^(%d+) (%S+) (.*)$')
 last = tonumber(last)
 redis.call('LLEN', jobs)
 redis.call('ZCARD', delayed)
@@ -26,10 +27,10 @@ redis.call('ZCARD', workers)
 redis.call('ZCARD', unrecorded)
 for i = 6, #KEYS do redis.call('LLEN', KEYS[i]) end
 
-local function answer(refused, claimed, held_list, running_list)
+local function answer(settled_at, refused, claimed, held_list, running_list)
   local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
   return {
-    text(now), refused, redis.call('LLEN', held) + redis.call('LLEN', running), redis.call('LLEN', jobs),
+    text(now), settled_at, refused, redis.call('LLEN', held) + redis.call('LLEN', running), redis.call('LLEN', jobs),
     redis.call('ZCARD', unrecorded), first[2] and text(tonumber(first[2]) - now) or '', claimed,
     held_list and 1 or 0, held_list or {}, running_list or {},
   }
@@ -39,7 +40,7 @@ if n < last then
   return redis.error_reply('exchange ' .. n .. ' of worker ' .. worker .. ' comes after ' .. last)
 end
 if n == last then
-  return answer(refused_text, {}, redis.call('LRANGE', held, 0, -1), redis.call('LRANGE', running, 0, -1))
+  return answer(last_at, last_refused, {}, redis.call('LRANGE', held, 0, -1), redis.call('LRANGE', running, 0, -1))
 end
 
 -- The first write is one that a full or read-only server refuses; after it, none is refused.
@@ -88,7 +89,7 @@ for i = 8, #ARGV, 6 do
   end
 end
 refused = table.concat(refused, ' ')
-redis.call('HSET', exchanges, worker, n .. ' ' .. refused)
+redis.call('HSET', exchanges, worker, n .. ' ' .. text(now) .. ' ' .. refused)
 
 local promoted = 0
 while promoted < promote_max do
@@ -116,4 +117,4 @@ if leaving and holds_nothing(held, running) then
   redis.call('ZREM', workers, worker)
   redis.call('HDEL', exchanges, worker)
 end
-return answer(refused, claimed)
+return answer(text(now), refused, claimed)

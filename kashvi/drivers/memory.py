@@ -32,7 +32,7 @@ class MemoryStore:
         """Oldest first."""
         self.running: dict[str, list[bytes]] = {}
         self.workers: dict[str, float] = {}
-        self.answers: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self.answers: dict[str, tuple[int, float, tuple[int, ...]]] = {}
         self.unrecorded: dict[bytes, float] = {}
 
 
@@ -67,32 +67,39 @@ class MemoryDriver:
         store = self.store
         with store.condition:
             now = store.now()
-            last, refused = store.answers.get(worker, (0, ()))
+            last, settled_at, refused = store.answers.get(worker, (0, now, ()))
             if n < last:
                 raise CommandRefused(f"exchange {n} of worker {worker} comes after {last}", "the memory queue")
             held, running = store.held.setdefault(worker, []), store.running.setdefault(worker, [])
             if n == last:
-                return self._answer(worker, now, refused, [], (held[:], running[:]))
+                return self._answer(worker, now, settled_at, refused, [], (held[:], running[:]))
             store.workers[worker] = now + lease_s
             refused = tuple(i for i, s in enumerate(settlements) if not self._settle(worker, s, now))
-            store.answers[worker] = (n, refused)
+            store.answers[worker] = (n, now, refused)
             for _ in range(PROMOTE_MAX):
                 if not store.delayed or store.delayed[0][0] > now:
                     break
                 store.jobs.appendleft(heappop(store.delayed)[1])
             claimed = [store.jobs.pop() for _ in range(min(want, len(store.jobs)))]
             held.extend(claimed)
-            answer = self._answer(worker, now, refused, claimed)
+            answer = self._answer(worker, now, now, refused, claimed)
             if any(s.move == "leave" and s.owner == worker for s in settlements):
                 self._leave(worker, worker, now)
             return answer
 
     def _answer(
-        self, worker: str, now: float, refused: tuple[int, ...], claimed: list[bytes], listing: Any = None
+        self,
+        worker: str,
+        now: float,
+        settled_at: float,
+        refused: tuple[int, ...],
+        claimed: list[bytes],
+        listing: tuple[list[bytes], list[bytes]] | None = None,
     ) -> Exchange:
         store = self.store
         return Exchange(
             server_at=now,
+            settled_at=settled_at,
             refused=refused,
             claimed=claimed,
             holding=len(store.held[worker]) + len(store.running[worker]),

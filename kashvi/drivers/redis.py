@@ -80,11 +80,12 @@ class RedisDriver:
                 keys += self._lists(s.owner)
             at = lists[s.owner] + (s.place == "running")
             args += (s.move, s.owner, at, s.old, s.new, repr(s.in_s))
-        (now, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running) = self._server.run(
+        (now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running) = self._server.run(
             _EXCHANGE, keys, args
         )
         return Exchange(
             server_at=float(now),
+            settled_at=float(settled_at),
             refused=tuple(map(int, refused.split())),
             claimed=claimed,
             holding=holding,

@@ -12,6 +12,7 @@ from kashvi.ports import Driver, Exchange, Expired, Settlement, Stats, Unrecorde
 from .kernel import Task
 from .runtime import SimRuntime
 
+Settled = Callable[[Settlement], None]
 Fault = Callable[[str, SimRuntime], None]
 """Called as ``fault("before exchange", process)`` and ``("after …")``; may raise, sleep or kill."""
 
@@ -19,7 +20,8 @@ Fault = Callable[[str, SimRuntime], None]
 class SimDriver:
     """One process's handle on a driver. Every call is a point where others may run and faults may strike."""
 
-    def __init__(self, inner: Driver, runtime: SimRuntime, fault: Fault = lambda point, runtime: None) -> None:
+    def __init__(self, inner: Driver, runtime: SimRuntime, fault: Fault, settled: Settled) -> None:
+        self._settled = settled
         self._inner = inner
         self._runtime = runtime
         self._fault = fault
@@ -41,6 +43,10 @@ class SimDriver:
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
         self._before("exchange")
         answer = self._inner.exchange(worker, n, lease_s, settlements, want)
+        if answer.listing is None:
+            for i, settlement in enumerate(settlements):
+                if i not in answer.refused:
+                    self._settled(settlement)
         self._after("exchange")
         return answer
 

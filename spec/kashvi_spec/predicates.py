@@ -83,13 +83,15 @@ class NeverEarly(Predicate):
 
     def __init__(self) -> None:
         super().__init__()
-        self._due: dict[str, float] = {}
+        self._due: dict[tuple[str, int], float] = {}
 
     def see(self, event: Event) -> None:
-        if isinstance(event, JobDispatched | RetryScheduled) and event.due is not None:
-            self._due[event.job_id] = event.due
+        if isinstance(event, JobDispatched) and event.due is not None:
+            self._due[event.job_id, 1] = event.due
+        elif isinstance(event, RetryScheduled):
+            self._due[event.job_id, event.attempts + 1] = event.due
         elif isinstance(event, AttemptStarted) and event.server_at is not None:
-            due = self._due.get(event.job_id)
+            due = self._due.get((event.job_id, event.attempt))
             if due is not None:
                 early = due - event.server_at
                 self.expect(early <= ROUNDING_S, event.job_id, f"started {early:.6f} s before it was due")
@@ -120,7 +122,7 @@ class BackoffKept(Predicate):
 
     def __init__(self) -> None:
         super().__init__()
-        self._number: dict[str, int] = {}
+        self._started: dict[tuple[str, int], float] = {}
 
     def see(self, event: Event) -> None:
         if isinstance(event, RetryScheduled):
@@ -129,10 +131,17 @@ class BackoffKept(Predicate):
                 event.job_id,
                 f"waits {event.wait_s:g} s after attempt {event.attempts}, not {event.attempts} s",
             )
-            self._number[event.job_id] = event.attempts
-        elif isinstance(event, AttemptStarted) and event.job_id in self._number:
-            wanted = self._number[event.job_id] + 1
-            self.expect(event.attempt == wanted, event.job_id, f"attempt {event.attempt} follows attempt {wanted - 1}")
+        elif isinstance(event, AttemptStarted) and event.server_at is not None:
+            self._started[event.job_id, event.attempt] = event.server_at
+            before = self._started.get((event.job_id, event.attempt - 1))
+            if before is not None:
+                waited = event.server_at - before
+                wanted = event.attempt - 1
+                self.expect(
+                    waited >= wanted - ROUNDING_S,
+                    event.job_id,
+                    f"attempt {event.attempt} started {waited:.6f} s after the one before, not {wanted} s or more",
+                )
 
 
 class RecordedIffExhausted(Predicate):
@@ -160,21 +169,25 @@ class RecordedIffExhausted(Predicate):
 
 
 class SettleFenced(Predicate):
-    """A job is settled for good once: nothing is accepted for it afterwards."""
+    """A job is settled for good once: the server accepts nothing for it afterwards."""
 
     name = "settle fenced"
 
     def __init__(self) -> None:
         super().__init__()
-        self._settled: dict[str, str] = {}
+        self._settled: dict[str, JobSucceeded | JobFailed] = {}
 
     def see(self, event: Event) -> None:
         if not isinstance(event, JobSucceeded | JobFailed | RetryScheduled | JobReturned):
             return
-        before = self._settled.get(event.job_id)
-        self.expect(before is None, event.job_id, f"{type(event).__name__} after {before}")
+        end = self._settled.get(event.job_id)
+        after = end is not None and (event.server_at or 0.0) >= (end.server_at or 0.0)
+        also_final = end is not None and isinstance(event, JobSucceeded | JobFailed)
+        self.expect(
+            not (after or also_final), event.job_id, f"{type(event).__name__} after {type(end).__name__}"
+        )
         if isinstance(event, JobSucceeded | JobFailed):
-            self._settled[event.job_id] = type(event).__name__
+            self._settled[event.job_id] = event
 
 
 class Drains(Predicate):
@@ -185,16 +198,18 @@ class Drains(Predicate):
     def __init__(self) -> None:
         super().__init__()
         self._waiting: dict[str, str] = {}
+        self._ended: set[str] = set()
 
     def see(self, event: Event) -> None:
         if isinstance(event, JobDispatched):
             self._waiting.setdefault(event.job_id, "dispatched, never settled")
-        elif isinstance(event, RetryScheduled):
+        elif isinstance(event, RetryScheduled) and event.job_id not in self._ended:
             self._waiting[event.job_id] = f"waits for attempt {event.attempts + 1}"
-        elif isinstance(event, JobReturned):
+        elif isinstance(event, JobReturned) and event.job_id not in self._ended:
             self._waiting[event.job_id] = "handed back, never taken"
         elif isinstance(event, JobSucceeded | JobFailed):
             self._waiting.pop(event.job_id, None)
+            self._ended.add(event.job_id)
             self.judged += 1
 
     def end(self) -> None:

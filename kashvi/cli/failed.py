@@ -1,0 +1,162 @@
+"""``kashvi queue:failed``, ``queue:retry``, ``queue:forget``, ``queue:flush``: the failure table from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from ..envelope import bytes_of, seal
+from ..errors import RedisRequired
+from ..runtime import SystemRuntime
+from .setup import DATABASE_URL, database_option, examples, json_option, redis_option
+
+if TYPE_CHECKING:
+    from ..drivers.redis import RedisDriver
+    from ..failures.sql import SqlFailures
+    from ..failures.table import FailedJobRecord
+
+SHOWN = 50
+
+
+@examples(
+    """
+kashvi queue:failed
+kashvi queue:failed --database-url postgresql://localhost/app --json
+"""
+)
+@click.command("queue:failed")
+@database_option
+@json_option
+def failed(database_url: str | None, as_json: bool) -> None:
+    """List failed jobs, newest first."""
+    store = _store(database_url)
+    if as_json:
+        click.echo(msgspec.json.encode([_plain(row) for row in store.rows()]).decode())
+        return
+    rows, total = store.rows(limit=SHOWN), store.count()
+    if not rows:
+        click.echo("No failed jobs.")
+        return
+    print_rows(rows)
+    if total > len(rows):
+        click.echo(f"The newest {len(rows)} of {total:,}; --json has all.")
+
+
+@examples(
+    """
+kashvi queue:retry 5 6
+kashvi queue:retry all --redis-url redis://localhost:6379/0
+"""
+)
+@click.command("queue:retry")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...|all")
+@redis_option
+@database_option
+@json_option
+def retry(ids: tuple[str, ...], redis_url: str | None, database_url: str | None, as_json: bool) -> None:
+    """Send failed jobs back to the queue, as new jobs with all their attempts.
+
+    Interrupted, it can be repeated: no job is lost, none is sent twice. ID is a row's number or the job's id.
+    """
+    if not redis_url:
+        raise RedisRequired("queue:retry")
+    from ..drivers.redis import RedisDriver
+
+    store, driver = _store(database_url), RedisDriver(redis_url)
+    rows = _chosen(store, ids)
+    for row in rows:
+        send_back(store, driver, row)
+    _tell("sent back", [row.id for row in rows], ids, as_json)
+
+
+@examples(
+    """
+kashvi queue:forget 5
+"""
+)
+@click.command("queue:forget")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@database_option
+@json_option
+def forget(ids: tuple[str, ...], database_url: str | None, as_json: bool) -> None:
+    """Delete failed jobs. ID is a row's number or the job's id."""
+    store = _store(database_url)
+    rows = _chosen(store, ids)
+    _tell("deleted", [row.id for row in rows if store.remove(row.id, row.job_id)], ids, as_json)
+
+
+@examples(
+    """
+kashvi queue:flush
+"""
+)
+@click.command("queue:flush")
+@database_option
+@json_option
+def flush(database_url: str | None, as_json: bool) -> None:
+    """Delete all failed jobs."""
+    count = _store(database_url).clear()
+    click.echo(msgspec.json.encode({"deleted": count}).decode() if as_json else f"{count:,} failed jobs deleted.")
+
+
+def send_back(store: SqlFailures, driver: RedisDriver, row: FailedJobRecord) -> None:
+    """Push the job once, however often this is repeated, then delete its row."""
+    new_id = SystemRuntime().new_id
+    failed_id = row.job_id or store.identify(row.id, new_id())
+    if row.job_type:
+        name = msgspec.json.encode(row.job_type)
+        envelope = seal(new_id(), name, bytes_of(row.payload))
+    else:
+        envelope = bytes_of(row.payload)  # it was no envelope: the same bytes again
+    driver.push_retried(failed_id, envelope)
+    store.remove(row.id, failed_id)
+
+
+def print_rows(rows: Sequence[FailedJobRecord]) -> None:
+    """A table for people."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("id", "type", "payload", "error", "attempts", "failed at", box=box.SIMPLE)
+    for row in rows:
+        at = row.failed_at.strftime("%Y-%m-%d %H:%M:%S") if row.failed_at else ""
+        cells = (str(row.id), row.job_type or "(not an envelope)", row.payload[:120], (row.error or "")[:200])
+        table.add_row(*map(Text, (*cells, str(row.attempts), at)))
+    Console().print(table)
+
+
+def _store(database_url: str | None) -> SqlFailures:
+    from ..failures.sql import SqlFailures
+
+    return SqlFailures(database_url or DATABASE_URL)
+
+
+def _chosen(store: SqlFailures, ids: Sequence[str]) -> list[FailedJobRecord]:
+    """The rows named by number or job id, oldest first."""
+    if list(ids) == ["all"]:
+        return store.rows()[::-1]
+    numbers = [int(text) for text in ids if text.isascii() and text.isdigit() and len(text) < 19]
+    jobs = [text for text in ids if text not in map(str, numbers)]
+    return sorted(store.rows(numbers, jobs), key=lambda row: row.id)
+
+
+def _plain(row: FailedJobRecord) -> dict[str, Any]:
+    names = ("id", "job_type", "payload", "error", "attempts", "failed_at", "job_id")
+    return {name: getattr(row, name) for name in names}
+
+
+def _tell(what: str, done: list[int], asked: Sequence[str], as_json: bool) -> None:
+    """Say what was done; exit with 1 if a job that was named is not there."""
+    missing = len(set(asked)) - len(done) if list(asked) != ["all"] else 0
+    if as_json:
+        click.echo(msgspec.json.encode({what.replace(" ", "_"): done, "missing": max(missing, 0)}).decode())
+    else:
+        click.echo(f"{len(done):,} failed jobs {what}.")
+    if missing > 0:
+        click.echo(f"Error: {missing} of those named are not in the failure table; see kashvi queue:failed.", err=True)
+        raise SystemExit(1)

@@ -1,0 +1,64 @@
+"""What several commands need: the user's app, the queue it uses, and where the options say things are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import click
+
+from ..queue import Queue, default
+
+DATABASE_URL = "sqlite:///kashvi.db"
+
+redis_option = click.option(
+    "--redis-url", envvar="KASHVI_REDIS_URL", show_envvar=True, help="redis://, rediss:// or unix:// URL of the queue."
+)
+database_option = click.option(
+    "--database-url",
+    envvar="KASHVI_DATABASE_URL",
+    show_envvar=True,
+    help=f"SQLAlchemy URL of the failure table.  [default: {DATABASE_URL}]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+
+
+def load_app(app: str | None) -> Queue:
+    """Import the user's module; returns the queue it names (``module:attribute``) or the default one."""
+    if app is None:
+        return default()
+    module_name, _, attribute = app.partition(":")
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        found: Any = import_module(module_name)
+    except ImportError as error:
+        raise click.BadParameter(f"can't import {module_name!r}: {error}", param_hint="--app") from error
+    for part in attribute.split(".") if attribute else ():
+        found = getattr(found, part, None)
+    if not attribute:
+        return default()
+    if not isinstance(found, Queue):
+        raise click.BadParameter(f"{app!r} is not a kashvi Queue but {found!r}", param_hint="--app")
+    return found
+
+
+def choose_driver(queue: Queue, redis_url: str | None) -> None:
+    """The app's own choice first, then the option or its variable, then memory."""
+    if not queue.driver_chosen and redis_url:
+        from ..drivers.redis import RedisDriver
+
+        queue.set_driver(RedisDriver(redis_url))
+
+
+def examples(text: str) -> Callable[[Any], Any]:
+    """Examples below a command's help, as they are written."""
+
+    def add(command: click.Command) -> click.Command:
+        lines = "\n".join("  " + line for line in text.strip().splitlines())
+        command.epilog = f"\b\nExamples:\n{lines}"
+        return command
+
+    return add

@@ -1,0 +1,131 @@
+"""``kashvi queue:work``: the worker process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from types import FrameType
+
+import click
+
+from .. import __version__
+from ..drivers.memory import MemoryDriver
+from ..pool import Workers
+from ..queue import LEASE_S, Queue
+from ..runtime import SystemRuntime
+from ..worker import Limits
+from .output import JsonLines, Lines, write
+from .setup import DATABASE_URL, choose_driver, database_option, examples, json_option, load_app, redis_option
+
+
+@examples(
+    """
+kashvi queue:work --workers=5 --app myapp.jobs --redis-url redis://localhost:6379/0
+kashvi queue:work --app myapp.jobs --stop-when-empty --json
+KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/app kashvi queue:work --app myapp.jobs
+"""
+)
+@click.command("queue:work")
+@click.option("-w", "--workers", type=click.IntRange(1), default=5, show_default=True, help="Threads that run jobs.")
+@click.option(
+    "--app", envvar="KASHVI_APP", show_envvar=True, help="Module that registers the jobs, or module:queue_object."
+)
+@redis_option
+@database_option
+@click.option("--stop-when-empty", is_flag=True, help="Exit when no job is ready; delayed jobs stay.")
+@click.option("--max-jobs", type=click.IntRange(1), help="Exit after so many jobs.")
+@click.option("--max-time", type=click.FloatRange(0, min_open=True), help="Exit after so many seconds.")
+@click.option("--max-retry", type=click.IntRange(1), help="Attempts in all for each job.  [default: 3]")
+@click.option(
+    "--lease",
+    type=click.FloatRange(0.1),
+    help=f"Seconds without a sign of life before this worker's jobs go to others.  [default: {LEASE_S:g}]",
+)
+@json_option
+@click.option("-v", "--verbose", is_flag=True, help="Also tracebacks, retries and recorded failures.")
+def work(
+    workers: int,
+    app: str | None,
+    redis_url: str | None,
+    database_url: str | None,
+    stop_when_empty: bool,
+    max_jobs: int | None,
+    max_time: float | None,
+    max_retry: int | None,
+    lease: float | None,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Run jobs from the queue until told to stop.
+
+    The first SIGTERM or Ctrl-C lets the running jobs end and takes no more; the second hands them back to the queue,
+    uncounted, and exits at once. Without a Redis URL the queue is this process's memory.
+    """
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    for noisy in ("asyncio", "sqlalchemy", "faker"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    queue = load_app(app)
+    choose_driver(queue, redis_url)
+    if not queue.database_chosen:
+        queue.use_db(database_url or DATABASE_URL)
+    if max_retry is not None:
+        queue.set_max_retry(max_retry)
+    if lease is not None:
+        queue.lease_s = lease
+    output = JsonLines() if as_json else Lines(verbose)
+    queue.observe(output)
+    if not as_json:
+        _banner(queue, workers)
+    limits = Limits("empty" if stop_when_empty else "stopped", max_jobs, max_time)
+    stopping = _Signals()
+    running = queue.start_workers(workers, limits=limits)
+    stopping.stops(running, quiet=as_json)
+    running.join()
+    output.close()
+
+
+def _banner(queue: Queue, workers: int) -> None:
+    write(f"\n  kashvi {__version__}: processing jobs with {workers} workers on {queue.driver!r}.")
+    if isinstance(queue.driver, MemoryDriver):
+        write("  The queue is this process's memory: jobs of other processes are not seen, and none survives it.")
+    write(f"  Failed jobs: {queue.store!r}.")
+    if not queue.registry.names():
+        write("  No job types are registered: every job will be recorded as failed. Name them with --app MODULE.")
+    write("  Ctrl-C stops it.\n")
+
+
+class _Signals:
+    """First signal: stop. Second: hand back and exit at once. Caught from the start, so that none is missed."""
+
+    def __init__(self) -> None:
+        self._workers: Workers | None = None
+        self._seen = 0
+        self._quiet = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._caught)
+
+    def stops(self, workers: Workers, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._workers = workers
+        if self._seen:
+            self._stop(workers)
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:
+        self._seen += 1
+        if self._workers is None:
+            return
+        if self._seen == 1:
+            self._stop(self._workers)
+        else:
+            SystemRuntime().spawn(lambda: self._exit(number), "kashvi-exit")
+
+    def _stop(self, workers: Workers) -> None:
+        if not self._quiet:
+            write("\n  Stopping: running jobs end, no more are taken. Again to hand them back and exit at once.")
+        SystemRuntime().spawn(workers.request_stop, "kashvi-stop")
+
+    def _exit(self, number: int) -> None:
+        assert self._workers
+        self._workers.hand_back()
+        os._exit(128 + number)
