@@ -1,6 +1,6 @@
 """kashvi: a background-job queue whose every promise can be run.
 
-    from kashvi import queue
+from kashvi import queue
 """
 
 from . import errors, events, queue

@@ -204,9 +204,7 @@ class ReplyLost(DriverError):
     maybe_sent = True
 
     def __init__(self, why: str, server: str = "Redis") -> None:
-        super().__init__(
-            f"{server} did not answer, so the request may or may not have been carried out: {why}"
-        )
+        super().__init__(f"{server} did not answer, so the request may or may not have been carried out: {why}")
 
 
 class CommandRefused(DriverError):

@@ -53,9 +53,7 @@ class Lease:
         self._server_ahead_s = 0.0
         self._server_lost = False
 
-    def exchange(
-        self, settlings: Sequence[Settling], want: int, give_up: Callable[[], bool]
-    ) -> Answered | None:
+    def exchange(self, settlings: Sequence[Settling], want: int, give_up: Callable[[], bool]) -> Answered | None:
         """Send, again and again until there is an answer or ``give_up()``.
 
         A request that an interrupt left unanswered goes first: look at the answer's ``request``.
@@ -85,9 +83,7 @@ class Lease:
             sent_at = self._runtime.monotonic()
             settlements = [settling.sent(sent_at) for settling in request.settlings]
             try:
-                answer = self._driver.exchange(
-                    self.worker, request.n, self.lease_s, settlements, request.want
-                )
+                answer = self._driver.exchange(self.worker, request.n, self.lease_s, settlements, request.want)
             except DriverError as error:
                 repeated = repeated or error.maybe_sent
                 self._tell_lost(error)

@@ -13,7 +13,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .attempt import decoded_or_none
 from .drivers.memory import MemoryDriver
@@ -28,7 +28,7 @@ from .recorder import Recorder
 from .registry import Registry, default_name
 from .runtime import SystemRuntime
 from .settle import Settling
-from .worker import Limits, Worker
+from .worker import Limits, Until, Worker
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -101,10 +101,10 @@ class Queue:
         """
         if isinstance(name, type):
             self.registry.register(default_name(name), name)
-            return cast(J, name)
+            return name
 
         def decorate(job_class: J) -> J:
-            self.registry.register(default_name(job_class) if name is None else cast(str, name), job_class)
+            self.registry.register(default_name(job_class) if name is None else name, job_class)
             return job_class
 
         return decorate
@@ -255,7 +255,7 @@ class Queue:
         max_jobs, max_time: return after so many jobs, or seconds.
         Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt.
         """
-        until = "drained" if drain else "empty" if stop_when_empty else "stopped"
+        until: Until = "drained" if drain else "empty" if stop_when_empty else "stopped"
         limits = Limits(until, max_jobs, max_time)
         worker = self._worker(1, limits, interruptible=True)
         self._workers.append(worker)

@@ -1,4 +1,4 @@
-"""What becomes of a delivery: from how its attempt ended to the settlement that is sent, and what is told once it holds."""
+"""What becomes of a delivery: how its attempt ended, the settlement that is sent, what is told once it holds."""
 
 from __future__ import annotations
 

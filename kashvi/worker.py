@@ -121,7 +121,7 @@ class Worker:
                 while step is None:
                     self._lock.wait()
                     step = self._choose()
-                if step == "exchange" or step == "audit":
+                if step in ("exchange", "audit"):
                     self._exchanging = True
                 elif step == "wait":
                     self._waiting = True
@@ -152,7 +152,9 @@ class Worker:
         if self._finished():
             self._stop()
             return "end"
-        return None if self._waiting or self._exchanging else "wait"
+        if self._waiting or self._exchanging or self._want() <= 0:
+            return None
+        return "wait"
 
     def _take(self) -> Delivery:
         delivery = self._ready.popleft()
@@ -315,9 +317,7 @@ class Worker:
                 if answer and answer.listing:
                     self._audit = False
                     for raw, place in self._lease.compare(answer.listing):
-                        self._admit(
-                            Delivery(raw, self.id, self._runtime.new_id, answer.server_at, "wait", place)
-                        )
+                        self._admit(Delivery(raw, self.id, self._runtime.new_id, answer.server_at, "wait", place))
                 self._look = True
                 self._release_if_stopping()
                 self._lock.notify_all()
@@ -353,9 +353,7 @@ class Worker:
                 self._look = True
                 if raw is not None:
                     self._lease.holding[raw] += 1
-                    self._admit(
-                        Delivery(raw, self.id, self._runtime.new_id, self._lease.server_now(), "wait")
-                    )
+                    self._admit(Delivery(raw, self.id, self._runtime.new_id, self._lease.server_now(), "wait"))
                 if lost is not None and lost.maybe_sent:
                     self._audit = self._ghost = True
                 self._release_if_stopping()
@@ -406,10 +404,7 @@ class Worker:
 
     def _give_up(self) -> bool:
         """A stopping worker tries to reach the server for one lease; then its jobs are anyone's."""
-        return (
-            self.stopping
-            and self._runtime.monotonic() - self._stopping_since > self._lease.lease_s
-        )
+        return self.stopping and self._runtime.monotonic() - self._stopping_since > self._lease.lease_s
 
     def hand_back(self) -> None:
         """The process is about to exit: return what runs, uncounted, whether or not it ends in time."""
@@ -430,9 +425,7 @@ class Worker:
     def keep(self) -> None:
         """Until the last thread has ended: renew, reclaim, record; then close."""
         tick_s = min(1.0, self._lease.lease_s / 3)
-        self._stream.emit(
-            events.WorkerStarted, worker=self.id, threads=self.threads, lease_s=self._lease.lease_s
-        )
+        self._stream.emit(events.WorkerStarted, worker=self.id, threads=self.threads, lease_s=self._lease.lease_s)
         while True:
             with self._bell:
                 if self._alive and not self._flush_asked:
@@ -463,6 +456,8 @@ class Worker:
             due = not self._exchanging and bool(overdue or waiting)
             self._exchanging = self._exchanging or due
             self._flush_asked = False
+            if self._suspects:
+                self._lock.notify_all()  # one may start when the last has run for a lease
         if due:
             self._exchange(claim=False)
         self._record()

@@ -1,4 +1,4 @@
-"""``kashvi queue:failed``, ``queue:retry``, ``queue:forget``, ``queue:flush``: the failure table from the command line."""
+"""``queue:failed``, ``queue:retry``, ``queue:forget``, ``queue:flush``: the failure table from the command line."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _tell(what: str, done: list[int], asked: Sequence[str], as_json: bool) -> No
     if as_json:
         click.echo(msgspec.json.encode({what.replace(" ", "_"): done, "missing": max(missing, 0)}).decode())
     else:
-        click.echo(f"{len(done):,} failed jobs {what}.")
+        click.echo(f"{len(done):,} failed job{'' if len(done) == 1 else 's'} {what}.")
     if missing > 0:
         click.echo(f"Error: {missing} of those named are not in the failure table; see kashvi queue:failed.", err=True)
         raise SystemExit(1)

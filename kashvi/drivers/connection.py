@@ -1,4 +1,4 @@
-"""One command, one reply, over connections of our own: never re-sent, always bytes, every error named for what it means."""
+"""One command, one reply, over connections of our own: never re-sent, always bytes, errors named for what they mean."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class Connections:
             raise InvalidSetting("the Redis client", type(client).__name__, "a redis.Redis or a URL")
         self._pool = _own_pool(given.connection_pool)
         kwargs = self._pool.connection_kwargs
-        self.server = f"{kwargs.get('path') or '{}:{}'.format(kwargs.get('host', 'localhost'), kwargs.get('port', 6379))}"
+        self.server = (
+            f"{kwargs.get('path') or '{}:{}'.format(kwargs.get('host', 'localhost'), kwargs.get('port', 6379))}"
+        )
 
     def call(self, *command: Any) -> Any:
         """Send one command once. Raises DriverUnavailable, ReplyLost, CommandRefused."""

@@ -61,9 +61,7 @@ class MemoryDriver:
             store.condition.notify_all()
         return due
 
-    def exchange(
-        self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int
-    ) -> Exchange:
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
         store = self.store
         with store.condition:
             now = store.now()
@@ -194,4 +192,3 @@ class MemoryDriver:
         with store.condition:
             held = sum(map(len, (*store.held.values(), *store.running.values())))
             return Stats(len(store.jobs), len(store.delayed), held, len(store.unrecorded), len(store.workers))
-

@@ -68,9 +68,7 @@ class RedisDriver:
         keys = [self._jobs, self._retried]
         return bool(self._server.run(_RETRIED, keys, [failed_id, envelope, self._now()]))
 
-    def exchange(
-        self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int
-    ) -> Exchange:
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
         keys = [self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, *self._lists(worker)]
         lists = {worker: 6}
         args: list[Any] = [worker, n, want, repr(lease_s), self._now(), GONE_AFTER_S, PROMOTE_MAX]
@@ -80,8 +78,8 @@ class RedisDriver:
                 keys += self._lists(s.owner)
             at = lists[s.owner] + (s.place == "running")
             args += (s.move, s.owner, at, s.old, s.new, repr(s.in_s))
-        (now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running) = self._server.run(
-            _EXCHANGE, keys, args
+        (now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running) = (
+            self._server.run(_EXCHANGE, keys, args)
         )
         return Exchange(
             server_at=float(now),

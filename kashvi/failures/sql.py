@@ -15,7 +15,12 @@ from ..errors import InvalidSetting, StoreUnavailable
 from ..ports import Failure
 from .table import JOB_TYPE_MAX, FailedJobRecord, prepare
 
-DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
+DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
 _Row = FailedJobRecord
 
 
@@ -32,7 +37,9 @@ def engine_of(database: sa.Engine | str) -> sa.Engine:
     try:
         if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
             # One connection for all threads, or each would see a database of its own.
-            return sa.create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False}, hide_parameters=True)
+            return sa.create_engine(
+                url, poolclass=StaticPool, connect_args={"check_same_thread": False}, hide_parameters=True
+            )
         return sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
     except (ArgumentError, NoSuchModuleError) as error:
         raise InvalidSetting("the database URL", shown, f"one SQLAlchemy knows ({error})") from None
@@ -110,11 +117,13 @@ class SqlFailures:
 
     # -- for the command line ----------------------------------------------------------------
 
-    def rows(self, ids: Sequence[int] | None = None, limit: int | None = None) -> list[FailedJobRecord]:
-        """Rows, newest first; all of them, or those with these ids."""
+    def rows(
+        self, ids: Sequence[int] | None = None, job_ids: Sequence[str] = (), *, limit: int | None = None
+    ) -> list[FailedJobRecord]:
+        """Rows, newest first; all of them, or those with one of these ids or job ids."""
         query = sa.select(_Row).order_by(_Row.id.desc()).limit(limit)
         if ids is not None:
-            query = query.where(_Row.id.in_(ids))
+            query = query.where(_Row.id.in_(ids) | _Row.job_id.in_(job_ids))
         with self._session() as session:
             return list(session.scalars(query))
 
@@ -145,7 +154,7 @@ class SqlFailures:
             session.commit()
             return int(result.rowcount)  # type: ignore[attr-defined]
 
-    def _session(self) -> "_Guarded":
+    def _session(self) -> _Guarded:
         if not self._prepared:
             self.prepare()
         return _Guarded(self.engine)
@@ -158,7 +167,7 @@ class _Guarded(Session):
         super().__init__(engine, expire_on_commit=False)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        super().__exit__(kind, error, trace)  # type: ignore[arg-type]
+        super().__exit__(kind, error, trace)
         if isinstance(error, SQLAlchemyError):
             raise StoreUnavailable(_why(error)) from error
 

@@ -1,4 +1,4 @@
-"""The table ``kashvi_failed_jobs`` as the Go program makes it, and ``job_id``: its columns, and how it is made or adopted."""
+"""The table ``kashvi_failed_jobs``: the Go program's columns and ``job_id``, and how it is made or adopted."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Kernel:
         return task
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Run tasks, jumping from one wake-up to the next, until none is left or ``until()``. Raises the first error."""
+        """Run tasks, from one wake-up to the next, until none is left or ``until()``. Raises the first error."""
         self.hub = getcurrent()
         while self._heap and not until():
             time, _, _, task, timer = heapq.heappop(self._heap)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import redis
 import sqlalchemy as sa
+from kashvi_spec.predicates import Violation, all_predicates, judge
 
 from kashvi.drivers.memory import MemoryDriver, MemoryStore
 from kashvi.envelope import read
@@ -13,12 +14,10 @@ from kashvi.events import Event
 from kashvi.ports import Driver, Settlement
 from kashvi.queue import Queue
 from kashvi.registry import Registry
-from kashvi_spec.predicates import Violation, all_predicates, judge
 
 from .drivers import Fault, PatientRedis, SimDriver
 from .kernel import Choose, Kernel, Task
 from .runtime import SimRuntime
-
 
 WITNESSED = ("none lost", "drains", "recorded iff exhausted")
 
