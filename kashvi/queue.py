@@ -40,6 +40,8 @@ J = TypeVar("J", bound=type[Any])
 
 PAYLOAD_LIMIT = 1024 * 1024
 LEASE_S = 30.0
+DELAY_MAX_S = 100 * 366 * 86_400.0
+"""A hundred years: a longer delay is a slip, and its due time is soon no date any more."""
 REGISTRY = Registry()
 """The job types every queue knows, unless it is given a registry of its own."""
 
@@ -182,7 +184,7 @@ class Queue:
     def set_driver(self, driver: Driver) -> None:
         """Choose where jobs wait. Raises WorkersRunning while workers of this queue run."""
         self._check_stopped("the driver")
-        if not callable(getattr(driver, "exchange", None)):
+        if isinstance(driver, type) or not callable(getattr(driver, "exchange", None)):
             raise InvalidSetting("the driver", driver, "a MemoryDriver(), a RedisDriver(client) or another Driver")
         self._driver = driver
 
@@ -322,7 +324,7 @@ class _DefaultQueue(Queue):
                 "this job went to an in-memory queue, and no worker runs in this process: set KASHVI_REDIS_URL or "
                 "call queue.set_driver(queue.RedisDriver(...)); to mean memory, queue.set_driver(queue.MemoryDriver())",
                 MemoryQueueWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
         return driver
 
@@ -347,7 +349,7 @@ def _seconds(name: str, value: object) -> float:
 
 def _delay_s(delay: object) -> float:
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= DELAY_MAX_S:
         raise InvalidDelay(delay)
     return float(seconds)
 

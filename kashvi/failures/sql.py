@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import StaticPool
 
 from ..envelope import base64_of, text_of
-from ..errors import InvalidSetting, StoreUnavailable
+from ..errors import StoreUnavailable
 from ..ports import Failure
-from .table import JOB_TYPE_MAX, FailedJobRecord, prepare
+from .engine import TROUBLE, engine_of, shown_of, why
+from .table import JOB_ID_MAX, JOB_TYPE_MAX, FailedJobRecord, be_impatient, prepare
 
-DRIVERS = {
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-    "mysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
-}
 _Row = FailedJobRecord
-
-
-def engine_of(database: sa.Engine | str) -> sa.Engine:
-    """An engine for a URL, ``postgresql://…`` with the drivers kashvi's extras install. Raises InvalidSetting."""
-    if isinstance(database, sa.Engine):
-        return database
-    try:
-        url = sa.make_url(database)
-    except (ArgumentError, ValueError, AttributeError):
-        raise InvalidSetting("the database URL", "what was given", "like sqlite:///kashvi.db") from None
-    shown = url.render_as_string(hide_password=True)
-    url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
-    try:
-        if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-            # One connection for all threads, or each would see a database of its own.
-            return sa.create_engine(
-                url, poolclass=StaticPool, connect_args={"check_same_thread": False}, hide_parameters=True
-            )
-        return sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise InvalidSetting("the database URL", shown, f"one SQLAlchemy knows ({error})") from None
-    except ModuleNotFoundError as error:
-        raise InvalidSetting(
-            "the database URL", shown, f"one whose driver is installed; pip install {error.name}"
-        ) from None
 
 
 class SqlFailures:
@@ -60,49 +29,51 @@ class SqlFailures:
         self._prepared = False
 
     def __repr__(self) -> str:
-        return self.engine.url.render_as_string(hide_password=True)
+        return shown_of(self.engine.url)
 
     def prepare(self) -> None:
         """Make or adopt the table."""
         try:
             prepare(self.engine)
-        except (SQLAlchemyError, OSError) as error:
-            raise StoreUnavailable(_why(error)) from error
+        except TROUBLE as error:
+            raise StoreUnavailable(why(error)) from error
         self._prepared = True
 
     def record(self, failures: Sequence[Failure]) -> dict[str, str]:
         """Insert what is not there yet; see FailureStore."""
-        if not self._prepared:
-            self.prepare()
-        try:
-            self._insert([_columns(failure) for failure in failures])
+        if not failures:
             return {}
-        except SQLAlchemyError:
+        self.prepare()  # each time: the Go program changes the table whenever it starts
+        return self._record(list({_key(failure): failure for failure in failures}.values()))
+
+    def _record(self, failures: list[Failure]) -> dict[str, str]:
+        """All of them, or what a half of them makes trouble is found by halving."""
+        if not self._insert([_columns(failure) for failure in failures]):
+            return {}
+        self._check_writable()
+        if len(failures) > 1:
+            middle = len(failures) // 2
+            return self._record(failures[:middle]) | self._record(failures[middle:])
+        # Once more as it is, in case another process was in the way; then as what every database can hold.
+        for ascii_only in (False, True):
+            refusal = self._insert([_columns(failures[0], ascii_only=ascii_only)])
+            if not refusal:
+                return {}
             self._check_writable()
-        refused: dict[str, str] = {}
-        for failure in failures:
-            if why := self._record_one(failure):
-                refused[failure.job_id] = why
-        return refused
+        return {failures[0].job_id: refusal}
 
-    def _record_one(self, failure: Failure) -> str:
-        """Insert one row by itself, in plain ASCII if need be; the reason if it is refused all the same."""
-        why = ""
-        for columns in (_columns(failure), _ascii(_columns(failure))):
-            try:
-                self._insert([columns])
-                return ""
-            except SQLAlchemyError as error:
-                why = _why(error)
-                self._check_writable()
-        return why
-
-    def _insert(self, rows: list[dict[str, object]]) -> None:
-        with self.engine.begin() as connection:
-            ids = [row["job_id"] for row in rows]
-            known = set(connection.scalars(sa.select(_Row.job_id).where(_Row.job_id.in_(ids))))
-            if new := [row for row in rows if row["job_id"] not in known]:
-                connection.execute(sa.insert(_Row), new)
+    def _insert(self, rows: list[dict[str, object]]) -> str:
+        """All or none of the rows that are not there yet; the reason if none."""
+        ids = [row["job_id"] for row in rows]
+        try:
+            with self.engine.begin() as connection:
+                be_impatient(connection)
+                known = set(connection.scalars(sa.select(_Row.job_id).where(_Row.job_id.in_(ids))))
+                if new := [row for row in rows if row["job_id"] not in known]:
+                    connection.execute(sa.insert(_Row), new)
+            return ""
+        except TROUBLE as error:
+            return why(error)
 
     def _check_writable(self) -> None:
         """After an error: is it the database, or the rows? Raises StoreUnavailable if the database."""
@@ -110,10 +81,11 @@ class SqlFailures:
         probe = {"job_type": "", "payload": "", "error": "", "attempts": 0, "failed_at": None, "job_id": None}
         try:
             with self.engine.connect() as connection:
+                be_impatient(connection)
                 connection.execute(sa.insert(_Row), [probe])
                 connection.rollback()
-        except (SQLAlchemyError, OSError) as error:
-            raise StoreUnavailable(_why(error)) from error
+        except TROUBLE as error:
+            raise StoreUnavailable(why(error)) from error
 
     # -- for the command line ----------------------------------------------------------------
 
@@ -123,7 +95,7 @@ class SqlFailures:
         """Rows, newest first; all of them, or those with one of these ids or job ids."""
         query = sa.select(_Row).order_by(_Row.id.desc()).limit(limit)
         if ids is not None:
-            query = query.where(_Row.id.in_(ids) | _Row.job_id.in_(job_ids))
+            query = query.where(_Row.id.in_(ids) | _Row.job_id.in_([one for one in job_ids if one.isascii()]))
         with self._session() as session:
             return list(session.scalars(query))
 
@@ -169,30 +141,36 @@ class _Guarded(Session):
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         super().__exit__(kind, error, trace)
         if isinstance(error, SQLAlchemyError):
-            raise StoreUnavailable(_why(error)) from error
+            raise StoreUnavailable(why(error)) from error
 
 
-def _columns(failure: Failure) -> dict[str, object]:
+def _key(failure: Failure) -> str:
+    """The job id; a digest of one that not every database tells apart from others, or that isn't there."""
+    job_id = failure.job_id
+    if 0 < len(job_id) <= JOB_ID_MAX and job_id.isascii() and job_id.isprintable() and not job_id.endswith(" "):
+        return job_id
+    digest = hashlib.sha256((job_id or repr(failure)).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"sha256:{digest}"[:JOB_ID_MAX]
+
+
+def _columns(failure: Failure, *, ascii_only: bool = False) -> dict[str, object]:
+    """A row's values. ``ascii_only``: for a table in an old character set, the payload in base64."""
+    name, error, payload = _clean(failure.job_type), _clean(failure.error), text_of(failure.payload)
+    if ascii_only:
+        name, error = (text.encode("ascii", "backslashreplace").decode() for text in (name, error))
+        payload = payload if payload.isascii() else base64_of(failure.payload)
+    if len(name) > JOB_TYPE_MAX:
+        error = f"{error}\nThe whole job type: {name}"
     return {
-        "job_type": text_of(failure.job_type.encode("utf-8", "backslashreplace"))[:JOB_TYPE_MAX],
-        "payload": text_of(failure.payload),
-        "error": failure.error.replace("\0", "\\x00"),
+        "job_type": name[:JOB_TYPE_MAX],
+        "payload": payload,
+        "error": error,
         "attempts": min(failure.attempts, 2**31 - 1),
         "failed_at": failure.failed_at,
-        "job_id": failure.job_id[:64],
+        "job_id": _key(failure),
     }
 
 
-def _ascii(columns: dict[str, object]) -> dict[str, object]:
-    """For a table in an old character set: everything escaped, the payload in base64."""
-    escaped = {key: str(columns[key]).encode("ascii", "backslashreplace").decode() for key in ("job_type", "error")}
-    payload = str(columns["payload"])
-    if not payload.isascii():
-        payload = base64_of(payload.encode())
-    return columns | escaped | {"payload": payload, "job_type": escaped["job_type"][:JOB_TYPE_MAX]}
-
-
-def _why(error: BaseException) -> str:
-    """The database's own words, without the statement and its values."""
-    text = str(getattr(error, "orig", None) or error).strip()
-    return re.sub(r"\s+", " ", text)[:500] or type(error).__name__
+def _clean(text: str) -> str:
+    """Lone surrogates and NUL, which no database takes, escaped."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

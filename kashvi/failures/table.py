@@ -8,10 +8,15 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 TABLE = "kashvi_failed_jobs"
 JOB_TYPE_MAX = 255
+JOB_ID_MAX = 64
+LOCK_WAIT_S = 5
+_MYSQL = ("mysql", "mariadb")
 
 
 class _SqliteTime(sa.types.UserDefinedType[str]):
@@ -32,8 +37,8 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
         if dialect.name == "sqlite":
             return dialect.type_descriptor(_SqliteTime())
-        if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        if dialect.name in _MYSQL:
+            return dialect.type_descriptor(mysql.DATETIME(fsp=3))
         return dialect.type_descriptor(sa.DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
@@ -47,10 +52,9 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
         if isinstance(value, str):
             value = read_time(value)
-        if value is None:
+        if not isinstance(value, datetime):
             return None
-        found: datetime = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-        return found
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def read_time(text: str) -> datetime | None:
@@ -66,8 +70,15 @@ class Base(DeclarativeBase):
     """Of this table alone: ``use_db`` makes it, not a caller's metadata."""
 
 
-_LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
-_Big = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# The character set is said here, as a database's default may be an old one.
+_LongText = sa.Text().with_variant(mysql.LONGTEXT(charset="utf8mb4"), *_MYSQL)
+_Count = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_Id = _Count.with_variant(mysql.BIGINT(unsigned=True), *_MYSQL)
+# Compared byte by byte, or MySQL would take two ids that differ in case for one.
+_JobId = sa.String(JOB_ID_MAX).with_variant(
+    mysql.VARCHAR(JOB_ID_MAX, charset="utf8mb4", collation="utf8mb4_bin"), *_MYSQL
+)
+_JOB_ID_INDEX = "uq_kashvi_failed_jobs_job_id"
 
 
 class FailedJobRecord(Base):
@@ -76,41 +87,76 @@ class FailedJobRecord(Base):
     __tablename__ = TABLE
     __table_args__ = (
         sa.Index("idx_kashvi_failed_jobs_job_type", "job_type"),
-        sa.Index("uq_kashvi_failed_jobs_job_id", "job_id", unique=True),
+        sa.Index(_JOB_ID_INDEX, "job_id", unique=True),
+        {"mysql_charset": "utf8mb4", "mariadb_charset": "utf8mb4"},
     )
 
-    id: Mapped[int] = mapped_column(_Big, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
     job_type: Mapped[str] = mapped_column(sa.String(JOB_TYPE_MAX).with_variant(sa.Text(), "sqlite"))
     payload: Mapped[str] = mapped_column(_LongText)
     error: Mapped[str | None] = mapped_column(_LongText)
-    attempts: Mapped[int] = mapped_column(_Big, server_default="0")
+    attempts: Mapped[int] = mapped_column(_Count, server_default=sa.text("0"))
     failed_at: Mapped[datetime | None] = mapped_column(UtcTime)
-    job_id: Mapped[str | None] = mapped_column(sa.String(64))
+    job_id: Mapped[str | None] = mapped_column(_JobId)
     """Which job it was; empty in rows of the Go program."""
 
 
+_TABLE = FailedJobRecord.metadata.tables[TABLE]
+
+_WIDEN = sa.DDL(
+    f"ALTER TABLE {TABLE} MODIFY payload LONGTEXT CHARACTER SET utf8mb4 NOT NULL, "
+    "MODIFY error LONGTEXT CHARACTER SET utf8mb4"
+)
+_NARROW = sa.text(
+    "SELECT count(*) FROM information_schema.columns WHERE table_schema = database() AND table_name = :name "
+    "AND column_name IN ('payload', 'error') AND NOT (data_type = 'longtext' AND character_set_name = 'utf8mb4')"
+).bindparams(name=TABLE)
+# While the unique index was away, two processes may have recorded one job.
+_ONCE = sa.text(
+    f"DELETE FROM {TABLE} WHERE job_id IS NOT NULL AND id NOT IN "
+    f"(SELECT first_id FROM (SELECT min(id) AS first_id FROM {TABLE} GROUP BY job_id) AS firsts)"
+)
+
+
 def prepare(engine: sa.Engine) -> None:
-    """Make the table, or bring one of the Go program's up to ours. Its own rebuild may drop our index again."""
-    table = sa.inspect(FailedJobRecord).local_table
-    assert isinstance(table, sa.Table)
-    if not sa.inspect(engine).has_table(TABLE):
-        try:
-            with engine.begin() as connection:
-                table.create(connection)
-            return
-        except sa.exc.SQLAlchemyError:
-            if not sa.inspect(engine).has_table(TABLE):
-                raise  # else another process was faster
-    inspector = sa.inspect(engine)
-    columns = {column["name"]: column for column in inspector.get_columns(TABLE)}
-    indexes = {index["name"] for index in inspector.get_indexes(TABLE)}
-    with engine.begin() as connection:
-        if "job_id" not in columns:
-            connection.execute(sa.DDL(f"ALTER TABLE {TABLE} ADD COLUMN job_id VARCHAR(64)"))
-        if engine.dialect.name in ("mysql", "mariadb"):
-            for name, rest in (("payload", "LONGTEXT NOT NULL"), ("error", "LONGTEXT")):
-                if not isinstance(columns[name]["type"], mysql.LONGTEXT):
-                    connection.execute(sa.DDL(f"ALTER TABLE {TABLE} MODIFY {name} {rest}"))
-        for index in table.indexes:
-            if index.name not in indexes:
-                index.create(connection)
+    """Make the table, or bring one of the Go program's up to ours. Its own rebuild drops our index again.
+
+    A step that fails is tried once more if it still has to be done: another process may have been in the way.
+    """
+    with engine.connect() as connection:
+        tried: list[str] = []
+        while (step := _missing(connection)) and tried.count(step[0]) < 2:
+            name, statements = step
+            tried.append(name)
+            try:
+                be_impatient(connection)
+                for statement in statements:
+                    connection.execute(statement)
+                connection.commit()
+            except DBAPIError:
+                connection.rollback()
+                if tried.count(name) == 2:
+                    raise
+
+
+def be_impatient(connection: sa.Connection) -> None:
+    """Don't wait long in this transaction for a lock, as SQLite and our MySQL connections don't."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S}s'"))
+
+
+def _missing(connection: sa.Connection) -> tuple[str, list[sa.Executable]] | None:
+    """The next step towards our table, by name."""
+    inspector = sa.inspect(connection)
+    if not inspector.has_table(TABLE):
+        return "table", [CreateTable(_TABLE)]
+    if "job_id" not in {column["name"] for column in inspector.get_columns(TABLE)}:
+        kind = _TABLE.c.job_id.type.compile(connection.dialect)
+        return "job_id", [sa.DDL(f"ALTER TABLE {TABLE} ADD COLUMN job_id {kind}")]
+    if connection.dialect.name in _MYSQL and connection.scalar(_NARROW):
+        return "text", [_WIDEN]
+    there = {index["name"] for index in inspector.get_indexes(TABLE)}
+    for index in sorted(_TABLE.indexes, key=lambda one: str(one.name)):
+        if index.name not in there:
+            return str(index.name), [_ONCE, CreateIndex(index)] if index.name == _JOB_ID_INDEX else [CreateIndex(index)]
+    return None

@@ -46,6 +46,7 @@ class World:
         self.processes: list[SimRuntime] = []
         self.ended: dict[str, list[str]] = {}
         """What the server did for good, by job id: a process killed after it can't tell."""
+        self.returned: set[str] = set()
         self._client = client
         self._waiting: list[Task] = []
         self._fault = fault
@@ -96,11 +97,18 @@ class World:
     def _note(self, s: Settlement) -> None:
         if s.move in ("done", "fail"):
             self.ended.setdefault(read(s.new if s.move == "fail" else s.old).id, []).append(s.move)
+        elif s.move == "return":
+            self.returned.add(read(s.new).id)
 
     def violations(self) -> list[Violation]:
         """What the events so far violate, given that all work is said to be done.
 
-        An end that the server saw and no event told of, since the process was killed in between, is no loss.
+        What the server did and no event told of, since the process was killed in between, is no violation.
         """
         found = judge(self.events, all_predicates(self._max_attempts, with_store=False))
-        return [v for v in found if not (v.job_id in self.ended and v.predicate in WITNESSED)]
+        return [
+            v
+            for v in found
+            if not (v.job_id in self.ended and v.predicate in WITNESSED)
+            and not (v.job_id in self.returned and v.predicate == "FIFO")
+        ]

@@ -659,3 +659,21 @@ def test_jobs_survive_a_frozen_clock(
     assert queue.failed_jobs() == []
     assert ran == jobs
     assert {type(job.at).__module__ for job in ran} == {"datetime"}
+
+
+def test_job_first_used_under_a_frozen_clock_works_after_it(load: Callable[[str], Any]) -> None:
+    """A date in a string annotation that could only be resolved while frozen is read ever after."""
+    module = load("dataclass")
+    plain = MODULES["dataclass"]
+    early = plain.replace("class Job:", "class Early:").replace("at: datetime", "also: Late\n    at: datetime", 1)
+    exec(early, module.__dict__)
+    queue = Queue(registry=Registry())
+    queue.register("jobs.Early", module.Early)  # Late does not exist yet
+    module.Late = module.Job
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    for clock in (frozen_clock("freezegun"), nullcontext(), frozen_clock("freezegun")):
+        with clock:
+            queue.dispatch(module.Early(module.Job(at), at, at, [date(2026, 1, 1)], {"a": at}))
+            queue.work(stop_when_empty=True)
+    assert [job.also.at for job in ran] == [at] * 3
+    assert [job.by for job in ran] == [{"a": at}] * 3

@@ -1,0 +1,79 @@
+"""A database URL made into an engine, and a database's errors into words fit for a log."""
+
+from __future__ import annotations
+
+import re
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from ..errors import InvalidSetting
+
+DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+
+# Whoever records failures also renews the lease, so it must not wait long. STRICT: an error rather than a silent
+# loss where a value does not fit.
+_MYSQL = {"connect_timeout": "5", "read_timeout": "10", "write_timeout": "10", "sql_mode": "STRICT_ALL_TABLES"}
+DEFAULTS = {
+    "postgresql+psycopg": {"connect_timeout": "5", "tcp_user_timeout": "10000"},
+    "mysql+pymysql": _MYSQL,
+    "mariadb+pymysql": _MYSQL,
+}
+
+TROUBLE = (SQLAlchemyError, OSError, ValueError)
+"""What a database call can raise; ValueError: text that the driver can't encode."""
+
+
+def engine_of(database: sa.Engine | str) -> sa.Engine:
+    """An engine for a URL, ``postgresql://…`` with the drivers kashvi's extras install. Raises InvalidSetting."""
+    if isinstance(database, sa.Engine):
+        return database
+    try:
+        url = sa.make_url(database)
+    except (ArgumentError, ValueError, AttributeError):
+        raise InvalidSetting("the database URL", "what was given", "like sqlite:///kashvi.db") from None
+    shown = shown_of(url)
+    url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
+    url = url.set(query=DEFAULTS.get(url.drivername, {}) | dict(url.query))
+    try:
+        if _in_memory(url):
+            # One connection, lent to one thread at a time: each of its own would be a database of its own.
+            options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
+            engine = sa.create_engine(url, connect_args={"check_same_thread": False}, hide_parameters=True, **options)
+        else:
+            # No pool: failures are rare, and an idle connection would be shared by processes after a fork.
+            engine = sa.create_engine(url, poolclass=NullPool, hide_parameters=True)
+    except ImportError as error:
+        raise InvalidSetting(
+            "the database URL", shown, f"one whose driver is installed; pip install {error.name or url.drivername}"
+        ) from None
+    except (ArgumentError, ValueError, TypeError, LookupError):
+        raise InvalidSetting("the database URL", shown, "one that SQLAlchemy knows") from None
+    if engine.dialect.is_async:
+        raise InvalidSetting("the database URL", shown, "for a driver that is not async, like postgresql://…")
+    return engine
+
+
+def shown_of(url: sa.URL) -> str:
+    """The URL without secrets: a query may hold a password too."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def why(error: BaseException) -> str:
+    """The database's own words, without the statement and its values: those may follow on later lines."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    if isinstance(error, UnicodeError):
+        text = "text that the connection can't encode"
+    return re.sub(r"\s+", " ", text.partition("\n")[0])[:300] or type(error).__name__
+
+
+def _in_memory(url: sa.URL) -> bool:
+    if url.get_backend_name() != "sqlite":
+        return False
+    return not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"
