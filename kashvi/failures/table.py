@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 TABLE = "kashvi_failed_jobs"
 JOB_TYPE_MAX = 255
 JOB_ID_MAX = 64
-LOCK_WAIT_S = 5
+LOCK_WAIT_MS = 5_000
 _MYSQL = ("mysql", "mariadb")
 
 
@@ -125,11 +125,14 @@ def prepare(engine: sa.Engine) -> None:
     """
     with engine.connect() as connection:
         tried: list[str] = []
-        while (step := _missing(connection)) and tried.count(step[0]) < 2:
+        while True:
+            be_impatient(connection)  # PostgreSQL locks a table even to describe it
+            step = _missing(connection)
+            if step is None or tried.count(step[0]) == 2:
+                return
             name, statements = step
             tried.append(name)
             try:
-                be_impatient(connection)
                 for statement in statements:
                     connection.execute(statement)
                 connection.commit()
@@ -142,7 +145,7 @@ def prepare(engine: sa.Engine) -> None:
 def be_impatient(connection: sa.Connection) -> None:
     """Don't wait long in this transaction for a lock, as SQLite and our MySQL connections don't."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S}s'"))
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}"))
 
 
 def _missing(connection: sa.Connection) -> tuple[str, list[sa.Executable]] | None:

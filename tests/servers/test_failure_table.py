@@ -485,7 +485,11 @@ def shown(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-@pytest.mark.parametrize("pooled", [False, True], ids=["url", "engine-with-a-pool"])
+@pytest.mark.parametrize(
+    ("database", "pooled"),
+    [("sqlite", False), ("postgresql", False), ("postgresql", True), ("mariadb", False), ("mariadb", True)],
+    indirect=["database"],
+)
 def test_database_that_is_down_is_unavailable_until_it_is_back(database: Database, pooled: bool) -> None:
     """Nothing is lost or forgotten: the same call works later. Neither password nor payload is shown."""
     engine = sa.create_engine(database.engine.url) if pooled else None
@@ -551,8 +555,9 @@ def test_table_without_a_column_we_need_is_unavailable(database: Database, store
         store.record([failure()])
 
 
-def test_locked_table_is_unavailable_within_seconds(database: Database) -> None:
-    """Whoever records also renews the lease, so it must not wait for long."""
+def test_locked_table_is_unavailable_within_seconds(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever records also renews the lease, so it must not wait for long. Shorter here than usual."""
+    monkeypatch.setattr("kashvi.failures.table.LOCK_WAIT_MS", 200)
     short = {"sqlite": "?timeout=0.2", "postgresql": "", "mariadb": "?read_timeout=1"}[database.kind]
     store = SqlFailures(database.url + short)
     store.prepare()
