@@ -20,8 +20,8 @@ PROMOTE_MAX = 500
 PUSH_MAX = 100_000
 GONE_AFTER_S = 3600.0
 
-_EXCHANGE, _DELAY, _EXPIRED, _LISTED, _RETRIED = map(
-    Script, ("exchange.lua", "delay.lua", "expired.lua", "listed.lua", "retried.lua")
+_EXCHANGE, _DELAY, _EXPIRED, _LISTED, _RETRIED, _STATS = map(
+    Script, ("exchange.lua", "delay.lua", "expired.lua", "listed.lua", "retried.lua", "stats.lua")
 )
 
 
@@ -125,17 +125,14 @@ class RedisDriver:
             self._server.call("ZREM", self._unrecorded, *envelopes)
 
     def stats(self) -> Stats:
-        call = self._server.call
-        workers = [owner.decode() for owner in call("ZRANGE", self._workers, 0, -1)]
-        lists = [name for worker in workers for name in self._lists(worker)]
-        held = sum(call("LLEN", name) for name in lists)
-        return Stats(
-            ready=call("LLEN", self._jobs),
-            delayed=call("ZCARD", self._delayed),
-            held=held,
-            unrecorded=call("ZCARD", self._unrecorded),
-            workers=len(workers),
-        )
+        known: list[bytes] = []
+        while True:
+            lists = [name for worker in known for name in self._lists(worker.decode())]
+            keys = [self._jobs, self._delayed, self._unrecorded, self._workers, *lists]
+            ready, delayed, unrecorded, held, workers = self._server.run(_STATS, keys, [])
+            if set(workers) == set(known):
+                return Stats(ready, delayed, held, unrecorded, len(workers))
+            known = workers
 
     def _now(self) -> str:
         return repr(self._server_now()) if self._server_now else ""

@@ -1,0 +1,235 @@
+"""Real processes, really killed. Slow, since leases run in real time; everything else about them is in virtual time."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kashvi import queue as face
+from kashvi.failures.sql import SqlFailures
+from kashvi.queue import Queue
+from kashvi.registry import Registry
+
+from .launch import RedisServer, until_true
+
+APP = """
+import os, signal, time
+from dataclasses import dataclass
+from kashvi import queue
+
+def note(n):
+    fd = os.open("ran.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, b"%d\\n" % n)
+    os.close(fd)
+
+@queue.job("jobs.Good")
+@dataclass
+class Good:
+    n: int
+    takes: float = 0.0
+
+    def handle(self):
+        note(self.n)
+        time.sleep(self.takes)
+
+@queue.job("jobs.Poison")
+@dataclass
+class Poison:
+    n: int
+
+    def handle(self):
+        note(self.n)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@dataclass
+class Good:
+    n: int
+    takes: float = 0.0
+
+    def handle(self) -> None:
+        """Runs in the worker process."""
+
+
+@dataclass
+class Poison:
+    n: int
+
+    def handle(self) -> None:
+        """Kills the worker process."""
+
+
+class Fleet:
+    """Worker processes on one server, and a queue to feed them."""
+
+    def __init__(self, server: RedisServer, directory: Path) -> None:
+        self.server = server
+        self.directory = directory
+        (directory / "app.py").write_text(APP)
+        registry = Registry()
+        registry.register("jobs.Good", Good)
+        registry.register("jobs.Poison", Poison)
+        self.queue = Queue(face.RedisDriver(server.url), registry=registry)
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, workers: int = 10, lease: float = 1.0) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", "from kashvi.cli import main; main()", "queue:work", "--app", "app"]
+        options = ["--workers", str(workers), "--lease", str(lease), "--redis-url", self.server.url, "--json"]
+        with (self.directory / "out.txt").open("ab") as out:
+            process = subprocess.Popen([*command, *options], cwd=self.directory, stdout=out, stderr=out)
+        self.processes.append(process)
+        return process
+
+    def keep_one_alive(self) -> None:
+        if all(process.poll() is not None for process in self.processes):
+            self.start()
+
+    def ran(self) -> list[int]:
+        notes = self.directory / "ran.txt"
+        return [int(line) for line in notes.read_text().split()] if notes.exists() else []
+
+    def empty(self) -> bool:
+        stats = self.queue.stats()
+        return stats.ready + stats.delayed + stats.held + stats.unrecorded == 0
+
+    def failed(self) -> list[tuple[str, int]]:
+        store = SqlFailures(f"sqlite:///{self.directory}/kashvi.db")
+        rows = [(row.job_type, row.attempts) for row in store.rows()]
+        store.engine.dispose()
+        return rows
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def fleet(valkey: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(valkey, tmp_path)
+    yield fleet
+    fleet.stop()
+
+
+def test_a_job_in_the_middle_of_a_killed_process_runs_elsewhere_once(fleet: Fleet) -> None:
+    """After the lease, and not before."""
+    first = fleet.start()
+    fleet.queue.dispatch(Good(1, takes=3))
+    until_true(lambda: fleet.ran() == [1], 20)
+    first.kill()
+    fleet.start()
+    until_true(lambda: fleet.empty() and len(fleet.ran()) > 1, 30)
+    assert fleet.ran() == [1, 1]
+    assert fleet.failed() == []
+
+
+def test_a_poison_job_among_two_thousand_is_the_only_one_recorded(fleet: Fleet) -> None:
+    """Four starts, the first death free; ten threads."""
+    fleet.queue.dispatch_many([Good(n) for n in range(1000)])
+    fleet.queue.dispatch(Poison(-1))
+    fleet.queue.dispatch_many([Good(n) for n in range(1000, 2000)])
+
+    def done() -> bool:
+        fleet.keep_one_alive()
+        return fleet.empty()
+
+    until_true(done, 120)
+    assert fleet.failed() == [("jobs.Poison", 3)]
+    assert fleet.ran().count(-1) == 4
+    assert set(fleet.ran()) == {-1, *range(2000)}
+
+
+def test_two_hundred_random_kills_during_five_thousand_jobs_lose_none_and_fail_none(fleet: Fleet) -> None:
+    """Three processes; each dies at a moment of the seed's choice and is replaced."""
+    rng = random.Random(7)
+    fleet.queue.dispatch_many([Good(n, takes=0.02) for n in range(5000)])
+    killed = 0
+    for _ in range(3):
+        fleet.start()
+
+    def done() -> bool:
+        nonlocal killed
+        alive = [process for process in fleet.processes if process.poll() is None]
+        while len(alive) < 3:
+            alive.append(fleet.start())
+        if killed < 200 and rng.random() < 0.25:
+            rng.choice(alive).kill()
+            killed += 1
+        return killed == 200 and fleet.empty()
+
+    until_true(done, 240)
+    assert fleet.failed() == []
+    assert set(fleet.ran()) == set(range(5000))
+
+
+def test_a_server_that_stops_and_starts_under_load_loses_nothing(tmp_path: Path) -> None:
+    """With its append-only file synced at every write; workers carry on by themselves."""
+    options = ("--appendonly", "yes", "--appendfsync", "always")
+    server = RedisServer("valkey-9", tmp_path / "server", *options).start()
+    fleet = Fleet(server, tmp_path)
+    try:
+        fleet.queue.dispatch_many([Good(n, takes=0.01) for n in range(3000)])
+        for _ in range(2):
+            fleet.start(lease=5.0)
+        for part in (500, 1500):
+            until_true(lambda part=part: len(fleet.ran()) > part, 60)
+            server.kill()
+            server.start()
+        until_true(lambda: len(set(fleet.ran())) == 3000 and fleet.empty(), 90)
+        assert fleet.failed() == []
+        assert all(process.poll() is None for process in fleet.processes)
+    finally:
+        fleet.stop()
+        server.stop()
+
+
+def test_two_processes_promoting_five_thousand_due_jobs_run_each_once(fleet: Fleet) -> None:
+    """Real processes, real promotion."""
+    fleet.queue.driver.push([], 0)
+    for n in range(5000):
+        fleet.queue.dispatch_after(Good(n), 1.5)
+    for _ in range(2):
+        fleet.start(workers=5, lease=30)
+    until_true(lambda: len(fleet.ran()) >= 5000 and fleet.empty(), 60)
+    assert sorted(fleet.ran()) == list(range(5000))
+
+
+def test_ten_thousand_byte_strings_of_garbage_are_all_recorded(fleet: Fleet) -> None:
+    """And the worker lives to run the job behind them."""
+    rng = random.Random(1)
+    garbage = [rng.randbytes(rng.randrange(1, 60)) for _ in range(10_000)]
+    fleet.queue.driver.push(garbage)
+    fleet.queue.dispatch(Good(1))
+    process = fleet.start(lease=30)
+    until_true(lambda: fleet.ran() == [1] and fleet.empty(), 120)
+    assert len(fleet.failed()) == 10_000
+    assert process.poll() is None
+
+
+def test_the_second_signal_hands_the_running_job_back_and_exits_at_once(fleet: Fleet) -> None:
+    """Uncounted; another process runs it without waiting for a lease."""
+    process = fleet.start(lease=30)
+    fleet.queue.dispatch(Good(1, takes=60))
+    until_true(lambda: fleet.ran() == [1], 20)
+    process.send_signal(signal.SIGTERM)
+    until_true(lambda: b"WorkerStarted" in (fleet.directory / "out.txt").read_bytes(), 5)
+    until_true(lambda: _signalled(process), 20)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert fleet.queue.stats().ready == 1
+
+
+def _signalled(process: subprocess.Popen[bytes]) -> bool:
+    """Signals are sent until the process has gone; one alone lets the job run on."""
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGTERM)
+    return process.poll() is not None
