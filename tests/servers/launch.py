@@ -89,8 +89,15 @@ class RedisServer:
         command = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self.options]
         with (self.directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=self.directory, stdout=log, stderr=log)
-        until_true(self._answers, 20, f"{self.name} did not start; see {self.directory}/server.log")
+        try:
+            until_true(self._answers, 20)
+        except AssertionError:
+            self.kill()
+            raise AssertionError(f"{self.name} did not start: {self._log()}") from None
         return self
+
+    def _log(self) -> str:
+        return (self.directory / "server.log").read_text()[-2000:]
 
     def _answers(self) -> bool:
         """A connection is enough: the server may want a password."""
