@@ -115,7 +115,9 @@ class InvalidDelay(SettingError, ValueError):
 
     def __init__(self, delay: object) -> None:
         self.delay = delay
-        super().__init__(f"the delay must be 0 or more seconds (a number or a timedelta), not {delay!r}.")
+        super().__init__(
+            f"the delay must be from 0 seconds to 100 years (a number of seconds or a timedelta), not {delay!r}."
+        )
 
 
 class InvalidSetting(SettingError, ValueError):

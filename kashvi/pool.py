@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from .keeper import Keeper
 from .ports import Runtime, Task
 from .worker import Worker
 
@@ -15,13 +16,13 @@ class Workers:
     again elsewhere.
     """
 
-    def __init__(self, worker: Worker, runtime: Runtime) -> None:
+    def __init__(self, worker: Worker, keeper: Keeper, runtime: Runtime) -> None:
         self._worker = worker
         self._runtime = runtime
         self._tasks: list[Task] = [
             runtime.spawn(worker.run, f"kashvi-{number}") for number in range(1, worker.threads + 1)
         ]
-        self._tasks.append(runtime.spawn(worker.keep, "kashvi-keeper"))
+        self._tasks.append(runtime.spawn(keeper.keep, "kashvi-keeper"))
         self._forget = runtime.at_exit(self.hand_back)
 
     @property

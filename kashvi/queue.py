@@ -22,6 +22,7 @@ from .errors import DriverError, InvalidDelay, InvalidSetting, PayloadTooLarge, 
 from .events import Event, EventStream, JobDispatched
 from .failures.memory import FailedJob, FailedJobs
 from .job import Job
+from .keeper import Keeper
 from .pool import Workers
 from .ports import Driver, FailureStore, Runtime, Stats
 from .recorder import Recorder
@@ -237,8 +238,8 @@ class Queue:
 
     def start_workers(self, n: int = 5, *, limits: Limits = Limits()) -> Workers:
         """Start ``n`` worker threads; returns their handle, a context manager. Raises InvalidSetting."""
-        worker = self._worker(_at_least("the number of workers", n, 1), limits, interruptible=False)
-        workers = Workers(worker, self._runtime)
+        worker, keeper = self._worker(_at_least("the number of workers", n, 1), limits, interruptible=False)
+        workers = Workers(worker, keeper, self._runtime)
         self._workers.append(workers)
         return workers
 
@@ -259,35 +260,41 @@ class Queue:
         """
         until: Until = "drained" if drain else "empty" if stop_when_empty else "stopped"
         limits = Limits(until, max_jobs, max_time)
-        worker = self._worker(1, limits, interruptible=True)
+        worker, keeper = self._worker(1, limits, interruptible=True)
         self._workers.append(worker)
-        keeper = self._runtime.spawn(worker.keep, "kashvi-keeper")
+        keeping = self._runtime.spawn(keeper.keep, "kashvi-keeper")
         try:
             worker.run()
         finally:
             worker.stop()
-            keeper.join()
+            keeping.join()
             self._workers.remove(worker)
 
-    def _worker(self, threads: int, limits: Limits, *, interruptible: bool) -> Worker:
+    def _worker(self, threads: int, limits: Limits, *, interruptible: bool) -> tuple[Worker, Keeper]:
         if limits.max_jobs is not None:
             _at_least("max_jobs", limits.max_jobs, 1)
         if limits.max_time_s is not None:
             _seconds("max_time", limits.max_time_s)
         self._worked = True
         driver = self.driver
-        return Worker(
+        recorder = Recorder(driver, self.store, self._runtime, self._stream, self._remember)
+
+        def max_attempts() -> int:
+            return self._max_attempts
+
+        worker = Worker(
             driver=driver,
             registry=self.registry,
             runtime=self._runtime,
             stream=self._stream,
-            recorder=Recorder(driver, self.store, self._runtime, self._stream, self._remember),
-            max_attempts=lambda: self._max_attempts,
+            recorder=recorder,
+            max_attempts=max_attempts,
             threads=threads,
             lease_s=self.lease_s,
             limits=limits,
             interruptible=interruptible,
         )
+        return worker, Keeper(worker, driver, recorder, self._runtime, self._stream, max_attempts)
 
     def _remember(self, s: Settling, failed_at: datetime) -> None:
         d = s.delivery

@@ -60,10 +60,14 @@ class Recorder:
         try:
             while self._batch(self._store):
                 pass
+        except DriverError:
+            return False
         except StoreUnavailable as error:
             self._rest(error)
             return False
-        except DriverError:
+        except Exception as error:  # a store of the user's own; the worker must go on
+            events.log.exception("the failure store failed")
+            self._rest(StoreUnavailable(f"{type(error).__name__}: {error}"))
             return False
         return not self._refused
 

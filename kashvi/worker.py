@@ -2,8 +2,8 @@
 
 There is no dispatcher thread. A thread that finds nothing to run leads: it hands over everyone's finished work and
 takes new work for every idle thread in one exchange; with nothing to hand over and nothing to take, it waits on
-the server for the next job. A keeper thread renews the lease when all are busy, settles for the dead, and records
-failures. All shared state is changed under ``_lock``; no call leaves the process while it is held.
+the server for the next job. When all are busy, ``keeper.py`` looks after the rest. All shared state is changed
+under ``_lock``; no call leaves the process while it is held.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ FLUSH_S = 0.02
 """Finished work is handed over after this time even while more work is at hand."""
 HOSTAGE_S = 1.0
 """Claimed jobs that could not start for so long go back to the queue, for others."""
-LOST_MAX = 500
 
 Until = Literal["stopped", "empty", "drained"]
 Step = Literal["exchange", "audit", "wait", "end"]
@@ -70,11 +69,10 @@ class Worker:
         self._stream = stream
         self._recorder = recorder
         self._max_attempts = max_attempts
-        self._limits = limits
+        self.limits = limits
         self._batch_max = batch_max
         self._interruptible = interruptible
-        self._lease = Lease(driver, self.id, lease_s, runtime, stream)
-        self._born_at = runtime.monotonic()
+        self.lease = Lease(driver, self.id, lease_s, runtime, stream)
         self._lock = runtime.condition()
         self._bell = runtime.condition()
 
@@ -84,7 +82,7 @@ class Worker:
         self._suspect_at: float | None = None
         self._running: dict[int, Delivery] = {}
         self._outbox: list[Settling] = []
-        self._alive = threads
+        self.alive = threads
         self._taken = 0
         self._job_s: float | None = None
 
@@ -94,11 +92,10 @@ class Worker:
         self._look = True
         self._backlog = 0
         self._next_due_at: float | None = None
-        self._unrecorded = 0
+        self.unrecorded = 0
         self._audit = False
         self._ghost = False
         self._flush_asked = False
-        self._reclaim_at = self._born_at
         self.stopping = False
         self._stopping_since = 0.0
 
@@ -108,11 +105,19 @@ class Worker:
         """Take and run jobs until the worker stops."""
         try:
             while (delivery := self._next()) is not None:
-                self._attempt(delivery)
+                try:
+                    self._attempt(delivery)
+                finally:
+                    self._return_unended(delivery)
         finally:
             with self._lock:
-                self._alive -= 1
-            self._ring()
+                self.alive -= 1
+            self.ring()
+
+    def _return_unended(self, d: Delivery) -> None:
+        """An interrupt came before the attempt's end was noted: hand the job back."""
+        if id(d) in self._running:
+            self._put(settle.returned(d, self._runtime.monotonic()), None)
 
     def _next(self) -> Delivery | None:
         while True:
@@ -162,11 +167,11 @@ class Worker:
         self._taken += 1
         if delivery.place == "running":
             self._suspect_at = self._runtime.monotonic()
-        if self._limits.max_jobs is not None and self._taken >= self._limits.max_jobs:
+        if self.limits.max_jobs is not None and self._taken >= self.limits.max_jobs:
             self._stop()
         if self._outbox and not self._flush_asked:
             self._flush_asked = True
-            self._ring()
+            self.ring()
         return delivery
 
     def _wants_jobs(self) -> bool:
@@ -180,8 +185,8 @@ class Worker:
         idle = self.threads - len(self._running)
         ahead = int(PREFETCH_S * self.threads / self._job_s) if self._job_s else 0
         want = min(max(idle, 0) + ahead, self._batch_max) - len(self._ready) - len(self._suspects)
-        if self._limits.max_jobs is not None:
-            want = min(want, self._limits.max_jobs - self._taken - len(self._ready) - len(self._suspects))
+        if self.limits.max_jobs is not None:
+            want = min(want, self.limits.max_jobs - self._taken - len(self._ready) - len(self._suspects))
         return want
 
     def _may_start_suspect(self) -> bool:
@@ -191,14 +196,14 @@ class Worker:
         if len(self._running) + len(self._ready) >= self.threads:
             return False  # announced means counted, so not before a thread is free
         at = self._suspect_at
-        return at is None or self._runtime.monotonic() - at >= self._lease.lease_s
+        return at is None or self._runtime.monotonic() - at >= self.lease.lease_s
 
     def _finished(self) -> bool:
-        if self._limits.until == "stopped" or self._running or self._ready or self._suspects:
+        if self.limits.until == "stopped" or self._running or self._ready or self._suspects:
             return False
         if self._exchanging or self._waiting or self._look or self._backlog:
             return False
-        return self._limits.until == "empty" or self._next_due_at is None
+        return self.limits.until == "empty" or self._next_due_at is None
 
     def _attempt(self, d: Delivery) -> None:
         began = self._runtime.monotonic()
@@ -229,7 +234,6 @@ class Worker:
         except BaseException as error:
             ended = self._runtime.monotonic()
             if self._interruptible and isinstance(error, KeyboardInterrupt):
-                self._put(settle.returned(d, ended), None)
                 raise
             text = attempt.describe(error)
             events.log.debug("attempt %d of %s %s failed", number, d.type, d.job_id, exc_info=error)
@@ -264,11 +268,11 @@ class Worker:
             waits, quiet = self._waits, not self._waiting
             self._look = self._flush_asked = False
         try:
-            answered = self._lease.exchange(batch, want, self._give_up)
+            answered = self.lease.exchange(batch, want, self._give_up)
         finally:
             with self._lock:
                 self._exchanging = False
-                sent = answered.request.settlings if answered else self._lease.unanswered
+                sent = answered.request.settlings if answered else self.lease.unanswered
                 if sent is not batch:  # an older request went first
                     self._outbox = batch + self._outbox
                 if answered:
@@ -281,7 +285,7 @@ class Worker:
     def _absorb(self, answered: Answered, quiet: bool) -> None:
         """Bring the books up to date. Called with the lock."""
         request, answer = answered.request, answered.answer
-        holding = self._lease.holding
+        holding = self.lease.holding
         refused = set(answer.refused)
         for i, settling in enumerate(request.settlings):
             d = settling.delivery
@@ -299,7 +303,7 @@ class Worker:
             holding[raw] += 1
             self._admit(Delivery(raw, self.id, self._runtime.new_id, answer.server_at))
         self._backlog = answer.ready
-        self._unrecorded = answer.unrecorded
+        self.unrecorded = answer.unrecorded
         now = self._runtime.monotonic()
         self._next_due_at = None if answer.next_due_s is None else now + max(answer.next_due_s, 0.0)
         if answered.repeated or (quiet and answer.holding != holding.total()):
@@ -310,13 +314,13 @@ class Worker:
         """Find out what the server thinks we hold. The caller has set ``_exchanging``; no wait is under way."""
         answer = None
         try:
-            answer = self._lease.repeat(self._give_up)
+            answer = self.lease.repeat(self._give_up)
         finally:
             with self._lock:
                 self._exchanging = False
                 if answer and answer.listing:
                     self._audit = False
-                    for raw, place in self._lease.compare(answer.listing):
+                    for raw, place in self.lease.compare(answer.listing):
                         self._admit(Delivery(raw, self.id, self._runtime.new_id, answer.server_at, "wait", place))
                 self._look = True
                 self._release_if_stopping()
@@ -352,8 +356,8 @@ class Worker:
                 self._waiting = False
                 self._look = True
                 if raw is not None:
-                    self._lease.holding[raw] += 1
-                    self._admit(Delivery(raw, self.id, self._runtime.new_id, self._lease.server_now(), "wait"))
+                    self.lease.holding[raw] += 1
+                    self._admit(Delivery(raw, self.id, self._runtime.new_id, self.lease.server_now(), "wait"))
                 if lost is not None and lost.maybe_sent:
                     self._audit = self._ghost = True
                 self._release_if_stopping()
@@ -370,7 +374,7 @@ class Worker:
             if settling.move == "fail" and i not in refused:
                 self._recorder.remember(settling, answer.server_at - (answered.sent_at - settling.ended_at))
         if answer.unrecorded and self._recorder.has_store:
-            self._ring()
+            self.ring()
 
     # -- stopping ---------------------------------------------------------------------------
 
@@ -379,7 +383,7 @@ class Worker:
         with self._lock:
             self._stop()
         self._driver.wake(self.id)
-        self._ring()
+        self.ring()
 
     def _stop(self) -> None:
         if not self.stopping:
@@ -404,13 +408,13 @@ class Worker:
 
     def _give_up(self) -> bool:
         """A stopping worker tries to reach the server for one lease; then its jobs are anyone's."""
-        return self.stopping and self._runtime.monotonic() - self._stopping_since > self._lease.lease_s
+        return self.stopping and self._runtime.monotonic() - self._stopping_since > self.lease.lease_s
 
     def hand_back(self) -> None:
         """The process is about to exit: return what runs, uncounted, whether or not it ends in time."""
         self.stop()
         with self._lock:
-            self._stopping_since -= self._lease.lease_s  # one try
+            self._stopping_since -= self.lease.lease_s  # one try
             now = self._runtime.monotonic()
             self._outbox += [settle.returned(d, now) for d in self._running.values()]
             if self._exchanging:
@@ -420,38 +424,33 @@ class Worker:
             self._exchanging = True
         self._exchange(claim=False)
 
-    # -- the keeper -------------------------------------------------------------------------
+    # -- for the keeper -----------------------------------------------------------------------
 
-    def keep(self) -> None:
-        """Until the last thread has ended: renew, reclaim, record; then close."""
-        tick_s = min(1.0, self._lease.lease_s / 3)
-        self._stream.emit(events.WorkerStarted, worker=self.id, threads=self.threads, lease_s=self._lease.lease_s)
-        while True:
-            with self._bell:
-                if self._alive and not self._flush_asked:
-                    self._bell.wait(tick_s)
-            if not self._alive:
-                break
-            if self._flush_asked:
-                self._runtime.sleep(FLUSH_S)
-            self._tend()
-        self._close()
-
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """Call the keeper."""
         with self._bell:
             self._bell.notify_all()
 
-    def _tend(self) -> None:
-        now = self._runtime.monotonic()
-        limit = self._limits.max_time_s
-        if limit is not None and now - self._born_at >= limit:
-            self.stop()
-        if not self.stopping:
-            self._reclaim(now)
+    def wait_for_bell(self, seconds: float) -> None:
+        """Until somebody rings, or for so long; finished work gets a moment to gather before it is handed over."""
+        with self._bell:
+            if self.alive and not self._flush_asked:
+                self._bell.wait(seconds)
+        if self.alive and self._flush_asked:
+            self._runtime.sleep(FLUSH_S)
+
+    def put(self, settlings: list[Settling]) -> None:
+        """Add to what the next exchange hands over."""
         with self._lock:
+            self._outbox += settlings
+
+    def exchange_if_due(self) -> None:
+        """Renew the lease and hand over what has waited, when no thread comes to it."""
+        with self._lock:
+            now = self._runtime.monotonic()
             if self._ready and now - self._ready_since > HOSTAGE_S and len(self._running) >= self.threads:
                 self._release()
-            overdue = now - self._lease.renewed_at >= self._lease.lease_s / 3
+            overdue = now - self.lease.renewed_at >= self.lease.lease_s / 3
             waiting = self._outbox and now - self._outbox[0].ended_at >= FLUSH_S
             due = not self._exchanging and bool(overdue or waiting)
             self._exchanging = self._exchanging or due
@@ -460,47 +459,18 @@ class Worker:
                 self._lock.notify_all()  # one may start when the last has run for a lease
         if due:
             self._exchange(claim=False)
-        self._record()
 
-    def _reclaim(self, now: float) -> None:
-        """Settle for workers whose lease ran out."""
-        if now < self._reclaim_at:
-            return
-        self._reclaim_at = now + self._lease.lease_s / 3
-        try:
-            found = self._driver.expired(LOST_MAX)
-        except DriverError:
-            return
-        server_at = self._lease.server_now()
-        settlings = [
-            settle.lost(one, now, self._runtime.new_id, self._max_attempts(), server_at)
-            for one in found.lost
-            if one.owner != self.id
-        ]
-        settlings += [settle.gone(owner, now) for owner in found.gone if owner != self.id]
-        with self._lock:
-            self._outbox += settlings
-        if len(found.lost) >= LOST_MAX:
-            self._reclaim_at = now
-
-    def _record(self) -> None:
-        if self._unrecorded and self._recorder.run():
-            self._unrecorded = 0
-
-    def _close(self) -> None:
-        """Settle what is left, record what can be, and leave."""
-        settled = self._settle_all()
-        self._record()
-        if settled and not self._ghost and not self._lease.holding:
-            self._outbox.append(settle.gone(self.id, self._runtime.monotonic()))
-            self._settle_all()
-        self._stream.emit(events.WorkerStopped, worker=self.id)
-
-    def _settle_all(self) -> bool:
+    def settle_all(self) -> bool:
         """Exchange until nothing is left to hand over; False if the server stays away."""
-        while self._audit or self._outbox or self._lease.unanswered is not None:
+        while self._audit or self._outbox or self.lease.unanswered is not None:
             with self._lock:
                 self._exchanging = True
             if not (self._compare() if self._audit else self._exchange(claim=False)):
                 return False
         return True
+
+    def leave(self) -> None:
+        """After ``settle_all``: off the list of workers, unless something of ours may still arrive."""
+        if not self._ghost and not self.lease.holding:
+            self.put([settle.gone(self.id, self._runtime.monotonic())])
+            self.settle_all()

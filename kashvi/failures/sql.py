@@ -15,6 +15,8 @@ from ..ports import Failure
 from .engine import TROUBLE, engine_of, shown_of, why
 from .table import JOB_ID_MAX, JOB_TYPE_MAX, FailedJobRecord, be_impatient, prepare
 
+__all__ = ["SqlFailures", "engine_of"]
+
 _Row = FailedJobRecord
 
 

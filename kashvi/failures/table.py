@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,9 +58,8 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
 
 def read_time(text: str) -> datetime | None:
     """Go's ``2026-11-24 08:52:12.636582284+05:30``: up to nine digits, trailing zeros dropped, any offset."""
-    digits = re.sub(r"\.(\d+)", lambda found: "." + found[1][:6].ljust(6, "0"), text.strip())
     try:
-        return datetime.fromisoformat(digits)
+        return datetime.fromisoformat(text.strip())
     except ValueError:
         return None
 
@@ -128,14 +126,16 @@ def prepare(engine: sa.Engine) -> None:
         while True:
             be_impatient(connection)  # PostgreSQL locks a table even to describe it
             step = _missing(connection)
+            connection.rollback()  # nobody holds a lock while waiting for a larger one: that would be a deadlock
             if step is None or tried.count(step[0]) == 2:
                 return
             name, statements = step
             tried.append(name)
             try:
                 for statement in statements:
+                    be_impatient(connection)
                     connection.execute(statement)
-                connection.commit()
+                    connection.commit()
             except DBAPIError:
                 connection.rollback()
                 if tried.count(name) == 2:

