@@ -28,6 +28,8 @@ PREFETCH_S = 0.02
 """Claim ahead what the threads are likely to finish in this time."""
 FLUSH_S = 0.02
 """Finished work is handed over after this time even while more work is at hand."""
+HAND_BACK_S = 1.0
+"""How long a process that is about to exit waits for calls under way."""
 HOSTAGE_S = 1.0
 """Claimed jobs that could not start for so long go back to the queue, for others."""
 
@@ -416,11 +418,12 @@ class Worker:
         with self._lock:
             self._stopping_since -= self.lease.lease_s  # one try
             now = self._runtime.monotonic()
-            self._outbox += [settle.returned(d, now) for d in self._running.values()]
+            # A wait under way would take the job right back, for a process that is about to be gone.
+            while (self._exchanging or self._waiting) and self._runtime.monotonic() - now < HAND_BACK_S:
+                self._lock.wait(HAND_BACK_S)
             if self._exchanging:
-                self._lock.wait(1.0)
-            if self._exchanging or not self._outbox:
-                return
+                return  # the server does not answer: the lease will run out
+            self._outbox += [settle.returned(d, now) for d in self._running.values()]
             self._exchanging = True
         self._exchange(claim=False)
 

@@ -117,7 +117,7 @@ class _Signals:
             return
         if self._seen == 1:
             self._stop(self._workers)
-        else:
+        elif self._seen == 2:
             SystemRuntime().spawn(lambda: self._exit(number), "kashvi-exit")
 
     def _stop(self, workers: Workers) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import sys
 import threading
 import traceback
@@ -545,9 +546,12 @@ def test_table_that_takes_nothing_is_unavailable_rather_than_refusing_rows(datab
     """The rows are not to blame, and are not shown, even by an engine that shows parameters."""
     with_a_condition(database, "attempts < 0")
     engine = sa.create_engine(database.engine.url, poolclass=NullPool)
+    tries: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *about: tries.extend(re.findall("^INSERT", about[2])))
     with pytest.raises(StoreUnavailable) as caught:
-        SqlFailures(engine).record([failure(payload=SECRET)])
+        SqlFailures(engine).record([failure(f"{number}", SECRET) for number in range(100)])
     assert "4242" not in shown(caught.value)
+    assert len(tries) == 2  # the batch and a probe; each may have to wait for a timeout
 
 
 def test_table_without_a_column_we_need_is_unavailable(database: Database, store: SqlFailures) -> None:
