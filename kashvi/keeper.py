@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from . import events, settle
 from .errors import DriverError
-from .ports import Driver, Runtime
+from .ports import Driver, Runtime, Task
 from .recorder import Recorder
 from .worker import Worker
 
@@ -37,6 +37,7 @@ class Keeper:
         self._stream = stream
         self._max_attempts = max_attempts
         self._born_at = self._reclaim_at = runtime.monotonic()
+        self._recording: Task | None = None
 
     def keep(self) -> None:
         """Until the last thread has ended: renew, reclaim, record; then close."""
@@ -48,6 +49,8 @@ class Keeper:
             if worker.alive:
                 self._tend()
         settled = worker.settle_all()
+        if self._recording is not None:
+            self._recording.join()
         self._record()
         if settled:
             worker.leave()
@@ -62,7 +65,10 @@ class Keeper:
             self._reclaim_at = now + self._worker.lease.lease_s / 3
             self._reclaim(now)
         self._worker.exchange_if_due()
-        self._record()
+        wanted = self._worker.unrecorded and self._recorder.has_store
+        if wanted and not (self._recording is not None and self._recording.is_alive()):
+            # In a thread of its own: a database may take longer to fail than the lease lasts.
+            self._recording = self._runtime.spawn(self._record, "kashvi-recorder")
 
     def _reclaim(self, now: float) -> None:
         """Settle for workers whose lease ran out."""
@@ -79,5 +85,6 @@ class Keeper:
             self._reclaim_at = now
 
     def _record(self) -> None:
-        if self._worker.unrecorded and self._recorder.run():
-            self._worker.unrecorded = 0
+        waiting, self._worker.unrecorded = self._worker.unrecorded, 0
+        if waiting and not self._recorder.run():
+            self._worker.unrecorded = waiting

