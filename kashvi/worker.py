@@ -100,6 +100,7 @@ class Worker:
         self._flush_asked = False
         self.stopping = False
         self._stopping_since = 0.0
+        self._gave_up = False
 
     # -- a thread ---------------------------------------------------------------------------
 
@@ -149,6 +150,8 @@ class Worker:
         late = self._outbox and self._runtime.monotonic() - self._outbox[0].ended_at > FLUSH_S
         if self._ready and not self.stopping and not (late and not self._exchanging):
             return self._take()
+        if self._gave_up:
+            return "end"
         if not self._exchanging:
             if self._audit:
                 return None if self._waiting else "audit"
@@ -277,6 +280,7 @@ class Worker:
                 sent = answered.request.settlings if answered else self.lease.unanswered
                 if sent is not batch:  # an older request went first
                     self._outbox = batch + self._outbox
+                self._gave_up = answered is None and self._give_up()
                 if answered:
                     self._absorb(answered, quiet and waits == self._waits)
                 self._lock.notify_all()
@@ -324,6 +328,7 @@ class Worker:
                     self._audit = False
                     for raw, place in self.lease.compare(answer.listing):
                         self._admit(Delivery(raw, self.id, self._runtime.new_id, answer.server_at, "wait", place))
+                self._gave_up = answer is None and self._give_up()
                 self._look = True
                 self._release_if_stopping()
                 self._lock.notify_all()

@@ -233,3 +233,23 @@ def _signalled(process: subprocess.Popen[bytes]) -> bool:
     if process.poll() is None:
         os.kill(process.pid, signal.SIGTERM)
     return process.poll() is not None
+
+
+def test_a_program_that_ends_without_stopping_its_workers_hands_their_jobs_back(
+    valkey: RedisServer, tmp_path: Path
+) -> None:
+    """Uncounted, at once; no lease has to run out."""
+    script = (
+        APP
+        + f"""
+queue.set_driver(queue.RedisDriver({valkey.url!r}))
+queue.dispatch(Good(1, takes=60))
+queue.start_workers(3)
+while not os.path.exists("ran.txt"):
+    time.sleep(0.01)
+"""
+    )
+    (tmp_path / "program.py").write_text(script)
+    subprocess.run([sys.executable, "program.py"], cwd=tmp_path, timeout=20, check=True)
+    stats = Queue(face.RedisDriver(valkey.url)).stats()
+    assert (stats.ready, stats.held) == (1, 0)
