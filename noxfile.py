@@ -2,7 +2,7 @@
 
 import nox
 
-nox.options.sessions = ["lint", "types", "layers", "tests"]
+nox.options.sessions = ["lint", "types", "layers", "tests", "servers"]
 nox.options.reuse_existing_virtualenvs = True
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -38,6 +38,13 @@ def layers(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests, on servers they start themselves. ``nox -s tests -- -k retry`` runs some."""
+    """All but the tests of ``servers``. ``nox -s tests -- -k retry`` runs some."""
     install(session, "test", "example")
-    session.run("pytest", *(session.posargs or ["-n", "2"]))
+    session.run("pytest", *(session.posargs or ["-n", "2", "--ignore=tests/servers"]))
+
+
+@nox.session
+def servers(session: nox.Session) -> None:
+    """Every server and database, and real processes, killed."""
+    install(session, "test", "example")
+    session.run("pytest", *(session.posargs or ["-n", "2", "tests/servers"]))

@@ -123,14 +123,14 @@ class InvalidDelay(SettingError, ValueError):
 class InvalidSetting(SettingError, ValueError):
     """A setting out of its range."""
 
-    def __init__(self, name: str, value: object, allowed: str) -> None:
+    def __init__(self, name: str, value: object, allowed: str, *, secret: bool = False) -> None:
         self.name = name
-        self.value = value
-        super().__init__(f"{name} must be {allowed}, not {value!r}.")
+        self.value = None if secret else value
+        super().__init__(f"{name} must be {allowed}" + ("." if secret else f", not {value!r}."))
 
 
 class WorkersRunning(SettingError, RuntimeError):
-    """The driver, the registry or the table can't change under running workers."""
+    """The driver and the failure table can't change under running workers."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} can't change while workers of this queue are running. Stop them first.")

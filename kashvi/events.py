@@ -112,7 +112,7 @@ class SettleRefused(JobEvent, frozen=True, kw_only=True):
 
 
 class FailureRecorded(JobEvent, frozen=True, kw_only=True):
-    """The job is in the failure table."""
+    """The job is in the failure table; told by every process that saw to it."""
 
 
 class FailureRefused(JobEvent, frozen=True, kw_only=True):
@@ -125,6 +125,13 @@ class WorkerStarted(Event, frozen=True, kw_only=True):
     worker: str
     threads: int
     lease_s: float
+    driver: str
+
+
+class WorkerStopping(Event, frozen=True, kw_only=True):
+    """It takes no more jobs; those that run may end."""
+
+    worker: str
 
 
 class WorkerStopped(Event, frozen=True, kw_only=True):
@@ -150,12 +157,6 @@ class StoreLost(Event, frozen=True, kw_only=True):
 class StoreBack(Event, frozen=True, kw_only=True):
     """The failure table can be written again."""
 
-
-AnyEvent = (
-    JobDispatched | AttemptStarted | AttemptSucceeded | AttemptFailed | AttemptLost | JobSucceeded
-    | RetryScheduled | JobFailed | JobReturned | SettleRefused | FailureRecorded | FailureRefused
-    | WorkerStarted | WorkerStopped | ServerLost | ServerBack | StoreLost | StoreBack
-)  # fmt: skip
 
 Observer = Callable[[Event], None]
 E_ = TypeVar("E_", bound=Event)

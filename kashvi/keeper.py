@@ -43,7 +43,13 @@ class Keeper:
         """Until the last thread has ended: renew, reclaim, record; then close."""
         worker = self._worker
         lease_s = worker.lease.lease_s
-        self._stream.emit(events.WorkerStarted, worker=worker.id, threads=worker.threads, lease_s=lease_s)
+        self._stream.emit(
+            events.WorkerStarted,
+            worker=worker.id,
+            threads=worker.threads,
+            lease_s=lease_s,
+            driver=repr(self._driver),
+        )
         while worker.alive:
             worker.wait_for_bell(min(TICK_S, lease_s / 3))
             if worker.alive:

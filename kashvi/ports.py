@@ -1,6 +1,7 @@
 """The seams: Runtime, Driver, FailureStore. Three short protocols; everything else is ours.
 
-One driver call = one atomic step = one round trip, so that a fault at a call is a fault of the network.
+One driver call = one atomic step = one round trip, so that a fault at a call is a fault of the network. (Reading
+what the dead hold, and counting, may take several; they change nothing.)
 """
 
 from __future__ import annotations

@@ -41,6 +41,8 @@ J = TypeVar("J", bound=type[Any])
 
 PAYLOAD_LIMIT = 1024 * 1024
 LEASE_S = 30.0
+MANY_MAX = 500_000
+"""One command to the server takes so many arguments."""
 DELAY_MAX_S = 100 * 366 * 86_400.0
 """A hundred years: a longer delay is a slip, and its due time is soon no date any more."""
 REGISTRY = Registry()
@@ -82,7 +84,9 @@ class Queue:
         self._max_attempts = 3
         self.set_max_retry(max_attempts)
         self._driver = driver
+        self._driver_set = driver is not None
         self._store: FailureStore | None = None
+        self._store_set = False
         self._failed = FailedJobs()
         self._workers: list[Workers | Worker] = []
         self._worked = False
@@ -97,7 +101,7 @@ class Queue:
     @overload
     def job(self, name: str | None = None, /) -> Callable[[J], J]: ...
     def job(self, name: J | str | None = None, /) -> J | Callable[[J], J]:
-        """Class decorator: ``@queue.job("jobs.WelcomeEmailJob")``. Clause JOB-1.
+        """Class decorator: ``@queue.job("jobs.WelcomeEmailJob")``.
 
         Bare ``@queue.job`` takes the last module segment and the class name.
         Raises NotAJob, DuplicateJobName, InvalidSetting (bare, in a script).
@@ -140,9 +144,13 @@ class Queue:
     def dispatch_many(self, jobs: Iterable[object]) -> list[str]:
         """Put many jobs on the queue in one round trip, in order; returns their ids.
 
-        All or none: a job that can't be dispatched raises before any is sent. Raises what ``dispatch`` raises.
+        All or none: a job that can't be dispatched raises before any is sent. Raises what ``dispatch`` raises, and
+        InvalidSetting for more than 500,000 jobs.
         """
-        return self._push(list(jobs), 0.0)
+        many = list(jobs)
+        if len(many) > MANY_MAX:
+            raise InvalidSetting("the number of jobs in one dispatch_many", len(many), f"{MANY_MAX:,} or less")
+        return self._push(many, 0.0)
 
     def _push(self, jobs: list[object], delay_s: float) -> list[str]:
         sealed: list[tuple[str, str, bytes]] = []
@@ -176,7 +184,7 @@ class Queue:
     @property
     def driver_chosen(self) -> bool:
         """Whether somebody set the driver, rather than leaving it to the environment."""
-        return self._driver is not None
+        return self._driver_set
 
     def _resolve_driver(self) -> Driver:
         self._driver = MemoryDriver(runtime=self._runtime)
@@ -188,6 +196,7 @@ class Queue:
         if isinstance(driver, type) or not callable(getattr(driver, "exchange", None)):
             raise InvalidSetting("the driver", driver, "a MemoryDriver(), a RedisDriver(client) or another Driver")
         self._driver = driver
+        self._driver_set = True
 
     def set_max_retry(self, attempts: int) -> None:
         """How often a job is tried in all (default 3): 1 means no retry. Running workers heed it at once.
@@ -211,11 +220,12 @@ class Queue:
         except StoreError as error:
             log.warning("%s; it is tried again when a job fails", error)
         self._store = store
+        self._store_set = True
 
     @property
     def database_chosen(self) -> bool:
         """Whether somebody called ``use_db``, rather than leaving it to the environment."""
-        return self._store is not None
+        return self._store_set
 
     @property
     def store(self) -> FailureStore | None:
@@ -240,7 +250,7 @@ class Queue:
         """Start ``n`` worker threads; returns their handle, a context manager. Raises InvalidSetting."""
         worker, keeper = self._worker(_at_least("the number of workers", n, 1), limits, interruptible=False)
         workers = Workers(worker, keeper, self._runtime)
-        self._workers.append(workers)
+        self._workers = [*self._running(), workers]
         return workers
 
     def work(
@@ -254,7 +264,7 @@ class Queue:
         """Run jobs in this thread.
 
         stop_when_empty: return when nothing is ready; delayed jobs and waiting retries stay.
-        drain: return when nothing is left at all, waiting for delayed jobs too.
+        drain: wait for delayed jobs and retries too. What other workers hold is theirs and not waited for.
         max_jobs, max_time: return after so many jobs, or seconds.
         Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt.
         """
@@ -311,9 +321,11 @@ class Queue:
         )
 
     def _check_stopped(self, what: str) -> None:
-        self._workers = [w for w in self._workers if isinstance(w, Worker) or w.is_alive()]
-        if self._workers:
+        if self._running():
             raise WorkersRunning(what)
+
+    def _running(self) -> list[Workers | Worker]:
+        return [w for w in self._workers if isinstance(w, Worker) or w.is_alive()]
 
 
 class _DefaultQueue(Queue):
@@ -339,6 +351,7 @@ class _DefaultQueue(Queue):
     def store(self) -> FailureStore | None:
         if self._store is None and (url := os.environ.get("KASHVI_DATABASE_URL")):
             self.use_db(url)
+            self._store_set = False
         return self._store
 
 

@@ -72,6 +72,8 @@ class Recorder:
             events.log.exception("the failure store failed")
             self._rest(StoreUnavailable(f"{type(error).__name__}: {error}"))
             return False
+        if self._refused:
+            self._not_before = self._runtime.monotonic() + PAUSE_MAX_S
         return not self._refused
 
     def _batch(self, store: FailureStore) -> bool:

@@ -22,9 +22,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class SendBack:
-    """Back to the head of the queue, uncounted; ``suspect``: it was in a process that died."""
-
-    suspect: bool
+    """Back to the head of the queue, uncounted, as a suspect: it was in a process that died."""
 
 
 def decide(attempt: int, max_attempts: int) -> RetryAfter | GiveUp:
@@ -38,4 +36,4 @@ def decide_lost(announced: bool, attempts: int, max_attempts: int) -> SendBack |
     Nobody can know which of its jobs killed it, so a job whose start was not announced loses nothing
     but its innocence. An announced one (a suspect, alone in its process) has lost an attempt.
     """
-    return decide(attempts + 1, max_attempts) if announced else SendBack(suspect=True)
+    return decide(attempts + 1, max_attempts) if announced else SendBack()

@@ -46,7 +46,7 @@ class Limits(NamedTuple):
 
 
 class Worker:
-    """What one process runs; its threads call ``run``, its keeper calls ``keep``."""
+    """What one process runs; its threads call ``run``, its keeper is a ``Keeper``."""
 
     def __init__(
         self,
@@ -60,7 +60,6 @@ class Worker:
         threads: int = 1,
         lease_s: float = 30.0,
         limits: Limits = Limits(),
-        batch_max: int = BATCH_MAX,
         interruptible: bool = False,
     ) -> None:
         self.id = runtime.new_id()
@@ -72,7 +71,6 @@ class Worker:
         self._recorder = recorder
         self._max_attempts = max_attempts
         self.limits = limits
-        self._batch_max = batch_max
         self._interruptible = interruptible
         self.lease = Lease(driver, self.id, lease_s, runtime, stream)
         self._lock = runtime.condition()
@@ -98,6 +96,7 @@ class Worker:
         self._audit = False
         self._ghost = False
         self._flush_asked = False
+        self._urgent = False
         self.stopping = False
         self._stopping_since = 0.0
         self._gave_up = False
@@ -147,7 +146,7 @@ class Worker:
 
     def _choose(self) -> Delivery | Step | None:
         """What this idle thread does next; None: nothing, until something changes. Called with the lock."""
-        late = self._outbox and self._runtime.monotonic() - self._outbox[0].ended_at > FLUSH_S
+        late = self._outbox and (self._urgent or self._runtime.monotonic() - self._outbox[0].ended_at > FLUSH_S)
         if self._ready and not self.stopping and not (late and not self._exchanging):
             return self._take()
         if self._gave_up:
@@ -189,7 +188,7 @@ class Worker:
         """How many jobs to claim: one for each idle thread, and more when jobs are short."""
         idle = self.threads - len(self._running)
         ahead = int(PREFETCH_S * self.threads / self._job_s) if self._job_s else 0
-        want = min(max(idle, 0) + ahead, self._batch_max) - len(self._ready) - len(self._suspects)
+        want = min(max(idle, 0) + ahead, BATCH_MAX) - len(self._ready) - len(self._suspects)
         if self.limits.max_jobs is not None:
             want = min(want, self.limits.max_jobs - self._taken - len(self._ready) - len(self._suspects))
         return want
@@ -254,6 +253,7 @@ class Worker:
             self._running.pop(id(d), None)
             if d.place == "running":
                 self._suspect_at = None
+                self._urgent = True  # until it is settled, our death would count against a job that has ended
             self._outbox.append(settling)
             if took_s is not None:
                 self._job_s = took_s if self._job_s is None else self._job_s + (took_s - self._job_s) * 0.2
@@ -271,7 +271,7 @@ class Worker:
                 batch.append(settle.started(self._suspects.popleft(), self._suspect_at))
             want = max(self._want(), 0) if claim and not self.stopping else 0
             waits, quiet = self._waits, not self._waiting
-            self._look = self._flush_asked = False
+            self._look = self._flush_asked = self._urgent = False
         try:
             answered = self.lease.exchange(batch, want, self._give_up)
         finally:
@@ -387,6 +387,8 @@ class Worker:
 
     def stop(self) -> None:
         """Take no more jobs; hand back what has not started; let what runs end."""
+        if not self.stopping:
+            self._stream.emit(events.WorkerStopping, worker=self.id)
         with self._lock:
             self._stop()
         self._driver.wake(self.id)

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import msgspec
 
+from ..drivers.memory import MemoryDriver
 from ..envelope import bytes_of, seal
 from ..errors import RedisRequired
+from ..queue import Queue
 from ..runtime import SystemRuntime
-from .setup import DATABASE_URL, database_option, examples, json_option, redis_option
+from .setup import (
+    DATABASE_URL,
+    app_option,
+    choose_driver,
+    database_option,
+    examples,
+    json_option,
+    load_app,
+    redis_option,
+)
 
 if TYPE_CHECKING:
     from ..drivers.redis import RedisDriver
@@ -28,17 +39,18 @@ kashvi queue:failed --database-url postgresql://localhost/app --json
 """
 )
 @click.command("queue:failed")
+@app_option
 @database_option
 @json_option
-def failed(database_url: str | None, as_json: bool) -> None:
+def failed(app: str | None, database_url: str | None, as_json: bool) -> None:
     """List failed jobs, newest first."""
-    store = _store(database_url)
+    store = _store(load_app(app), database_url)
     if as_json:
         click.echo(msgspec.json.encode([_plain(row) for row in store.rows()]).decode())
         return
     rows, total = store.rows(limit=SHOWN), store.count()
     if not rows:
-        click.echo("No failed jobs.")
+        click.echo(f"No failed jobs in {store!r}.")
         return
     print_rows(rows)
     if total > len(rows):
@@ -49,26 +61,31 @@ def failed(database_url: str | None, as_json: bool) -> None:
     """
 kashvi queue:retry 5 6
 kashvi queue:retry all --redis-url redis://localhost:6379/0
+kashvi queue:retry all --app myapp.jobs
 """
 )
 @click.command("queue:retry")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...|all")
 @redis_option
+@app_option
 @database_option
 @json_option
-def retry(ids: tuple[str, ...], redis_url: str | None, database_url: str | None, as_json: bool) -> None:
+def retry(
+    ids: tuple[str, ...], app: str | None, redis_url: str | None, database_url: str | None, as_json: bool
+) -> None:
     """Send failed jobs back to the queue, as new jobs with all their attempts.
 
     Interrupted, it can be repeated: no job is lost, none is sent twice. ID is a row's number or the job's id.
     """
-    if not redis_url:
+    queue = load_app(app)
+    choose_driver(queue, redis_url)
+    driver = queue.driver
+    if isinstance(driver, MemoryDriver):
         raise RedisRequired("queue:retry")
-    from ..drivers.redis import RedisDriver
-
-    store, driver = _store(database_url), RedisDriver(redis_url)
+    store = _store(queue, database_url)
     rows = _chosen(store, ids)
     for row in rows:
-        send_back(store, driver, row)
+        send_back(store, cast("RedisDriver", driver), row)
     _tell("sent back", [row.id for row in rows], ids, as_json)
 
 
@@ -79,11 +96,12 @@ kashvi queue:forget 5
 )
 @click.command("queue:forget")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@app_option
 @database_option
 @json_option
-def forget(ids: tuple[str, ...], database_url: str | None, as_json: bool) -> None:
+def forget(ids: tuple[str, ...], app: str | None, database_url: str | None, as_json: bool) -> None:
     """Delete failed jobs. ID is a row's number or the job's id."""
-    store = _store(database_url)
+    store = _store(load_app(app), database_url)
     rows = _chosen(store, ids)
     _tell("deleted", [row.id for row in rows if store.remove(row.id, row.job_id)], ids, as_json)
 
@@ -94,11 +112,12 @@ kashvi queue:flush
 """
 )
 @click.command("queue:flush")
+@app_option
 @database_option
 @json_option
-def flush(database_url: str | None, as_json: bool) -> None:
+def flush(app: str | None, database_url: str | None, as_json: bool) -> None:
     """Delete all failed jobs."""
-    count = _store(database_url).clear()
+    count = _store(load_app(app), database_url).clear()
     click.echo(msgspec.json.encode({"deleted": count}).decode() if as_json else f"{count:,} failed jobs deleted.")
 
 
@@ -130,10 +149,11 @@ def print_rows(rows: Sequence[FailedJobRecord]) -> None:
     Console().print(table)
 
 
-def _store(database_url: str | None) -> SqlFailures:
-    from ..failures.sql import SqlFailures
-
-    return SqlFailures(database_url or DATABASE_URL)
+def _store(queue: Queue, database_url: str | None) -> SqlFailures:
+    """The app's own choice first, then the option or its variable, then the default."""
+    if not queue.database_chosen:
+        queue.use_db(database_url or DATABASE_URL)
+    return cast("SqlFailures", queue.store)
 
 
 def _chosen(store: SqlFailures, ids: Sequence[str]) -> list[FailedJobRecord]:

@@ -26,6 +26,11 @@ database_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 
 
+app_option = click.option(
+    "--app", envvar="KASHVI_APP", show_envvar=True, help="Module that registers the jobs, or module:queue_object."
+)
+
+
 def load_app(app: str | None) -> Queue:
     """Import the user's module; returns the queue it names (``module:attribute``) or the default one."""
     if app is None:

@@ -16,7 +16,16 @@ from ..queue import LEASE_S, Queue
 from ..runtime import SystemRuntime
 from ..worker import Limits
 from .output import JsonLines, Lines, write
-from .setup import DATABASE_URL, choose_driver, database_option, examples, json_option, load_app, redis_option
+from .setup import (
+    DATABASE_URL,
+    app_option,
+    choose_driver,
+    database_option,
+    examples,
+    json_option,
+    load_app,
+    redis_option,
+)
 
 
 @examples(
@@ -28,9 +37,7 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
 )
 @click.command("queue:work")
 @click.option("-w", "--workers", type=click.IntRange(1), default=5, show_default=True, help="Threads that run jobs.")
-@click.option(
-    "--app", envvar="KASHVI_APP", show_envvar=True, help="Module that registers the jobs, or module:queue_object."
-)
+@app_option
 @redis_option
 @database_option
 @click.option("--stop-when-empty", is_flag=True, help="Exit when no job is ready; delayed jobs stay.")
@@ -58,6 +65,8 @@ def work(
     verbose: bool,
 ) -> None:
     """Run jobs from the queue until told to stop.
+
+    What the app sets itself (queue.set_driver, queue.use_db) comes before these options, they before the environment.
 
     The first SIGTERM or Ctrl-C lets the running jobs end and takes no more; the second hands them back to the queue,
     uncounted, and exits at once. Without a Redis URL the queue is this process's memory.

@@ -34,7 +34,7 @@ class Connections:
         try:
             given = redis.Redis.from_url(client) if isinstance(client, str) else client
         except ValueError:
-            raise InvalidSetting("the Redis URL", "what was given", "redis://, rediss:// or unix://") from None
+            raise InvalidSetting("the Redis URL", client, "a redis://, rediss:// or unix:// URL", secret=True) from None
         if not isinstance(given, redis.Redis):
             raise InvalidSetting("the Redis client", type(client).__name__, "a redis.Redis or a URL")
         self._pool = _own_pool(given.connection_pool)

@@ -5,6 +5,7 @@ The same contract as Redis, step for step, so that the same workload gives the s
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
@@ -13,8 +14,10 @@ from ..errors import CommandRefused
 from ..ports import Condition, Exchange, Expired, LostDelivery, Runtime, Settlement, Stats, Unrecorded
 from ..runtime import SystemRuntime
 
+log = logging.getLogger("kashvi")
+
 PROMOTE_MAX = 500
-UNRECORDED_MAX = 10_000
+UNRECORDED_MAX = 100_000
 GONE_AFTER_S = 3600.0
 
 
@@ -121,7 +124,9 @@ class MemoryDriver:
         elif s.move == "fail":
             store.unrecorded[s.new] = now + s.in_s
             if len(store.unrecorded) > UNRECORDED_MAX:
-                del store.unrecorded[next(iter(store.unrecorded))]
+                oldest = next(iter(store.unrecorded))
+                del store.unrecorded[oldest]
+                log.warning("over %d failed jobs wait for a table; forgotten: %r", UNRECORDED_MAX, oldest[:200])
         elif s.move == "return":
             store.jobs.append(s.new)
         elif s.move == "start":

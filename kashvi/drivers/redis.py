@@ -17,7 +17,6 @@ from ..ports import Exchange, Expired, LostDelivery, Place, Settlement, Stats, U
 from .connection import BLOCK_MAX_S, Connections, Script
 
 PROMOTE_MAX = 500
-PUSH_MAX = 100_000
 GONE_AFTER_S = 3600.0
 
 _EXCHANGE, _DELAY, _EXPIRED, _LISTED, _RETRIED, _STATS = map(
@@ -29,8 +28,8 @@ class RedisDriver:
     """A process's handle on a queue in Redis.
 
     ``client`` is a ``redis.Redis`` or a URL; the driver opens connections of its own with the same settings.
-    ``prefix`` goes before every key (``{kashvi}:queue`` suits Redis Cluster). ``server_now`` replaces the server's
-    clock: it is for simulations, which run a real server in virtual time.
+    ``prefix`` goes before every key; with a hash tag, ``{kashvi}:queue``, all keys share a slot. ``server_now``
+    replaces the server's clock: it is for simulations, which run a real server in virtual time.
     """
 
     def __init__(
@@ -54,14 +53,10 @@ class RedisDriver:
         return f"redis at {self._server.server}"
 
     def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
-        due = None
-        for start in range(0, len(envelopes), PUSH_MAX):
-            part = envelopes[start : start + PUSH_MAX]
-            if delay_s > 0:
-                due = float(self._server.run(_DELAY, [self._delayed], [repr(delay_s), self._now(), *part]))
-            else:
-                self._server.call("LPUSH", self._jobs, *part)
-        return due
+        if delay_s > 0:
+            return float(self._server.run(_DELAY, [self._delayed], [repr(delay_s), self._now(), *envelopes]))
+        self._server.call("LPUSH", self._jobs, *envelopes)
+        return None
 
     def push_retried(self, failed_id: str, envelope: bytes) -> bool:
         """Send a failed job back once; False if that was done before."""

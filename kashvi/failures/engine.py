@@ -37,7 +37,9 @@ def engine_of(database: sa.Engine | str) -> sa.Engine:
     try:
         url = sa.make_url(database)
     except (ArgumentError, ValueError, AttributeError):
-        raise InvalidSetting("the database URL", "what was given", "like sqlite:///kashvi.db") from None
+        raise InvalidSetting(
+            "the database URL", database, "an SQLAlchemy URL such as sqlite:///kashvi.db", secret=True
+        ) from None
     shown = shown_of(url)
     url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
     url = url.set(query=DEFAULTS.get(url.drivername, {}) | dict(url.query))

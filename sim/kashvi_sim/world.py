@@ -19,7 +19,7 @@ from .drivers import Fault, PatientRedis, SimDriver
 from .kernel import Choose, Kernel, Task
 from .runtime import SimRuntime
 
-WITNESSED = ("none lost", "drains", "recorded iff exhausted")
+WITNESSED = ("none lost", "drains")
 
 
 class World:
@@ -100,15 +100,18 @@ class World:
         elif s.move == "return":
             self.returned.add(read(s.new).id)
 
-    def violations(self) -> list[Violation]:
+    def violations(self, *, with_store: bool | None = None) -> list[Violation]:
         """What the events so far violate, given that all work is said to be done.
 
         What the server did and no event told of, since the process was killed in between, is no violation.
+        ``with_store``: whether every exhausted job must be told to be recorded; by default, if there is a database.
         """
-        found = judge(self.events, all_predicates(self._max_attempts, with_store=False))
+        stored = self._database is not None if with_store is None else with_store
+        found = judge(self.events, all_predicates(self._max_attempts, stored))
         return [
             v
             for v in found
             if not (v.job_id in self.ended and v.predicate in WITNESSED)
+            and not (v.predicate == "recorded iff exhausted" and not stored and "fail" in self.ended.get(v.job_id, ()))
             and not (v.job_id in self.returned and v.predicate == "FIFO")
         ]

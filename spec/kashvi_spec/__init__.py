@@ -1,1 +1,1 @@
-"""The clauses of the specification, as predicates over the event stream."""
+"""What must hold of kashvi, as predicates over its event stream."""

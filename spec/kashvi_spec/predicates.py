@@ -147,7 +147,7 @@ class BackoffKept(Predicate):
 
 
 class RecordedIffExhausted(Predicate):
-    """A failure is recorded exactly once for each job that failed, and for no other."""
+    """Every job that failed is recorded, and no other. (That it has one row is for the table to say.)"""
 
     name = "recorded iff exhausted"
 

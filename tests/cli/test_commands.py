@@ -154,7 +154,7 @@ def test_garbage_and_unknown_types_are_listed_and_sent_back_once(
     assert kashvi("queue:retry", "x1", "--redis-url", valkey.url).returncode == 1
     assert kashvi("queue:retry", "all", "--redis-url", valkey.url).returncode == 0
     assert queue.stats().ready == 2
-    assert kashvi("queue:failed").stdout == "No failed jobs.\n"
+    assert kashvi("queue:failed").stdout == "No failed jobs in sqlite:///kashvi.db.\n"
 
 
 def test_retry_interrupted_before_the_row_is_deleted_sends_once(
@@ -199,3 +199,32 @@ def test_the_worker_takes_its_settings_from_the_environment(kashvi: Shell, valke
     assert kashvi("queue:work", "--stop-when-empty", **settings).returncode == 0
     assert kashvi.lines("ran.txt") == ["1"]
     assert (kashvi.directory / "other.db").exists()
+
+
+def test_an_app_that_dispatches_at_import_still_takes_the_option(
+    kashvi: Shell, valkey: RedisServer, queue: Queue
+) -> None:
+    """A queue that was only used has not been chosen."""
+    (kashvi.directory / "eager.py").write_text("import myapp\nmyapp.queue.dispatch(myapp.Note(5))\n")
+    queue.dispatch(Note(1))
+    shown = kashvi("queue:work", "--app", "eager", "--redis-url", valkey.url, "--stop-when-empty")
+    assert f"redis at 127.0.0.1:{valkey.port}" in shown.stdout
+    assert kashvi.lines("ran.txt") == ["1"]
+
+
+def test_retry_sends_to_the_queue_the_app_uses(kashvi: Shell, valkey: RedisServer, queue: Queue) -> None:
+    """Its own prefix, its own database."""
+    (kashvi.directory / "own.py").write_text(
+        "from kashvi import Queue, queue\n"
+        f"q = Queue(queue.RedisDriver({valkey.url!r}, prefix='own'), database='sqlite:///own.db')\n"
+    )
+    RedisDriver(valkey.url, prefix="own").push([b"garbage"])
+    assert kashvi("queue:work", "--app", "own:q", "--stop-when-empty").returncode == 0
+    assert "1 failed job sent back" in kashvi("queue:retry", "all", "--app", "own:q").stdout
+    assert valkey.client().lrange("own:jobs", 0, -1) == [b"garbage"]
+    assert queue.stats().ready == 0
+
+
+def test_max_time_ends_the_worker(kashvi: Shell) -> None:
+    """With exit code 0."""
+    assert kashvi("queue:work", "--app", "myapp", "--max-time", "0.2").returncode == 0

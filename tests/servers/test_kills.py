@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import random
 import signal
 import subprocess
@@ -27,7 +27,7 @@ from kashvi import queue
 
 def note(n):
     fd = os.open("ran.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(fd, b"%d\\n" % n)
+    os.write(fd, b"%d %d\\n" % (n, os.getpid()))
     os.close(fd)
 
 @queue.job("jobs.Good")
@@ -93,9 +93,19 @@ class Fleet:
         if all(process.poll() is not None for process in self.processes):
             self.start()
 
-    def ran(self) -> list[int]:
+    def _notes(self) -> list[list[int]]:
         notes = self.directory / "ran.txt"
-        return [int(line) for line in notes.read_text().split()] if notes.exists() else []
+        lines = notes.read_text().splitlines() if notes.exists() else []
+        return [[int(word) for word in line.split()] for line in lines]
+
+    def ran(self) -> list[int]:
+        """Which jobs started, as often as they did."""
+        return [note[0] for note in self._notes()]
+
+    def at_work(self) -> list[subprocess.Popen[bytes]]:
+        """Living processes that have started a job."""
+        started = {note[1] for note in self._notes()}
+        return [process for process in self.processes if process.poll() is None and process.pid in started]
 
     def empty(self) -> bool:
         stats = self.queue.stats()
@@ -150,24 +160,19 @@ def test_a_poison_job_among_two_thousand_is_the_only_one_recorded(fleet: Fleet) 
 
 
 def test_two_hundred_random_kills_during_five_thousand_jobs_lose_none_and_fail_none(fleet: Fleet) -> None:
-    """Three processes; each dies at a moment of the seed's choice and is replaced."""
+    """Three processes; each is killed at a random moment after its first job, and replaced."""
     rng = random.Random(7)
-    fleet.queue.dispatch_many([Good(n, takes=0.02) for n in range(5000)])
-    killed = 0
     for _ in range(3):
-        fleet.start()
-
-    def done() -> bool:
-        nonlocal killed
-        alive = [process for process in fleet.processes if process.poll() is None]
-        while len(alive) < 3:
-            alive.append(fleet.start())
-        if killed < 200 and rng.random() < 0.25:
-            rng.choice(alive).kill()
-            killed += 1
-        return killed == 200 and fleet.empty()
-
-    until_true(done, 240)
+        fleet.start(workers=1)
+    for kill in range(200):
+        fleet.queue.dispatch_many([Good(n, takes=0.004) for n in range(kill * 25, kill * 25 + 25)])
+        until_true(fleet.at_work, 60, "no process started a job")
+        until_true(lambda: rng.random() < 0.1, 60)
+        victim = rng.choice(fleet.at_work())
+        victim.kill()
+        victim.wait()
+        fleet.start(workers=1)
+    until_true(fleet.empty, 120)
     assert fleet.failed() == []
     assert set(fleet.ran()) == set(range(5000))
 
@@ -195,7 +200,6 @@ def test_a_server_that_stops_and_starts_under_load_loses_nothing(tmp_path: Path)
 
 def test_two_processes_promoting_five_thousand_due_jobs_run_each_once(fleet: Fleet) -> None:
     """Real processes, real promotion."""
-    fleet.queue.driver.push([], 0)
     for n in range(5000):
         fleet.queue.dispatch_after(Good(n), 1.5)
     for _ in range(2):
@@ -222,17 +226,35 @@ def test_the_second_signal_hands_the_running_job_back_and_exits_at_once(fleet: F
     fleet.queue.dispatch(Good(1, takes=60))
     until_true(lambda: fleet.ran() == [1], 20)
     process.send_signal(signal.SIGTERM)
-    until_true(lambda: b"WorkerStarted" in (fleet.directory / "out.txt").read_bytes(), 5)
-    until_true(lambda: _signalled(process), 20)
-    assert process.returncode == 128 + signal.SIGTERM
+    until_true(lambda: b'"WorkerStopping"' in (fleet.directory / "out.txt").read_bytes(), 20)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 128 + signal.SIGTERM
     assert fleet.queue.stats().ready == 1
 
 
-def _signalled(process: subprocess.Popen[bytes]) -> bool:
-    """Signals are sent until the process has gone; one alone lets the job run on."""
-    if process.poll() is None:
-        os.kill(process.pid, signal.SIGTERM)
-    return process.poll() is not None
+def test_a_process_whose_clock_is_an_hour_ahead_starts_nothing_early(fleet: Fleet) -> None:
+    """The server's own TIME decides."""
+    ahead = "import time; real = time.time; time.time = lambda: real() + 3600; from kashvi.cli import main; main()"
+    fleet.start(lease=2)
+    command = [sys.executable, "-c", ahead, "queue:work", "--app", "app", "--redis-url", fleet.server.url, "--json"]
+    with (fleet.directory / "ahead.txt").open("wb") as out:
+        fleet.processes.append(subprocess.Popen(command, cwd=fleet.directory, stdout=out, stderr=out))
+    until_true(lambda: fleet.queue.stats().workers == 2, 20)
+    fleet.queue.dispatch_many([Good(n, takes=0.3) for n in range(40)])
+    due = [fleet.queue.driver.push([_delayed(fleet, n)], 1.5) or 0.0 for n in range(100, 120)]
+    until_true(fleet.empty, 30)
+    assert sorted(fleet.ran()) == [*range(40), *range(100, 120)]
+    printed = (fleet.directory / "ahead.txt").read_text() + (fleet.directory / "out.txt").read_text()
+    events = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    late = [e for e in events if e["event"] == "AttemptStarted" and e["job_id"].startswith("late")]
+    assert len(late) == 20
+    assert all(event["server_at"] >= min(due) for event in late)
+    assert not [e for e in events if e["event"] in ("JobReturned", "SettleRefused")]
+
+
+def _delayed(fleet: Fleet, n: int) -> bytes:
+    return b'{"id":"late-%d","type":"jobs.Good","payload":{"n":%d}}' % (n, n)
 
 
 def test_a_program_that_ends_without_stopping_its_workers_hands_their_jobs_back(

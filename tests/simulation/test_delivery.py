@@ -122,8 +122,12 @@ def test_jobs_of_a_killed_process_run_elsewhere_once_after_its_lease(scene: Scen
     scene.ended()
 
 
-def test_a_poison_job_is_recorded_and_none_of_its_neighbours_is(new_world: NewWorld, registry: Registry) -> None:
+@pytest.mark.parametrize("batch", [10, 30, 100])
+def test_a_poison_job_is_recorded_and_none_of_its_neighbours_is(
+    new_world: NewWorld, registry: Registry, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its first death is free, so it starts four times; its row says three attempts."""
+    monkeypatch.setattr("kashvi.worker.BATCH_MAX", batch)
     scene = Scene(new_world, registry, lease_s=3.0)
     jobs = [scene.job(n) for n in range(400)]
     jobs[150] = scene.job(-1, kills=True)
@@ -253,3 +257,35 @@ def test_bytes_that_are_no_envelope_are_recorded_and_the_worker_lives(scene: Sce
     assert scene.order() == [1]
     assert len(scene.queue.failed_jobs()) == 500
     assert all(failed.error.startswith("not an envelope: ") for failed in scene.queue.failed_jobs())
+
+
+@pytest.mark.parametrize(("limit", "starts"), [(1, 1), (2, 2), (5, 5)])
+def test_the_limit_is_read_anew_at_each_failure(scene: Scene, limit: int, starts: int) -> None:
+    """Lowered or raised while a retry waits; attempts are counted, not guessed."""
+    scene.queue.dispatch(scene.job(1, fails=True))
+    scene.queue.start_workers(1)
+    scene.queue.set_max_retry(limit + 1)
+    scene.world.run(for_s=0.5)
+    scene.queue.set_max_retry(limit)
+    scene.world.run(for_s=30)
+    (failed,) = scene.queue.failed_jobs()
+    assert failed.attempts == scene.order().count(1) == max(starts, 2)
+
+
+def test_jobs_that_dispatch_many_jobs_neither_block_nor_deadlock(new_world: NewWorld, registry: Registry) -> None:
+    """In the original the 1,001st dispatch blocked, and two such jobs stopped all."""
+    scene = Scene(new_world, registry)
+
+    @dataclass
+    class Parent:
+        first: int
+
+        def handle(self) -> None:
+            scene.queue.dispatch_many([scene.job(self.first + n) for n in range(1500)])
+
+    registry.register("jobs.Parent", Parent)
+    scene.queue.dispatch_many([Parent(0), Parent(1500)])
+    scene.queue.start_workers(2)
+    scene.world.run(for_s=20)
+    assert sorted(scene.order()) == list(range(3000))
+    scene.ended()

@@ -117,7 +117,7 @@ class Run:
         self.judge(producer.stats())
 
     def judge(self, stats: Any) -> None:
-        assert self.world.violations() == []
+        assert self.world.violations(with_store=False) == []  # a killed recorder tells nothing; the rows are compared
         assert (stats.ready, stats.delayed, stats.held, stats.unrecorded) == (0, 0, 0, 0)
         assert {job_id: moves for job_id, moves in self.world.ended.items() if len(moves) > 1} == {}
         with self.engine.connect() as connection:
