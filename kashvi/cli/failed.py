@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 import msgspec
 
-from ..drivers.memory import MemoryDriver
 from ..envelope import bytes_of, seal
 from ..errors import RedisRequired
 from ..queue import Queue
@@ -79,14 +78,13 @@ def retry(
     """
     queue = load_app(app)
     choose_driver(queue, redis_url)
-    driver = queue.driver
-    if isinstance(driver, MemoryDriver):
+    if not queue.driver_chosen or not hasattr(queue.driver, "push_retried"):
         raise RedisRequired("queue:retry")
     store = _store(queue, database_url)
     rows = _chosen(store, ids)
     for row in rows:
-        send_back(store, cast("RedisDriver", driver), row)
-    _tell("sent back", [row.id for row in rows], ids, as_json)
+        send_back(store, cast("RedisDriver", queue.driver), row)
+    _tell("sent back", rows, ids, as_json)
 
 
 @examples(
@@ -103,7 +101,7 @@ def forget(ids: tuple[str, ...], app: str | None, database_url: str | None, as_j
     """Delete failed jobs. ID is a row's number or the job's id."""
     store = _store(load_app(app), database_url)
     rows = _chosen(store, ids)
-    _tell("deleted", [row.id for row in rows if store.remove(row.id, row.job_id)], ids, as_json)
+    _tell("deleted", [row for row in rows if store.remove(row.id, row.job_id)], ids, as_json)
 
 
 @examples(
@@ -118,7 +116,11 @@ kashvi queue:flush
 def flush(app: str | None, database_url: str | None, as_json: bool) -> None:
     """Delete all failed jobs."""
     count = _store(load_app(app), database_url).clear()
-    click.echo(msgspec.json.encode({"deleted": count}).decode() if as_json else f"{count:,} failed jobs deleted.")
+    click.echo(
+        msgspec.json.encode({"deleted": count}).decode()
+        if as_json
+        else f"{count:,} failed job{'' if count == 1 else 's'} deleted."
+    )
 
 
 def send_back(store: SqlFailures, driver: RedisDriver, row: FailedJobRecord) -> None:
@@ -170,13 +172,15 @@ def _plain(row: FailedJobRecord) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names}
 
 
-def _tell(what: str, done: list[int], asked: Sequence[str], as_json: bool) -> None:
+def _tell(what: str, rows: Sequence[FailedJobRecord], asked: Sequence[str], as_json: bool) -> None:
     """Say what was done; exit with 1 if a job that was named is not there."""
-    missing = len(set(asked)) - len(done) if list(asked) != ["all"] else 0
+    done = [row.id for row in rows]
+    known = {str(row.id) for row in rows} | {row.job_id for row in rows}
+    missing = len([word for word in set(asked) if word not in known]) if list(asked) != ["all"] else 0
     if as_json:
-        click.echo(msgspec.json.encode({what.replace(" ", "_"): done, "missing": max(missing, 0)}).decode())
+        click.echo(msgspec.json.encode({what.replace(" ", "_"): done, "missing": missing}).decode())
     else:
         click.echo(f"{len(done):,} failed job{'' if len(done) == 1 else 's'} {what}.")
-    if missing > 0:
+    if missing:
         click.echo(f"Error: {missing} of those named are not in the failure table; see kashvi queue:failed.", err=True)
         raise SystemExit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -33,14 +34,17 @@ app_option = click.option(
 
 def load_app(app: str | None) -> Queue:
     """Import the user's module; returns the queue it names (``module:attribute``) or the default one."""
-    if app is None:
+    if not app:
         return default()
     module_name, _, attribute = app.partition(":")
     sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
         found: Any = import_module(module_name)
-    except ImportError as error:
-        raise click.BadParameter(f"can't import {module_name!r}: {error}", param_hint="--app") from error
+    except (Exception, SystemExit) as error:
+        if not isinstance(error, ImportError | ValueError | TypeError):
+            logging.getLogger("kashvi").error("%s failed while it was imported", module_name, exc_info=error)
+        why = f"{type(error).__name__}: {error}"
+        raise click.BadParameter(f"can't import {module_name!r}: {why}", param_hint="--app") from error
     for part in attribute.split(".") if attribute else ():
         found = getattr(found, part, None)
     if not attribute:

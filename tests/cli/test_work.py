@@ -1,0 +1,223 @@
+"""The worker process: signals, jobs that go wrong, and the way of a failed job there and back."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from dataclasses import dataclass
+
+import pytest
+
+from kashvi.drivers.redis import RedisDriver
+from kashvi.envelope import read
+from kashvi.ports import Stats
+from kashvi.queue import Queue
+from kashvi.registry import Registry
+from tests.servers.launch import RedisServer, until_true
+
+from .conftest import MAIN, Shell
+
+
+@dataclass
+class Note:
+    n: int
+    takes: float = 0.0
+
+    def handle(self) -> None:
+        """Runs in the worker process."""
+
+
+@dataclass
+class Quit:
+    def handle(self) -> None:
+        """Runs in the worker process."""
+
+
+class Worker:
+    """``queue:work`` with one thread and the test's server; what it prints goes to a file."""
+
+    def __init__(self, kashvi: Shell, server: RedisServer) -> None:
+        self.shell = kashvi
+        self.options = ["queue:work", "--app", "myapp", "--redis-url", server.url, "--workers", "1"]
+        self.output = kashvi.directory / "output.txt"
+
+    def until_empty(self, *words: str) -> str:
+        """Run what is ready; returns what was printed."""
+        shown = self.shell(*self.options, "--stop-when-empty", *words)
+        assert shown.returncode == 0, shown.stderr
+        return shown.stdout
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        with self.output.open("w") as out:
+            process = subprocess.Popen(
+                [*MAIN, *self.options, *words],
+                cwd=self.shell.directory,
+                env=self.shell.environment,
+                stdout=out,
+                text=True,
+            )
+        self.shell.running.append(process)
+        return process
+
+    def until_printed(self, text: str) -> None:
+        until_true(lambda: text in self.output.read_text(), 20, f"it never printed {text!r}")
+
+    def until_ran(self, *numbers: str) -> None:
+        until_true(lambda: self.shell.lines("ran.txt") == [*numbers], 20)
+
+
+@pytest.fixture
+def queue(valkey: RedisServer) -> Queue:
+    """As a program that dispatches has it."""
+    registry = Registry()
+    registry.register("jobs.Note", Note)
+    registry.register("jobs.Quit", Quit)
+    return Queue(RedisDriver(valkey.url), registry=registry)
+
+
+@pytest.fixture
+def worker(kashvi: Shell, valkey: RedisServer) -> Worker:
+    """Not started yet."""
+    return Worker(kashvi, valkey)
+
+
+def on_the_list(server: RedisServer) -> list[bytes]:
+    """The ready jobs, oldest first."""
+    entries: list[bytes] = server.client().lrange("kashvi:queue:jobs", 0, -1)  # type: ignore[assignment]
+    return entries[::-1]
+
+
+def rows(kashvi: Shell) -> list[dict[str, object]]:
+    """The failure table, newest first."""
+    found: list[dict[str, object]] = json.loads(kashvi("queue:failed", "--json").stdout)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_second_signal_returns_the_very_bytes_and_the_next_worker_runs_them(
+    worker: Worker, valkey: RedisServer, queue: Queue, number: signal.Signals
+) -> None:
+    """Uncounted, with the same id and ahead of what waits; the exit code names the signal."""
+    job_id = queue.dispatch(Note(1, takes=60))
+    (entry,) = on_the_list(valkey)
+    process = worker.start()
+    worker.until_ran("1")
+    waiting = queue.dispatch(Note(2))
+    process.send_signal(number)
+    worker.until_printed("Stopping")
+    assert process.poll() is None
+    process.send_signal(number)
+    assert process.wait(10) == 128 + number
+    first, second = on_the_list(valkey)
+    assert first == entry
+    assert (read(first).id, read(first).attempts, read(first).lost) == (job_id, 0, 0)
+    assert read(second).id == waiting
+    assert worker.shell.lines("ended.txt") == []
+    worker.start()
+    worker.until_ran("1", "1")
+
+
+def test_a_stopped_worker_has_settled_the_job_it_let_end(worker: Worker, valkey: RedisServer, queue: Queue) -> None:
+    """The job is done and off the queue, and nothing of the worker stays on the server."""
+    process = worker.start()
+    queue.dispatch(Note(1, takes=0.5))
+    worker.until_ran("1")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert "DONE" in worker.output.read_text()
+    assert "1 done, 0 retried, 0 failed." in worker.output.read_text()
+    assert not valkey.client().keys("kashvi:queue:held:*") + valkey.client().keys("kashvi:queue:running:*")  # type: ignore[operator]
+    assert queue.stats() == Stats(ready=0, delayed=0, held=0, unrecorded=0, workers=0)
+
+
+def test_a_signal_does_not_break_the_json_lines(worker: Worker, queue: Queue) -> None:
+    """Nothing for people is printed between them."""
+    process = worker.start("--json")
+    queue.dispatch(Note(1, takes=0.2))
+    worker.until_ran("1")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    events = [json.loads(line)["event"] for line in worker.output.read_text().splitlines()]
+    assert "WorkerStopping" in events
+    assert events[-1] == "WorkerStopped"
+
+
+def test_one_thread_outlives_system_exit_garbage_and_unknown_types(
+    worker: Worker, valkey: RedisServer, queue: Queue
+) -> None:
+    """It goes on to the job behind them, and the three are recorded."""
+    process = worker.start("--max-retry", "1")
+    queue.dispatch(Quit())
+    queue.driver.push([b"\xff\x00{", b'{"id":"x1","type":"jobs.Nope","payload":{}}'])
+    queue.dispatch(Note(1))
+    worker.until_ran("1")
+    until_true(lambda: len(rows(worker.shell)) == 3, 20)
+    assert process.poll() is None
+    assert sorted((row["job_type"], row["attempts"]) for row in rows(worker.shell)) == [
+        ("", 0),
+        ("jobs.Nope", 0),
+        ("jobs.Quit", 1),
+    ]
+    until_true(lambda: queue.stats() == Stats(ready=0, delayed=0, held=0, unrecorded=0, workers=1), 20)
+
+
+def test_a_failed_attempt_is_counted_and_waits_on_the_server(worker: Worker, valkey: RedisServer, queue: Queue) -> None:
+    """``--stop-when-empty`` leaves it there, as it leaves delayed jobs."""
+    job_id = queue.dispatch(Quit())
+    later = queue.dispatch_after(Note(1), 3600)
+    assert "RETRY in 1 s" in worker.until_empty("--verbose")
+    waiting = map(read, valkey.client().zrange("kashvi:queue:delayed", 0, -1))  # type: ignore[arg-type]
+    assert [(one.id, one.attempts) for one in waiting] == [(job_id, 1), (later, 0)]
+    assert rows(worker.shell) == []
+
+
+def test_retry_all_given_twice_sends_each_job_once(worker: Worker, valkey: RedisServer, queue: Queue) -> None:
+    """As new jobs, oldest first, with new ids and all their attempts."""
+    old = {queue.dispatch(Quit())}
+    worker.until_empty("--max-retry", "1")
+    queue.driver.push([b'{"id":"x1","type":"jobs.Nope","payload":{"a": 1}}'])
+    worker.until_empty()
+    assert [row["job_type"] for row in rows(worker.shell)] == ["jobs.Nope", "jobs.Quit"]
+    retry = ("queue:retry", "all", "--redis-url", valkey.url)
+    assert worker.shell(*retry).stdout == "2 failed jobs sent back.\n"
+    again = worker.shell(*retry)
+    assert (again.returncode, again.stdout) == (0, "0 failed jobs sent back.\n")
+    quit_, nope = map(read, on_the_list(valkey))
+    assert (quit_.type, nope.type, bytes(nope.payload)) == ("jobs.Quit", "jobs.Nope", b'{"a": 1}')
+    assert (quit_.attempts, nope.attempts) == (0, 0)
+    assert not {quit_.id, nope.id} & {*old, "x1", ""}
+
+
+def test_what_can_not_be_retried_or_forgotten_stays(worker: Worker, queue: Queue) -> None:
+    """An error on standard error and exit code 1; a row is named by its number or its job's id."""
+    queue.driver.push([b'{"id":"x1","type":"jobs.Nope","payload":{}}', b"garbage"])
+    worker.until_empty()
+    for words in (["queue:retry", "all"], ["queue:forget", "99"], ["queue:forget", "x2"]):
+        shown = worker.shell(*words)
+        assert shown.returncode == 1
+        assert "Error: " in shown.stderr
+        assert "Traceback" not in shown.stderr
+    assert len(rows(worker.shell)) == 2
+    assert worker.shell("queue:forget", "x1").stdout == "1 failed job deleted.\n"
+    assert [row["job_type"] for row in rows(worker.shell)] == [""]
+    assert json.loads(worker.shell("queue:flush", "--json").stdout) == {"deleted": 1}
+    assert rows(worker.shell) == []
+
+
+@pytest.mark.parametrize(
+    ("app", "message"),
+    [
+        ("myapp:missing", "is not a kashvi Queue"),
+        ("myapp.jobs", "can't import 'myapp.jobs'"),
+        ("needs", "No module named 'not_there'"),
+    ],
+)
+def test_an_app_that_can_not_be_used_is_wrong_usage(kashvi: Shell, app: str, message: str) -> None:
+    """The message names what is missing; nothing was started and no database made."""
+    (kashvi.directory / "needs.py").write_text("import not_there\n")
+    shown = kashvi("queue:work", "--app", app)
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert message in shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert not (kashvi.directory / "kashvi.db").exists()
