@@ -2,12 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from . import events, settle
 from .envelope import Envelope
 from .errors import PayloadMismatch, UndeliverableJob
 from .job import Job
+from .ports import Runtime
 from .registry import Registry
+from .settle import Delivery, Settling
+
+
+class Attempts:
+    """Makes a worker's attempts. ``interruptible``: Ctrl-C is for the caller of ``work()``, not for the job."""
+
+    def __init__(
+        self,
+        worker: str,
+        registry: Registry,
+        runtime: Runtime,
+        stream: events.EventStream,
+        max_attempts: Callable[[], int],
+        *,
+        interruptible: bool,
+    ) -> None:
+        self._worker = worker
+        self._registry = registry
+        self._runtime = runtime
+        self._stream = stream
+        self._max_attempts = max_attempts
+        self._interruptible = interruptible
+
+    def make(self, d: Delivery) -> Settling:
+        """Raises KeyboardInterrupt, where interruptible; nothing else."""
+        try:
+            if d.error is not None:
+                raise d.error
+            job = decode(d.envelope, self._registry)
+        except UndeliverableJob as why:
+            settling = settle.undeliverable(d, self._runtime.monotonic(), printable(str(why)))
+            self._stream.emit(
+                events.AttemptFailed, job_id=d.job_id, type=d.type, attempt=0, duration_s=0.0, error=settling.error
+            )
+            return settling
+        return self._handle(d, job)
+
+    def _handle(self, d: Delivery, job: Job) -> Settling:
+        number = d.attempts + 1
+        about = {"job_id": d.job_id, "type": d.type, "attempt": number}
+        if self._stream.observed:
+            self._stream.emit(
+                events.AttemptStarted, worker=self._worker, claim=d.claim, suspect=d.suspect,
+                server_at=d.server_at, **about,
+            )  # fmt: skip
+        began = self._runtime.monotonic()
+        try:
+            job.handle()
+        except BaseException as error:
+            ended = self._runtime.monotonic()
+            if self._interruptible and isinstance(error, KeyboardInterrupt):
+                raise
+            text = describe(error)
+            events.log.debug("attempt %d of %s %s failed", number, d.type, d.job_id, exc_info=error)
+            self._stream.emit(events.AttemptFailed, duration_s=ended - began, error=text, **about)
+            return settle.failed(d, ended, text, self._max_attempts())
+        ended = self._runtime.monotonic()
+        self._stream.emit(events.AttemptSucceeded, duration_s=ended - began, **about)
+        return settle.succeeded(d, ended)
 
 
 def decode(envelope: Envelope | None, registry: Registry) -> Job:
@@ -32,7 +94,7 @@ def describe(error: BaseException) -> str:
     """``ValueError: no card``, whatever the exception does when it is asked."""
     try:
         text = str(error)
-    except Exception as broken:
+    except BaseException as broken:
         text = f"(its text can't be had: {type(broken).__name__})"
     name = type(error).__qualname__
     return printable(f"{name}: {text}" if text else name)

@@ -12,9 +12,9 @@ import click
 from .. import __version__
 from ..drivers.memory import MemoryDriver
 from ..pool import Workers
-from ..queue import LEASE_S, Queue
+from ..queues import LEASE_S, Queue
 from ..runtime import SystemRuntime
-from ..worker import Limits
+from ..books import Limits
 from .output import JsonLines, Lines, write
 from .setup import (
     DATABASE_URL,

@@ -12,7 +12,7 @@ from kashvi.drivers.memory import MemoryDriver, MemoryStore
 from kashvi.envelope import read
 from kashvi.events import Event
 from kashvi.ports import Driver, Settlement
-from kashvi.queue import Queue
+from kashvi.queues import Queue
 from kashvi.registry import Registry
 
 from .drivers import Fault, PatientRedis, SimDriver

@@ -127,7 +127,7 @@ def test_a_poison_job_is_recorded_and_none_of_its_neighbours_is(
     new_world: NewWorld, registry: Registry, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first death is free, so it starts four times; its row says three attempts."""
-    monkeypatch.setattr("kashvi.worker.BATCH_MAX", batch)
+    monkeypatch.setattr("kashvi.books.BATCH_MAX", batch)
     scene = Scene(new_world, registry, lease_s=3.0)
     jobs = [scene.job(n) for n in range(400)]
     jobs[150] = scene.job(-1, kills=True)

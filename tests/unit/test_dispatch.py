@@ -339,6 +339,11 @@ def test_chosen_memory_queue_does_not_warn(default: Queue) -> None:
     default.dispatch(Email(1))
 
 
+def test_asking_the_default_queue_for_its_stats_does_not_warn(default: Queue) -> None:
+    """Nothing was dispatched, so nothing can be lost."""
+    assert default.stats().ready == 0
+
+
 def test_default_memory_queue_with_a_worker_does_not_warn(default: Queue) -> None:
     """Its jobs are seen to."""
     with default.start_workers(1):

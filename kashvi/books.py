@@ -1,0 +1,203 @@
+"""A worker's books: what it has claimed, what runs, what it owes the server; and so, what an idle thread does next.
+
+Plain state and decisions: no call leaves the process from here. The worker uses them under its lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from . import settle
+from .settle import Delivery, Settling
+
+BATCH_MAX = 100
+PREFETCH_S = 0.02
+"""Claim ahead what the threads are likely to finish in this time."""
+FLUSH_S = 0.02
+"""Finished work is handed over after this time even while more work is at hand."""
+HOSTAGE_S = 1.0
+"""Claimed jobs that could not start for so long go back to the queue, for others."""
+
+Until = Literal["stopped", "empty", "drained"]
+Step = Literal["exchange", "audit", "wait", "end"]
+
+
+class Limits(NamedTuple):
+    """When a worker ends by itself."""
+
+    until: Until = "stopped"
+    max_jobs: int | None = None
+    max_time_s: float | None = None
+
+
+class Books:
+    """Times are this process's monotonic seconds."""
+
+    def __init__(self, threads: int, limits: Limits, lease_s: float, monotonic: Callable[[], float]) -> None:
+        self.threads = threads
+        self.limits = limits
+        self.outbox: list[Settling] = []
+        """Finished work, not handed over yet."""
+        self.running: dict[int, Delivery] = {}
+        self.exchanging = False
+        self.waiting = False
+        self.look = True
+        """Something may be there to claim."""
+        self.audit = False
+        """What the server thinks we hold must be compared with what we know."""
+        self.backlog = 0
+        self.next_due_at: float | None = None
+        self.stopping = False
+        self.stopping_since = 0.0
+        self.gave_up = False
+        self._lease_s = lease_s
+        self._now = monotonic
+        self._ready: deque[Delivery] = deque()
+        self._ready_since = 0.0
+        self._suspects: deque[Delivery] = deque()
+        self._suspect_at: float | None = None
+        self._urgent = False
+        self._taken = 0
+        self._job_s: float | None = None
+
+    # -- what to do next --------------------------------------------------------------------
+
+    def choose(self) -> Delivery | Step | None:
+        """What an idle thread does next; None: nothing, until something changes."""
+        late = self.outbox and (self._urgent or self._now() - self.outbox[0].ended_at > FLUSH_S)
+        if self._ready and not self.stopping and not (late and not self.exchanging):
+            return self._take()
+        if self.gave_up:
+            return "end"
+        if not self.exchanging:
+            if self.audit:
+                return None if self.waiting else "audit"
+            if self.outbox or self._may_start_suspect() or self._wants_jobs():
+                return "exchange"
+        if self.stopping:
+            return None if self.exchanging else "end"
+        if self._finished():
+            self.stop()
+            return "end"
+        if self.waiting or self.exchanging or self._want() <= 0:
+            return None
+        return "wait"
+
+    def _take(self) -> Delivery:
+        delivery = self._ready.popleft()
+        self.running[id(delivery)] = delivery
+        self._taken += 1
+        if delivery.place == "running":
+            self._suspect_at = self._now()
+        if self.limits.max_jobs is not None and self._taken >= self.limits.max_jobs:
+            self.stop()
+        return delivery
+
+    def _wants_jobs(self) -> bool:
+        if self.stopping or self._want() <= 0:
+            return False
+        due = self.next_due_at is not None and self._now() >= self.next_due_at
+        return self.look or self.backlog > 0 or due
+
+    def _want(self) -> int:
+        """How many jobs to claim: one for each idle thread, and more when jobs are short."""
+        idle = self.threads - len(self.running)
+        ahead = int(PREFETCH_S * self.threads / self._job_s) if self._job_s else 0
+        want = min(max(idle, 0) + ahead, BATCH_MAX) - len(self._ready) - len(self._suspects)
+        if self.limits.max_jobs is not None:
+            want = min(want, self.limits.max_jobs - self._taken - len(self._ready) - len(self._suspects))
+        return want
+
+    def _may_start_suspect(self) -> bool:
+        """One suspect at a time: the next when the last has ended or has run for one lease."""
+        if self.stopping or not self._suspects:
+            return False
+        if len(self.running) + len(self._ready) >= self.threads:
+            return False  # announced means counted, so not before a thread is free
+        at = self._suspect_at
+        return at is None or self._now() - at >= self._lease_s
+
+    def _finished(self) -> bool:
+        if self.limits.until == "stopped" or self.running or self._ready or self._suspects:
+            return False
+        if self.exchanging or self.waiting or self.look or self.backlog:
+            return False
+        return self.limits.until == "empty" or self.next_due_at is None
+
+    # -- what came, what went ---------------------------------------------------------------
+
+    def sending(self, claim: bool) -> tuple[list[Settling], int]:
+        """For an exchange that begins: what to settle, and how many jobs to ask for."""
+        batch, self.outbox = self.outbox, []
+        if self._may_start_suspect():
+            self._suspect_at = self._now()
+            batch.append(settle.started(self._suspects.popleft(), self._suspect_at))
+        self.look = self._urgent = False
+        return batch, max(self._want(), 0) if claim and not self.stopping else 0
+
+    def announced(self, d: Delivery, refused: bool) -> None:
+        """A suspect may start now, unless it is no longer ours."""
+        if refused:
+            self._suspect_at = None
+            return
+        d.place = "running"
+        self._ready.appendleft(d)
+
+    def admit(self, d: Delivery) -> None:
+        """A claimed job."""
+        if d.suspect and d.place == "held":
+            self._suspects.append(d)
+            return
+        if not self._ready:
+            self._ready_since = self._now()
+        self._ready.append(d)
+
+    def ended(self, settling: Settling, took_s: float | None) -> None:
+        """An attempt is over; it took so long, if it counts."""
+        d = settling.delivery
+        self.running.pop(id(d), None)
+        if d.place == "running":
+            self._suspect_at = None
+            self._urgent = True  # until it is settled, our death would count against a job that has ended
+        self.outbox.append(settling)
+        if took_s is not None:
+            self._job_s = took_s if self._job_s is None else self._job_s + (took_s - self._job_s) * 0.2
+            self._job_s = max(self._job_s, 1e-6)
+
+    # -- giving back ------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        if not self.stopping:
+            self.stopping = True
+            self.stopping_since = self._now()
+            self.release()
+
+    def release(self) -> None:
+        """Claimed jobs that have not started go back, the newest first, so that their order is kept."""
+        now = self._now()
+        back = sorted((*self._ready, *self._suspects), key=lambda d: d.server_at)
+        self.outbox += [settle.returned(d, now) for d in reversed(back)]
+        if any(d.place == "running" for d in self._ready):
+            self._suspect_at = None
+        self._ready.clear()
+        self._suspects.clear()
+
+    def release_hostages(self) -> None:
+        """All threads are busy with long jobs: what they hold back is for others."""
+        if self._ready and self._now() - self._ready_since > HOSTAGE_S and len(self.running) >= self.threads:
+            self.release()
+
+    def give_up(self) -> bool:
+        """A stopping worker tries to reach the server for one lease; then its jobs are anyone's."""
+        return self.stopping and self._now() - self.stopping_since > self._lease_s
+
+    @property
+    def has_suspects(self) -> bool:
+        return bool(self._suspects)
+
+    @property
+    def overdue(self) -> bool:
+        """Finished work has waited long enough."""
+        return bool(self.outbox) and self._now() - self.outbox[0].ended_at >= FLUSH_S
