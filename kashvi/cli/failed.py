@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -13,6 +14,7 @@ from ..errors import RedisRequired
 from ..queue import Queue
 from ..runtime import SystemRuntime
 from .setup import (
+    DATABASE_FILE,
     DATABASE_URL,
     app_option,
     choose_driver,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ..failures.table import FailedJobRecord
 
 SHOWN = 50
+BATCH = 100
 
 
 @examples(
@@ -82,8 +85,8 @@ def retry(
         raise RedisRequired("queue:retry")
     store = _store(queue, database_url)
     rows = _chosen(store, ids)
-    for row in rows:
-        send_back(store, cast("RedisDriver", queue.driver), row)
+    for start in range(0, len(rows), BATCH):
+        send_back(store, cast("RedisDriver", queue.driver), rows[start : start + BATCH])
     _tell("sent back", rows, ids, as_json)
 
 
@@ -101,7 +104,8 @@ def forget(ids: tuple[str, ...], app: str | None, database_url: str | None, as_j
     """Delete failed jobs. ID is a row's number or the job's id."""
     store = _store(load_app(app), database_url)
     rows = _chosen(store, ids)
-    _tell("deleted", [row for row in rows if store.remove(row.id, row.job_id)], ids, as_json)
+    gone = store.remove([(row.id, row.job_id) for row in rows])
+    _tell("deleted", [row for row in rows if row.id in gone], ids, as_json)
 
 
 @examples(
@@ -123,17 +127,18 @@ def flush(app: str | None, database_url: str | None, as_json: bool) -> None:
     )
 
 
-def send_back(store: SqlFailures, driver: RedisDriver, row: FailedJobRecord) -> None:
-    """Push the job once, however often this is repeated, then delete its row."""
+def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[FailedJobRecord]) -> None:
+    """Push each job once, however often this is repeated, then delete their rows."""
     new_id = SystemRuntime().new_id
-    failed_id = row.job_id or store.identify(row.id, new_id())
-    if row.job_type:
-        name = msgspec.json.encode(row.job_type)
-        envelope = seal(new_id(), name, bytes_of(row.payload))
-    else:
-        envelope = bytes_of(row.payload)  # it was no envelope: the same bytes again
-    driver.push_retried(failed_id, envelope)
-    store.remove(row.id, failed_id)
+    sent: list[tuple[int, str | None]] = []
+    for row in rows:
+        failed_id = row.job_id or store.identify(row.id, new_id())
+        envelope = bytes_of(row.payload)  # bytes that were no envelope go back as they are
+        if row.job_type:
+            envelope = seal(new_id(), msgspec.json.encode(row.job_type), envelope)
+        driver.push_retried(failed_id, envelope)
+        sent.append((row.id, failed_id))
+    store.remove(sent)
 
 
 def print_rows(rows: Sequence[FailedJobRecord]) -> None:
@@ -152,8 +157,14 @@ def print_rows(rows: Sequence[FailedJobRecord]) -> None:
 
 
 def _store(queue: Queue, database_url: str | None) -> SqlFailures:
-    """The app's own choice first, then the option or its variable, then the default."""
+    """The app's own choice first, then the option or its variable, then the default, if it is there."""
     if not queue.database_chosen:
+        if not database_url and not Path(DATABASE_FILE).exists():
+            raise click.BadParameter(
+                f"there is no {DATABASE_FILE} in this directory (queue:work makes it); say where the table is, "
+                "such as postgresql://host/app",
+                param_hint="--database-url",
+            )
         queue.use_db(database_url or DATABASE_URL)
     return cast("SqlFailures", queue.store)
 

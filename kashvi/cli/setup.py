@@ -13,7 +13,8 @@ import click
 
 from ..queue import Queue, default
 
-DATABASE_URL = "sqlite:///kashvi.db"
+DATABASE_FILE = "kashvi.db"
+DATABASE_URL = f"sqlite:///{DATABASE_FILE}"
 
 redis_option = click.option(
     "--redis-url", envvar="KASHVI_REDIS_URL", show_envvar=True, help="redis://, rediss:// or unix:// URL of the queue."

@@ -10,11 +10,11 @@ from types import FrameType
 import click
 
 from .. import __version__
+from ..books import Limits
 from ..drivers.memory import MemoryDriver
 from ..pool import Workers
 from ..queues import LEASE_S, Queue
 from ..runtime import SystemRuntime
-from ..books import Limits
 from .output import JsonLines, Lines, write
 from .setup import (
     DATABASE_URL,

@@ -1,9 +1,10 @@
--- Send a failed job back once, however often it is asked.
+-- Send a failed job back once, however often it is asked within 90 days.
 -- KEYS: jobs retried   ARGV: id of the failed job, envelope, now|''   Returns 1 if it was sent now.
 if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
 redis.call('LLEN', KEYS[1])
 local now = tonumber(ARGV[3])
 if not now then now = tonumber(redis.call('TIME')[1]) end
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.17g', now - 90 * 86400))
 redis.call('LPUSH', KEYS[1], ARGV[2])
 redis.call('ZADD', KEYS[2], string.format('%.17g', now), ARGV[1])
 return 1

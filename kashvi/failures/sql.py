@@ -113,18 +113,22 @@ class SqlFailures:
             session.commit()
         return found or job_id
 
-    def remove(self, row_id: int, job_id: str | None = None) -> bool:
-        """Delete a row; with ``job_id``, only while it still is that job's. Databases reuse ids."""
-        query = sa.delete(_Row).where(_Row.id == row_id)
-        return self._delete(query.where(_Row.job_id == job_id) if job_id is not None else query) > 0
+    def remove(self, rows: Sequence[tuple[int, str | None]]) -> set[int]:
+        """Delete rows by id and, unless it is None, job id: databases reuse ids. Returns the ids deleted."""
+        gone: set[int] = set()
+        with self._session() as session:
+            for row_id, job_id in rows:
+                query = sa.delete(_Row).where(_Row.id == row_id)
+                result = session.execute(query.where(_Row.job_id == job_id) if job_id is not None else query)
+                if result.rowcount:  # type: ignore[attr-defined]
+                    gone.add(row_id)
+            session.commit()
+        return gone
 
     def clear(self) -> int:
         """Delete all rows; returns how many."""
-        return self._delete(sa.delete(_Row))
-
-    def _delete(self, query: sa.Delete) -> int:
         with self._session() as session:
-            result = session.execute(query)
+            result = session.execute(sa.delete(_Row))
             session.commit()
             return int(result.rowcount)  # type: ignore[attr-defined]
 

@@ -169,11 +169,20 @@ def test_retry_interrupted_before_the_row_is_deleted_sends_once(
     store = SqlFailures(f"sqlite:///{kashvi.directory}/kashvi.db")
     (row,) = store.rows()
     with monkeypatch.context() as patch:
-        patch.setattr(SqlFailures, "remove", lambda *args: False)  # the process dies here
-        send_back(store, RedisDriver(valkey.url), row)
-    send_back(store, RedisDriver(valkey.url), store.rows()[0])
+        patch.setattr(SqlFailures, "remove", lambda *args: set())  # the process dies here
+        send_back(store, RedisDriver(valkey.url), [row])
+    send_back(store, RedisDriver(valkey.url), store.rows())
     assert (store.count(), queue.stats().ready) == (0, 1)
     store.engine.dispose()
+
+
+def test_no_database_is_made_by_looking_for_failed_jobs(kashvi: Shell) -> None:
+    """In the wrong directory, an empty table would be a lie."""
+    for command in (["queue:failed"], ["queue:forget", "1"], ["queue:flush"]):
+        shown = kashvi(*command)
+        assert shown.returncode == 2
+        assert "there is no kashvi.db in this directory" in shown.stderr
+    assert not (kashvi.directory / "kashvi.db").exists()
 
 
 def test_retry_without_redis_is_refused(kashvi: Shell) -> None:

@@ -67,9 +67,9 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """One Redis or Valkey process."""
+    """One Redis or Valkey process; with ``sentinel``, the text of its configuration, a sentinel."""
 
-    def __init__(self, name: str, directory: Path, *options: str) -> None:
+    def __init__(self, name: str, directory: Path, *options: str, sentinel: str = "") -> None:
         binary = REDIS_BINARIES[name]()
         if binary is None:
             missing(name)
@@ -77,6 +77,7 @@ class RedisServer:
         self.name = name
         self.directory = directory
         self.options = options
+        self.sentinel = sentinel
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
@@ -87,6 +88,10 @@ class RedisServer:
 
     def start(self) -> RedisServer:
         command = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self.options]
+        if self.sentinel:
+            config = self.directory / "sentinel.conf"
+            config.write_text(self.sentinel)
+            command = [self.binary, str(config), "--port", str(self.port), "--bind", "127.0.0.1", "--sentinel"]
         with (self.directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=self.directory, stdout=log, stderr=log)
         try:

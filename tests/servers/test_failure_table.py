@@ -690,13 +690,13 @@ def test_removing_spares_a_row_whose_number_was_reused(store: SqlFailures) -> No
     """With a job id, only that job's row goes."""
     store.record([failure("a")])
     (row,) = store.rows()
-    assert not store.remove(row.id, "another")
+    assert store.remove([(row.id, "another")]) == set()
     assert store.count() == 1
-    assert store.remove(row.id, "a")
-    assert not store.remove(row.id, "a")
+    assert store.remove([(row.id, "a"), (row.id + 7, "a")]) == {row.id}
+    assert store.remove([(row.id, "a")]) == set()
     store.record([failure("b")])
-    assert not store.remove(row.id, "a")
-    assert store.remove(store.rows()[0].id)
+    assert store.remove([(row.id, "a")]) == set()
+    assert store.remove([(store.rows()[0].id, None)]) != set()
     assert store.count() == 0
 
 

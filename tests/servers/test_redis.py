@@ -171,8 +171,8 @@ def guarded(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
     """Servers with options of their own."""
     started: list[RedisServer] = []
 
-    def start(*options: str, name: str = "valkey-9") -> RedisServer:
-        started.append(RedisServer(name, tmp_path / f"s{len(started)}", *options).start())
+    def start(*options: str, name: str = "valkey-9", sentinel: str = "") -> RedisServer:
+        started.append(RedisServer(name, tmp_path / f"s{len(started)}", *options, sentinel=sentinel).start())
         return started[-1]
 
     yield start
@@ -210,6 +210,17 @@ def test_tls_works_by_url_and_by_client(guarded: Callable[..., RedisServer], tmp
         assert ran == [1]
     with pytest.raises(DriverUnavailable):
         queue_on(f"rediss://127.0.0.1:{port}/0").dispatch(Count(1))
+
+
+def test_a_client_of_a_sentinel_works(valkey: RedisServer, guarded: Callable[..., RedisServer]) -> None:
+    """The driver's own connections ask the sentinel, too."""
+    watcher = guarded(sentinel=f"sentinel monitor kashvi 127.0.0.1 {valkey.port} 1\n")
+    sentinel = redis.Sentinel([("127.0.0.1", watcher.port)])
+    queue = queue_on(sentinel.master_for("kashvi"))
+    queue.dispatch(Count(1))
+    queue.work(stop_when_empty=True)
+    assert ran == [1]
+    assert valkey.client().zcard("kashvi:queue:workers") == 0
 
 
 def test_a_unix_socket_works(guarded: Callable[..., RedisServer], tmp_path: Path) -> None:
