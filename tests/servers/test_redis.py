@@ -17,7 +17,7 @@ from kashvi.ports import Settlement
 from kashvi.queue import Queue
 from kashvi.registry import Registry
 
-from .launch import RedisServer, free_port
+from .launch import RedisServer, free_port, until_true
 
 ran: list[int] = []
 
@@ -178,6 +178,33 @@ def guarded(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
     yield start
     for server in started:
         server.stop()
+
+
+def test_many_workers_on_the_users_own_client_leave_it_free(valkey: RedisServer) -> None:
+    """The driver's connections are its own: a pool of one is enough for the user."""
+    client = valkey.client(max_connections=1)
+    queues = [queue_on(client) for _ in range(5)]
+    handles = [queue.start_workers(5) for queue in queues]
+    ids = {queues[0].dispatch(Count(n)) for n in range(50)}
+    assert client.ping()
+    until_true(lambda: len(ran) == 50, 20)
+    assert [handle.stop(20) for handle in handles] == [True] * 5
+    assert len(ids) == 50
+    assert valkey.client().zcard("kashvi:queue:workers") == 0
+
+
+def test_a_job_dispatched_after_the_stop_waits_for_the_next_worker(valkey: RedisServer) -> None:
+    """A stopped worker's last wait takes nothing along."""
+    queue = queue_on(valkey.url)
+    for n in range(10):
+        handle = queue.start_workers(2)
+        handle.request_stop()
+        queue.dispatch(Count(n))
+        assert handle.join(20)
+    stats = queue.stats()
+    assert (stats.ready + len(ran), stats.held, stats.workers) == (10, 0, 0)
+    queue.work(stop_when_empty=True)
+    assert sorted(ran) == list(range(10))
 
 
 def test_a_password_in_the_url_is_used_and_a_wrong_one_is_an_error(guarded: Callable[..., RedisServer]) -> None:

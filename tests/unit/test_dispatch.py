@@ -426,3 +426,10 @@ def test_functions_of_the_module_act_on_one_default_queue() -> None:
         [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, env=clean, check=True
     )
     assert done.stdout == "[(Fails(n=7), 'ValueError: 7', 1)]\n"
+
+
+@pytest.mark.parametrize("n", [0, -1, True, 2.0, "5"])
+def test_a_number_of_workers_that_is_none_is_refused(queue: Queue, n: Any) -> None:
+    """It says what would do."""
+    with pytest.raises(InvalidSetting, match=r"the number of workers.*a whole number, 1 or more"):
+        queue.start_workers(n)
