@@ -9,20 +9,31 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from types import TracebackType
+from typing import Protocol
 
 from greenlet import getcurrent, greenlet
 
 Choose = Callable[[int], int]
+EPOCH = 1_800_000_000.0
+"""When virtual time begins: 15 January 2027."""
+RIVALS = 3
+"""How far a task can fall behind others that become runnable at the same time."""
 
 
 class Deadlock(Exception):
-    """Tasks wait for each other, and no timer is left to wake one."""
+    """Tasks wait for each other, and no timer is left to wake one; or a lock was held across a wait."""
+
+
+class Process(Protocol):
+    """What tasks belong to, live, stand still and die with."""
+
+    paused_until: float
 
 
 class Task:
     """A spawned function. ``process``: whose death it shares."""
 
-    def __init__(self, kernel: Kernel, run: Callable[[], None], name: str, process: object) -> None:
+    def __init__(self, kernel: Kernel, run: Callable[[], None], name: str, process: Process | None) -> None:
         self.name = name
         self.process = process
         self.ended = False
@@ -43,7 +54,7 @@ class Task:
             self.error = error
             self._kernel.failures.append((self, error))
         self.ended = True
-        for joiner in self._joiners:
+        for joiner in self._joiners[:]:
             self._kernel.wake(joiner)
 
     def is_alive(self) -> bool:
@@ -57,8 +68,9 @@ class Task:
 class Kernel:
     """The clock and the tasks. ``choose(n)`` picks from n possibilities; 0 is the default."""
 
-    def __init__(self, start: float = 1_800_000_000.0, choose: Choose = lambda n: 0) -> None:
+    def __init__(self, start: float = EPOCH, choose: Choose = lambda n: 0) -> None:
         self.time = start
+        self.steps = 0
         self.hub = getcurrent()
         self.failures: list[tuple[Task, BaseException]] = []
         self.current: Task | None = None
@@ -67,7 +79,7 @@ class Kernel:
         self._seq = 0
         self._graveyard: list[Task] = []
 
-    def spawn(self, run: Callable[[], None], name: str = "task", process: object = None) -> Task:
+    def spawn(self, run: Callable[[], None], name: str = "task", process: Process | None = None) -> Task:
         task = Task(self, run, name, process)
         self.wake(task)
         return task
@@ -75,11 +87,16 @@ class Kernel:
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run tasks, from one wake-up to the next, until none is left or ``until()``. Raises the first error."""
         self.hub = getcurrent()
-        while self._heap and not until():
-            time, _, _, task, timer = heapq.heappop(self._heap)
-            if task.timer != timer or not task.is_alive():
+        heap = self._heap
+        while heap and not until():
+            time, _, _, task, timer = heapq.heappop(heap)
+            if task.timer != timer or task.ended or task.killed:
+                continue
+            if task.process is not None and task.process.paused_until > time:
+                self._push(task.process.paused_until, task)
                 continue
             self.time = max(self.time, time)
+            self.steps += 1
             self.current = task
             task.timer += 1
             if task.waiting_in is not None:
@@ -90,13 +107,13 @@ class Kernel:
             self.current = None
             if self.failures:
                 failed, error = self.failures.pop(0)
-                error.add_note(f"in the simulated task {failed.name}, at {self.time:.6f}")
+                error.add_note(f"in the simulated task {failed.name}, at {self.time - EPOCH:.6f} s")
                 raise error
 
-    def kill(self, process: object, tasks: list[Task]) -> None:
+    def kill(self, process: Process, tasks: list[Task]) -> None:
         """End a process as a power cut does: its tasks never run again, not even their ``finally``."""
         for task in tasks:
-            if task.process is process and task.is_alive():
+            if task.is_alive():
                 task.killed = True
                 if task.waiting_in is not None:
                     task.waiting_in.remove(task)
@@ -113,7 +130,7 @@ class Kernel:
     def pause(self) -> None:
         """A point at which another runnable task may go first."""
         if self.current is not None:
-            self.sleep(0.0)
+            self.block(None, 0.0)
 
     def block(self, queue: list[Task] | None, timeout: float | None) -> bool:
         """Wait in ``queue`` until woken, or for ``timeout``; True if woken."""
@@ -142,23 +159,22 @@ class Kernel:
 
     def _push(self, time: float, task: Task) -> None:
         self._seq += 1
-        heapq.heappush(self._heap, (time, self._choose(3), self._seq, task, task.timer))
+        heapq.heappush(self._heap, (time, self._choose(RIVALS), self._seq, task, task.timer))
 
 
 class Condition:
-    """A condition whose lock is free by construction: tasks switch only where they wait."""
+    """A condition whose lock is free by construction: tasks switch only where they wait, and no wait holds it."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._waiting: list[Task] = []
         self._owner: Task | None = None
         self._depth = 0
-        self._entering: list[Task] = []
 
     def __enter__(self) -> bool:
         me = self._kernel.current
-        while self._depth and self._owner is not me:
-            self._kernel.block(self._entering, None)
+        if self._depth and self._owner is not me and not (self._owner and self._owner.killed):
+            raise Deadlock(f"{self._owner and self._owner.name} waited while it held a lock")
         self._owner = me
         self._depth += 1
         return True
@@ -167,18 +183,11 @@ class Condition:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._depth -= 1
-        if not self._depth:
-            self._owner = None
-            if self._entering:
-                self._kernel.wake(self._entering[0])
 
     def wait(self, timeout: float | None = None) -> bool:
-        depth, self._depth, self._owner = self._depth, 0, None
-        if self._entering:
-            self._kernel.wake(self._entering[0])
+        depth, self._depth = self._depth, 0
         woken = self._kernel.block(self._waiting, timeout)
-        self.__enter__()
-        self._depth = depth
+        self._depth, self._owner = depth, self._kernel.current
         return woken
 
     def notify(self, n: int = 1) -> None:
@@ -186,4 +195,5 @@ class Condition:
             self._kernel.wake(task)
 
     def notify_all(self) -> None:
-        self.notify(len(self._waiting))
+        if self._waiting:
+            self.notify(len(self._waiting))

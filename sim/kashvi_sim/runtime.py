@@ -1,55 +1,68 @@
-"""The Runtime of a simulated process: virtual time, greenlets for threads, ids and chance from a seed."""
+"""The Runtime of a simulated process: its own wall clock, greenlets for threads, ids and chance from the tape."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
-from .kernel import Condition, Kernel, Task
+from .kernel import EPOCH, Condition, Kernel, Task
+from .tape import Stream, Tape
 
 
 class SimRuntime:
-    """One process's. ``skew_s``: how far its wall clock is off."""
+    """One process's. Its wall clock is off by ``skew_s`` and gains ``drift`` seconds a second."""
 
-    def __init__(self, kernel: Kernel, name: str = "p", seed: int = 0, skew_s: float = 0.0) -> None:
+    def __init__(self, kernel: Kernel, name: str = "p", number: int = 0, chance: Stream | None = None) -> None:
         self.kernel = kernel
         self.name = name
-        self.skew_s = skew_s
-        self.tasks: list[Task] = []
+        self.number = number
+        self.skew_s = 0.0
+        self.drift = 0.0
+        self.paused_until = 0.0
         self.dead = False
-        self._random = random.Random(f"{name} {seed}")
+        self.tasks: list[Task] = []
+        self._chance = chance or Tape().chance
+        # Which of two processes' ids of one millisecond comes first is chance, too.
+        self._host = self._chance.choose(1 << 16) << 16 | number
         self._last_id = 0
 
     def now(self) -> float:
-        return self.kernel.time + self.skew_s
+        return self.kernel.time + self.skew_s + self.drift * (self.kernel.time - EPOCH)
 
     def monotonic(self) -> float:
         return self.kernel.time - 1_000_000.0
 
     def sleep(self, seconds: float) -> None:
-        self.kernel.sleep(seconds)
+        self.kernel.block(None, seconds if seconds > 0 else 0.0)
 
     def condition(self) -> Condition:
         return Condition(self.kernel)
 
     def spawn(self, run: Callable[[], None], name: str) -> Task:
         task = self.kernel.spawn(run, f"{self.name}/{name}", self)
+        self.tasks = [other for other in self.tasks if other.is_alive()]
         self.tasks.append(task)
         return task
 
     def new_id(self) -> str:
-        """A UUIDv7 of virtual time, ascending within this process."""
-        stamp = (int(self.kernel.time * 1000) << 80) | (7 << 76) | (2 << 62) | self._random.getrandbits(60)
-        self._last_id = max(self._last_id + 1, stamp)
+        """A UUIDv7 of this process's time, ascending within it."""
+        stamp = (int(self.now() * 1000) << 80) | (7 << 76) | (2 << 62) | self._host
+        self._last_id = max(self._last_id + (1 << 40), stamp)
         text = f"{self._last_id:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     def random(self) -> float:
-        return self._random.random()
+        return self._chance.fraction()
 
     def at_exit(self, run: Callable[[], None]) -> Callable[[], None]:
         """Simulated processes are killed or stopped; they do not exit by themselves."""
         return lambda: None
+
+    # -- what befalls it ------------------------------------------------------------------------
+
+    def pause(self, seconds: float) -> None:
+        """All its tasks stand still, as under SIGSTOP; time goes on without them."""
+        self.paused_until = max(self.paused_until, self.kernel.time + seconds)
+        self.kernel.pause()
 
     def kill(self) -> None:
         """The process is gone, between two instructions."""

@@ -1,92 +1,178 @@
-"""A small world: one server, some processes, virtual time, and every event that happens."""
+"""A small world: one server, some processes, virtual time, faults, and every event that happens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import redis
 import sqlalchemy as sa
-from kashvi_spec.predicates import Violation, all_predicates, judge
+from kashvi_spec.predicates import Violation, all_predicates
 
-from kashvi.drivers.memory import MemoryDriver, MemoryStore
+from kashvi.drivers.memory import MemoryStore
 from kashvi.envelope import read
-from kashvi.events import Event
-from kashvi.ports import Driver, Settlement
+from kashvi.errors import NotAnEnvelope
+from kashvi.events import AttemptStarted, Event, JobDispatched, JobEvent, WorkerStopped
+from kashvi.failures.engine import engine_of
+from kashvi.pool import Workers
+from kashvi.ports import FailureStore, Settlement
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 
-from .drivers import Fault, PatientRedis, SimDriver
-from .kernel import Choose, Kernel, Task
+from .clock import handler_time
+from .faults import Faults, Moment, Scene
+from .kernel import EPOCH, Choose, Kernel
+from .network import Database, Line, Waiter
 from .runtime import SimRuntime
+from .server import MemoryServer, RedisServer, Server
+from .stage import Stage
+from .tape import Tape
+from .trace import FaultStruck, ProcessKilled, ServerRolledBack
 
-WITNESSED = ("none lost", "drains")
+Hook = Callable[[str, SimRuntime], None]
+"""Called as ``hook("before exchange", process)`` and ``("after …")``; may raise, sleep or kill."""
+
+ROLLED_BACK = frozenset(
+    {"none lost", "never early", "backoff kept", "recorded iff exhausted", "settle fenced", "drains", "FIFO"}
+)
+
+
+class Excused(NamedTuple):
+    """A broken promise that a fault excuses."""
+
+    violation: Violation
+    fault: str
 
 
 class World:
     """One queue server in virtual time.
 
     ``client``: a Redis client, fake or real, emptied by the caller; None: the memory driver.
-    ``choose``: the tape of scheduling choices; by default the first runnable task goes first.
+    ``tape``: all choices; by default the first runnable task goes first, and nothing fails.
+    ``faults``: rules that may strike; ``fault``: a function called at every point, to stage one by hand.
     """
 
     def __init__(
         self,
         *,
         client: redis.Redis | None = None,
-        choose: Choose = lambda n: 0,
-        fault: Fault = lambda point, runtime: None,
+        prefix: str = "kashvi:queue",
+        tape: Tape | None = None,
+        choose: Choose | None = None,
+        faults: Faults | None = None,
+        fault: Hook | None = None,
         registry: Registry | None = None,
         max_attempts: int = 3,
         lease_s: float = 30.0,
         database: sa.Engine | str | None = None,
     ) -> None:
-        self.kernel = Kernel(choose=choose)
+        self.tape = tape or Tape()
+        self.kernel = Kernel(choose=choose or self.tape.schedule.choose)
+        self.server: Server = MemoryServer(self.kernel) if client is None else RedisServer(client, self.kernel, prefix)
         self.registry = registry or Registry()
+        self.lease_s = lease_s
+        self.max_attempts = max_attempts
         self.events: list[Event] = []
+        self.times: list[float] = []
+        """Of each event, in the world's own time."""
         self.processes: list[SimRuntime] = []
+        self.faults = faults
+        self.struck: Counter[str] = Counter()
+        self.down_until = self.refusing_until = self.database_down_until = 0.0
+        self.refusal = ""
+        self.refused_calls: frozenset[str] = frozenset()
+        self.waiters: list[Waiter] = []
         self.ended: dict[str, list[str]] = {}
         """What the server did for good, by job id: a process killed after it can't tell."""
         self.returned: set[str] = set()
-        self._client = client
-        self._waiting: list[Task] = []
-        self._fault = fault
-        self._settings = {"max_attempts": max_attempts, "lease_s": lease_s}
-        self._database = database
-        self._max_attempts = max_attempts
-        server = SimRuntime(self.kernel, "server")
-        self.store = MemoryStore(server.now, server.condition())
+        self.acknowledged: set[str] = set()
+        """Jobs whose dispatch returned."""
+        self.lost_pushes: dict[str, str] = {}
+        self.rolled_back: dict[str, str] = {}
+        self.poisoned: set[str] = set()
+        self.late = 0
+        """Requests that are still on their way."""
+        self.job_events = 0
+        self.longest_delay_s = 0.0
+        self.on_end: Callable[[SimRuntime], None] = lambda process: None
+        """Told of every process that is dead or has stopped working."""
+        self._hook = fault
+        self.database = None if database is None else engine_of(database)
+        self._queues: dict[int, SimQueue] = {}
+        self._lines: dict[int, Line] = {}
+        self._touches: list[tuple[float, str, bool]] = []
+        self._rolling_back = False
+        self._predicates = all_predicates(max_attempts, database is not None)
+        self._attempting: dict[int, str] = {}
+        self._of_events: dict[str, SimRuntime] = {}
+        self._sim_seq = 0
 
-    def process(self, skew_s: float = 0.0) -> Queue:
-        """A process of its own: its clock, its handle on the driver, its death (``kill``)."""
-        runtime = SimRuntime(self.kernel, f"p{len(self.processes)}", skew_s=skew_s)
+    @property
+    def store(self) -> MemoryStore:
+        """The memory driver's."""
+        assert isinstance(self.server, MemoryServer)
+        return self.server.store
+
+    # -- processes ------------------------------------------------------------------------------
+
+    def process(self, skew_s: float = 0.0) -> SimQueue:
+        """A process of its own: its clock, its line to the server, its death (``kill``)."""
+        number = len(self.processes)
+        runtime = SimRuntime(self.kernel, f"p{number}", number, self.tape.chance)
+        runtime.skew_s = skew_s
         self.processes.append(runtime)
-        inner: Driver = (
-            PatientRedis(self._client, runtime, self._waiting)
-            if self._client is not None
-            else MemoryDriver(runtime=runtime, store=self.store)
-        )
-        queue = Queue(
-            SimDriver(inner, runtime, self._fault, self._note),
-            registry=self.registry,
-            runtime=runtime,
-            database=self._database,
-            **self._settings,  # type: ignore[arg-type]
-        )
-        queue.observe(self.events.append)
+        self.strike("before", "start", runtime, None)
+        line = self._lines[id(runtime)] = Line(self, runtime)
+        queue = SimQueue(self, runtime, line)
+        self._queues[id(runtime)] = queue
+        queue.observe(self._see)
+        line.process_id = queue.process_id
+        self._of_events[queue.process_id] = runtime
         return queue
 
+    def line_of(self, process: SimRuntime) -> Line:
+        return self._lines[id(process)]
+
     def runtime_of(self, queue: Queue) -> SimRuntime:
-        return next(p for p in self.processes if p is queue._runtime)
+        assert isinstance(queue, SimQueue)
+        return queue.process
 
     def kill(self, queue: Queue) -> None:
-        self.runtime_of(queue).kill()
+        self.end(self.runtime_of(queue))
+
+    def end(self, process: SimRuntime) -> None:
+        """A process is gone, between two instructions."""
+        line = self._lines[id(process)]
+        self.waiters = [waiter for waiter in self.waiters if waiter.line is not line]
+        self._tell(ProcessKilled, victim=process.name, victim_id=line.process_id)
+        process.dead = True
+        self.on_end(process)
+        process.kill()
+
+    def terminate(self, process: SimRuntime) -> None:
+        """SIGTERM."""
+        queue = self._queues[id(process)]
+
+        def stop() -> None:
+            for handle in queue.handles:
+                handle.request_stop()
+
+        process.spawn(stop, "signal")
+
+    # -- time -----------------------------------------------------------------------------------
+
+    @property
+    def elapsed_s(self) -> float:
+        return self.kernel.time - EPOCH
 
     def run(self, until: Callable[[], bool] = lambda: False, for_s: float | None = None) -> None:
         """Let time pass: for so many seconds, until a condition, or until nobody has anything to do."""
         end = None if for_s is None else self.kernel.time + for_s
         if end is not None:
             self.kernel.spawn(lambda: self.kernel.sleep(for_s or 0.0), "clock")
-        self.kernel.run(lambda: until() or (end is not None and self.kernel.time >= end))
+        with handler_time(self.kernel):
+            self.kernel.run(lambda: until() or (end is not None and self.kernel.time >= end))
 
     def drain(self, queue: Queue | None = None) -> None:
         """Run one worker of a fresh process until nothing is left."""
@@ -94,24 +180,207 @@ class World:
         task = self.runtime_of(worker).spawn(lambda: worker.work(drain=True), "drain")
         self.run(until=lambda: not task.is_alive())
 
-    def _note(self, s: Settlement) -> None:
-        if s.move in ("done", "fail"):
-            self.ended.setdefault(read(s.new if s.move == "fail" else s.old).id, []).append(s.move)
-        elif s.move == "return":
-            self.returned.add(read(s.new).id)
+    # -- what strikes ---------------------------------------------------------------------------
 
-    def violations(self, *, with_store: bool | None = None) -> list[Violation]:
-        """What the events so far violate, given that all work is said to be done.
+    def strike(self, moment: Moment, call: str, process: SimRuntime, effect: Callable[[], object] | None) -> None:
+        """A point at which a fault may strike: it may raise, wait, or never return."""
+        if self._hook is not None:
+            self._hook(f"{moment} {call}", process)
+        if self.faults is None:
+            return
+        rule = self.faults.draw(self, moment, call, process)
+        if rule is None:
+            return
+        self.struck[rule.name] += 1
+        self._tell(FaultStruck, fault=rule.name, call=f"{moment} {call}", victim=process.name)
+        rule.strike(Scene(self, process, call, effect))
+
+    def roll_back(self, why: str, after_s: float, down_s: float) -> None:
+        """The server goes on for ``after_s``, then comes back, ``down_s`` later, as it is now."""
+        if self._rolling_back:
+            return  # one disaster at a time
+        self._rolling_back = True
+        snapshot, then = self.server.snapshot(), self.kernel.time
+        mark = len(self._touches)
+
+        def crash() -> None:
+            self.kernel.sleep(after_s)
+            self.server.restore(snapshot)
+            self._rolling_back = False
+            lost = 0
+            for at, job_id, pushed in self._touches[mark:]:
+                assert at >= then
+                self.rolled_back[job_id] = why
+                if pushed:
+                    self.lost_pushes[job_id] = why
+                    lost += 1
+            self.down_until = self.kernel.time + down_s
+            self._tell(ServerRolledBack, why=why, lost=lost)
+            for line in self._lines.values():
+                line.cut_off()
+
+        self.kernel.spawn(crash, "crash")
+
+    def refuse(self, calls: frozenset[str], why: str, for_s: float) -> None:
+        """The server answers these calls with an error for a while."""
+        self.refusal, self.refused_calls = why, calls
+        self.refusing_until = self.kernel.time + for_s
+
+    def inject(self, raw: bytes) -> None:
+        """Somebody else pushes."""
+        self.server.driver.push([raw])
+        self.serve()
+
+    def poison_current(self, process: SimRuntime) -> None:
+        """The job of this task kills its process, now and at every attempt."""
+        self.poisoned.add(self._attempting[id(self.kernel.current)])
+        self.end(process)
+
+    # -- what the network reports -----------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Jobs have come: those who wait for one get it, first come first served."""
+        while self.waiters:
+            waiter = self.waiters[0]
+            envelope = self.server.driver.wait(waiter.worker, 0.0)
+            if envelope is None:
+                return
+            self.waiters.remove(waiter)
+            waiter.found.append(envelope)
+            self.touched(envelope)
+            self.kernel.wake(waiter.task)
+
+    def pushed(self, envelopes: Sequence[bytes]) -> None:
+        self._touches += [(self.kernel.time, _id_of(raw), True) for raw in envelopes]
+
+    def touched(self, envelope: bytes) -> None:
+        if self._rolling_back:
+            self._touches.append((self.kernel.time, _id_of(envelope), False))
+
+    def settled(self, s: Settlement) -> None:
+        if s.move in ("done", "fail"):
+            self.ended.setdefault(_id_of(s.new if s.move == "fail" else s.old), []).append(s.move)
+        elif s.move == "return":
+            self.returned.add(_id_of(s.new))
+        if self._rolling_back and s.move != "leave":
+            self._touches.append((self.kernel.time, _id_of(s.new or s.old), False))
+
+    # -- on stage -----------------------------------------------------------------------------------
+
+    def curtain(self, process: SimRuntime) -> None:
+        """An attempt begins, in the task of its worker."""
+        if self._attempting.get(id(self.kernel.current)) in self.poisoned:
+            self.end(process)
+        self.strike("before", "handle", process, None)
+
+    def last_call(self, process: SimRuntime) -> None:
+        """An attempt has ended."""
+        self.strike("after", "handle", process, None)
+
+    # -- what happened ----------------------------------------------------------------------------
+
+    def _see(self, event: Event) -> None:
+        self.events.append(event)
+        self.times.append(self.kernel.time)
+        if type(event) is AttemptStarted and self.kernel.current is not None:
+            self._attempting[id(self.kernel.current)] = event.job_id
+        if isinstance(event, JobEvent):
+            self.job_events += 1
+            if isinstance(event, JobDispatched) and event.due is not None:
+                self.longest_delay_s = max(self.longest_delay_s, event.due - self.kernel.time)
+        elif isinstance(event, WorkerStopped):
+            self.on_end(self._of_events[event.process])
+        for predicate in self._predicates:
+            predicate.see(event)
+
+    def _tell(self, kind: type[Event], **facts: Any) -> None:
+        self._sim_seq += 1
+        self.events.append(kind(process="sim", seq=self._sim_seq, at=self.kernel.time, **facts))
+        self.times.append(self.kernel.time)
+
+    def broken(self) -> list[Violation]:
+        """Promises broken so far, excused or not, before the end is judged."""
+        return [v for predicate in self._predicates for v in predicate.violations]
+
+    def judge(self, *, with_store: bool | None = None) -> tuple[list[Violation], list[Excused]]:
+        """What the events violate, given that all work is said to be done; and what a fault excuses.
 
         What the server did and no event told of, since the process was killed in between, is no violation.
         ``with_store``: whether every exhausted job must be told to be recorded; by default, if there is a database.
         """
-        stored = self._database is not None if with_store is None else with_store
-        found = judge(self.events, all_predicates(self._max_attempts, stored))
-        return [
-            v
-            for v in found
-            if not (v.job_id in self.ended and v.predicate in WITNESSED)
-            and not (v.predicate == "recorded iff exhausted" and not stored and "fail" in self.ended.get(v.job_id, ()))
-            and not (v.job_id in self.returned and v.predicate == "FIFO")
-        ]
+        stored = self.database is not None if with_store is None else with_store
+        predicates = all_predicates(self.max_attempts, stored)
+        for event in self.events:
+            for predicate in predicates:
+                predicate.see(event)
+        violations: list[Violation] = []
+        excused: list[Excused] = []
+        for predicate in predicates:
+            predicate.end()
+            for violation in predicate.violations:
+                excuse = self._excuse(violation, stored)
+                if excuse:
+                    excused.append(Excused(violation, excuse))
+                else:
+                    violations.append(violation)
+        return violations, excused
+
+    def violations(self, *, with_store: bool | None = None) -> list[Violation]:
+        """What is left of ``judge`` without excuse."""
+        return self.judge(with_store=with_store)[0]
+
+    def judged(self) -> dict[str, int]:
+        """How often each promise was tested."""
+        return {predicate.name: predicate.judged for predicate in self._predicates}
+
+    def _excuse(self, v: Violation, stored: bool) -> str:
+        if v.predicate in ("none lost", "drains"):
+            if v.job_id in self.lost_pushes:
+                return self.lost_pushes[v.job_id]
+            return "kill" if v.job_id in self.ended else ""
+        if v.predicate in ROLLED_BACK and v.job_id in self.rolled_back:
+            return self.rolled_back[v.job_id]
+        if v.predicate == "recorded iff exhausted" and not stored and "fail" in self.ended.get(v.job_id, ()):
+            return "kill"
+        if v.predicate == "FIFO" and v.job_id in self.returned:
+            return "kill"
+        return ""
+
+
+class SimQueue(Queue):
+    """A Queue in a simulated process, with everything of it but the network, the clock and the threads."""
+
+    def __init__(self, world: World, process: SimRuntime, line: Line) -> None:
+        self.process = process
+        self.handles: list[Workers] = []
+        self._world = world
+        super().__init__(
+            line,
+            registry=Stage(world, process),
+            runtime=process,
+            database=world.database,
+            max_attempts=world.max_attempts,
+            lease_s=world.lease_s,
+        )
+
+    @property
+    def process_id(self) -> str:
+        """As its events have it."""
+        return self._stream.process
+
+    @property
+    def store(self) -> FailureStore | None:
+        inner = super().store
+        return Database(self._world, self.process, inner) if inner is not None else None
+
+    def start_workers(self, n: int = 5, **options: Any) -> Workers:
+        handle = super().start_workers(n, **options)
+        self.handles.append(handle)
+        return handle
+
+
+def _id_of(raw: bytes) -> str:
+    try:
+        return read(raw).id
+    except NotAnEnvelope:
+        return ""

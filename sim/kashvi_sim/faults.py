@@ -1,0 +1,261 @@
+"""What can go wrong: an ordered list of small rules, each a name a user can switch on.
+
+A rule says at which calls it may strike, before the effect or after it, what it does, and what it excuses: the promises
+that no queue could keep then, and for which jobs. At every call one choice of the tape says which rule strikes, if any.
+A rule's number is its place in the list, so new ones go at the end: old replay tokens keep their meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from kashvi.errors import CommandRefused, DriverUnavailable, InvalidSetting, ReplyLost, StoreUnavailable
+
+from .network import Line
+from .runtime import SimRuntime
+from .workload import PlannedFault
+
+if TYPE_CHECKING:
+    from .world import World
+
+Moment = Literal["before", "after"]
+SERVER = frozenset({"push", "exchange", "wait", "expired", "unrecorded", "recorded"})
+WORKER = SERVER - {"push"}
+"""The calls of workers; the process that dispatches is neither killed nor stopped."""
+ANYWHERE = WORKER | {"handle", "record"}
+HOUR = 3600.0
+
+
+class Scene(NamedTuple):
+    """Where a rule strikes. ``effect`` carries the request out, for one that arrives late."""
+
+    world: World
+    process: SimRuntime
+    call: str
+    effect: Callable[[], object] | None
+
+    def one_of(self, *values: float) -> float:
+        return values[self.world.tape.faults.choose(len(values))]
+
+    @property
+    def line(self) -> Line:
+        return self.world.line_of(self.process)
+
+
+class Rule(NamedTuple):
+    name: str
+    about: str
+    moments: tuple[Moment, ...]
+    calls: frozenset[str]
+    strike: Callable[[Scene], None]
+    excuses: str = ""
+
+
+def _kill(s: Scene) -> None:
+    delay = s.one_of(0.0, 0.01, 0.5, 3.0)
+    if delay == 0.0:
+        s.world.end(s.process)
+
+    def fate() -> None:
+        s.world.kernel.sleep(delay)
+        if not s.process.dead:
+            s.world.end(s.process)
+
+    s.world.kernel.spawn(fate, "fate")
+
+
+def _sigterm(s: Scene) -> None:
+    s.world.terminate(s.process)
+
+
+def _pause(s: Scene) -> None:
+    s.process.pause(s.one_of(0.1, 1.0, 1.5 * s.world.lease_s, 3 * s.world.lease_s))
+
+
+def _lost(s: Scene) -> None:
+    s.world.kernel.sleep(s.one_of(0.0, 0.5, 10.0))
+    raise ReplyLost("timed out", "the simulated server")
+
+
+def _latency(s: Scene) -> None:
+    s.world.kernel.sleep(s.one_of(0.001, 0.05, 1.0))
+
+
+def _applied_late(s: Scene) -> None:
+    delay, effect = s.one_of(0.01, 1.0, 1.2 * s.world.lease_s), s.effect
+    assert effect is not None
+
+    def arrive() -> None:
+        s.world.kernel.sleep(delay)
+        s.world.late -= 1
+        with suppress(CommandRefused):  # a later exchange came first: its number was lower
+            effect()
+
+    s.world.late += 1
+    s.world.kernel.spawn(arrive, "late request")
+    raise ReplyLost("timed out", "the simulated server")
+
+
+def _reset(s: Scene) -> None:
+    s.line.cut_off()
+    raise ReplyLost("connection reset by peer", "the simulated server")
+
+
+def _unreachable(s: Scene) -> None:
+    s.line.unreachable_until = s.world.kernel.time + s.one_of(1.0, 10.0, 2 * s.world.lease_s)
+    raise DriverUnavailable("no route to host", "the simulated server")
+
+
+def _restart(s: Scene) -> None:
+    s.world.roll_back("restart", after_s=s.one_of(0.0, 0.1, 1.0), down_s=s.one_of(0.5, 5.0))
+
+
+def _failover(s: Scene) -> None:
+    s.world.roll_back("failover", after_s=s.one_of(0.0, 0.05, 0.5), down_s=0.0)
+
+
+def _out_of_memory(s: Scene) -> None:
+    why = "OOM command not allowed when used memory > 'maxmemory'"
+    s.world.refuse(frozenset({"push", "exchange", "wait"}), why, s.one_of(1.0, 5.0))
+
+
+def _read_only(s: Scene) -> None:
+    why = "READONLY You can't write against a read only replica"
+    s.world.refuse(frozenset({"push", "exchange", "wait", "recorded"}), why, s.one_of(1.0, 5.0))
+
+
+def _insert_fails(s: Scene) -> None:
+    raise StoreUnavailable("deadlock detected")
+
+
+def _insert_reply_lost(s: Scene) -> None:
+    raise StoreUnavailable("server closed the connection unexpectedly")
+
+
+def _database_down(s: Scene) -> None:
+    s.world.database_down_until = s.world.kernel.time + s.one_of(5.0, 60.0, 300.0)
+
+
+def _skew(s: Scene) -> None:
+    s.process.skew_s = s.one_of(HOUR, -HOUR, 0.4, -0.4)
+
+
+def _drift(s: Scene) -> None:
+    s.process.drift = s.one_of(0.05, -0.05)
+
+
+def _jump_back(s: Scene) -> None:
+    s.process.skew_s -= s.one_of(HOUR, 1.0)
+
+
+def _jump_forward(s: Scene) -> None:
+    s.process.skew_s += s.one_of(HOUR, 1.0)
+
+
+def _garbage(s: Scene) -> None:
+    garbage = (
+        b"\xff\xfe no envelope",
+        b'{"type":"jobs.Unheard","payload":{}}',
+        b'{"type":"%s","payload":{"no_such":1}}' % s.world.registry.names()[0].encode(),
+        b"null",
+    )
+    s.world.inject(garbage[s.world.tape.faults.choose(len(garbage))])
+
+
+def _base_exception(s: Scene) -> None:
+    raise (SystemExit("handler"), KeyboardInterrupt(), GeneratorExit())[s.world.tape.faults.choose(3)]
+
+
+def _poison(s: Scene) -> None:
+    s.world.poison_current(s.process)
+
+
+_BOTH: tuple[Moment, ...] = ("before", "after")
+_BEFORE: tuple[Moment, ...] = ("before",)
+_AFTER: tuple[Moment, ...] = ("after",)
+_STORE = frozenset({"record"})
+_START = frozenset({"start"})
+_HANDLE = frozenset({"handle"})
+_TAIL = (
+    "none lost and drains, for jobs dispatched after what the server came back with; all but attempts bounded, "
+    "for jobs claimed or settled after it"
+)
+
+RULES: tuple[Rule, ...] = (
+    Rule("kill", "SIGKILL, at once or up to 3 s later", _BOTH, ANYWHERE, _kill),
+    Rule("sigterm", "SIGTERM: the process stops and is started anew", _BEFORE, ANYWHERE, _sigterm),
+    Rule("pause", "the process stands still, up to three leases", _BOTH, ANYWHERE, _pause),
+    Rule("request_lost", "no effect, no answer", _BEFORE, SERVER, _lost),
+    Rule("reply_lost", "carried out, no answer", _AFTER, SERVER, _lost),
+    Rule("latency", "up to 1 s on the way", _BOTH, SERVER, _latency),
+    Rule("applied_late", "no answer; carried out up to 1.2 leases later", _BEFORE, SERVER, _applied_late),
+    Rule("reset", "all connections of the process are cut", _BEFORE, SERVER, _reset),
+    Rule(
+        "unreachable", "the server can't be reached from one process, up to two leases", _BEFORE, SERVER, _unreachable
+    ),
+    Rule("restart", "the server restarts and has lost up to 1 s", _BEFORE, SERVER, _restart, _TAIL),
+    Rule("failover", "a replica that is up to 0.5 s behind takes over", _BEFORE, SERVER, _failover, _TAIL),
+    Rule("out_of_memory", "the server refuses what may grow, up to 5 s", _BEFORE, SERVER, _out_of_memory),
+    Rule("read_only", "the server refuses all writes, up to 5 s", _BEFORE, SERVER, _read_only),
+    Rule("insert_fails", "the database rejects a batch", _BEFORE, _STORE, _insert_fails),
+    Rule("insert_reply_lost", "the rows are in, and nobody knows", _AFTER, _STORE, _insert_reply_lost),
+    Rule("database_down", "the database is down, up to 5 min", _BEFORE, _STORE, _database_down),
+    Rule("skew", "a process's clock is off, up to an hour", _BEFORE, _START, _skew),
+    Rule("drift", "a process's clock gains or loses 5 %", _BEFORE, _START, _drift),
+    Rule("jump_back", "a process's clock jumps back, up to an hour", _BEFORE, ANYWHERE, _jump_back),
+    Rule("jump_forward", "a process's clock jumps forward, up to an hour", _BEFORE, ANYWHERE, _jump_forward),
+    Rule("garbage", "something that is no job of ours is pushed", _BEFORE, frozenset({"push"}), _garbage),
+    Rule("base_exception", "handle() raises what is no Exception", _BEFORE, _HANDLE, _base_exception),
+    Rule("poison", "a job kills its process, each time", _BEFORE, _HANDLE, _poison),
+)
+
+
+def rules_named(names: str) -> tuple[Rule, ...]:
+    """``none``, ``all``, or some names with commas between. Raises InvalidSetting."""
+    if names == "none":
+        return ()
+    if names == "all":
+        return RULES
+    wanted = [name.strip() for name in names.split(",")]
+    known = [rule.name for rule in RULES]
+    for name in wanted:
+        if name not in known:
+            raise InvalidSetting("a fault", name, f"none, all, or some of {', '.join(known)}")
+    return tuple(rule for rule in RULES if rule.name in wanted)
+
+
+class Faults:
+    """The rules in force, and those that were planned. ``odds``: how likely a rule strikes at a call."""
+
+    def __init__(
+        self, rules: Sequence[Rule], odds: float, until_s: float, planned: Sequence[PlannedFault] = ()
+    ) -> None:
+        self.rules = rules
+        self.until_s = until_s
+        self._odds = odds
+        numbers = {rule.name: number for number, rule in enumerate(RULES, 1)}
+        self._at: dict[tuple[str, str], list[int]] = {}
+        for rule in rules:
+            for moment in rule.moments:
+                for call in rule.calls:
+                    self._at.setdefault((moment, call), []).append(numbers[rule.name])
+        self._planned = [(plan, rules_named(plan.fault)[0]) for plan in planned]
+
+    def draw(self, world: World, moment: Moment, call: str, process: SimRuntime) -> Rule | None:
+        """The rule that strikes here, if any. One choice of the tape at every call, whatever rules are in force."""
+        for entry in self._planned:
+            plan, rule = entry
+            if (
+                world.elapsed_s >= plan.at_s
+                and moment in rule.moments
+                and call in rule.calls
+                and plan.process in (None, process.number)
+            ):
+                self._planned.remove(entry)
+                return rule
+        if not self.rules or world.elapsed_s >= self.until_s:
+            return None
+        number = world.tape.faults.rarely(self._odds, self._at.get((moment, call), ()))
+        return RULES[number - 1] if number else None

@@ -1,0 +1,154 @@
+"""A process's lines to the server and to the database: every call is a point where others may run and faults strike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
+from kashvi.ports import Exchange, Expired, Failure, FailureStore, Settlement, Stats, Unrecorded
+
+from .kernel import Task
+from .runtime import SimRuntime
+
+if TYPE_CHECKING:
+    from .world import World
+
+T = TypeVar("T")
+
+WRITES = frozenset({"push", "exchange", "wait", "recorded"})
+
+
+class Waiter(NamedTuple):
+    """Somebody who waits on the server for a job."""
+
+    worker: str
+    task: Task
+    line: Line
+    found: list[bytes]
+
+
+class Line:
+    """One process's driver: the server's, with a network between."""
+
+    def __init__(self, world: World, process: SimRuntime) -> None:
+        self._world = world
+        self._process = process
+        self._kernel = world.kernel
+        self._server = world.server.driver
+        self.process_id = ""
+        """As the process's events have it."""
+        self.unreachable_until = 0.0
+        self.cut = 0
+        """How often its connections were cut."""
+
+    def __repr__(self) -> str:
+        return "simulated"
+
+    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        def effect() -> float | None:
+            due = self._server.push(envelopes, delay_s)
+            self._world.pushed(envelopes)
+            self._world.serve()
+            return due
+
+        return self._call("push", effect)
+
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
+        def effect() -> Exchange:
+            answer = self._server.exchange(worker, n, lease_s, settlements, want)
+            if answer.listing is None:
+                for i, settlement in enumerate(settlements):
+                    if i not in answer.refused:
+                        self._world.settled(settlement)
+                for envelope in answer.claimed:
+                    self._world.touched(envelope)
+            if answer.ready:
+                self._world.serve()
+            return answer
+
+        return self._call("exchange", effect)
+
+    def wait(self, worker: str, seconds: float) -> bytes | None:
+        def effect() -> bytes | None:
+            envelope = self._server.wait(worker, 0.0)
+            if envelope is not None:
+                self._world.touched(envelope)
+            return envelope
+
+        def patient() -> bytes | None:
+            if (envelope := effect()) is not None:
+                return envelope
+            task = self._kernel.current
+            assert task is not None
+            waiter = Waiter(worker, task, self, [])
+            self._world.waiters.append(waiter)
+            cut = self.cut
+            self._kernel.block([], seconds)
+            if waiter in self._world.waiters:
+                self._world.waiters.remove(waiter)
+            if self.cut != cut:
+                raise ReplyLost("the connection was cut", "the simulated server")
+            return waiter.found[0] if waiter.found else None
+
+        return self._call("wait", patient, effect)
+
+    def wake(self, worker: str) -> None:
+        """As on Redis: a wait is short, and ends by itself."""
+
+    def expired(self, limit: int) -> Expired:
+        return self._call("expired", lambda: self._server.expired(limit))
+
+    def unrecorded(self, limit: int) -> list[Unrecorded]:
+        return self._call("unrecorded", lambda: self._server.unrecorded(limit))
+
+    def recorded(self, envelopes: Sequence[bytes]) -> None:
+        self._call("recorded", lambda: self._server.recorded(envelopes))
+
+    def stats(self) -> Stats:
+        return self._call("stats", self._server.stats)
+
+    def cut_off(self) -> None:
+        """All connections of this process end; what waits learns of it."""
+        self.cut += 1
+        for waiter in self._world.waiters[:]:
+            if waiter.line is self:
+                self._world.waiters.remove(waiter)
+                self._kernel.wake(waiter.task)
+
+    def _call(self, call: str, effect: Callable[[], T], late: Callable[[], Any] | None = None) -> T:
+        world, process = self._world, self._process
+        assert not process.dead, "a dead process made a call"
+        self._kernel.pause()
+        world.strike("before", call, process, late or effect)
+        self._check(call)
+        answer = effect()
+        world.strike("after", call, process, None)
+        return answer
+
+    def _check(self, call: str) -> None:
+        world, now = self._world, self._kernel.time
+        if now < max(self.unreachable_until, world.down_until):
+            raise DriverUnavailable("connection refused", "the simulated server")
+        if world.refusal and now < world.refusing_until and call in world.refused_calls:
+            raise CommandRefused(world.refusal, "the simulated server")
+
+
+class Database:
+    """One process's failure store: the real one, with a network between."""
+
+    def __init__(self, world: World, process: SimRuntime, store: FailureStore) -> None:
+        self._world = world
+        self._process = process
+        self.inner = store
+
+    def record(self, failures: Sequence[Failure]) -> dict[str, str]:
+        world, process = self._world, self._process
+        assert not process.dead, "a dead process made a call"
+        world.kernel.pause()
+        world.strike("before", "record", process, None)
+        if world.kernel.time < world.database_down_until:
+            raise StoreUnavailable("the simulated database is down")
+        refused = self.inner.record(failures)
+        world.strike("after", "record", process, None)
+        return refused

@@ -1,0 +1,271 @@
+"""One run of a workload: dispatch, work, faults, then quiet; and what came of it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import redis
+import sqlalchemy as sa
+from kashvi_spec.predicates import Violation
+
+from kashvi.errors import DriverError
+from kashvi.failures.sql import SqlFailures
+from kashvi.registry import Registry
+
+from .faults import Faults, Rule, rules_named
+from .figures import Figures, figures_of
+from .runtime import SimRuntime
+from .tape import Choices, Tape
+from .trace import sha256_of
+from .workload import JobKind, Workload
+from .world import Excused, SimQueue, World
+
+LOOK_S = 1.0
+"""How often the run looks whether all is done."""
+PATIENCE_S = 600.0
+"""How long nothing may happen to any job, beside ten leases, before the run is given up."""
+
+
+class Swarm(msgspec.Struct, frozen=True):
+    """What a seed has in store: each draws its own faults and odds, so that rare mixtures come up too."""
+
+    rules: tuple[Rule, ...]
+    odds: float
+    often: float
+
+    @staticmethod
+    def of(seed: int, rules: Sequence[Rule]) -> Swarm:
+        chance = random.Random(f"swarm {seed}")
+        share = chance.choice([0.15, 0.4, 0.8])
+        return Swarm(
+            rules=tuple(rule for rule in rules if chance.random() < share),
+            odds=chance.choice([0.002, 0.01, 0.04]),
+            often=chance.choice([0.0, 0.1, 0.5, 1.0]),
+        )
+
+
+@dataclass(frozen=True)
+class Played:
+    """How a run ended."""
+
+    world: World
+    violations: list[Violation]
+    excused: list[Excused]
+    choices: dict[tuple[str, int], int]
+    figures: Figures
+    wall_s: float
+
+    @property
+    def trace_sha256(self) -> str:
+        return sha256_of(self.world.events)
+
+
+def play(
+    workload: Workload,
+    *,
+    seed: int | None = None,
+    choices: Choices | None = None,
+    faults: str = "none",
+    client: redis.Redis | None = None,
+    prefix: str = "kashvi:queue",
+    processes: int | None = None,
+) -> Played:
+    """Run it once. The same arguments give the same trace, to the byte.
+
+    ``choices``, as a token has them, take the place of a seed's. ``faults``: none, all, or names with commas between.
+    ``client``: a Redis, fake or real, whose keys under ``prefix`` are deleted. Raises InvalidSetting.
+    """
+    rules = rules_named(faults)
+    if seed is not None and choices is None:
+        swarm = Swarm.of(seed, rules)
+        tape = Tape(seed, often=swarm.often)
+    else:
+        swarm = Swarm(rules, 0.0, 0.0)
+        tape = Tape(given=choices or {})
+    began = time.perf_counter()
+    run = _Run(workload, tape, swarm, client, prefix, processes or workload.workers.processes)
+    with _undisturbed():
+        run.play()
+    violations, excused = run.judge()
+    wall_s = time.perf_counter() - began
+    return Played(run.world, violations, excused, tape.taken(), figures_of(run.world), wall_s)
+
+
+class _Run:
+    def __init__(
+        self, workload: Workload, tape: Tape, swarm: Swarm, client: redis.Redis | None, prefix: str, processes: int
+    ) -> None:
+        self._workload = workload
+        self._tape = tape
+        crew = workload.workers
+        self.world = World(
+            client=client,
+            prefix=prefix,
+            tape=tape,
+            faults=Faults(swarm.rules, swarm.odds, workload.fault_time_s, workload.faults),
+            registry=Registry(),
+            max_attempts=crew.max_attempts,
+            lease_s=crew.lease_s,
+            database="sqlite://",
+        )
+        if client is not None:
+            self.world.server.clear()
+        self._classes = {kind.type: _job_class(kind, self.world) for kind in workload.job}
+        for kind in workload.job:
+            self.world.registry.register(kind.type, self._classes[kind.type])
+        self._wanted = processes
+        self._alive: dict[str, SimQueue] = {}
+        self._produced = False
+        self.drained = False
+        self._last_news = 0.0
+        self.world.on_end = self._ended
+
+    def play(self) -> None:
+        world = self.world
+        producer = world.process()
+        producer.process.spawn(lambda: self._produce(producer), "produce")
+        self._staff()
+        world.kernel.spawn(self._reschedule, "reschedule")
+        world.kernel.spawn(self._look, "look")
+        world.run(until=lambda: self._over)
+        for queue in list(self._alive.values()):
+            world.terminate(queue.process)
+        world.run(until=lambda: not any(task.is_alive() for p in world.processes for task in p.tasks), for_s=60.0)
+
+    # -- who dispatches, who works ----------------------------------------------------------------
+
+    def _produce(self, queue: SimQueue) -> None:
+        chance = self._tape.workload
+        next_kind = self._workload.kinds(chance)
+        for n, gap in enumerate(self._workload.arrivals.gaps(chance)):
+            if gap > 0:
+                self.world.kernel.sleep(gap)
+            kind = next_kind()
+            job = self._classes[kind.type](n)
+            try:
+                if kind.delay is None:
+                    queue.dispatch(job)
+                else:
+                    queue.dispatch_after(job, kind.delay.draw(chance))
+            except DriverError:
+                pass  # the caller knows; whether the job is on the queue, nobody does
+        self._produced = True
+
+    def _staff(self) -> None:
+        while len(self._alive) < self._wanted:
+            queue = self.world.process()
+            self._alive[queue.process.name] = queue
+            queue.start_workers(self._workload.workers.threads)
+
+    def _reschedule(self) -> None:
+        for change in self._workload.schedule:
+            self.world.kernel.sleep(change.at_s - self.world.elapsed_s)
+            self._wanted = change.processes
+            for queue in list(self._alive.values())[change.processes :]:
+                self.world.terminate(queue.process)
+            self._staff()
+
+    def _ended(self, process: SimRuntime) -> None:
+        """A process is dead or has stopped: another one takes its place."""
+        if self._alive.pop(process.name, None) is None or self._over:
+            return
+
+        def replace() -> None:
+            self.world.kernel.sleep(self._workload.workers.restart_s)
+            if not self._over:
+                self._staff()
+
+        self.world.kernel.spawn(replace, "replace")
+
+    # -- when it is over ------------------------------------------------------------------------------
+
+    _over = False
+
+    def _look(self) -> None:
+        """All is done when nothing is left on the server; given up when nothing happens any more."""
+        world, seen = self.world, 0
+        patience = PATIENCE_S + 10 * world.lease_s + max((float(c.at_s) for c in self._workload.schedule), default=0.0)
+        while not self._over:
+            world.kernel.sleep(LOOK_S)
+            if not self._produced or (world.faults and world.faults.rules and world.elapsed_s < world.faults.until_s):
+                continue
+            stats = world.server.driver.stats()
+            if not (stats.ready or stats.delayed or stats.held or stats.unrecorded or world.late):
+                self.drained = self._over = True
+            if world.job_events != seen:
+                seen, self._last_news = world.job_events, world.elapsed_s
+            if world.elapsed_s - self._last_news > patience + (stats.delayed and world.longest_delay_s):
+                self._over = True
+
+    def judge(self) -> tuple[list[Violation], list[Excused]]:
+        """The events, the server and the table must agree that each job came to one end."""
+        world = self.world
+        violations, excused = world.judge(with_store=False)  # a killed recorder tells nothing; the rows are compared
+        if not self.drained:
+            stats = world.server.driver.stats()
+            violations.append(Violation("drains", "", f"left on the server: {stats}"))
+        for job_id, moves in sorted(world.ended.items()):
+            if len(moves) > 1 and job_id not in world.rolled_back:
+                violations.append(Violation("settle fenced", job_id, f"settled for good {len(moves)} times: {moves}"))
+        rows = Counter(_rows(world))
+        failed = Counter(job_id for job_id, moves in world.ended.items() if "fail" in moves)
+        for job_id in sorted((rows | failed).keys()):
+            if rows[job_id] != failed[job_id] and job_id not in world.rolled_back:
+                why = f"{rows[job_id]} rows in the table, where {failed[job_id]} is right"
+                violations.append(Violation("recorded iff exhausted", job_id, why))
+        return violations, excused
+
+
+def _rows(world: World) -> Iterator[str]:
+    assert world.database is not None
+    SqlFailures(world.database).prepare()
+    with world.database.connect() as connection:
+        yield from connection.scalars(sa.text("SELECT job_id FROM kashvi_failed_jobs"))
+
+
+def _job_class(kind: JobKind, world: World) -> Any:
+    """A job type that behaves as the workload says."""
+    chance, kernel = world.tape.workload, world.kernel
+    tried: Counter[int] = Counter()
+
+    @dataclass
+    class Job:
+        n: int
+
+        def handle(self) -> None:
+            takes_s = kind.takes.draw(chance)
+            if takes_s > 0:
+                kernel.sleep(takes_s)
+            if kind.fails_first:
+                tried[self.n] += 1
+                if tried[self.n] <= kind.fails_first:
+                    raise RuntimeError(f"{kind.type} fails at first")
+            if kind.fails and (kind.fails >= 1.0 or chance.fraction() > 1.0 - kind.fails):
+                raise RuntimeError(f"{kind.type} failed")
+
+    Job.__name__ = Job.__qualname__ = kind.type.rpartition(".")[2]
+    return Job
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No collection in the middle: it costs time, and a collected greenlet would run its ``finally``. No log either."""
+    collecting, log = gc.isenabled(), logging.getLogger("kashvi")
+    level = log.level
+    gc.disable()
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        if collecting:
+            gc.enable()

@@ -1,0 +1,96 @@
+"""The one server of a simulated world: the driver's own storage, in virtual time, with a memory of what it was.
+
+No call waits in here: the network does the waiting, the server does the move. A snapshot is what a restart with a
+lost tail, or a replica that lagged behind, comes back with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import redis
+
+from kashvi.drivers.memory import MemoryDriver, MemoryStore
+from kashvi.drivers.redis import RedisDriver
+from kashvi.ports import Condition, Driver
+
+from .kernel import Condition as KernelCondition
+from .kernel import Kernel
+
+
+class Server(Protocol):
+    """Shared by all processes of a world."""
+
+    driver: Driver
+
+    def snapshot(self) -> Any: ...
+
+    def restore(self, snapshot: Any) -> None: ...
+
+    def clear(self) -> None: ...
+
+
+class MemoryServer:
+    """The memory driver's store, which outlives the processes that use it."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        condition: Condition = KernelCondition(kernel)
+        self.store = MemoryStore(lambda: kernel.time, condition)
+        self.driver: Driver = MemoryDriver(runtime=_NoWaiting(kernel), store=self.store)  # type: ignore[arg-type]
+
+    def snapshot(self) -> MemoryStore:
+        return self._copy(self.store)
+
+    def restore(self, snapshot: MemoryStore) -> None:
+        vars(self.store).update(vars(self._copy(snapshot)))
+
+    def clear(self) -> None:
+        self.restore(MemoryStore(self.store.now, self.store.condition))
+
+    def _copy(self, store: MemoryStore) -> MemoryStore:
+        new = MemoryStore(store.now, store.condition)
+        new.jobs, new.delayed, new.workers = store.jobs.copy(), store.delayed[:], store.workers.copy()
+        new.held = {owner: held[:] for owner, held in store.held.items()}
+        new.running = {owner: running[:] for owner, running in store.running.items()}
+        new.answers, new.unrecorded = store.answers.copy(), store.unrecorded.copy()
+        return new
+
+
+class RedisServer:
+    """Redis, fake or real, under a prefix of its own, told the time by the kernel."""
+
+    def __init__(self, client: redis.Redis, kernel: Kernel, prefix: str = "kashvi:queue") -> None:
+        self._client = client
+        self._prefix = prefix
+        self.driver: Driver = _Immediate(client, prefix=prefix, server_now=lambda: kernel.time)
+
+    def snapshot(self) -> dict[bytes, bytes]:
+        return {key: self._client.dump(key) for key in self._keys()}  # type: ignore[misc]
+
+    def restore(self, snapshot: dict[bytes, bytes]) -> None:
+        self.clear()
+        for key, value in snapshot.items():
+            self._client.restore(key, 0, value)
+
+    def clear(self) -> None:
+        if keys := self._keys():
+            self._client.delete(*keys)
+
+    def _keys(self) -> list[bytes]:
+        return sorted(self._client.scan_iter(match=f"{self._prefix}:*", count=1000))
+
+
+class _Immediate(RedisDriver):
+    """``wait`` asks once and returns."""
+
+    def wait(self, worker: str, seconds: float) -> bytes | None:
+        envelope: bytes | None = self._server.call("LMOVE", self._jobs, self._lists(worker)[0], "RIGHT", "LEFT")
+        return envelope
+
+
+class _NoWaiting:
+    """The little of a runtime that a memory driver with a given store uses."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.monotonic: Callable[[], float] = lambda: kernel.time

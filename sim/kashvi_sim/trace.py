@@ -1,0 +1,52 @@
+"""A trace: every event as one line of JSON, in order. The same seed gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from kashvi.events import Event
+
+
+class FaultStruck(Event, frozen=True, kw_only=True):
+    """A rule of the simulator struck. ``call``: where, such as ``after exchange``; ``victim``: the process."""
+
+    fault: str
+    call: str
+    victim: str
+
+
+class ProcessKilled(Event, frozen=True, kw_only=True):
+    """A simulated process is gone, between two instructions."""
+
+    victim: str
+    victim_id: str
+    """As its own events have it."""
+
+
+class ServerRolledBack(Event, frozen=True, kw_only=True):
+    """The server came back without its last seconds. ``lost``: the dispatches among them."""
+
+    why: str
+    lost: int
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def sha256_of(events: Iterable[Event]) -> str:
+    """Of the trace's bytes."""
+    digest = hashlib.sha256()
+    for event in events:
+        digest.update(_encode(event))
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def write(events: Iterable[Event], path: Path) -> None:
+    with path.open("wb") as out:
+        for event in events:
+            out.write(_encode(event) + b"\n")

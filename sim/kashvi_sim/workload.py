@@ -1,0 +1,219 @@
+"""A workload: which jobs come when, how long they take, how often they fail, and who works. Read from TOML.
+
+``sim/README.md`` describes the format. Every number that is drawn is a fraction from the tape, so that shrinking a
+run makes its jobs few, short and successful.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from kashvi.errors import InvalidSetting
+
+from .tape import Stream
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A misspelt field is an error, not a default."""
+
+
+class Fixed(_Strict, frozen=True, tag_field="kind", tag="fixed"):
+    """Always the same."""
+
+    seconds: Seconds
+
+    def draw(self, chance: Stream) -> float:
+        return self.seconds
+
+
+class Uniform(_Strict, frozen=True, tag_field="kind", tag="uniform"):
+    """Anything between, equally likely."""
+
+    least_s: Seconds
+    most_s: Seconds
+
+    def draw(self, chance: Stream) -> float:
+        return self.least_s + (self.most_s - self.least_s) * chance.fraction()
+
+
+class Exponential(_Strict, frozen=True, tag_field="kind", tag="exponential"):
+    """Mostly short, now and then long; without memory."""
+
+    mean_s: Positive
+
+    def draw(self, chance: Stream) -> float:
+        return -self.mean_s * math.log1p(-chance.fraction())
+
+
+class LogNormal(_Strict, frozen=True, tag_field="kind", tag="lognormal"):
+    """As many real services: half take up to ``median_s``, a few take very long."""
+
+    median_s: Positive
+    sigma: Positive
+
+    def draw(self, chance: Stream) -> float:
+        radius = math.sqrt(-2.0 * math.log1p(-chance.fraction()))
+        return self.median_s * math.exp(self.sigma * radius * math.cos(2 * math.pi * chance.fraction()))
+
+
+class OneOf(_Strict, frozen=True, tag_field="kind", tag="one_of"):
+    """One of these, equally likely."""
+
+    seconds: tuple[Seconds, ...]
+
+    def draw(self, chance: Stream) -> float:
+        return self.seconds[chance.choose(len(self.seconds))]
+
+
+Duration = Fixed | Uniform | Exponential | LogNormal | OneOf
+
+
+class AtOnce(_Strict, frozen=True, tag_field="process", tag="at_once"):
+    """All jobs in the first moment."""
+
+    jobs: Count
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        yield from (0.0 for _ in range(self.jobs))
+
+
+class Poisson(_Strict, frozen=True, tag_field="process", tag="poisson"):
+    """Independent of each other, ``rate`` a second on average."""
+
+    jobs: Count
+    rate: Positive
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        for _ in range(self.jobs):
+            yield -math.log1p(-chance.fraction()) / self.rate
+
+
+class Regular(_Strict, frozen=True, tag_field="process", tag="regular"):
+    """One every ``every_s``."""
+
+    jobs: Count
+    every_s: Positive
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        yield from (self.every_s for _ in range(self.jobs))
+
+
+class Bursts(_Strict, frozen=True, tag_field="process", tag="bursts"):
+    """``size`` at once, every ``every_s``."""
+
+    bursts: Count
+    size: Count
+    every_s: Positive
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        for _ in range(self.bursts):
+            yield self.every_s
+            yield from (0.0 for _ in range(self.size - 1))
+
+
+class Handful(_Strict, frozen=True, tag_field="process", tag="handful"):
+    """From ``least`` to ``most`` jobs, some together and some apart: for looking for bugs."""
+
+    least: Count
+    most: Count
+    gap_s: tuple[Seconds, ...] = (0.0, 0.01, 1.0)
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        for _ in range(self.least + chance.choose(self.most - self.least + 1)):
+            yield self.gap_s[chance.choose(len(self.gap_s))]
+
+
+Arrivals = AtOnce | Poisson | Regular | Bursts | Handful
+
+
+class JobKind(_Strict, frozen=True):
+    """One type of job and its share of all."""
+
+    type: str
+    share: Positive = 1.0
+    takes: Duration = Fixed(seconds=0.0)
+    fails: Share = 0.0
+    """The share of attempts that raise."""
+    fails_first: int = 0
+    """So many attempts raise in any case."""
+    delay: Duration | None = None
+    """For dispatch_after; none: dispatched at once."""
+
+
+class Crew(_Strict, frozen=True):
+    """Who works: so many processes of so many threads each. A dead process is replaced after ``restart_s``."""
+
+    processes: Count = 1
+    threads: Count = 4
+    lease_s: Positive = 30.0
+    max_attempts: Count = 3
+    restart_s: Seconds = 1.0
+
+
+class Change(_Strict, frozen=True):
+    """From ``at_s`` on, there are so many processes."""
+
+    at_s: Seconds
+    processes: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class PlannedFault(_Strict, frozen=True):
+    """A fault that strikes at its first chance after ``at_s``; in process number ``process``, if given."""
+
+    at_s: Seconds
+    fault: str
+    process: int | None = None
+
+
+class Workload(_Strict, frozen=True):
+    """What the file says."""
+
+    name: str
+    about: str
+    arrivals: Arrivals
+    job: tuple[JobKind, ...]
+    workers: Crew = Crew()
+    schedule: tuple[Change, ...] = ()
+    faults: tuple[PlannedFault, ...] = ()
+    fault_time_s: Positive = 30.0
+    """Random faults strike so long; then there is quiet."""
+
+    def kinds(self, chance: Stream) -> Callable[[], JobKind]:
+        """A function that draws the kind of the next job, by share."""
+        total = sum(kind.share for kind in self.job)
+        edges: list[tuple[float, JobKind]] = []
+        edge = 0.0
+        for kind in self.job:
+            edge += kind.share / total
+            edges.append((edge, kind))
+
+        def draw() -> JobKind:
+            at = chance.fraction()
+            return next((kind for edge, kind in edges if at < edge), self.job[-1])
+
+        return draw
+
+
+def load(path: Path) -> Workload:
+    """Raises InvalidSetting, naming the field that is wrong."""
+    try:
+        workload = msgspec.convert(tomllib.loads(path.read_text("utf-8")), Workload)
+    except (OSError, UnicodeError) as error:
+        raise InvalidSetting("the workload", str(path), f"a file that can be read ({error})") from None
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise InvalidSetting("the workload", str(path), f"as sim/README.md says ({error})") from None
+    names = [kind.type for kind in workload.job]
+    if not names or len(set(names)) != len(names):
+        raise InvalidSetting("the workload", str(path), "one with at least one [[job]], each type once")
+    return workload
