@@ -157,8 +157,8 @@ class Worker:
             d = settling.delivery
             if settling.move == "start":
                 books.announced(d, i in refused)
-            elif i not in refused and d.owner == self.id:
-                holding[d.raw] -= 1
+            if d.owner == self.id and (settling.move != "start" or i in refused):
+                holding.subtract([d.raw])  # refused or not, it is off our books; if the server still has it, we compare
                 if holding[d.raw] <= 0:
                     del holding[d.raw]
         for raw in answer.claimed:

@@ -63,12 +63,14 @@ class NoneLost(Predicate):
     def __init__(self) -> None:
         super().__init__()
         self._open: set[str] = set()
+        self._ended: set[str] = set()
 
     def see(self, event: Event) -> None:
-        if isinstance(event, JobDispatched):
+        if isinstance(event, JobDispatched) and event.job_id not in self._ended:
             self._open.add(event.job_id)
         elif isinstance(event, JobSucceeded | JobFailed):
             self._open.discard(event.job_id)
+            self._ended.add(event.job_id)  # a dispatch may be told of after the job has run
             self.judged += 1
 
     def end(self) -> None:
@@ -202,11 +204,12 @@ class Drains(Predicate):
         self._ended: set[str] = set()
 
     def see(self, event: Event) -> None:
-        if isinstance(event, JobDispatched):
+        if isinstance(event, JobDispatched) and event.job_id not in self._ended:
             self._waiting.setdefault(event.job_id, "dispatched, never settled")
         elif isinstance(event, RetryScheduled) and event.job_id not in self._ended:
             self._waiting[event.job_id] = f"waits for attempt {event.attempts + 1}"
-        elif isinstance(event, JobReturned) and event.job_id not in self._ended:
+        elif isinstance(event, JobReturned) and event.type and event.job_id not in self._ended:
+            # Bytes that are no envelope get an id for good only when they are recorded.
             self._waiting[event.job_id] = "handed back, never taken"
         elif isinstance(event, JobSucceeded | JobFailed):
             self._waiting.pop(event.job_id, None)
@@ -219,19 +222,19 @@ class Drains(Predicate):
 
 
 class Fifo(Predicate):
-    """Immediate jobs are claimed in the order they were dispatched in, where the server's clock can tell."""
+    """One process's immediate jobs are claimed in the order it dispatched them, where the server's clock can tell."""
 
     name = "FIFO"
 
     def __init__(self) -> None:
         super().__init__()
-        self._position: dict[str, int] = {}
-        self._latest = (float("-inf"), -1, "")
+        self._position: dict[str, tuple[str, int]] = {}
+        self._latest: dict[str, tuple[float, int]] = {}
         self._excused: set[str] = set()
 
     def see(self, event: Event) -> None:
         if isinstance(event, JobDispatched) and event.due is None:
-            self._position.setdefault(event.job_id, len(self._position))
+            self._position.setdefault(event.job_id, (event.process, len(self._position)))
         elif isinstance(event, JobReturned | RetryScheduled | AttemptFailed):
             self._excused.add(event.job_id)
         elif (
@@ -242,15 +245,15 @@ class Fifo(Predicate):
             and event.job_id not in self._excused
             and not event.suspect
         ):
-            self._judge(event.server_at, self._position[event.job_id], event.job_id)
+            self._judge(event.server_at, *self._position[event.job_id], event.job_id)
 
-    def _judge(self, at: float, position: int, job_id: str) -> None:
+    def _judge(self, at: float, producer: str, position: int, job_id: str) -> None:
         """A job claimed later than one that was dispatched after it was overtaken."""
-        latest_at, latest_position, _ = self._latest
+        latest_at, latest_position = self._latest.get(producer, (float("-inf"), -1))
         overtaken = position < latest_position and at > latest_at + ROUNDING_S
         self.expect(not overtaken, job_id, "claimed after a job that was dispatched later")
         if position > latest_position:
-            self._latest = (at, position, job_id)
+            self._latest[producer] = (at, position)
 
 
 def all_predicates(max_attempts: int = 3, with_store: bool = True) -> list[Predicate]:
