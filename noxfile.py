@@ -38,13 +38,13 @@ def layers(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All but the tests of ``servers``. ``nox -s tests -- -k retry`` runs some."""
+    """All but the tests of ``servers``; or what follows ``--``, as pytest takes it."""
     install(session, "test", "example")
     session.run("pytest", *(session.posargs or ["-n", "2", "--ignore=tests/servers"]))
 
 
 @nox.session
 def servers(session: nox.Session) -> None:
-    """Every server and database, and real processes, killed."""
+    """Every server and database, and real processes, killed; or what follows ``--``."""
     install(session, "test", "example")
     session.run("pytest", *(session.posargs or ["-n", "2", "tests/servers"]))

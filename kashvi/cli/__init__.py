@@ -12,12 +12,12 @@ import click
 from ..errors import KashviError
 
 COMMANDS = {
-    "demo": ("kashvi.cli.demo:demo", "Run the main job on embedded defaults and show what happens."),
+    "demo": ("kashvi.cli.demo:demo", "Run sample jobs in memory and show what happens (3 s)."),
     "queue:work": ("kashvi.cli.work:work", "Run jobs from the queue."),
     "queue:failed": ("kashvi.cli.failed:failed", "List failed jobs."),
     "queue:retry": ("kashvi.cli.failed:retry", "Send failed jobs back to the queue."),
     "queue:forget": ("kashvi.cli.failed:forget", "Delete failed jobs."),
-    "queue:flush": ("kashvi.cli.failed:flush", "Delete all failed jobs."),
+    "queue:flush": ("kashvi.cli.failed:flush", "Delete all failed jobs, at once and for good."),
 }
 
 EXAMPLES = """
@@ -26,7 +26,7 @@ Examples:
   kashvi demo
   kashvi queue:work --workers=5 --app myapp.jobs --redis-url redis://localhost:6379/0
   kashvi queue:failed
-  kashvi queue:retry all
+  kashvi queue:retry all --redis-url redis://localhost:6379/0
 """
 
 

@@ -15,8 +15,8 @@ from ..queue import Queue
 from ..runtime import SystemRuntime
 from .setup import (
     DATABASE_FILE,
-    DATABASE_URL,
     app_option,
+    choose_database,
     choose_driver,
     database_option,
     examples,
@@ -118,7 +118,7 @@ kashvi queue:flush
 @database_option
 @json_option
 def flush(app: str | None, database_url: str | None, as_json: bool) -> None:
-    """Delete all failed jobs."""
+    """Delete all failed jobs, at once and for good."""
     count = _store(load_app(app), database_url).clear()
     click.echo(
         msgspec.json.encode({"deleted": count}).decode()
@@ -158,14 +158,13 @@ def print_rows(rows: Sequence[FailedJobRecord]) -> None:
 
 def _store(queue: Queue, database_url: str | None) -> SqlFailures:
     """The app's own choice first, then the option or its variable, then the default, if it is there."""
-    if not queue.database_chosen:
-        if not database_url and not Path(DATABASE_FILE).exists():
-            raise click.BadParameter(
-                f"there is no {DATABASE_FILE} in this directory (queue:work makes it); say where the table is, "
-                "such as postgresql://host/app",
-                param_hint="--database-url",
-            )
-        queue.use_db(database_url or DATABASE_URL)
+    if not queue.database_chosen and not database_url and not Path(DATABASE_FILE).exists():
+        raise click.BadParameter(
+            f"there is no {DATABASE_FILE} in this directory (queue:work makes it); say where the table is, "
+            "such as postgresql://host/app",
+            param_hint="--database-url",
+        )
+    choose_database(queue, database_url)
     return cast("SqlFailures", queue.store)
 
 

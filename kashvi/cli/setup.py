@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..queue import Queue, default
 
@@ -57,10 +58,25 @@ def load_app(app: str | None) -> Queue:
 
 def choose_driver(queue: Queue, redis_url: str | None) -> None:
     """The app's own choice first, then the option or its variable, then memory."""
+    overruled("redis_url", queue.driver_chosen, "queue.set_driver")
     if not queue.driver_chosen and redis_url:
         from ..drivers.redis import RedisDriver
 
         queue.set_driver(RedisDriver(redis_url))
+
+
+def choose_database(queue: Queue, database_url: str | None) -> None:
+    """The app's own choice first, then the option or its variable, then the default."""
+    overruled("database_url", queue.database_chosen, "queue.use_db")
+    if not queue.database_chosen:
+        queue.use_db(database_url or DATABASE_URL)
+
+
+def overruled(option: str, chosen: bool, by: str) -> None:
+    """Say so when the app overrules what was typed."""
+    typed = click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
+    if typed and chosen:
+        click.echo(f"Warning: --{option.replace('_', '-')} is not used: the app calls {by}.", err=True)
 
 
 def examples(text: str) -> Callable[[Any], Any]:

@@ -17,8 +17,8 @@ from ..queues import LEASE_S, Queue
 from ..runtime import SystemRuntime
 from .output import JsonLines, Lines, write
 from .setup import (
-    DATABASE_URL,
     app_option,
+    choose_database,
     choose_driver,
     database_option,
     examples,
@@ -31,7 +31,7 @@ from .setup import (
 @examples(
     """
 kashvi queue:work --workers=5 --app myapp.jobs --redis-url redis://localhost:6379/0
-kashvi queue:work --app myapp.jobs --stop-when-empty --json
+kashvi queue:work --app myapp.jobs --redis-url redis://localhost:6379/0 --stop-when-empty --json
 KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/app kashvi queue:work --app myapp.jobs
 """
 )
@@ -66,7 +66,8 @@ def work(
 ) -> None:
     """Run jobs from the queue until told to stop.
 
-    What the app sets itself (queue.set_driver, queue.use_db) comes before these options, they before the environment.
+    What the app sets itself with queue.set_driver and queue.use_db comes before these options, they come before the
+    environment. --max-retry and --lease come before what the app sets.
 
     The first SIGTERM or Ctrl-C lets the running jobs end and takes no more; the second hands them back to the queue,
     uncounted, and exits at once. Without a Redis URL the queue is this process's memory.
@@ -76,8 +77,7 @@ def work(
         logging.getLogger(noisy).setLevel(logging.WARNING)
     queue = load_app(app)
     choose_driver(queue, redis_url)
-    if not queue.database_chosen:
-        queue.use_db(database_url or DATABASE_URL)
+    choose_database(queue, database_url)
     if max_retry is not None:
         queue.set_max_retry(max_retry)
     if lease is not None:

@@ -19,6 +19,7 @@ DRIVERS = {
 
 # Whoever records failures also renews the lease, so it must not wait long. STRICT: an error rather than a silent
 # loss where a value does not fit.
+EXTRAS = {"psycopg": "'kashvi[postgresql]'", "pymysql": "'kashvi[mysql]'"}
 _MYSQL = {"connect_timeout": "5", "read_timeout": "10", "write_timeout": "10", "sql_mode": "STRICT_ALL_TABLES"}
 DEFAULTS = {
     "postgresql+psycopg": {"connect_timeout": "5", "tcp_user_timeout": "10000"},
@@ -52,8 +53,9 @@ def engine_of(database: sa.Engine | str) -> sa.Engine:
             # No pool: failures are rare, and an idle connection would be shared by processes after a fork.
             engine = sa.create_engine(url, poolclass=NullPool, hide_parameters=True)
     except ImportError as error:
+        package = EXTRAS.get(error.name or "") or error.name or url.drivername
         raise InvalidSetting(
-            "the database URL", shown, f"one whose driver is installed; pip install {error.name or url.drivername}"
+            "the database URL", shown, f"one whose driver is installed; pip install {package}"
         ) from None
     except (ArgumentError, ValueError, TypeError, LookupError):
         raise InvalidSetting("the database URL", shown, "one that SQLAlchemy knows") from None

@@ -237,3 +237,13 @@ def test_retry_sends_to_the_queue_the_app_uses(kashvi: Shell, valkey: RedisServe
 def test_max_time_ends_the_worker(kashvi: Shell) -> None:
     """With exit code 0."""
     assert kashvi("queue:work", "--app", "myapp", "--max-time", "0.2").returncode == 0
+
+
+def test_an_option_that_the_app_overrules_is_said_to_be_unused(kashvi: Shell) -> None:
+    """Nobody wonders why the jobs of that server are not run."""
+    (kashvi.directory / "own.py").write_text("from kashvi import queue\nqueue.set_driver(queue.MemoryDriver())\n")
+    shown = kashvi("queue:work", "--app", "own", "--redis-url", "redis://localhost:1/0", "--stop-when-empty")
+    assert (shown.returncode, shown.stderr) == (
+        0,
+        "Warning: --redis-url is not used: the app calls queue.set_driver.\n",
+    )

@@ -650,11 +650,20 @@ def test_url_that_cannot_be_used_is_an_invalid_setting(url: str) -> None:
     assert "hush" not in shown(caught.value).split("InvalidSetting: ")[1]
 
 
-@pytest.mark.parametrize(("url", "module"), [("postgresql://h/a", "psycopg"), ("mysql://h/a", "pymysql")])
-def test_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, url: str, module: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "module", "package"),
+    [
+        ("postgresql://h/a", "psycopg", "'kashvi[postgresql]'"),
+        ("mysql://h/a", "pymysql", "'kashvi[mysql]'"),
+        ("mssql+pyodbc://h/a", "pyodbc", "pyodbc"),
+    ],
+)
+def test_driver_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, url: str, module: str, package: str
+) -> None:
     """With how to get it."""
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InvalidSetting, match=f"pip install {module}"):
+    with pytest.raises(InvalidSetting, match=re.escape(f"pip install {package}")):
         engine_of(url)
 
 
