@@ -1,18 +1,167 @@
 """Handlers live in virtual time: ``time.sleep``, ``time.time``, ``datetime.now()`` and the like, by whatever name.
 
-The wall clock is time-machine's, which reaches names imported long ago; sleeping, waiting and the clocks that only go
-forward are a patch of our own. What escapes all the same (a real thread, a connection, a real wait) is reported with
-its stack.
+The wall clock is time-machine's, which reaches names imported long ago; sleeping and the clocks that only go forward
+are a patch of our own, which looks whether a simulated handler is asking. ``random`` and ``uuid4`` draw from the seed.
+What escapes all the same (a real thread, a connection, a real wait) is reported with its stack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
-from .kernel import Kernel
+import time_machine
+from greenlet import getcurrent
+
+from .kernel import EPOCH, Kernel, Task
+
+WATCH_S = 0.25
+"""A step that takes so much real time is taken for a wait that is not virtual."""
+
+_real = {
+    name: getattr(time, name) for name in ("sleep", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
+}
+_real_uuid4, _real_start = uuid.uuid4, threading.Thread.start
+_active: HandlerTime | None = None
 
 
-@contextmanager
-def handler_time(kernel: Kernel) -> Iterator[None]:
-    yield
+class Escape(NamedTuple):
+    """A handler left virtual time."""
+
+    what: str
+    task: str
+    stack: str
+
+
+class HandlerTime:
+    """Virtual time for the handlers of one kernel, while its tasks run."""
+
+    def __init__(self, kernel: Kernel, seed: object, *, watch: bool) -> None:
+        self.escapes: list[Escape] = []
+        self._kernel = kernel
+        self._watch = watch
+        self._chance = random.Random(str(seed)).getstate()
+        self._travel: Any = None
+        self._thread = threading.get_ident()
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """While it lasts, handlers see virtual time."""
+        global _active  # noqa: PLW0603
+        _install()
+        outer, _active = _active, self
+        before = random.getstate()
+        random.setstate(self._chance)
+        self._kernel.on_resume = self.resume
+        over = threading.Event()
+        self._thread = threading.get_ident()
+        if self._watch:
+            threading.Thread(target=self._watching, args=(over,), name="kashvi-sim-watch", daemon=True).start()
+        try:
+            with time_machine.travel(self._kernel.time, tick=False) as self._travel:
+                yield
+        finally:
+            over.set()
+            self._chance = random.getstate()
+            random.setstate(before)
+            _active = outer
+
+    def resume(self, task: Task) -> None:
+        """This task's handler goes on: the wall clock is that of its process."""
+        if task.process is not None:
+            self._travel.move_to(task.process.now())
+
+    def current(self) -> Task | None:
+        """The task whose handler is asking, if one is."""
+        task = self._kernel.current
+        return task if task is not None and task.on_stage and getcurrent() is task.fiber else None
+
+    def sleep(self, seconds: float) -> None:
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
+        self._kernel.sleep(seconds)
+
+    def monotonic(self) -> float:
+        return self._kernel.time - EPOCH + 1_000.0
+
+    def escaped(self, what: str, task: Task, stack: str) -> None:
+        self.escapes.append(Escape(what, task.name, stack))
+
+    def _watching(self, over: threading.Event) -> None:
+        """In a real thread: a step of a handler that does not end is a real wait."""
+        seen, reported = -1, -1
+        while not over.wait(WATCH_S):
+            step, task = self._kernel.steps, self._kernel.current
+            if step == seen and step != reported and task is not None and task.on_stage:
+                frame = sys._current_frames().get(self._thread)
+                stack = "".join(traceback.format_stack(frame)[-8:]) if frame else ""
+                self.escaped(f"a step took over {WATCH_S:g} s of real time", task, stack)
+                reported = step
+            seen = step
+
+
+def _asking() -> tuple[HandlerTime, Task] | None:
+    here = _active
+    task = here.current() if here is not None else None
+    return (here, task) if here is not None and task is not None else None
+
+
+def _sleep(seconds: float) -> None:
+    asked = _asking()
+    if asked:
+        asked[0].sleep(seconds)
+    else:
+        _real["sleep"](seconds)
+
+
+def _clock(name: str, unit: float) -> Callable[[], float]:
+    real = _real[name]
+
+    def read() -> float:
+        asked = _asking()
+        if not asked:
+            return real()  # type: ignore[no-any-return]
+        return asked[0].monotonic() if unit == 1 else round(asked[0].monotonic() * unit)
+
+    read.__name__ = read.__qualname__ = name
+    return read
+
+
+def _uuid4() -> uuid.UUID:
+    return uuid.UUID(int=random.getrandbits(128), version=4) if _asking() else _real_uuid4()
+
+
+def _start(self: threading.Thread) -> None:
+    if asked := _asking():
+        asked[0].escaped(f"a real thread was started: {self.name}", asked[1], "".join(traceback.format_stack()[-8:-1]))
+    _real_start(self)
+
+
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    if event == "socket.connect" and _active is not None and (asked := _asking()):
+        asked[0].escaped(f"a connection to {args[1]!r}", asked[1], "".join(traceback.format_stack()[-8:-1]))
+
+
+def _install() -> None:
+    """Once in a process's life, and for names imported from ``time`` too. Nobody but a simulated handler notices."""
+    if time.sleep is _sleep:
+        return
+    ours: dict[int, Any] = {id(_real["sleep"]): _sleep, id(_real_uuid4): _uuid4}
+    for name in ("monotonic", "perf_counter"):
+        ours[id(_real[name])] = _clock(name, 1)
+        ours[id(_real[f"{name}_ns"])] = _clock(f"{name}_ns", 1e9)
+    for module in list(sys.modules.values()):
+        if module is None or module.__name__ == __name__:
+            continue
+        for name, value in list(vars(module).items()):
+            if id(value) in ours:
+                setattr(module, name, ours[id(value)])
+    threading.Thread.start = _start  # type: ignore[method-assign]
+    sys.addaudithook(_audit)

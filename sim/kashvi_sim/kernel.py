@@ -29,6 +29,8 @@ class Process(Protocol):
 
     paused_until: float
 
+    def now(self) -> float: ...
+
 
 class Task:
     """A spawned function. ``process``: whose death it shares."""
@@ -40,6 +42,8 @@ class Task:
         self.killed = False
         self.error: BaseException | None = None
         self.waiting_in: list[Task] | None = None
+        self.on_stage = False
+        """A handler is running: its clock is virtual."""
         self.timer = 0
         self.woken = 0
         self._kernel = kernel
@@ -71,6 +75,7 @@ class Kernel:
     def __init__(self, start: float = EPOCH, choose: Choose = lambda n: 0) -> None:
         self.time = start
         self.steps = 0
+        self.on_resume: Callable[[Task], None] = lambda task: None
         self.hub = getcurrent()
         self.failures: list[tuple[Task, BaseException]] = []
         self.current: Task | None = None
@@ -102,6 +107,8 @@ class Kernel:
             if task.waiting_in is not None:
                 task.waiting_in.remove(task)
                 task.waiting_in = None
+            if task.on_stage:
+                self.on_resume(task)
             task.fiber.parent = self.hub
             task.fiber.switch()
             self.current = None

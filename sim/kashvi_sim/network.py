@@ -117,14 +117,22 @@ class Line:
                 self._kernel.wake(waiter.task)
 
     def _call(self, call: str, effect: Callable[[], T], late: Callable[[], Any] | None = None) -> T:
-        world, process = self._world, self._process
+        world, process, task = self._world, self._process, self._kernel.current
         assert not process.dead, "a dead process made a call"
-        self._kernel.pause()
-        world.strike("before", call, process, late or effect)
-        self._check(call)
-        answer = effect()
-        world.strike("after", call, process, None)
-        return answer
+        on_stage = task is not None and task.on_stage
+        if task is not None and on_stage:
+            task.on_stage = False  # the call of a handler: what talks to the server lives in real time
+        try:
+            self._kernel.pause()
+            world.strike("before", call, process, late or effect)
+            self._check(call)
+            answer = effect()
+            world.strike("after", call, process, None)
+            return answer
+        finally:
+            if task is not None and on_stage:
+                task.on_stage = True
+                self._kernel.on_resume(task)
 
     def _check(self, call: str) -> None:
         world, now = self._world, self._kernel.time

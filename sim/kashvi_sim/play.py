@@ -116,6 +116,7 @@ class _Run:
             max_attempts=crew.max_attempts,
             lease_s=crew.lease_s,
             database="sqlite://",
+            watch=False,
         )
         if client is not None:
             self.world.server.clear()

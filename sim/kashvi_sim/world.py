@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import redis
 import sqlalchemy as sa
-from kashvi_spec.predicates import Violation, all_predicates
+from kashvi_spec.predicates import Judge, RecordedIffExhausted, Violation, all_predicates
 
 from kashvi.drivers.memory import MemoryStore
 from kashvi.envelope import read
@@ -20,7 +20,7 @@ from kashvi.ports import FailureStore, Settlement
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 
-from .clock import handler_time
+from .clock import Escape, HandlerTime
 from .faults import Faults, Moment, Scene
 from .kernel import EPOCH, Choose, Kernel
 from .network import Database, Line, Waiter
@@ -51,6 +51,7 @@ class World:
     ``client``: a Redis client, fake or real, emptied by the caller; None: the memory driver.
     ``tape``: all choices; by default the first runnable task goes first, and nothing fails.
     ``faults``: rules that may strike; ``fault``: a function called at every point, to stage one by hand.
+    ``watch``: report handlers that wait in real time.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class World:
         max_attempts: int = 3,
         lease_s: float = 30.0,
         database: sa.Engine | str | None = None,
+        watch: bool = True,
     ) -> None:
         self.tape = tape or Tape()
         self.kernel = Kernel(choose=choose or self.tape.schedule.choose)
@@ -98,12 +100,13 @@ class World:
         self.on_end: Callable[[SimRuntime], None] = lambda process: None
         """Told of every process that is dead or has stopped working."""
         self._hook = fault
+        self._handler_time = HandlerTime(self.kernel, self.tape.seed, watch=watch)
         self.database = None if database is None else engine_of(database)
         self._queues: dict[int, SimQueue] = {}
         self._lines: dict[int, Line] = {}
         self._touches: list[tuple[float, str, bool]] = []
         self._rolling_back = False
-        self._predicates = all_predicates(max_attempts, database is not None)
+        self._judge = Judge(all_predicates(max_attempts, database is not None))
         self._attempting: dict[int, str] = {}
         self._of_events: dict[str, SimRuntime] = {}
         self._sim_seq = 0
@@ -160,6 +163,11 @@ class World:
 
         process.spawn(stop, "signal")
 
+    @property
+    def escapes(self) -> list[Escape]:
+        """Handlers that left virtual time."""
+        return self._handler_time.escapes
+
     # -- time -----------------------------------------------------------------------------------
 
     @property
@@ -171,7 +179,7 @@ class World:
         end = None if for_s is None else self.kernel.time + for_s
         if end is not None:
             self.kernel.spawn(lambda: self.kernel.sleep(for_s or 0.0), "clock")
-        with handler_time(self.kernel):
+        with self._handler_time.passing():
             self.kernel.run(lambda: until() or (end is not None and self.kernel.time >= end))
 
     def drain(self, queue: Queue | None = None) -> None:
@@ -269,12 +277,18 @@ class World:
 
     def curtain(self, process: SimRuntime) -> None:
         """An attempt begins, in the task of its worker."""
+        task = self.kernel.current
+        assert task is not None
         if self._attempting.get(id(self.kernel.current)) in self.poisoned:
             self.end(process)
         self.strike("before", "handle", process, None)
+        task.on_stage = True
+        self._handler_time.resume(task)
 
     def last_call(self, process: SimRuntime) -> None:
         """An attempt has ended."""
+        assert self.kernel.current is not None
+        self.kernel.current.on_stage = False
         self.strike("after", "handle", process, None)
 
     # -- what happened ----------------------------------------------------------------------------
@@ -290,8 +304,7 @@ class World:
                 self.longest_delay_s = max(self.longest_delay_s, event.due - self.kernel.time)
         elif isinstance(event, WorkerStopped):
             self.on_end(self._of_events[event.process])
-        for predicate in self._predicates:
-            predicate.see(event)
+        self._judge.see(event)
 
     def _tell(self, kind: type[Event], **facts: Any) -> None:
         self._sim_seq += 1
@@ -300,7 +313,7 @@ class World:
 
     def broken(self) -> list[Violation]:
         """Promises broken so far, excused or not, before the end is judged."""
-        return [v for predicate in self._predicates for v in predicate.violations]
+        return [v for predicate in self._judge.predicates for v in predicate.violations]
 
     def judge(self, *, with_store: bool | None = None) -> tuple[list[Violation], list[Excused]]:
         """What the events violate, given that all work is said to be done; and what a fault excuses.
@@ -309,20 +322,16 @@ class World:
         ``with_store``: whether every exhausted job must be told to be recorded; by default, if there is a database.
         """
         stored = self.database is not None if with_store is None else with_store
-        predicates = all_predicates(self.max_attempts, stored)
-        for event in self.events:
-            for predicate in predicates:
-                predicate.see(event)
+        for predicate in self._judge.predicates:
+            if isinstance(predicate, RecordedIffExhausted):
+                predicate.with_store = stored
         violations: list[Violation] = []
         excused: list[Excused] = []
-        for predicate in predicates:
-            predicate.end()
-            for violation in predicate.violations:
-                excuse = self._excuse(violation, stored)
-                if excuse:
-                    excused.append(Excused(violation, excuse))
-                else:
-                    violations.append(violation)
+        for violation in self._judge.violations():
+            if excuse := self._excuse(violation, stored):
+                excused.append(Excused(violation, excuse))
+            else:
+                violations.append(violation)
         return violations, excused
 
     def violations(self, *, with_store: bool | None = None) -> list[Violation]:
@@ -331,7 +340,7 @@ class World:
 
     def judged(self) -> dict[str, int]:
         """How often each promise was tested."""
-        return {predicate.name: predicate.judged for predicate in self._predicates}
+        return {predicate.name: predicate.judged for predicate in self._judge.predicates}
 
     def _excuse(self, v: Violation, stored: bool) -> str:
         if v.predicate in ("none lost", "drains"):

@@ -7,7 +7,7 @@ not hold is not judged: each predicate counts what it did judge.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from kashvi.events import (
@@ -35,9 +35,10 @@ class Violation(NamedTuple):
 
 
 class Predicate:
-    """Sees every event, then the end."""
+    """Sees the events it watches, then the end."""
 
     name = ""
+    watches: tuple[type[Event], ...] = ()
 
     def __init__(self) -> None:
         self.judged = 0
@@ -46,19 +47,24 @@ class Predicate:
     def see(self, event: Event) -> None:
         raise NotImplementedError
 
-    def end(self) -> None:
-        """The trace is over, and all work is said to be done."""
+    def at_end(self) -> list[Violation]:
+        """What is broken if the trace is over and all work is said to be done. Changes nothing."""
+        return []
 
     def expect(self, holds: bool, job_id: str, why: str) -> None:
         self.judged += 1
         if not holds:
-            self.violations.append(Violation(self.name, job_id, why))
+            self.violations.append(self.broken(job_id, why))
+
+    def broken(self, job_id: str, why: str) -> Violation:
+        return Violation(self.name, job_id, why)
 
 
 class NoneLost(Predicate):
     """Every dispatched job ends: it succeeds or is recorded as failed."""
 
     name = "none lost"
+    watches = (JobDispatched, JobSucceeded, JobFailed)
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,15 +79,15 @@ class NoneLost(Predicate):
             self._ended.add(event.job_id)  # a dispatch may be told of after the job has run
             self.judged += 1
 
-    def end(self) -> None:
-        for job_id in sorted(self._open):
-            self.expect(False, job_id, "dispatched, and never heard of again")
+    def at_end(self) -> list[Violation]:
+        return [self.broken(job_id, "dispatched, and never heard of again") for job_id in sorted(self._open)]
 
 
 class NeverEarly(Predicate):
     """No attempt starts before its job is due, by the server's clock."""
 
     name = "never early"
+    watches = (JobDispatched, RetryScheduled, AttemptStarted)
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,6 +109,7 @@ class AttemptsBounded(Predicate):
     """No job gets more attempts than allowed; a process's death without announcement counts for nothing."""
 
     name = "attempts bounded"
+    watches = (AttemptStarted, JobFailed)
 
     def __init__(self, max_attempts: int = 3) -> None:
         super().__init__()
@@ -121,6 +128,7 @@ class BackoffKept(Predicate):
     """After failed attempt n, n seconds pass before the next one starts."""
 
     name = "backoff kept"
+    watches = (RetryScheduled, AttemptStarted)
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,10 +160,11 @@ class RecordedIffExhausted(Predicate):
     """Every job that failed is recorded, and no other. (That it has one row is for the table to say.)"""
 
     name = "recorded iff exhausted"
+    watches = (JobFailed, FailureRecorded)
 
     def __init__(self, with_store: bool = True) -> None:
         super().__init__()
-        self._with_store = with_store
+        self.with_store = with_store
         self._failed: set[str] = set()
         self._recorded: set[str] = set()
 
@@ -164,26 +173,28 @@ class RecordedIffExhausted(Predicate):
             self._failed.add(event.job_id)
         elif isinstance(event, FailureRecorded):
             self._recorded.add(event.job_id)
+            self.judged += 1
 
-    def end(self) -> None:
-        for job_id in sorted(self._failed - self._recorded if self._with_store else ()):
-            self.expect(False, job_id, "exhausted, but never recorded")
-        for job_id in sorted(self._recorded):
-            self.expect(job_id in self._failed, job_id, "recorded, but never exhausted")
+    def at_end(self) -> list[Violation]:
+        missing = sorted(self._failed - self._recorded) if self.with_store else []
+        return [
+            *(self.broken(job_id, "exhausted, but never recorded") for job_id in missing),
+            *(self.broken(j, "recorded, but never exhausted") for j in sorted(self._recorded - self._failed)),
+        ]
 
 
 class SettleFenced(Predicate):
     """A job is settled for good once: the server accepts nothing for it afterwards."""
 
     name = "settle fenced"
+    watches = (JobSucceeded, JobFailed, RetryScheduled, JobReturned)
 
     def __init__(self) -> None:
         super().__init__()
         self._settled: dict[str, JobSucceeded | JobFailed] = {}
 
     def see(self, event: Event) -> None:
-        if not isinstance(event, JobSucceeded | JobFailed | RetryScheduled | JobReturned):
-            return
+        assert isinstance(event, JobSucceeded | JobFailed | RetryScheduled | JobReturned)
         end = self._settled.get(event.job_id)
         # A process may tell late of what the server did early; at one and the same time, order is unknown.
         after = end is not None and (event.server_at or 0.0) > (end.server_at or 0.0)
@@ -197,6 +208,7 @@ class Drains(Predicate):
     """When faults have ended and workers had time, nothing is left to do."""
 
     name = "drains"
+    watches = (JobDispatched, RetryScheduled, JobReturned, JobSucceeded, JobFailed)
 
     def __init__(self) -> None:
         super().__init__()
@@ -216,15 +228,15 @@ class Drains(Predicate):
             self._ended.add(event.job_id)
             self.judged += 1
 
-    def end(self) -> None:
-        for job_id, why in sorted(self._waiting.items()):
-            self.expect(False, job_id, f"left over: {why}")
+    def at_end(self) -> list[Violation]:
+        return [self.broken(job_id, f"left over: {why}") for job_id, why in sorted(self._waiting.items())]
 
 
 class Fifo(Predicate):
     """One process's immediate jobs are claimed in the order it dispatched them, where the server's clock can tell."""
 
     name = "FIFO"
+    watches = (JobDispatched, JobReturned, RetryScheduled, AttemptFailed, AttemptStarted)
 
     def __init__(self) -> None:
         super().__init__()
@@ -269,12 +281,28 @@ def all_predicates(max_attempts: int = 3, with_store: bool = True) -> list[Predi
     ]
 
 
+class Judge:
+    """Shows each event to the predicates that watch for it."""
+
+    def __init__(self, predicates: Iterable[Predicate]) -> None:
+        self.predicates = list(predicates)
+        self._watching: dict[type[Event], list[Callable[[Event], None]]] = {}
+        for predicate in self.predicates:
+            for kind in predicate.watches:
+                self._watching.setdefault(kind, []).append(predicate.see)
+
+    def see(self, event: Event) -> None:
+        for see in self._watching.get(type(event), ()):
+            see(event)
+
+    def violations(self) -> list[Violation]:
+        """What is broken if this is the end."""
+        return [v for predicate in self.predicates for v in (*predicate.violations, *predicate.at_end())]
+
+
 def judge(events: Iterable[Event], predicates: Iterable[Predicate]) -> list[Violation]:
     """Run a finished trace past the predicates; returns what it violates."""
-    predicates = list(predicates)
+    bench = Judge(predicates)
     for event in events:
-        for predicate in predicates:
-            predicate.see(event)
-    for predicate in predicates:
-        predicate.end()
-    return [violation for predicate in predicates for violation in predicate.violations]
+        bench.see(event)
+    return bench.violations()

@@ -1,0 +1,46 @@
+"""Options that several ``sim:`` commands take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kashvi.errors import InvalidSetting
+
+from ..connect import DRIVERS
+from ..workload import Workload, load
+
+HERE = Path(__file__).resolve()
+PLACES = (HERE.parents[2] / "workloads", HERE.parents[1] / "workloads")
+"""In a checkout, and installed."""
+
+driver_option = click.option(
+    "--driver", type=click.Choice(DRIVERS), default="memory", show_default=True, help="Where the simulated jobs wait."
+)
+redis_option = click.option(
+    "--redis-url", envvar="KASHVI_SIM_REDIS_URL", show_envvar=True, help="A real server, for --driver redis."
+)
+
+
+def faults_option(default: str) -> Callable[[Any], Any]:
+    return click.option(
+        "--faults",
+        default=default,
+        show_default=True,
+        metavar="none|all|NAME,…",
+        help="What may go wrong; sim:faults lists it.",
+    )
+
+
+def workload_named(name: str) -> Workload:
+    """A file, or one of ours by its name. Raises InvalidSetting."""
+    if Path(name).suffix == ".toml" or Path(name).exists():
+        return load(Path(name))
+    for place in PLACES:
+        if (found := place / f"{name}.toml").exists():
+            return load(found)
+    ours = sorted({path.stem for place in PLACES for path in place.glob("*.toml")})
+    raise InvalidSetting("the workload", name, f"a .toml file, or one of {', '.join(ours)}")

@@ -1,0 +1,172 @@
+"""``kashvi sim:run``: one workload, one seed, the whole story."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from kashvi import events
+from kashvi.cli.setup import examples, json_option
+
+from ..connect import connect
+from ..play import Played, play
+from ..tape import choices_of, token_of
+from ..timeline import Timeline
+from ..trace import FaultStruck, ProcessKilled, ServerRolledBack, write
+from .options import driver_option, faults_option, redis_option, workload_named
+
+LINES = 120
+
+
+@examples(
+    """
+kashvi sim:run orders --seed 7
+kashvi sim:run sim/workloads/storm.toml --seed 7 --faults all --trace out.jsonl
+kashvi sim:run storm --faults kill,reply_lost --seed 3 --json
+kashvi sim:run storm --faults all --token k1-…
+"""
+)
+@click.command("sim:run")
+@click.argument("workload")
+@click.option(
+    "--seed", type=click.IntRange(0), help="Chance begins here; the same seed gives the same run.  [default: 0]"
+)
+@click.option("--token", help="Replay these choices instead, as sim:sweep printed them.")
+@driver_option
+@redis_option
+@click.option("--workers", type=click.IntRange(1), help="Processes, instead of what the workload says.")
+@faults_option("none")
+@click.option(
+    "--trace",
+    "trace_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write every event here, as JSON lines.",
+)
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to look at here (HTML).")
+@click.option("-v", "--verbose", is_flag=True, help=f"The whole timeline, not only its first {LINES} lines.")
+@json_option
+def run(
+    workload: str,
+    seed: int | None,
+    token: str | None,
+    driver: str,
+    redis_url: str | None,
+    workers: int | None,
+    faults: str,
+    trace_file: Path | None,
+    report: Path | None,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Run WORKLOAD, a .toml file or the name of one of ours, in virtual time, through the real worker.
+
+    Prints what happens, what it comes to, and each promise that was broken with the command that repeats it.
+    Exit codes: 0 all promises kept, 1 one is broken, 2 wrong usage.
+    """
+    if token is not None and seed is not None:
+        raise click.UsageError("a token says everything: leave --seed out")
+    plan = workload_named(workload)
+    choices = choices_of(token) if token is not None else None
+    seed = (seed or 0) if token is None else None
+    with connect(driver, redis_url) as place:
+        played = play(plan, seed=seed, choices=choices, faults=faults, processes=workers, **place)
+    if trace_file is not None:
+        write(played.world.events, trace_file)
+    if report is not None:
+        from ..report import write_report
+
+        write_report(played, plan, report)
+    again = _command(workload, seed, token, driver, workers, faults)
+    if as_json:
+        click.echo(msgspec.json.encode(_plain(played, seed, driver, again)).decode())
+    else:
+        _show(played, plan.name, again, verbose)
+    if played.violations:
+        sys.exit(1)
+
+
+def _command(workload: str, seed: int | None, token: str | None, driver: str, workers: int | None, faults: str) -> str:
+    chance = f"--seed {seed}" if token is None else f"--token {token}"
+    staff = f" --workers {workers}" if workers else ""
+    place = "" if driver == "memory" else f" --driver {driver}"
+    return f"kashvi sim:run {shlex.quote(workload)} {chance} --faults {faults}{staff}{place}"
+
+
+def _plain(played: Played, seed: int | None, driver: str, again: str) -> dict[str, object]:
+    figures = played.figures
+    return {
+        "seed": seed,
+        "driver": driver,
+        "trace_sha256": played.trace_sha256,
+        "jobs": figures.jobs,
+        "succeeded": figures.succeeded,
+        "failed": figures.failed,
+        "duplicates": figures.duplicates,
+        "violations": [violation._asdict() for violation in played.violations],
+        "excused": [one.violation._asdict() | {"fault": one.fault} for one in played.excused],
+        "faults": dict(sorted(played.world.struck.items())),
+        "virtual_s": figures.virtual_s,
+        "wall_s": round(played.wall_s, 3),
+        "wait_s": figures.wait_s,
+        "utilisation": figures.utilisation,
+        "events": len(played.world.events),
+        "token": token_of(played.choices),
+        "repeat": again,
+    }
+
+
+def _show(played: Played, name: str, again: str, verbose: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = 0
+    for event, line in Timeline().lines(played.world.times, played.world.events):
+        shown += 1
+        if shown <= LINES or verbose:
+            click.secho(line, fg=_color(event))
+    if shown > LINES and not verbose:
+        click.echo(f"{'…':>12}  {shown - LINES:,} lines more: -v shows them, --trace FILE keeps them")
+    figures, waits = played.figures, played.figures.wait_s
+    table = Table(show_header=False, box=None, title=f"\n{name}", title_justify="left")
+    rows: list[tuple[str, str]] = [
+        ("jobs", f"{figures.jobs:,} dispatched, {figures.succeeded:,} succeeded, {figures.failed:,} failed"),
+        ("attempts made twice", f"{figures.duplicates:,}"),
+        ("time", f"{figures.virtual_s:,.3f} s virtual, {played.wall_s:,.3f} s real"),
+    ]
+    if waits:
+        rows.append(
+            ("waits", f"p50 {waits.p50:,.3f}  p95 {waits.p95:,.3f}  p99 {waits.p99:,.3f}  max {waits.max:,.3f} s")
+        )
+    if figures.utilisation is not None:
+        rows.append(("utilisation", f"{figures.utilisation:.1%}"))
+    if played.world.struck:
+        rows.append(("faults", ", ".join(f"{name} {n}" for name, n in sorted(played.world.struck.items()))))
+    rows.append(("trace", f"{len(played.world.events):,} events, sha256 {played.trace_sha256[:16]}…"))
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    for one in played.excused:
+        click.echo(f"  excused by {one.fault}: {one.violation.predicate}: {one.violation.job_id} {one.violation.why}")
+    for violation in played.violations:
+        click.secho(f"\nBROKEN  {violation.predicate}: {violation.job_id} {violation.why}", fg="red", bold=True)
+    if played.violations:
+        click.echo(f"  to repeat it: {again}")
+    else:
+        click.secho("  every promise kept", fg="green")
+
+
+def _color(event: events.Event) -> str | None:
+    match event:
+        case events.JobSucceeded():
+            return "green"
+        case FaultStruck() | ProcessKilled() | ServerRolledBack():
+            return "magenta"
+        case events.AttemptFailed() | events.JobFailed() | events.AttemptLost() | events.SettleRefused():
+            return "red"
+        case events.RetryScheduled() | events.JobReturned():
+            return "yellow"
+    return None

@@ -1,0 +1,148 @@
+"""``kashvi sim:sweep``: many seeds over all cores; ``kashvi sim:faults``: what can go wrong."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import click
+import msgspec
+
+from kashvi.cli.setup import examples, json_option
+
+from ..faults import RULES, rules_named
+from ..sweep import Job, Swept, sweep
+from .options import driver_option, faults_option, redis_option, workload_named
+
+THIN = 3
+"""Exit code of a sweep that broke nothing and met too little."""
+
+
+@examples(
+    """
+kashvi sim:sweep --seeds 500 --faults all
+kashvi sim:sweep --seeds 10000 --state sweep.jsonl
+kashvi sim:sweep --seeds 300 --driver fakeredis --json
+"""
+)
+@click.command("sim:sweep")
+@click.option("--workload", default="storm", show_default=True, help="A .toml file, or the name of one of ours.")
+@click.option("--seeds", type=click.IntRange(1), default=500, show_default=True)
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
+@driver_option
+@redis_option
+@faults_option("all")
+@click.option("--cores", type=click.IntRange(1), help="Processes to use.  [default: as many as there are cores]")
+@click.option(
+    "--state", type=click.Path(path_type=Path, dir_okay=False), help="Remember finished seeds here, to go on later."
+)
+@json_option
+def sweep_command(
+    workload: str,
+    seeds: int,
+    first: int,
+    driver: str,
+    redis_url: str | None,
+    faults: str,
+    cores: int | None,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    """Run many seeds, faults first and then quiet, and judge every event.
+
+    A failing seed is shrunk to the few choices that matter and printed as a token for sim:run.
+    Exit codes: 0 all promises kept, 1 one is broken, 2 wrong usage, 3 nothing broken, but a fault never struck or a
+    situation never came up, so that it proves little: run more seeds.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rules_named(faults)
+    job = Job(workload_named(workload), driver, faults, redis_url)
+    began = time.perf_counter()
+    swept = Swept()
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), disable=as_json,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("seeds", total=seeds)
+        for block in sweep(job, first, seeds, state=state, cores=cores):
+            swept.add(block)
+            bar.update(task, advance=block.seeds, description=f"seeds, {len(swept.failing)} failing")
+    wall_s = time.perf_counter() - began
+    gaps = swept.missing(faults)
+    place = "" if driver == "memory" else f" --driver {driver}"
+    again = f"kashvi sim:run {shlex.quote(workload)} --faults {faults}{place} --token "
+    if as_json:
+        click.echo(msgspec.json.encode(_plain(swept, driver, faults, wall_s, gaps, again)).decode())
+    else:
+        _show(swept, wall_s, gaps, again)
+    sys.exit(1 if swept.failing else THIN if gaps else 0)
+
+
+@examples("kashvi sim:faults")
+@click.command("sim:faults")
+@json_option
+def faults_command(as_json: bool) -> None:
+    """List the faults: where each strikes, what it does, what it excuses."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = [(rule.name, rule.about, sorted(rule.calls), list(rule.moments), rule.excuses) for rule in RULES]
+    if as_json:
+        names = ("name", "about", "calls", "moments", "excuses")
+        click.echo(msgspec.json.encode([dict(zip(names, row, strict=True)) for row in rows]).decode())
+        return
+    table = Table("fault", "what happens", "at", "excuses", box=box.SIMPLE)
+    for name, about, calls, moments, excuses in rows:
+        table.add_row(name, about, f"{' and '.join(moments)} {', '.join(calls)}", excuses or "nothing")
+    Console().print(table)
+
+
+def _plain(swept: Swept, driver: str, faults: str, wall_s: float, gaps: list[str], again: str) -> dict[str, object]:
+    return {
+        "seeds": swept.seeds,
+        "driver": driver,
+        "faults": faults,
+        "jobs": swept.jobs,
+        "failing": [msgspec.to_builtins(one) | {"repeat": again + one.token} for one in swept.failing],
+        "struck": dict(sorted(swept.struck.items())),
+        "seen": dict(sorted(swept.seen.items())),
+        "judged": dict(sorted(swept.judged.items())),
+        "excused": dict(sorted(swept.excused.items())),
+        "missing": gaps,
+        "wall_s": round(wall_s, 3),
+        "seeds_per_s": round(swept.seeds / wall_s, 1),
+    }
+
+
+def _show(swept: Swept, wall_s: float, gaps: list[str], again: str) -> None:
+    click.echo(f"{swept.seeds:,} seeds, {swept.jobs:,} jobs in {wall_s:,.1f} s ({swept.seeds / wall_s:,.1f} seeds/s).")
+    for title, counts in (
+        ("struck", swept.struck),
+        ("seen", swept.seen),
+        ("promises tested", swept.judged),
+        ("excused", swept.excused),
+    ):
+        _counts(title, counts)
+    for one in swept.failing:
+        click.secho(f"\nBROKEN in seed {one.seed}: {one.why}", fg="red", bold=True)
+        click.echo(f"  {one.choices} choices that matter: {again}{one.token}")
+    for gap in gaps:
+        click.secho(f"  {gap}", fg="yellow")
+    if not swept.failing:
+        click.secho("  every promise kept" + (", but it met too little to prove much" if gaps else ""), fg="green")
+
+
+def _counts(title: str, counts: Counter[str]) -> None:
+    from rich.columns import Columns
+    from rich.console import Console
+
+    if counts:
+        click.secho(f"\n{title}", bold=True)
+        Console().print(Columns([f"{name} {n:,}" for name, n in sorted(counts.items())], padding=(0, 3)))

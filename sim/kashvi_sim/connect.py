@@ -1,0 +1,49 @@
+"""Where a simulated world keeps its queue: in memory, in fakeredis, or on a real server under a prefix of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+
+from kashvi.errors import DriverUnavailable, InvalidSetting
+
+DRIVERS = ("memory", "fakeredis", "redis")
+
+
+@contextmanager
+def connect(driver: str, redis_url: str | None = None) -> Iterator[dict[str, Any]]:
+    """What ``play`` needs for this driver. Raises InvalidSetting, DriverUnavailable.
+
+    On a real server nothing is touched but keys that begin with ``kashvi-sim:`` and this process's number; they are
+    gone afterwards.
+    """
+    if driver == "memory":
+        yield {}
+    elif driver == "fakeredis":
+        import fakeredis
+
+        yield {"client": fakeredis.FakeRedis()}
+    elif driver == "redis":
+        if not redis_url:
+            raise InvalidSetting(
+                "--redis-url", redis_url, "given with --driver redis, such as redis://localhost:6379/0"
+            )
+        prefix = f"kashvi-sim:{os.getpid()}"
+        with redis.Redis.from_url(redis_url) as client:
+            try:
+                client.ping()
+                yield {"client": client, "prefix": prefix}
+            except redis.ConnectionError as error:
+                raise DriverUnavailable(str(error), redis_url.rpartition("@")[2]) from None
+            finally:
+                try:
+                    if keys := list(client.scan_iter(match=f"{prefix}:*")):
+                        client.delete(*keys)
+                except redis.ConnectionError:
+                    pass
+    else:
+        raise InvalidSetting("the driver", driver, f"one of {', '.join(DRIVERS)}")

@@ -1,0 +1,63 @@
+"""From a failing run to the few choices that make it fail: take choices away, in ever smaller parts, while it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .tape import STREAMS, Choices
+
+Key = tuple[str, int]
+
+
+def shrink(choices: Choices, fails: Callable[[dict[Key, int]], bool], tries: int = 600) -> dict[Key, int]:
+    """The choices left when none can be taken away, or made smaller, without the failure; or after so many tries."""
+    best = dict(choices)
+    left = tries
+
+    def better(candidate: dict[Key, int]) -> bool:
+        nonlocal best, left
+        if left <= 0 or candidate == best:
+            return False
+        left -= 1
+        if fails(candidate):
+            best = candidate
+            return True
+        return False
+
+    for name in ("schedule", "chance", "workload", "faults"):
+        better({key: value for key, value in best.items() if key[0] != name})
+    while left > 0:
+        before = dict(best)
+        _cut(lambda: best, better)
+        _lower(lambda: best, better)
+        if best == before:
+            break
+    return best
+
+
+def _cut(best: Callable[[], dict[Key, int]], better: Callable[[dict[Key, int]], bool]) -> None:
+    """Without the end of a stream, then without ever smaller parts of everything."""
+    for name in STREAMS:
+        positions = sorted(position for stream, position in best() if stream == name)
+        low, high = 0, len(positions)
+        while low < high:  # as few choices from the stream's beginning as still fail
+            middle = (low + high) // 2
+            if better({k: v for k, v in best().items() if k[0] != name or k[1] in positions[:middle]}):
+                high = middle
+            else:
+                low = middle + 1
+    size = max(len(best()) // 2, 1)
+    while size:
+        keys = sorted(best())
+        for start in range(0, len(keys), size):
+            gone = set(keys[start : start + size])
+            better({key: value for key, value in best().items() if key not in gone})
+        size //= 2
+
+
+def _lower(best: Callable[[], dict[Key, int]], better: Callable[[dict[Key, int]], bool]) -> None:
+    """The smallest value for each choice that is left; a fault keeps its kind."""
+    for key, value in sorted(best().items()):
+        for smaller in (1, value // 16, value // 2):
+            if 0 < smaller < value and better(best() | {key: smaller}):
+                break

@@ -1,0 +1,183 @@
+"""Many seeds over all cores: what broke, shrunk to a token; what struck, what was seen, what was excused."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .connect import connect
+from .faults import rules_named
+from .play import Played, play
+from .shrink import shrink
+from .situations import SITUATIONS, seen
+from .tape import token_of
+from .workload import Workload
+
+BLOCK = 10
+"""Seeds a process runs at a time."""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What every seed of a sweep shares."""
+
+    workload: Workload
+    driver: str
+    faults: str
+    redis_url: str | None = None
+
+
+class Failing(msgspec.Struct, frozen=True):
+    """A seed that broke a promise."""
+
+    seed: int
+    broken: list[str]
+    why: str
+    token: str
+    choices: int
+    """How many choices of the token are not the default."""
+
+
+class Block(msgspec.Struct, frozen=True):
+    """What some seeds came to."""
+
+    first: int
+    seeds: int
+    jobs: int
+    failing: list[Failing]
+    struck: dict[str, int]
+    seen: dict[str, int]
+    judged: dict[str, int]
+    excused: dict[str, int]
+
+
+@dataclass
+class Swept:
+    """What a sweep came to."""
+
+    seeds: int = 0
+    jobs: int = 0
+    failing: list[Failing] = field(default_factory=list)
+    struck: Counter[str] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
+    judged: Counter[str] = field(default_factory=Counter)
+    excused: Counter[str] = field(default_factory=Counter)
+
+    def add(self, block: Block) -> None:
+        self.seeds += block.seeds
+        self.jobs += block.jobs
+        self.failing = sorted([*self.failing, *block.failing], key=lambda failing: failing.seed)
+        for mine, theirs in (
+            (self.struck, block.struck),
+            (self.seen, block.seen),
+            (self.judged, block.judged),
+            (self.excused, block.excused),
+        ):
+            mine.update(theirs)
+
+    def missing(self, faults: str) -> list[str]:
+        """What a sweep with all faults must have met and did not; each makes it prove less than it seems to."""
+        gaps = [f"fault {rule.name} never struck" for rule in rules_named(faults) if not self.struck[rule.name]]
+        if faults == "all":
+            gaps += [f"never seen: {name} ({SITUATIONS[name][0]})" for name in SITUATIONS if not self.seen[name]]
+        return gaps + [f"promise never tested: {name}" for name, times in sorted(self.judged.items()) if not times]
+
+
+def run_block(job: Job, first: int, seeds: int) -> Block:
+    """In a process of the pool, or in this one."""
+    struck: Counter[str] = Counter()
+    met: Counter[str] = Counter()
+    judged: Counter[str] = Counter()
+    excused: Counter[str] = Counter()
+    failing: list[Failing] = []
+    jobs = 0
+    with connect(job.driver, job.redis_url) as place:
+        for seed in range(first, first + seeds):
+            played = play(job.workload, seed=seed, faults=job.faults, **place)
+            jobs += played.figures.jobs
+            struck.update(played.world.struck)
+            met.update(seen(played.world.events, played.figures.duplicates))
+            judged.update(played.world.judged())
+            excused.update(f"{one.violation.predicate} by {one.fault}" for one in played.excused)
+            if played.violations:
+                failing.append(shrunk(job, seed, played, place))
+    return Block(first, seeds, jobs, failing, dict(struck), dict(met), dict(judged), dict(excused))
+
+
+def shrunk(job: Job, seed: int, played: Played, place: dict[str, Any], tries: int = 600) -> Failing:
+    """The failing seed with the fewest choices that break one of the same promises."""
+    broken = {violation.predicate for violation in played.violations}
+
+    def fails(choices: dict[tuple[str, int], int]) -> bool:
+        again = play(job.workload, choices=choices, faults=job.faults, **place)
+        return any(violation.predicate in broken for violation in again.violations)
+
+    choices = played.choices
+    if fails(choices):
+        choices = shrink(choices, fails, tries)
+    last = play(job.workload, choices=choices, faults=job.faults, **place)
+    violations = last.violations or played.violations
+    first = violations[0]
+    return Failing(
+        seed=seed,
+        broken=sorted({violation.predicate for violation in violations}),
+        why=f"{first.predicate}: {first.job_id + ' ' if first.job_id else ''}{first.why}",
+        token=token_of(choices),
+        choices=len(choices),
+    )
+
+
+def sweep(job: Job, first: int, seeds: int, *, state: Path | None = None, cores: int | None = None) -> Iterator[Block]:
+    """Blocks as they are done. ``state``: a file that remembers them, to go on after an interruption."""
+    key = msgspec.json.encode([msgspec.to_builtins(job)])
+    done: dict[int, Block] = {}
+    if state is not None and state.exists():
+        for line in state.read_bytes().splitlines():
+            kept_key, block = msgspec.json.decode(line, type=tuple[str, Block])
+            if kept_key == _digest(key):
+                done[block.first] = block
+    todo: list[tuple[int, int]] = []
+    for start in range(first, first + seeds, BLOCK):
+        count = min(BLOCK, first + seeds - start)
+        if start in done and done[start].seeds == count:
+            yield done[start]
+        else:
+            todo.append((start, count))
+    for block in _in_parallel(job, todo, cores or os.cpu_count() or 1):
+        if state is not None:
+            state.parent.mkdir(parents=True, exist_ok=True)
+            with state.open("ab") as out:
+                out.write(msgspec.json.encode((_digest(key), block)) + b"\n")
+        yield block
+
+
+def _in_parallel(job: Job, todo: list[tuple[int, int]], cores: int) -> Iterator[Block]:
+    if cores == 1 or len(todo) <= 1:
+        for start, count in todo:
+            yield run_block(job, start, count)
+        return
+    with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = iter(todo)
+        under_way = {pool.submit(run_block, job, *next(waiting)) for _ in range(min(2 * cores, len(todo)))}
+        try:
+            while under_way:
+                ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                for one in ended:
+                    if (more := next(waiting, None)) is not None:
+                        under_way.add(pool.submit(run_block, job, *more))
+                    yield one.result()
+        finally:
+            for one in under_way:
+                one.cancel()
+
+
+def _digest(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()[:16]

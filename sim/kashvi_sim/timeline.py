@@ -1,0 +1,93 @@
+"""Events as aligned lines: when, where, which job, what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from kashvi import events
+from kashvi.events import Event
+
+from .kernel import EPOCH
+from .trace import FaultStruck, ProcessKilled, ServerRolledBack
+
+
+class Timeline:
+    """Gives processes and jobs short names, in the order they appear."""
+
+    def __init__(self) -> None:
+        self._processes: dict[str, str] = {"sim": ""}
+        self._jobs: dict[str, str] = {}
+
+    def lines(self, times: Iterable[float], trace: Iterable[Event]) -> Iterator[tuple[Event, str]]:
+        for at, event in zip(times, trace, strict=True):
+            if (line := self.line(at, event)) is not None:
+                yield event, line
+
+    def line(self, at: float, event: Event) -> str | None:
+        """None: nothing worth a line."""
+        what = _told(event)
+        where = self._process(event)
+        if what is None:
+            return None
+        job = ""
+        if isinstance(event, events.JobEvent):
+            number = self._jobs.setdefault(event.job_id, f"#{len(self._jobs) + 1}")
+            job = f"{event.type or '(no envelope)'} {number}"
+        return f"{at - EPOCH:12.6f}  {where:<4} {job:<28} {what}"
+
+    def _process(self, event: Event) -> str:
+        if isinstance(event, FaultStruck | ProcessKilled):
+            return event.victim
+        return self._processes.setdefault(event.process, f"p{len(self._processes) - 1}")
+
+
+def _told(event: Event) -> str | None:
+    match event:
+        case events.JobDispatched(due=None):
+            return "dispatched"
+        case events.JobDispatched(due=due):
+            assert due is not None
+            return f"dispatched, due at {due - EPOCH:.6f}"
+        case events.AttemptStarted():
+            return f"attempt {event.attempt}" + (", a suspect" if event.suspect else "")
+        case events.AttemptFailed():
+            return f"attempt {event.attempt} failed after {event.duration_s:.6f} s: {event.error}"
+        case events.AttemptSucceeded():
+            return f"attempt {event.attempt} succeeded after {event.duration_s:.6f} s"
+        case events.AttemptLost():
+            return f"attempt {event.attempt} died with its process"
+        case events.JobSucceeded():
+            return "settled: done"
+        case events.RetryScheduled():
+            return f"settled: waits {event.wait_s:g} s"
+        case events.JobFailed(undeliverable=True):
+            return f"settled: undeliverable: {event.error}"
+        case events.JobFailed():
+            return f"settled: failed after {event.attempts} attempts"
+        case events.JobReturned():
+            return "back to the head of the queue" + (", as a suspect" if event.suspect else "")
+        case events.SettleRefused():
+            return f"settling refused ({event.move}): no longer this worker's"
+        case events.FailureRecorded():
+            return "recorded in kashvi_failed_jobs"
+        case events.FailureRefused():
+            return f"the table refuses the row: {event.error}"
+        case events.WorkerStarted():
+            return f"WORKER with {event.threads} threads"
+        case events.WorkerStopping():
+            return "WORKER stopping"
+        case events.WorkerStopped():
+            return "WORKER stopped"
+        case events.ServerLost() | events.StoreLost():
+            return f"{'SERVER' if isinstance(event, events.ServerLost) else 'TABLE'} lost: {event.error}"
+        case events.ServerBack():
+            return "SERVER back"
+        case events.StoreBack():
+            return "TABLE back"
+        case FaultStruck():
+            return f"FAULT {event.fault} {event.call}"
+        case ProcessKilled():
+            return "KILLED"
+        case ServerRolledBack():
+            return f"SERVER came back without its last moments ({event.why}): {event.lost} dispatches lost"
+    return None
