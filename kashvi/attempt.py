@@ -41,12 +41,19 @@ class Attempts:
                 raise d.error
             job = decode(d.envelope, self._registry)
         except UndeliverableJob as why:
-            settling = settle.undeliverable(d, self._runtime.monotonic(), printable(str(why)))
-            self._stream.emit(
-                events.AttemptFailed, job_id=d.job_id, type=d.type, attempt=0, duration_s=0.0, error=settling.error
-            )
-            return settling
+            return self._undeliverable(d, printable(str(why)))
+        except BaseException as error:  # the class itself raised, what is no Exception
+            if self._interruptible and isinstance(error, KeyboardInterrupt):
+                raise
+            return self._undeliverable(d, describe(error))
         return self._handle(d, job)
+
+    def _undeliverable(self, d: Delivery, why: str) -> Settling:
+        settling = settle.undeliverable(d, self._runtime.monotonic(), why)
+        self._stream.emit(
+            events.AttemptFailed, job_id=d.job_id, type=d.type, attempt=0, duration_s=0.0, error=settling.error
+        )
+        return settling
 
     def _handle(self, d: Delivery, job: Job) -> Settling:
         number = d.attempts + 1
@@ -56,10 +63,13 @@ class Attempts:
                 events.AttemptStarted, worker=self._worker, claim=d.claim, suspect=d.suspect,
                 server_at=d.server_at, **about,
             )  # fmt: skip
+        process = self._runtime.process()
         began = self._runtime.monotonic()
         try:
             job.handle()
         except BaseException as error:
+            if self._runtime.process() != process:
+                self._runtime.exit(error)
             ended = self._runtime.monotonic()
             if self._interruptible and isinstance(error, KeyboardInterrupt):
                 raise
@@ -67,6 +77,8 @@ class Attempts:
             events.log.debug("attempt %d of %s %s failed", number, d.type, d.job_id, exc_info=error)
             self._stream.emit(events.AttemptFailed, duration_s=ended - began, error=text, **about)
             return settle.failed(d, ended, text, self._max_attempts())
+        if self._runtime.process() != process:
+            self._runtime.exit(None)  # a child that the handler forked: no worker, and its parent has the job
         ended = self._runtime.monotonic()
         self._stream.emit(events.AttemptSucceeded, duration_s=ended - began, **about)
         return settle.succeeded(d, ended)
@@ -86,20 +98,20 @@ def decoded_or_none(envelope: Envelope | None, registry: Registry) -> Any:
     """The job for a reader's eyes; None where it can't be decoded."""
     try:
         return decode(envelope, registry) if envelope else None
-    except UndeliverableJob:
+    except BaseException:  # a class may raise anything when it is made
         return None
 
 
 def describe(error: BaseException) -> str:
     """``ValueError: no card``, whatever the exception does when it is asked."""
+    name = type(error).__qualname__
     try:
-        text = str(error)
+        text = printable(str(error))
     except BaseException as broken:
         text = f"(its text can't be had: {type(broken).__name__})"
-    name = type(error).__qualname__
-    return printable(f"{name}: {text}" if text else name)
+    return f"{name}: {text}" if text else name
 
 
 def printable(text: str) -> str:
     """Text that any UTF-8 reader takes: lone surrogates are escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return str.encode(text, "utf-8", "backslashreplace").decode()

@@ -52,6 +52,8 @@ class Books:
         self.stopping = False
         self.stopping_since = 0.0
         self.gave_up = False
+        self.waited_at: float | None = None
+        """When a wait claimed a job that no exchange has followed: the server may not know this worker any more."""
         self._lease_s = lease_s
         self._now = monotonic
         self._ready: deque[Delivery] = deque()
@@ -135,6 +137,7 @@ class Books:
             self._suspect_at = self._now()
             batch.append(settle.started(self._suspects.popleft(), self._suspect_at))
         self.look = self._urgent = False
+        self.waited_at = None
         return batch, max(self._want(), 0) if claim and not self.stopping else 0
 
     def announced(self, d: Delivery, refused: bool) -> None:
@@ -199,5 +202,6 @@ class Books:
 
     @property
     def overdue(self) -> bool:
-        """Finished work has waited long enough."""
-        return bool(self.outbox) and self._now() - self.outbox[0].ended_at >= FLUSH_S
+        """Finished work has waited long enough, or the server for a sign of life after a wait."""
+        since = self.outbox[0].ended_at if self.outbox else self.waited_at
+        return since is not None and self._now() - since >= FLUSH_S / 2

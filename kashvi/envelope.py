@@ -14,7 +14,8 @@ import msgspec
 
 from .errors import NotAnEnvelope
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+COUNT_MAX = 2**31 - 1
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 
 
 class Envelope(msgspec.Struct, omit_defaults=True):

@@ -216,6 +216,11 @@ class CommandRefused(DriverError):
         super().__init__(f"{server} refused the command: {why}")
 
 
+def unexpected(error: Exception) -> DriverError:
+    """What a driver must not raise, as what it should have: nobody knows what was carried out."""
+    return ReplyLost(f"{type(error).__name__} in the driver", "the queue's server")
+
+
 # -- the failure table ---------------------------------------------------------------------
 
 

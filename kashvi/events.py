@@ -174,7 +174,8 @@ class EventStream:
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call ``observer(event)`` for every event from now on, in the thread it happens in.
 
-        Returns a function that ends it. An observer that raises is logged and does no harm.
+        Returns a function that ends it. An observer that raises is logged and does no harm; one that is slow holds up
+        the worker, and one that takes longer than a lease costs it its jobs.
         """
         self._observers = (*self._observers, observer)
 
@@ -194,5 +195,7 @@ class EventStream:
         for observer in self._observers:
             try:
                 observer(event)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 log.exception("an observer of kashvi's events failed on %s", kind.__name__)

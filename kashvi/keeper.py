@@ -14,6 +14,8 @@ from .recorder import Recorder
 from .worker import Worker
 
 TICK_S = 1.0
+CLOSE_S = 10.0
+"""How long a worker that ends waits for the failure table."""
 LOST_MAX = 500
 """Jobs of the dead that are settled at a time."""
 
@@ -36,7 +38,7 @@ class Keeper:
         self._runtime = runtime
         self._stream = stream
         self._max_attempts = max_attempts
-        self._born_at = self._reclaim_at = runtime.monotonic()
+        self._reclaim_at = runtime.monotonic()
         self._recording: Task | None = None
 
     def keep(self) -> None:
@@ -52,21 +54,20 @@ class Keeper:
         )
         while worker.alive:
             worker.wait_for_bell(min(TICK_S, lease_s / 3))
-            if worker.alive:
-                self._tend()
+            try:
+                if worker.alive:
+                    self._tend()
+            except Exception:
+                events.log.exception("kashvi's keeper of worker %s goes on after an error", worker.id)
         settled = worker.settle_all()
-        if self._recording is not None:
-            self._recording.join()
-        self._record()
+        self._record_to_the_end()
         if settled:
             worker.leave()
         self._stream.emit(events.WorkerStopped, worker=worker.id)
 
     def _tend(self) -> None:
         now = self._runtime.monotonic()
-        limit = self._worker.limits.max_time_s
-        if limit is not None and now - self._born_at >= limit:
-            self._worker.stop()
+        self._worker.stop_if_over()
         if not self._worker.stopping and now >= self._reclaim_at:
             self._reclaim_at = now + self._worker.lease.lease_s / 3
             self._reclaim(now)
@@ -89,6 +90,18 @@ class Keeper:
         worker.put(lost + gone)
         if len(found.lost) >= LOST_MAX:
             self._reclaim_at = now
+
+    def _record_to_the_end(self) -> None:
+        """What is left, if the database is quick enough: what it has not taken waits in ``unrecorded``."""
+        for _ in range(2):
+            if self._recording is not None:
+                self._recording.join(CLOSE_S)
+                if self._recording.is_alive():
+                    events.log.warning("the failure table does not answer; failed jobs wait in the queue until it does")
+                    return
+            if not (self._worker.unrecorded and self._recorder.has_store):
+                return
+            self._recording = self._runtime.spawn(self._record, "kashvi-recorder")
 
     def _record(self) -> None:
         waiting, self._worker.unrecorded = self._worker.unrecorded, 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from . import events
-from .errors import DriverError
+from .errors import DriverError, unexpected
 from .ports import Driver, Exchange, Place, Runtime
 from .settle import Settling
 
@@ -84,7 +84,10 @@ class Lease:
             settlements = [settling.sent(sent_at) for settling in request.settlings]
             try:
                 answer = self._driver.exchange(self.worker, request.n, self.lease_s, settlements, request.want)
-            except DriverError as error:
+            except Exception as caught:
+                if not isinstance(caught, DriverError):
+                    events.log.exception("the driver failed in a way it must not")
+                error = caught if isinstance(caught, DriverError) else unexpected(caught)
                 repeated = repeated or error.maybe_sent
                 self._tell_lost(error)
                 if give_up():

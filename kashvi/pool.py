@@ -19,10 +19,14 @@ class Workers:
     def __init__(self, worker: Worker, keeper: Keeper, runtime: Runtime) -> None:
         self._worker = worker
         self._runtime = runtime
-        self._tasks: list[Task] = [
-            runtime.spawn(worker.run, f"kashvi-{number}") for number in range(1, worker.threads + 1)
-        ]
-        self._tasks.append(runtime.spawn(keeper.keep, "kashvi-keeper"))
+        self._tasks: list[Task] = [runtime.spawn(keeper.keep, "kashvi-keeper")]
+        try:
+            for number in range(1, worker.threads + 1):
+                self._tasks.append(runtime.spawn(worker.run, f"kashvi-{number}"))
+        except BaseException:  # no more threads to be had: none is left behind
+            worker.stop()
+            worker.without(worker.threads + 1 - len(self._tasks))
+            raise
         self._forget = runtime.at_exit(self.hand_back)
 
     @property
@@ -36,8 +40,11 @@ class Workers:
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the workers have ended; False if ``timeout`` seconds were not enough."""
         deadline = None if timeout is None else self._runtime.monotonic() + timeout
-        for task in self._tasks:
-            task.join(None if deadline is None else max(deadline - self._runtime.monotonic(), 0.0))
+        for task in self._tasks[::-1]:
+            try:
+                task.join(None if deadline is None else max(deadline - self._runtime.monotonic(), 0.0))
+            except RuntimeError:  # a job that stops its own workers can't wait for itself
+                return False
         ended = not self.is_alive()
         if ended:
             self._forget()

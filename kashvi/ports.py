@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, NoReturn, Protocol
 
 Place = Literal["held", "running"]
 """Which of a worker's two lists: claimed, or announced as about to start (suspects only)."""
@@ -184,6 +184,12 @@ class Runtime(Protocol):
 
     def random(self) -> float:
         """From 0 to below 1."""
+
+    def process(self) -> int:
+        """This process's number."""
+
+    def exit(self, error: BaseException | None) -> NoReturn:
+        """End this process at once, without cleaning up."""
 
     def at_exit(self, run: Callable[[], None]) -> Callable[[], None]:
         """Call ``run`` when the process exits in good order; returns a function that takes that back."""

@@ -31,13 +31,12 @@ class _DefaultQueue(Queue):
 
     _asked = False
 
-    def _resolve_driver(self) -> Driver:
+    def _default_driver(self) -> Driver:
         if url := os.environ.get("KASHVI_REDIS_URL"):
             from .drivers.redis import RedisDriver
 
-            self._driver = RedisDriver(url)
-            return self._driver
-        return super()._resolve_driver()
+            return RedisDriver(url)
+        return super()._default_driver()
 
     def _push(self, jobs: list[object], delay_s: float) -> list[str]:
         if not self._asked:

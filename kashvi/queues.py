@@ -20,7 +20,7 @@ from .job import Job
 from .keeper import Keeper
 from .lease import Lease
 from .pool import Workers
-from .ports import Driver, FailureStore, Runtime, Stats
+from .ports import Driver, FailureStore, Runtime, Stats, Task
 from .recorder import Recorder
 from .registry import Registry, default_name
 from .runtime import SystemRuntime
@@ -66,8 +66,9 @@ class Queue:
     ) -> None:
         self.registry = REGISTRY if registry is None else registry
         self.payload_limit = _at_least("payload_limit", payload_limit, 1)
-        self.lease_s = _seconds("lease_s", lease_s)
+        self.lease_s = lease_s
         self._runtime = runtime or SystemRuntime()
+        self._lock = self._runtime.condition()
         self._max_attempts = 3
         self.set_max_retry(max_attempts)
         self._driver = driver
@@ -148,6 +149,15 @@ class Queue:
     # -- settings ---------------------------------------------------------------------------
 
     @property
+    def lease_s(self) -> float:
+        """Seconds without a sign of life after which a worker's jobs are given to others, for workers to come."""
+        return self._lease_s
+
+    @lease_s.setter
+    def lease_s(self, seconds: float) -> None:
+        self._lease_s = _seconds("lease_s", seconds)
+
+    @property
     def driver(self) -> Driver:
         """Where jobs wait."""
         return self._driver or self._resolve_driver()
@@ -158,8 +168,13 @@ class Queue:
         return self._driver_set
 
     def _resolve_driver(self) -> Driver:
-        self._driver = MemoryDriver(runtime=self._runtime)
-        return self._driver
+        with self._lock:  # of several threads that dispatch first, one makes the queue
+            if self._driver is None:
+                self._driver = self._default_driver()
+            return self._driver
+
+    def _default_driver(self) -> Driver:
+        return MemoryDriver(runtime=self._runtime)
 
     def set_driver(self, driver: Driver) -> None:
         """Choose where jobs wait. Raises WorkersRunning while workers of this queue run."""
@@ -242,14 +257,19 @@ class Queue:
         until: Until = "drained" if drain else "empty" if stop_when_empty else "stopped"
         limits = Limits(until, max_jobs, max_time)
         worker, keeper = self._worker(1, limits, interruptible=True)
-        self._workers.append(worker)
-        keeping = self._runtime.spawn(keeper.keep, "kashvi-keeper")
+        keeping: Task | None = None
         try:
+            self._workers = [*self._running(), worker]
+            keeping = self._runtime.spawn(keeper.keep, "kashvi-keeper")
             worker.run()
         finally:
-            worker.stop()
-            keeping.join()
-            self._workers.remove(worker)
+            try:
+                worker.stop()
+                worker.without(1)
+                if keeping is not None:
+                    keeping.join()
+            finally:
+                self._workers = [other for other in self._workers if other is not worker]
 
     def _worker(self, threads: int, limits: Limits, *, interruptible: bool) -> tuple[Worker, Keeper]:
         if limits.max_jobs is not None:

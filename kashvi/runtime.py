@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import os
 import random
 import threading
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 import uuid_utils
 
@@ -44,6 +46,13 @@ class SystemRuntime:
 
     def random(self) -> float:
         return random.random()
+
+    def process(self) -> int:
+        return os.getpid()
+
+    def exit(self, error: BaseException | None) -> NoReturn:
+        code = error.code if isinstance(error, SystemExit) else error and 1
+        os._exit(code if isinstance(code, int) else 1 if code else 0)
 
     def at_exit(self, run: Callable[[], None]) -> Callable[[], None]:
         atexit.register(run)

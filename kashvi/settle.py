@@ -136,7 +136,7 @@ def _counted(
     decision: retry.RetryAfter | retry.GiveUp,
     lost: int | None,
 ) -> Settling:
-    attempts = d.attempts + 1
+    attempts = min(d.attempts + 1, envelope.COUNT_MAX)
     if isinstance(decision, retry.RetryAfter):
         new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, lost=lost)
         return Settling(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from . import events, settle
 from .attempt import Attempts
 from .books import FLUSH_S, Books, Limits, Step
-from .errors import DriverError
+from .errors import DriverError, unexpected
 from .lease import Answered, Lease
 from .ports import Driver, Exchange, Place, Runtime
 from .recorder import Recorder
@@ -53,6 +53,7 @@ class Worker:
         self._lock = runtime.condition()
         self._bell = runtime.condition()
         self._books = Books(threads, limits, lease.lease_s, runtime.monotonic)
+        self._born_at = runtime.monotonic()
         self._waits = 0
         self._ghost = False
         """A wait whose answer never came may still claim a job."""
@@ -116,7 +117,7 @@ class Worker:
             elif step == "wait":
                 books.waiting = True
                 self._waits += 1
-            elif step != "end" and books.outbox and not self._flush_asked:
+            elif step != "end" and (books.outbox or books.waited_at is not None) and not self._flush_asked:
                 self._flush_asked = True
                 self.ring()
             return step
@@ -132,7 +133,7 @@ class Worker:
             waits, quiet = self._waits, not books.waiting
             self._flush_asked = False
         try:
-            answered = self.lease.exchange(batch, want, books.give_up)
+            answered = self.lease.exchange(batch, want, self._give_up)
         finally:
             with self._lock:
                 books.exchanging = False
@@ -177,7 +178,7 @@ class Worker:
         books = self._books
         answer: Exchange | None = None
         try:
-            answer = self.lease.repeat(books.give_up)
+            answer = self.lease.repeat(self._give_up)
         finally:
             with self._lock:
                 books.exchanging = False
@@ -205,6 +206,8 @@ class Worker:
                 raw = self._driver.wait(self.id, seconds)
         except DriverError as error:
             lost = error
+        except Exception as error:
+            lost = unexpected(error)
         except BaseException:
             books.audit = self._ghost = True
             raise
@@ -213,6 +216,7 @@ class Worker:
                 books.waiting = False
                 books.look = True
                 if raw is not None:
+                    books.waited_at = self._runtime.monotonic()
                     self.lease.holding[raw] += 1
                     self._admit(raw, self.lease.server_now(), "wait")
                 if lost is not None and lost.maybe_sent:
@@ -240,13 +244,24 @@ class Worker:
 
     def stop(self) -> None:
         """Take no more jobs; hand back what has not started; let what runs end."""
-        if not self.stopping:
-            self._stream.emit(events.WorkerStopping, worker=self.id)
         with self._lock:
+            news = not self.stopping
             self._books.stop()
             self._lock.notify_all()
         self._driver.wake(self.id)
         self.ring()
+        if news:
+            self._stream.emit(events.WorkerStopping, worker=self.id)
+
+    def stop_if_over(self) -> None:
+        """After ``max_time``."""
+        limit = self.limits.max_time_s
+        if limit is not None and not self.stopping and self._runtime.monotonic() - self._born_at >= limit:
+            self.stop()
+
+    def _give_up(self) -> bool:
+        self.stop_if_over()
+        return self._books.give_up()
 
     def _release_if_stopping(self) -> None:
         if self.stopping:
@@ -267,6 +282,12 @@ class Worker:
             books.outbox += [settle.returned(d, now) for d in books.running.values()]
             books.exchanging = True
         self._exchange(claim=False)
+
+    def without(self, threads: int) -> None:
+        """So many threads never came to run."""
+        with self._lock:
+            self.alive = max(self.alive - threads, 0)
+        self.ring()
 
     # -- for the keeper -----------------------------------------------------------------------
 

@@ -71,4 +71,7 @@ def main() -> NoReturn:
     except KashviError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        click.echo(f"Error: {error.strerror or error}", err=True)
+        sys.exit(1)
     sys.exit(0)

@@ -84,7 +84,7 @@ def retry(
     if not queue.driver_chosen or not hasattr(queue.driver, "push_retried"):
         raise RedisRequired("queue:retry")
     store = _store(queue, database_url)
-    rows = _chosen(store, ids)
+    rows = store.rows()[::-1] if list(ids) == ["all"] else _chosen(store, ids)
     for start in range(0, len(rows), BATCH):
         send_back(store, cast("RedisDriver", queue.driver), rows[start : start + BATCH])
     _tell("sent back", rows, ids, as_json)
@@ -136,7 +136,7 @@ def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[FailedJobR
         envelope = bytes_of(row.payload)  # bytes that were no envelope go back as they are
         if row.job_type:
             envelope = seal(new_id(), msgspec.json.encode(row.job_type), envelope)
-        driver.push_retried(failed_id, envelope)
+        driver.push_retried(f"{row.id} {failed_id} {row.failed_at and row.failed_at.isoformat()}", envelope)
         sent.append((row.id, failed_id))
     store.remove(sent)
 
@@ -170,9 +170,7 @@ def _store(queue: Queue, database_url: str | None) -> SqlFailures:
 
 def _chosen(store: SqlFailures, ids: Sequence[str]) -> list[FailedJobRecord]:
     """The rows named by number or job id, oldest first."""
-    if list(ids) == ["all"]:
-        return store.rows()[::-1]
-    numbers = [int(text) for text in ids if text.isascii() and text.isdigit() and len(text) < 19]
+    numbers = [int(text) for text in ids if text.isascii() and text.isdigit() and len(text) < 19 and text[0] != "0"]
     jobs = [text for text in ids if text not in map(str, numbers)]
     return sorted(store.rows(numbers, jobs), key=lambda row: row.id)
 
@@ -186,7 +184,9 @@ def _tell(what: str, rows: Sequence[FailedJobRecord], asked: Sequence[str], as_j
     """Say what was done; exit with 1 if a job that was named is not there."""
     done = [row.id for row in rows]
     known = {str(row.id) for row in rows} | {row.job_id for row in rows}
-    missing = len([word for word in set(asked) if word not in known]) if list(asked) != ["all"] else 0
+    missing = (
+        len([word for word in set(asked) if word not in known]) if what != "sent back" or list(asked) != ["all"] else 0
+    )
     if as_json:
         click.echo(msgspec.json.encode({what.replace(" ", "_"): done, "missing": missing}).decode())
     else:

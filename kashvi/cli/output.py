@@ -78,8 +78,8 @@ def took(seconds: float) -> str:
 
 
 def write(line: str) -> None:
-    """One line to standard output, at once; quietly nothing when its reader has gone."""
+    """One line to standard output, at once; quietly nothing when its reader has gone, or the disk is full."""
     try:
         click.echo(line)
-    except BrokenPipeError:
+    except OSError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123

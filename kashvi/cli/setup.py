@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ..attempt import describe
 from ..queue import Queue, default
 
 DATABASE_FILE = "kashvi.db"
@@ -45,7 +46,7 @@ def load_app(app: str | None) -> Queue:
     except (Exception, SystemExit) as error:
         if not isinstance(error, ImportError | ValueError | TypeError):
             logging.getLogger("kashvi").error("%s failed while it was imported", module_name, exc_info=error)
-        why = f"{type(error).__name__}: {error}"
+        why = describe(error)
         raise click.BadParameter(f"can't import {module_name!r}: {why}", param_hint="--app") from error
     for part in attribute.split(".") if attribute else ():
         found = getattr(found, part, None)

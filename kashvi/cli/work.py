@@ -27,6 +27,9 @@ from .setup import (
     redis_option,
 )
 
+EXIT_S = 3.0
+"""How long a second signal waits for jobs to be handed back."""
+
 
 @examples(
     """
@@ -130,11 +133,12 @@ class _Signals:
             SystemRuntime().spawn(lambda: self._exit(number), "kashvi-exit")
 
     def _stop(self, workers: Workers) -> None:
+        SystemRuntime().spawn(workers.request_stop, "kashvi-stop")
         if not self._quiet:
             write("\n  Stopping: running jobs end, no more are taken. Again to hand them back and exit at once.")
-        SystemRuntime().spawn(workers.request_stop, "kashvi-stop")
 
     def _exit(self, number: int) -> None:
+        """Whoever reads our output may have stopped reading, so nothing is waited for without limit."""
         assert self._workers
-        self._workers.hand_back()
+        SystemRuntime().spawn(self._workers.hand_back, "kashvi-hand-back").join(EXIT_S)
         os._exit(128 + number)

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, NoScriptError, ResponseError
 from redis.retry import Retry
 
 from ..errors import CommandRefused, DriverUnavailable, InvalidSetting, ReplyLost
@@ -39,6 +39,10 @@ class Connections:
             raise InvalidSetting("the Redis client", type(client).__name__, "a redis.Redis or a URL")
         self._pool = _own_pool(given.connection_pool)
         kwargs = self._pool.connection_kwargs
+        try:
+            self._pool.connection_class(**kwargs)
+        except (TypeError, ValueError) as error:
+            raise InvalidSetting("the Redis URL", "as given", f"without options that nobody knows ({error})") from None
         self.server = (
             f"{kwargs.get('path') or '{}:{}'.format(kwargs.get('host', 'localhost'), kwargs.get('port', 6379))}"
         )
@@ -47,8 +51,8 @@ class Connections:
         """Send one command once. Raises DriverUnavailable, ReplyLost, CommandRefused."""
         try:
             connection = self._pool.get_connection()
-        except (RedisError, OSError) as error:
-            raise DriverUnavailable(str(error), self.server) from error
+        except Exception as error:  # a credential provider or a name's encoding may raise anything
+            raise DriverUnavailable(str(error) or type(error).__name__, self.server) from error
         try:
             connection.send_command(*command, check_health=False)
             return connection.read_response()
@@ -56,7 +60,7 @@ class Connections:
             raise
         except (ResponseError, BusyLoadingError) as error:
             raise CommandRefused(str(error), self.server) from error
-        except (RedisError, OSError) as error:
+        except Exception as error:
             connection.disconnect()
             raise ReplyLost(str(error), self.server) from error
         except BaseException:

@@ -81,8 +81,10 @@ class MemoryDriver:
                 if not store.delayed or store.delayed[0][0] > now:
                     break
                 store.jobs.appendleft(heappop(store.delayed)[1])
-            claimed = [store.jobs.pop() for _ in range(min(want, len(store.jobs)))]
+            claimed = [store.jobs[-1 - i] for i in range(min(want, len(store.jobs)))]
             held.extend(claimed)
+            for _ in claimed:
+                store.jobs.pop()
             answer = self._answer(worker, now, now, refused, claimed)
             if any(s.move == "leave" and s.owner == worker for s in settlements):
                 self._leave(worker, worker, now)
@@ -157,8 +159,9 @@ class MemoryDriver:
                     self._woken.discard(worker)
                     return None
                 store.condition.wait(left)
-            envelope = store.jobs.pop()
-            store.held.setdefault(worker, []).append(envelope)
+            envelope = store.jobs[-1]
+            store.held.setdefault(worker, []).append(envelope)  # first: an interrupt here must not lose it
+            store.jobs.pop()
             return envelope
 
     def wake(self, worker: str) -> None:

@@ -58,10 +58,10 @@ class RedisDriver:
         self._server.call("LPUSH", self._jobs, *envelopes)
         return None
 
-    def push_retried(self, failed_id: str, envelope: bytes) -> bool:
-        """Send a failed job back once; False if that was done before."""
+    def push_retried(self, failure: str, envelope: bytes) -> bool:
+        """Send a failed job back once for each ``failure``, by whatever text names it; False if it was done before."""
         keys = [self._jobs, self._retried]
-        return bool(self._server.run(_RETRIED, keys, [failed_id, envelope, self._now()]))
+        return bool(self._server.run(_RETRIED, keys, [failure, envelope, self._now()]))
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
         keys = [self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, *self._lists(worker)]
@@ -101,7 +101,7 @@ class RedisDriver:
     def expired(self, limit: int) -> Expired:
         """Two reads, the second only where a lease ran out; what they say is checked again when it is settled."""
         now, entries = self._server.run(_EXPIRED, [self._workers], [self._now()])
-        deadlines = {owner.decode(): float(deadline) for owner, deadline in _pairs(entries)}
+        deadlines = {owner.decode(): float(at) for owner, at in _pairs(entries) if owner.isascii()}  # as ours are
         if not deadlines:
             return Expired([], [])
         places: list[tuple[str, Place]] = [(o, p) for o in deadlines for p in ("held", "running")]

@@ -1,5 +1,5 @@
 -- Send a failed job back once, however often it is asked within 90 days.
--- KEYS: jobs retried   ARGV: id of the failed job, envelope, now|''   Returns 1 if it was sent now.
+-- KEYS: jobs retried   ARGV: what names the failure, envelope, now|''   Returns 1 if it was sent now.
 if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
 redis.call('LLEN', KEYS[1])
 local now = tonumber(ARGV[3])

@@ -65,6 +65,8 @@ class Task:
         return not self.ended and not self.killed
 
     def join(self, timeout: float | None = None) -> None:
+        if self is self._kernel.current:
+            raise RuntimeError("cannot join current task")
         if self.is_alive():
             self._kernel.block(self._joiners, timeout)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NoReturn
 
 from .kernel import EPOCH, Condition, Kernel, Task
 from .tape import Stream, Tape
@@ -52,6 +53,12 @@ class SimRuntime:
 
     def random(self) -> float:
         return self._chance.fraction()
+
+    def process(self) -> int:
+        return self.number
+
+    def exit(self, error: BaseException | None) -> NoReturn:
+        raise NotImplementedError("a simulated process does not fork")
 
     def at_exit(self, run: Callable[[], None]) -> Callable[[], None]:
         """Simulated processes are killed or stopped; they do not exit by themselves."""

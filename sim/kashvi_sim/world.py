@@ -72,6 +72,7 @@ class World:
         self.tape = tape or Tape()
         self.kernel = Kernel(choose=choose or self.tape.schedule.choose)
         self.server: Server = MemoryServer(self.kernel) if client is None else RedisServer(client, self.kernel, prefix)
+        self.client = client
         self.registry = registry or Registry()
         self.lease_s = lease_s
         self.max_attempts = max_attempts

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,10 +59,8 @@ class Shell:
             check=False,
         )
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*MAIN, *words], cwd=self.directory, env=self.environment, stdout=subprocess.PIPE, text=True
-        )
+    def start(self, *words: str, stdout: Any = subprocess.PIPE) -> subprocess.Popen[str]:
+        process = subprocess.Popen([*MAIN, *words], cwd=self.directory, env=self.environment, stdout=stdout, text=True)
         self.running.append(process)
         return process
 

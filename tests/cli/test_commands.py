@@ -247,3 +247,64 @@ def test_an_option_that_the_app_overrules_is_said_to_be_unused(kashvi: Shell) ->
         0,
         "Warning: --redis-url is not used: the app calls queue.set_driver.\n",
     )
+
+
+def test_two_failures_of_one_job_id_are_both_sent_back(kashvi: Shell, valkey: RedisServer, queue: Queue) -> None:
+    """Somebody else's ids may come again; what is sent once is a row, not an id."""
+    for _ in range(2):
+        queue.driver.push([b'{"id":"order-1","type":"jobs.Nope","payload":{}}'])
+        assert kashvi(*worker_options(valkey), "--stop-when-empty").returncode == 0
+        assert kashvi("queue:retry", "all", "--redis-url", valkey.url).stdout == "1 failed job sent back.\n"
+        assert queue.stats().ready == 1
+        assert kashvi(*worker_options(valkey), "--stop-when-empty").returncode == 0
+        assert kashvi("queue:forget", json.loads(kashvi("queue:failed", "--json").stdout)[0]["job_id"]).returncode == 0
+
+
+def test_forget_takes_no_all_and_numbers_are_as_they_are_shown(
+    kashvi: Shell, valkey: RedisServer, queue: Queue
+) -> None:
+    """Flush deletes all; 007 is no row's number."""
+    queue.driver.push([b"garbage"])
+    kashvi(*worker_options(valkey), "--stop-when-empty")
+    assert kashvi("queue:forget", "all").returncode == 1
+    assert kashvi("queue:forget", "001").returncode == 1
+    assert kashvi("queue:forget", "1").returncode == 0
+
+
+@pytest.mark.parametrize("lease", ["nan", "inf"])
+def test_a_lease_that_is_no_number_of_seconds_is_refused(kashvi: Shell, lease: str) -> None:
+    """It would never run out."""
+    shown = kashvi("queue:work", "--lease", lease, "--stop-when-empty")
+    assert shown.returncode in (1, 2)
+    assert "lease" in shown.stderr
+
+
+def test_a_full_disk_behind_the_output_ends_no_worker(kashvi: Shell, valkey: RedisServer, queue: Queue) -> None:
+    """The jobs are what matters."""
+    queue.dispatch(Note(1))
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        process = kashvi.start(*worker_options(valkey), "--stop-when-empty", stdout=full)
+        assert process.wait(20) == 0
+    assert kashvi.lines("ended.txt") == ["1"]
+
+
+def test_a_second_signal_ends_a_worker_whose_output_nobody_reads(
+    kashvi: Shell, valkey: RedisServer, queue: Queue
+) -> None:
+    """It blocks in the middle of a line; its jobs are handed back or their lease runs out."""
+    queue.dispatch_many([Note(n) for n in range(3000)])
+    process = kashvi.start(*worker_options(valkey), "--json")
+    counts: list[int] = []
+
+    def stuck() -> bool:
+        counts.append(len(kashvi.lines("ran.txt")))
+        return counts[-1] > 0 and counts[-50:] == [counts[-1]] * 50
+
+    def signalled_and_ended() -> bool:
+        process.send_signal(signal.SIGTERM)
+        return process.poll() is not None
+
+    until_true(stuck, 30)
+    until_true(signalled_and_ended, 20)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert len(kashvi.lines("ran.txt")) < 3000
