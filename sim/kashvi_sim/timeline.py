@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from kashvi import events
 from kashvi.events import Event
@@ -12,10 +12,10 @@ from .trace import FaultStruck, ProcessKilled, ServerRolledBack
 
 
 class Timeline:
-    """Gives processes and jobs short names, in the order they appear."""
+    """Gives jobs short names, in the order they appear; and processes, unless ``names`` has them by id."""
 
-    def __init__(self) -> None:
-        self._processes: dict[str, str] = {"sim": ""}
+    def __init__(self, names: Mapping[str, str] | None = None) -> None:
+        self._processes: dict[str, str] = {"sim": "", **(names or {})}
         self._jobs: dict[str, str] = {}
 
     def lines(self, times: Iterable[float], trace: Iterable[Event]) -> Iterator[tuple[Event, str]]:
@@ -38,7 +38,11 @@ class Timeline:
     def _process(self, event: Event) -> str:
         if isinstance(event, FaultStruck | ProcessKilled):
             return event.victim
-        return self._processes.setdefault(event.process, f"p{len(self._processes) - 1}")
+        return self.short(event.process)
+
+    def short(self, process: str) -> str:
+        """``p0``, ``p1`` … for a process's id."""
+        return self._processes.setdefault(process, f"p{len(self._processes) - 1}")
 
 
 def _told(event: Event) -> str | None:

@@ -165,6 +165,11 @@ class World:
         process.spawn(stop, "signal")
 
     @property
+    def names(self) -> dict[str, str]:
+        """Of the processes, by the id their events carry."""
+        return {process_id: process.name for process_id, process in self._of_events.items()}
+
+    @property
     def escapes(self) -> list[Escape]:
         """Handlers that left virtual time."""
         return self._handler_time.escapes

@@ -124,7 +124,7 @@ def _show(played: Played, name: str, again: str, verbose: bool) -> None:
     from rich.table import Table
 
     shown = 0
-    for event, line in Timeline().lines(played.world.times, played.world.events):
+    for event, line in Timeline(played.world.names).lines(played.world.times, played.world.events):
         shown += 1
         if shown <= LINES or verbose:
             click.secho(line, fg=_color(event))
