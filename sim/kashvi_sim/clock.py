@@ -7,6 +7,7 @@ What escapes all the same (a real thread, a connection, a real wait) is reported
 
 from __future__ import annotations
 
+import ctypes
 import random
 import sys
 import threading
@@ -30,6 +31,14 @@ _real = {
 }
 _real_uuid4, _real_start = uuid.uuid4, threading.Thread.start
 _active: HandlerTime | None = None
+
+
+HOPELESS_S = 5.0
+"""A step that takes so much is ended, by an exception in the handler."""
+
+
+class Escaped(BaseException):
+    """The handler waits in real time, for something that only virtual time could bring."""
 
 
 class Escape(NamedTuple):
@@ -96,14 +105,17 @@ class HandlerTime:
 
     def _watching(self, over: threading.Event) -> None:
         """In a real thread: a step of a handler that does not end is a real wait."""
-        seen, reported = -1, -1
+        seen, looks = -1, 0
         while not over.wait(WATCH_S):
             step, task = self._kernel.steps, self._kernel.current
-            if step == seen and step != reported and task is not None and task.on_stage:
+            looks = looks + 1 if step == seen and task is not None and task.on_stage else 0
+            if looks == 1 and task is not None:
                 frame = sys._current_frames().get(self._thread)
                 stack = "".join(traceback.format_stack(frame)[-8:]) if frame else ""
                 self.escaped(f"a step took over {WATCH_S:g} s of real time", task, stack)
-                reported = step
+            elif looks * WATCH_S > HOPELESS_S:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Escaped))
+                looks = 0
             seen = step
 
 
@@ -158,8 +170,9 @@ def _install() -> None:
         ours[id(_real[name])] = _clock(name, 1)
         ours[id(_real[f"{name}_ns"])] = _clock(f"{name}_ns", 1e9)
     for module in list(sys.modules.values()):
-        if module is None or module.__name__ == __name__:
-            continue
+        top = getattr(module, "__name__", "").partition(".")[0]
+        if top not in ("time", "uuid") and (top in sys.stdlib_module_names or getattr(module, "__name__", "") == __name__):
+            continue  # the library's own waits are real, and must measure in real time
         for name, value in list(vars(module).items()):
             if id(value) in ours:
                 setattr(module, name, ours[id(value)])

@@ -226,6 +226,10 @@ def rules_named(names: str) -> tuple[Rule, ...]:
     return tuple(rule for rule in RULES if rule.name in wanted)
 
 
+RARE = {"record": 8, "recorded": 8, "unrecorded": 4, "start": 8, "expired": 2}
+"""Calls that are made seldom: a fault is so many times as likely there."""
+
+
 class Faults:
     """The rules in force, and those that were planned. ``odds``: how likely a rule strikes at a call."""
 
@@ -257,5 +261,5 @@ class Faults:
                 return rule
         if not self.rules or world.elapsed_s >= self.until_s:
             return None
-        number = world.tape.faults.rarely(self._odds, self._at.get((moment, call), ()))
+        number = world.tape.faults.rarely(self._odds * RARE.get(call, 1), self._at.get((moment, call), ()))
         return RULES[number - 1] if number else None

@@ -60,7 +60,7 @@ class Line:
             if answer.listing is None:
                 for i, settlement in enumerate(settlements):
                     if i not in answer.refused:
-                        self._world.settled(settlement)
+                        self._world.settled(settlement, self._process)
                 for envelope in answer.claimed:
                     self._world.touched(envelope)
             if answer.ready:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from kashvi_spec.predicates import Violation
 
 from kashvi.errors import DriverError
-from kashvi.failures.sql import SqlFailures
+from kashvi.events import AttemptLost, JobEvent, JobReturned
 from kashvi.registry import Registry
 
 from .faults import Faults, Rule, rules_named
@@ -32,7 +32,7 @@ from .world import Excused, SimQueue, World
 LOOK_S = 1.0
 """How often the run looks whether all is done."""
 PATIENCE_S = 600.0
-"""How long nothing may happen to any job, beside ten leases, before the run is given up."""
+"""How long no job may come or end, beside ten leases, before the run is given up."""
 
 
 class Swarm(msgspec.Struct, frozen=True):
@@ -140,7 +140,10 @@ class _Run:
         world.run(until=lambda: self._over)
         for queue in list(self._alive.values()):
             world.terminate(queue.process)
-        world.run(until=lambda: not any(task.is_alive() for p in world.processes for task in p.tasks), for_s=60.0)
+        world.run(until=lambda: not self._left(), for_s=60.0)
+
+    def _left(self) -> list[str]:
+        return [task.name for process in self.world.processes for task in process.tasks if task.is_alive()]
 
     # -- who dispatches, who works ----------------------------------------------------------------
 
@@ -202,8 +205,8 @@ class _Run:
             stats = world.server.driver.stats()
             if not (stats.ready or stats.delayed or stats.held or stats.unrecorded or world.late):
                 self.drained = self._over = True
-            if world.job_events != seen:
-                seen, self._last_news = world.job_events, world.elapsed_s
+            if world.progress != seen or world.on_stage():
+                seen, self._last_news = world.progress, world.elapsed_s
             if world.elapsed_s - self._last_news > patience + (stats.delayed and world.longest_delay_s):
                 self._over = True
 
@@ -214,6 +217,8 @@ class _Run:
         if not self.drained:
             stats = world.server.driver.stats()
             violations.append(Violation("drains", "", f"left on the server: {stats}"))
+        violations += [Violation("drains", "", f"{name} never ended after it was told to") for name in self._left()]
+        violations += _undeserved(world)
         for job_id, moves in sorted(world.ended.items()):
             if len(moves) > 1 and job_id not in world.rolled_back:
                 violations.append(Violation("settle fenced", job_id, f"settled for good {len(moves)} times: {moves}"))
@@ -226,9 +231,23 @@ class _Run:
         return violations, excused
 
 
+def _undeserved(world: World) -> Iterator[Violation]:
+    """Leases that ran out though nothing was wrong, and lost attempts that were never announced."""
+    lost: Counter[str] = Counter()
+    for event in world.events:
+        if isinstance(event, AttemptLost):
+            lost[event.job_id] += 1
+            if lost[event.job_id] > world.announced[event.job_id] and event.job_id not in world.rolled_back:
+                yield Violation(
+                    "attempts bounded", event.job_id, f"attempt {event.attempt} was counted, never announced"
+                )
+        early = isinstance(event, AttemptLost) or (isinstance(event, JobReturned) and event.suspect)
+        if early and not world.struck and isinstance(event, JobEvent):
+            yield Violation("lease kept", event.job_id, "taken from a worker that was alive and well")
+
+
 def _rows(world: World) -> Iterator[str]:
     assert world.database is not None
-    SqlFailures(world.database).prepare()
     with world.database.connect() as connection:
         yield from connection.scalars(sa.text("SELECT job_id FROM kashvi_failed_jobs"))
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from .tape import STREAMS, Choices
 
 Key = tuple[str, int]
+PAIRS_MAX = 16
+"""With so few choices left, two at a time are tried as well."""
 
 
-def shrink(choices: Choices, fails: Callable[[dict[Key, int]], bool], tries: int = 600) -> dict[Key, int]:
+def shrink(choices: Choices, fails: Callable[[dict[Key, int]], bool], tries: int = 900) -> dict[Key, int]:
     """The choices left when none can be taken away, or made smaller, without the failure; or after so many tries."""
     best = dict(choices)
     left = tries
@@ -30,6 +33,10 @@ def shrink(choices: Choices, fails: Callable[[dict[Key, int]], bool], tries: int
         before = dict(best)
         _cut(lambda: best, better)
         _lower(lambda: best, better)
+        _move(lambda: best, better)
+        if best == before and len(best) <= PAIRS_MAX:
+            for pair in itertools.combinations(sorted(best), 2):
+                better({key: value for key, value in best.items() if key not in pair})
         if best == before:
             break
     return best
@@ -53,6 +60,23 @@ def _cut(best: Callable[[], dict[Key, int]], better: Callable[[dict[Key, int]], 
             gone = set(keys[start : start + size])
             better({key: value for key, value in best().items() if key not in gone})
         size //= 2
+
+
+def _move(best: Callable[[], dict[Key, int]], better: Callable[[dict[Key, int]], bool]) -> None:
+    """Faults to earlier calls, on their own if it can be: the choices that led to the call are needed no more."""
+    faults = {key: value for key, value in best().items() if key[0] == "faults"}
+    others = sorted({key[0] for key in best()} - {"faults"})
+    for name in others:
+        rest = {key: value for key, value in best().items() if key[0] != name}
+        for by in (1, 2, 3, 5, 8, 13, 21, 34):
+            moved = {("faults", position - by): value for (_, position), value in faults.items() if position >= by}
+            if len(moved) == len(faults) and better({k: v for k, v in rest.items() if k[0] != "faults"} | moved):
+                break
+    for key in sorted(key for key in best() if key[0] == "faults"):
+        for by in (1, 2, 3, 5):
+            earlier = ("faults", key[1] - by)
+            if earlier[1] >= 0 and earlier not in best() and key in best():
+                better({k: v for k, v in best().items() if k != key} | {earlier: best()[key]})
 
 
 def _lower(best: Callable[[], dict[Key, int]], better: Callable[[dict[Key, int]], bool]) -> None:

@@ -112,7 +112,7 @@ def run_block(job: Job, first: int, seeds: int) -> Block:
     return Block(first, seeds, jobs, failing, dict(struck), dict(met), dict(judged), dict(excused))
 
 
-def shrunk(job: Job, seed: int, played: Played, place: dict[str, Any], tries: int = 600) -> Failing:
+def shrunk(job: Job, seed: int, played: Played, place: dict[str, Any], tries: int = 900) -> Failing:
     """The failing seed with the fewest choices that break one of the same promises."""
     broken = {violation.predicate for violation in played.violations}
 

@@ -13,7 +13,15 @@ from kashvi_spec.predicates import Judge, RecordedIffExhausted, Violation, all_p
 from kashvi.drivers.memory import MemoryStore
 from kashvi.envelope import read
 from kashvi.errors import NotAnEnvelope
-from kashvi.events import AttemptStarted, Event, JobDispatched, JobEvent, WorkerStopped
+from kashvi.events import (
+    AttemptStarted,
+    Event,
+    FailureRecorded,
+    JobDispatched,
+    JobFailed,
+    JobSucceeded,
+    WorkerStopped,
+)
 from kashvi.failures.engine import engine_of
 from kashvi.pool import Workers
 from kashvi.ports import FailureStore, Settlement
@@ -87,8 +95,11 @@ class World:
         self.refused_calls: frozenset[str] = frozenset()
         self.waiters: list[Waiter] = []
         self.ended: dict[str, list[str]] = {}
-        """What the server did for good, by job id: a process killed after it can't tell."""
+        """What the server did for good, by job id."""
         self.returned: set[str] = set()
+        self.announced: Counter[str] = Counter()
+        self._tellers: dict[str, list[SimRuntime]] = {}
+        """Whose place it is to tell what the server did with a job: a process that is killed can't."""
         self.acknowledged: set[str] = set()
         """Jobs whose dispatch returned."""
         self.lost_pushes: dict[str, str] = {}
@@ -96,7 +107,8 @@ class World:
         self.poisoned: set[str] = set()
         self.late = 0
         """Requests that are still on their way."""
-        self.job_events = 0
+        self.progress = 0
+        """Jobs that came, ended or were recorded."""
         self.longest_delay_s = 0.0
         self.on_end: Callable[[SimRuntime], None] = lambda process: None
         """Told of every process that is dead or has stopped working."""
@@ -163,6 +175,10 @@ class World:
                 handle.request_stop()
 
         process.spawn(stop, "signal")
+
+    def on_stage(self) -> bool:
+        """Whether a handler is running."""
+        return any(task.on_stage and task.is_alive() for process in self.processes for task in process.tasks)
 
     @property
     def names(self) -> dict[str, str]:
@@ -271,13 +287,17 @@ class World:
         if self._rolling_back:
             self._touches.append((self.kernel.time, _id_of(envelope), False))
 
-    def settled(self, s: Settlement) -> None:
+    def settled(self, s: Settlement, process: SimRuntime) -> None:
+        job_id = _id_of(s.new or s.old)
         if s.move in ("done", "fail"):
-            self.ended.setdefault(_id_of(s.new if s.move == "fail" else s.old), []).append(s.move)
+            self.ended.setdefault(job_id, []).append(s.move)
+            self._tellers.setdefault(job_id, []).append(process)
         elif s.move == "return":
-            self.returned.add(_id_of(s.new))
+            self.returned.add(job_id)
+        elif s.move == "start":
+            self.announced[job_id] += 1
         if self._rolling_back and s.move != "leave":
-            self._touches.append((self.kernel.time, _id_of(s.new or s.old), False))
+            self._touches.append((self.kernel.time, job_id, False))
 
     # -- on stage -----------------------------------------------------------------------------------
 
@@ -304,8 +324,8 @@ class World:
         self.times.append(self.kernel.time)
         if type(event) is AttemptStarted and self.kernel.current is not None:
             self._attempting[id(self.kernel.current)] = event.job_id
-        if isinstance(event, JobEvent):
-            self.job_events += 1
+        if isinstance(event, JobDispatched | JobSucceeded | JobFailed | FailureRecorded):
+            self.progress += 1
             if isinstance(event, JobDispatched) and event.due is not None:
                 self.longest_delay_s = max(self.longest_delay_s, event.due - self.kernel.time)
         elif isinstance(event, WorkerStopped):
@@ -352,14 +372,18 @@ class World:
         if v.predicate in ("none lost", "drains"):
             if v.job_id in self.lost_pushes:
                 return self.lost_pushes[v.job_id]
-            return "kill" if v.job_id in self.ended else ""
+            return self._untold(v.job_id)
         if v.predicate in ROLLED_BACK and v.job_id in self.rolled_back:
             return self.rolled_back[v.job_id]
         if v.predicate == "recorded iff exhausted" and not stored and "fail" in self.ended.get(v.job_id, ()):
-            return "kill"
+            return self._untold(v.job_id)
         if v.predicate == "FIFO" and v.job_id in self.returned:
             return "kill"
         return ""
+
+    def _untold(self, job_id: str) -> str:
+        """The server did it, and the process that had to tell was killed before it could."""
+        return "kill" if any(process.dead for process in self._tellers.get(job_id, ())) else ""
 
 
 class SimQueue(Queue):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from kashvi.events import (
     AttemptFailed,
     AttemptStarted,
+    AttemptSucceeded,
     Event,
     FailureRecorded,
     JobDispatched,
@@ -61,23 +62,27 @@ class Predicate:
 
 
 class NoneLost(Predicate):
-    """Every dispatched job ends: it succeeds or is recorded as failed."""
+    """Every dispatched job ends: it succeeds, by an attempt that did, or is recorded as failed."""
 
     name = "none lost"
-    watches = (JobDispatched, JobSucceeded, JobFailed)
+    watches = (JobDispatched, AttemptSucceeded, JobSucceeded, JobFailed)
 
     def __init__(self) -> None:
         super().__init__()
         self._open: set[str] = set()
         self._ended: set[str] = set()
+        self._done: set[str] = set()
 
     def see(self, event: Event) -> None:
         if isinstance(event, JobDispatched) and event.job_id not in self._ended:
             self._open.add(event.job_id)
+        elif isinstance(event, AttemptSucceeded):
+            self._done.add(event.job_id)
         elif isinstance(event, JobSucceeded | JobFailed):
             self._open.discard(event.job_id)
             self._ended.add(event.job_id)  # a dispatch may be told of after the job has run
-            self.judged += 1
+            earned = isinstance(event, JobFailed) or event.job_id in self._done
+            self.expect(earned, event.job_id, "settled as done, and no attempt had succeeded")
 
     def at_end(self) -> list[Violation]:
         return [self.broken(job_id, "dispatched, and never heard of again") for job_id in sorted(self._open)]

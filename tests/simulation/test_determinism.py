@@ -1,0 +1,73 @@
+"""Same seed, same bytes: twice, under another hash seed, in memory, on fakeredis and on a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import fakeredis
+import pytest
+from kashvi_sim.commands.options import workload_named
+from kashvi_sim.play import play
+
+from tests.servers.launch import RedisServer
+
+SEEDS = range(200)
+BLOCKS = [SEEDS[start : start + 50] for start in range(0, len(SEEDS), 50)]
+STORM = workload_named("storm")
+
+
+def hashes(seeds: range, **place: Any) -> dict[int, str]:
+    return {seed: play(STORM, seed=seed, faults="all", **place).trace_sha256 for seed in seeds}
+
+
+@pytest.fixture(scope="module")
+def in_memory() -> dict[int, str]:
+    return hashes(SEEDS)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_the_same_seed_gives_the_same_trace_twice_and_under_another_hash_seed(
+    block: range, in_memory: dict[int, str]
+) -> None:
+    """In this process, and in one that orders sets and dictionaries of strings otherwise."""
+    again = hashes(block)
+    code = (
+        "import json, sys; from tests.simulation.test_determinism import hashes; "
+        f"json.dump(hashes(range({block.start}, {block.stop})), sys.stdout)"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": "4711"}, capture_output=True, check=True
+    )
+    elsewhere = {int(seed): digest for seed, digest in json.loads(other.stdout).items()}
+    assert again == elsewhere == {seed: in_memory[seed] for seed in block}
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_memory_and_fakeredis_give_the_same_trace(block: range, in_memory: dict[int, str]) -> None:
+    """The memory driver does what the scripts do, step for step, faults and all."""
+    assert hashes(block, client=fakeredis.FakeRedis()) == {seed: in_memory[seed] for seed in block}
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_memory_and_a_real_server_give_the_same_trace(
+    block: range, in_memory: dict[int, str], valkey: RedisServer
+) -> None:
+    """A real server in virtual time."""
+    assert hashes(block, client=valkey.client()) == {seed: in_memory[seed] for seed in block}
+
+
+def test_different_seeds_give_different_traces(in_memory: dict[int, str]) -> None:
+    """Or the other tests here could not fail."""
+    assert len(set(in_memory.values())) == len(SEEDS)
+
+
+def test_a_token_replays_its_seed_to_the_byte_of_every_event() -> None:
+    """Choices are all there is to a run."""
+    for seed in range(20):
+        played = play(STORM, seed=seed, faults="all")
+        again = play(STORM, choices=played.choices, faults="all")
+        assert again.trace_sha256 == played.trace_sha256

@@ -1,0 +1,93 @@
+"""Choices: drawn, written down, replayed, put into a token, taken away."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kashvi_sim.shrink import shrink
+from kashvi_sim.tape import STREAMS, Tape, choices_of, token_of
+
+from kashvi.errors import InvalidSetting
+
+CHOICES = st.dictionaries(
+    st.tuples(st.sampled_from(STREAMS), st.integers(0, 10**6)), st.integers(1, 2**16), max_size=40
+)
+
+
+def drawn(tape: Tape) -> list[int]:
+    return [
+        value
+        for _ in range(50)
+        for value in (tape.schedule.choose(3), tape.faults.rarely(0.3, (4, 9)), tape.workload.choose(1000))
+    ]
+
+
+def test_a_tape_without_a_seed_is_all_defaults() -> None:
+    """Nothing fails, and the first runnable goes first."""
+    assert set(drawn(Tape())) == {0}
+
+
+def test_the_same_seed_draws_the_same_and_another_seed_another() -> None:
+    """Also the same seed in words."""
+    assert drawn(Tape(1)) == drawn(Tape(1)) != drawn(Tape(2))
+
+
+def test_what_was_taken_is_replayed() -> None:
+    """From the choices alone, without the seed."""
+    tape = Tape(5)
+    first = drawn(tape)
+    assert drawn(Tape(given=tape.taken())) == first
+
+
+def test_one_more_draw_in_a_stream_leaves_the_others_as_they_were() -> None:
+    """Or a longer workload would be a different storm."""
+    one, other = Tape(5), Tape(5)
+    other.workload.choose(9)
+    assert [one.faults.choose(99) for _ in range(20)] == [other.faults.choose(99) for _ in range(20)]
+
+
+def test_a_choice_that_is_not_possible_any_more_is_the_default() -> None:
+    """A shrunk run offers less than the whole one did."""
+    tape = Tape(given={("faults", 0): 7, ("schedule", 0): 2})
+    assert tape.faults.rarely(1.0, (1, 2)) == 0
+    assert tape.schedule.choose(2) == 0
+    assert tape.taken() == {}
+
+
+@given(CHOICES)
+def test_a_token_has_the_choices_again(choices: dict[tuple[str, int], int]) -> None:
+    """Whatever they are."""
+    assert choices_of(token_of(choices)) == choices
+
+
+def test_a_token_of_eight_choices_is_short() -> None:
+    """Short enough for a chat message."""
+    choices = {("faults", 5_000 * n): 20 for n in range(1, 5)} | {("workload", 9_000 * n): 60_000 for n in range(1, 5)}
+    assert len(token_of(choices)) <= 80
+
+
+@pytest.mark.parametrize("bad", ["", "k1-", "k1-AAAA", "k2-AAAA", "nonsense", "k1-é", "k1-zzzzzzzzzzz"])
+def test_what_is_no_token_is_refused(bad: str) -> None:
+    """It may have been cut off."""
+    with pytest.raises(InvalidSetting, match="replay token"):
+        choices_of(bad)
+
+
+def test_a_token_that_was_cut_off_is_refused() -> None:
+    """At any length."""
+    token = token_of({("faults", 3): 4, ("workload", 70): 5})
+    for length in range(len(token)):
+        with pytest.raises(InvalidSetting):
+            choices_of(token[:length])
+
+
+@given(CHOICES, st.data())
+def test_shrinking_keeps_what_the_failure_needs_and_nothing_else(
+    choices: dict[tuple[str, int], int], data: st.DataObject
+) -> None:
+    """Here, some of the choices, at least as large as they need to be."""
+    needed = data.draw(st.sets(st.sampled_from(sorted(choices)), max_size=5)) if choices else set()
+    left = shrink(choices, lambda c: all(c.get(key, 0) >= 1 for key in needed), tries=100_000)
+    assert set(left) == needed
+    assert all(value == 1 for value in left.values())
