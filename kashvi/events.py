@@ -135,7 +135,10 @@ class WorkerStopping(Event, frozen=True, kw_only=True):
 
 
 class WorkerStopped(Event, frozen=True, kw_only=True):
+    """``unsettled``: what the server has not confirmed, since it did not answer; the lease on it runs out."""
+
     worker: str
+    unsettled: int = 0
 
 
 class ServerLost(Event, frozen=True, kw_only=True):

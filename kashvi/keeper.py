@@ -63,7 +63,13 @@ class Keeper:
         self._record_to_the_end()
         if settled:
             worker.leave()
-        self._stream.emit(events.WorkerStopped, worker=worker.id)
+        if worker.unsettled:
+            events.log.warning(
+                "kashvi worker %s ends without an answer about %d jobs; their lease runs out",
+                worker.id,
+                worker.unsettled,
+            )
+        self._stream.emit(events.WorkerStopped, worker=worker.id, unsettled=worker.unsettled)
 
     def _tend(self) -> None:
         now = self._runtime.monotonic()

@@ -78,7 +78,7 @@ class Lease:
 
     def _send(self, request: Request, give_up: Callable[[], bool]) -> Answered | None:
         backoff_s = BACKOFF_FIRST_S
-        repeated = False
+        repeated = last_try = False
         while True:
             sent_at = self._runtime.monotonic()
             settlements = [settling.sent(sent_at) for settling in request.settlings]
@@ -91,7 +91,10 @@ class Lease:
                 repeated = repeated or error.maybe_sent
                 self._tell_lost(error)
                 if give_up():
-                    return None
+                    if last_try or not error.maybe_sent:
+                        return None
+                    last_try = True  # it may have been carried out: once more, to know
+                    continue
                 self._runtime.sleep(backoff_s * (0.5 + self._runtime.random() / 2))
                 backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
                 continue

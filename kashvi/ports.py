@@ -52,7 +52,7 @@ class Exchange(NamedTuple):
     next_due_s: float | None
     """Seconds until the earliest delayed job is due; None: there is none."""
     listing: tuple[list[bytes], list[bytes]] | None = None
-    """On a repeated number: the whole of ``held`` and ``running``; nothing was settled or claimed again."""
+    """On a repeated number: all of ``held`` and ``running``, oldest first; nothing was settled or claimed again."""
 
 
 class LostDelivery(NamedTuple):

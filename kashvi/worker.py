@@ -333,6 +333,11 @@ class Worker:
                 return False
         return True
 
+    @property
+    def unsettled(self) -> int:
+        """How many settlements the server has not confirmed."""
+        return len(self._books.outbox) + len(self.lease.unanswered or ())
+
     def leave(self) -> None:
         """After ``settle_all``: off the list of workers, unless something of ours may still arrive."""
         if not self._ghost and not self.lease.holding:

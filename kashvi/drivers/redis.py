@@ -85,7 +85,7 @@ class RedisDriver:
             ready=ready,
             unrecorded=unrecorded,
             next_due_s=float(next_due) if next_due else None,
-            listing=(held, running) if repeated else None,
+            listing=(held[::-1], running[::-1]) if repeated else None,
         )
 
     def wait(self, worker: str, seconds: float) -> bytes | None:

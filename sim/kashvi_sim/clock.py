@@ -171,7 +171,9 @@ def _install() -> None:
         ours[id(_real[f"{name}_ns"])] = _clock(f"{name}_ns", 1e9)
     for module in list(sys.modules.values()):
         top = getattr(module, "__name__", "").partition(".")[0]
-        if top not in ("time", "uuid") and (top in sys.stdlib_module_names or getattr(module, "__name__", "") == __name__):
+        if top not in ("time", "uuid") and (
+            top in sys.stdlib_module_names or getattr(module, "__name__", "") == __name__
+        ):
             continue  # the library's own waits are real, and must measure in real time
         for name, value in list(vars(module).items()):
             if id(value) in ours:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 Choose = Callable[[int], int]
 EPOCH = 1_800_000_000.0
@@ -58,6 +58,7 @@ class Task:
             self.error = error
             self._kernel.failures.append((self, error))
         self.ended = True
+        self._kernel.forget(self)
         for joiner in self._joiners[:]:
             self._kernel.wake(joiner)
 
@@ -85,9 +86,12 @@ class Kernel:
         self._heap: list[tuple[float, int, int, Task, int]] = []
         self._seq = 0
         self._graveyard: list[Task] = []
+        self._unended: dict[Task, None] = {}
+        self._closed = False
 
     def spawn(self, run: Callable[[], None], name: str = "task", process: Process | None = None) -> Task:
         task = Task(self, run, name, process)
+        self._unended[task] = None
         self.wake(task)
         return task
 
@@ -131,6 +135,29 @@ class Kernel:
         if self.current is not None and self.current.process is process:
             self.hub.switch()
 
+    def close(self) -> None:
+        """Take the world down: what a suspended task refers to is never collected while it is suspended."""
+        self._closed = True
+        for task in list(self._unended):
+            self.current = task
+            task.fiber.parent = getcurrent()
+            if task.fiber:
+                task.fiber.throw(GreenletExit)
+        self.current = None
+        self._unended.clear()
+        self._graveyard.clear()
+        self._heap.clear()
+        self.failures.clear()
+
+    def check_open(self) -> None:
+        """Raises GreenletExit, which ends a task, after ``close``."""
+        if self._closed:
+            raise GreenletExit
+
+    def forget(self, task: Task) -> None:
+        """It has ended."""
+        self._unended.pop(task, None)
+
     # -- for code inside a task ---------------------------------------------------------------
 
     def sleep(self, seconds: float) -> None:
@@ -144,6 +171,7 @@ class Kernel:
     def block(self, queue: list[Task] | None, timeout: float | None) -> bool:
         """Wait in ``queue`` until woken, or for ``timeout``; True if woken."""
         task = self.current
+        self.check_open()
         if task is None:
             raise Deadlock("only a simulated task can wait; start it with Kernel.spawn")
         if queue is not None:
@@ -159,6 +187,8 @@ class Kernel:
 
     def wake(self, task: Task) -> None:
         """Make a waiting (or new) task runnable now."""
+        if self._closed:
+            return
         if task.waiting_in is not None:
             task.waiting_in.remove(task)
             task.waiting_in = None

@@ -118,6 +118,7 @@ class Line:
 
     def _call(self, call: str, effect: Callable[[], T], late: Callable[[], Any] | None = None) -> T:
         world, process, task = self._world, self._process, self._kernel.current
+        self._kernel.check_open()
         assert not process.dead, "a dead process made a call"
         on_stage = task is not None and task.on_stage
         if task is not None and on_stage:
@@ -152,6 +153,7 @@ class Database:
 
     def record(self, failures: Sequence[Failure]) -> dict[str, str]:
         world, process = self._world, self._process
+        world.kernel.check_open()
         assert not process.dead, "a dead process made a call"
         world.kernel.pause()
         world.strike("before", "record", process, None)

@@ -31,7 +31,7 @@ from .world import Excused, SimQueue, World
 
 LOOK_S = 1.0
 """How often the run looks whether all is done."""
-PATIENCE_S = 600.0
+PATIENCE_S = 120.0
 """How long no job may come or end, beside ten leases, before the run is given up."""
 
 
@@ -96,8 +96,10 @@ def play(
     with _undisturbed():
         run.play()
     violations, excused = run.judge()
-    wall_s = time.perf_counter() - began
-    return Played(run.world, violations, excused, tape.taken(), figures_of(run.world), wall_s)
+    choices_taken, figures = tape.taken(), figures_of(run.world)
+    with _undisturbed():
+        run.world.close()
+    return Played(run.world, violations, excused, choices_taken, figures, time.perf_counter() - began)
 
 
 class _Run:
@@ -205,7 +207,7 @@ class _Run:
             stats = world.server.driver.stats()
             if not (stats.ready or stats.delayed or stats.held or stats.unrecorded or world.late):
                 self.drained = self._over = True
-            if world.progress != seen or world.on_stage():
+            if world.progress != seen or world.on_stage() or world.in_trouble():
                 seen, self._last_news = world.progress, world.elapsed_s
             if world.elapsed_s - self._last_news > patience + (stats.delayed and world.longest_delay_s):
                 self._over = True

@@ -140,6 +140,8 @@ def sweep(job: Job, first: int, seeds: int, *, state: Path | None = None, cores:
     key = msgspec.json.encode([msgspec.to_builtins(job)])
     done: dict[int, Block] = {}
     if state is not None and state.exists():
+        kept = state.read_bytes()
+        state.write_bytes(kept[: kept.rfind(b"\n") + 1])  # a line that was torn by a kill is run again
         for line in state.read_bytes().splitlines():
             kept_key, block = msgspec.json.decode(line, type=tuple[str, Block])
             if kept_key == _digest(key):

@@ -98,8 +98,9 @@ class World:
         """What the server did for good, by job id."""
         self.returned: set[str] = set()
         self.announced: Counter[str] = Counter()
+        self._silent: set[str] = set()
         self._tellers: dict[str, list[SimRuntime]] = {}
-        """Whose place it is to tell what the server did with a job: a process that is killed can't."""
+        """Whose place it is to tell what the server did with a job."""
         self.acknowledged: set[str] = set()
         """Jobs whose dispatch returned."""
         self.lost_pushes: dict[str, str] = {}
@@ -123,6 +124,7 @@ class World:
         self._attempting: dict[int, str] = {}
         self._of_events: dict[str, SimRuntime] = {}
         self._sim_seq = 0
+        self._closed = False
 
     @property
     def store(self) -> MemoryStore:
@@ -176,6 +178,10 @@ class World:
 
         process.spawn(stop, "signal")
 
+    def in_trouble(self) -> bool:
+        """Whether the server or the database is still away."""
+        return self.kernel.time < max(self.down_until, self.refusing_until, self.database_down_until)
+
     def on_stage(self) -> bool:
         """Whether a handler is running."""
         return any(task.on_stage and task.is_alive() for process in self.processes for task in process.tasks)
@@ -214,6 +220,8 @@ class World:
 
     def strike(self, moment: Moment, call: str, process: SimRuntime, effect: Callable[[], object] | None) -> None:
         """A point at which a fault may strike: it may raise, wait, or never return."""
+        if self._closed:
+            return
         if self._hook is not None:
             self._hook(f"{moment} {call}", process)
         if self.faults is None:
@@ -313,13 +321,23 @@ class World:
 
     def last_call(self, process: SimRuntime) -> None:
         """An attempt has ended."""
+        if self._closed:
+            return
         assert self.kernel.current is not None
         self.kernel.current.on_stage = False
         self.strike("after", "handle", process, None)
 
     # -- what happened ----------------------------------------------------------------------------
 
+    def close(self) -> None:
+        """The end of the world: its tasks are taken down, what happened stays."""
+        self._closed = True
+        with self._handler_time.passing():
+            self.kernel.close()
+
     def _see(self, event: Event) -> None:
+        if self._closed:
+            return
         self.events.append(event)
         self.times.append(self.kernel.time)
         if type(event) is AttemptStarted and self.kernel.current is not None:
@@ -329,6 +347,8 @@ class World:
             if isinstance(event, JobDispatched) and event.due is not None:
                 self.longest_delay_s = max(self.longest_delay_s, event.due - self.kernel.time)
         elif isinstance(event, WorkerStopped):
+            if event.unsettled:
+                self._silent.add(self._of_events[event.process].name)
             self.on_end(self._of_events[event.process])
         self._judge.see(event)
 
@@ -382,8 +402,11 @@ class World:
         return ""
 
     def _untold(self, job_id: str) -> str:
-        """The server did it, and the process that had to tell was killed before it could."""
-        return "kill" if any(process.dead for process in self._tellers.get(job_id, ())) else ""
+        """The server did it, and the process that had to tell never could: killed, or left without an answer."""
+        tellers = self._tellers.get(job_id, ())
+        if any(process.dead for process in tellers):
+            return "kill"
+        return "no answer" if any(process.name in self._silent for process in tellers) else ""
 
 
 class SimQueue(Queue):

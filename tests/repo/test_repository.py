@@ -84,7 +84,7 @@ def test_importing_kashvi_loads_nothing_heavy() -> None:
     assert shown.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("document", ["README.md"])
+@pytest.mark.parametrize("document", ["README.md", "sim/README.md"])
 def test_the_python_blocks_of_the_documents_run(document: str, tmp_path: Path) -> None:
     """As they stand, each in a process of its own; the first is the module the others import."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)

@@ -1,0 +1,149 @@
+"""The simulator's commands: what they print, how they exit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from kashvi_sim.commands.options import PLACES
+
+from tests.servers.launch import RedisServer
+
+from .conftest import Shell
+
+JSON_KEYS = {
+    "seed", "driver", "trace_sha256", "jobs", "succeeded", "failed", "duplicates", "violations", "virtual_s", "wall_s",
+    "wait_s", "utilisation",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["sim:run", "sim:sweep", "sim:faults", "sim:bench"])
+def test_every_command_has_help_with_examples(kashvi: Shell, command: str) -> None:
+    """As those of the library."""
+    shown = kashvi(command, "--help")
+    assert shown.returncode == 0
+    assert f"kashvi {command}" in shown.stdout.partition("Examples:")[2]
+
+
+def test_a_run_tells_its_story_and_its_figures(kashvi: Shell) -> None:
+    """Aligned lines, then what it comes to."""
+    shown = kashvi("sim:run", "storm", "--seed", "7")
+    assert shown.returncode == 0
+    assert "    0.000000  p0   jobs." in shown.stdout
+    assert "utilisation" in shown.stdout
+    assert "every promise kept" in shown.stdout
+
+
+@pytest.mark.parametrize("driver", ["memory", "fakeredis", "redis"])
+def test_a_run_is_the_same_on_every_driver(kashvi: Shell, valkey: RedisServer, driver: str) -> None:
+    """One JSON object, with the hash of the trace that is written."""
+    words = [
+        "sim:run",
+        "storm",
+        "--seed",
+        "11",
+        "--faults",
+        "all",
+        "--driver",
+        driver,
+        "--json",
+        "--trace",
+        "out.jsonl",
+    ]
+    shown = kashvi(*words, *(["--redis-url", valkey.url] if driver == "redis" else []))
+    result = json.loads(shown.stdout)
+    assert set(result) >= JSON_KEYS
+    assert (result["seed"], result["driver"], result["violations"]) == (11, driver, [])
+    memory = json.loads(kashvi("sim:run", "storm", "--seed", "11", "--faults", "all", "--json").stdout)
+    assert result["trace_sha256"] == memory["trace_sha256"]
+    trace = (kashvi.directory / "out.jsonl").read_bytes().splitlines()
+    assert len(trace) == result["events"]
+    assert all(json.loads(line)["event"] for line in trace)
+
+
+def test_a_token_repeats_a_run(kashvi: Shell) -> None:
+    """Without the seed."""
+    first = json.loads(kashvi("sim:run", "storm", "--seed", "5", "--faults", "all", "--json").stdout)
+    again = json.loads(kashvi("sim:run", "storm", "--token", first["token"], "--faults", "all", "--json").stdout)
+    assert again["trace_sha256"] == first["trace_sha256"]
+    assert first["repeat"] == "kashvi sim:run storm --seed 5 --faults all"
+
+
+def test_a_broken_promise_is_named_with_the_command_that_repeats_it(kashvi: Shell) -> None:
+    """And the exit code is 1. The bug is planted by an app that is imported first."""
+    (kashvi.directory / "sitecustomize.py").write_text(
+        "import kashvi.retry as r\nr.decide = lambda n, most: r.RetryAfter(float(n)) if n <= most else r.GiveUp()\n"
+    )
+    shown = kashvi("sim:run", "storm", "--seed", "0", "--faults", "all", PYTHONPATH=str(kashvi.directory))
+    assert shown.returncode == 1
+    assert "BROKEN  attempts bounded" in shown.stdout
+    assert "to repeat it: kashvi sim:run storm --seed 0 --faults all" in shown.stdout
+    swept = kashvi("sim:sweep", "--seeds", "2", "--cores", "1", "--json", PYTHONPATH=str(kashvi.directory))
+    assert swept.returncode == 1
+    failing = json.loads(swept.stdout)["failing"][0]
+    assert failing["choices"] <= 8
+    repeat = failing["repeat"].split()[1:]
+    assert kashvi(*repeat, PYTHONPATH=str(kashvi.directory)).returncode == 1
+    assert kashvi(*repeat).returncode == 0
+
+
+def test_a_sweep_counts_what_it_met(kashvi: Shell) -> None:
+    """On both cores; too few seeds are a code of their own."""
+    shown = kashvi("sim:sweep", "--seeds", "20", "--json", "--state", "state/sweep.jsonl")
+    result = json.loads(shown.stdout)
+    assert shown.returncode == 3
+    assert (result["seeds"], result["failing"]) == (20, [])
+    assert result["missing"]
+    assert result["judged"]["none lost"] > 100
+    again = kashvi("sim:sweep", "--seeds", "20", "--state", "state/sweep.jsonl")
+    assert "20 seeds" in again.stdout
+
+
+def test_a_report_is_one_page_that_needs_nothing_else(kashvi: Shell) -> None:
+    """It holds its own script."""
+    assert kashvi("sim:run", "outage", "--report", "out.html").returncode == 0
+    page = (kashvi.directory / "out.html").read_text()
+    assert "Every promise was kept" in page
+    assert "<script src=" not in page
+
+
+def test_faults_are_listed_with_what_they_excuse(kashvi: Shell) -> None:
+    """For people and for programs."""
+    rows = json.loads(kashvi("sim:faults", "--json").stdout)
+    assert len(rows) >= 15
+    assert [row["name"] for row in rows if row["excuses"]] == ["restart", "failover"]
+    assert "database_down" in kashvi("sim:faults").stdout
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PLACES[0].glob("*.toml")))
+def test_every_workload_of_ours_runs_and_says_what_it_teaches(kashvi: Shell, name: str) -> None:
+    """By its name alone."""
+    shown = kashvi("sim:run", name, "--json")
+    assert (shown.returncode, json.loads(shown.stdout)["violations"]) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["sim:run", "no-such"], "the workload must be a .toml file, or one of"),
+        (["sim:run", "bad.toml"], "arrivals"),
+        (["sim:run", "typo.toml"], "fials"),
+        (["sim:run", "storm", "--faults", "gremlins"], "a fault must be none, all, or some of kill"),
+        (["sim:run", "storm", "--token", "k1-nonsense"], "the replay token must be"),
+        (["sim:run", "storm", "--token", "k1-AAAA", "--seed", "1"], "leave --seed out"),
+        (["sim:run", "storm", "--driver", "redis"], "--redis-url must be given"),
+        (["sim:run", "storm", "--driver", "redis", "--redis-url", "redis://localhost:1/0"], "can't be reached"),
+        (["sim:sweep", "--faults", "kill,gremlins"], "'gremlins'"),
+    ],
+)
+def test_wrong_words_get_an_error_that_says_what_to_do(kashvi: Shell, words: list[str], wanted: str) -> None:
+    """And no traceback."""
+    Path(kashvi.directory / "bad.toml").write_text('name = "x"\nabout = ""\n[[job]]\ntype = "a.B"\n')
+    Path(kashvi.directory / "typo.toml").write_text(
+        'name = "x"\nabout = ""\n[arrivals]\nprocess = "at_once"\njobs = 1\n[[job]]\ntype = "a.B"\nfials = 1.0\n'
+    )
+    shown = kashvi(*words)
+    assert shown.returncode in (1, 2)
+    assert wanted in " ".join(shown.stderr.split())
+    assert "Traceback" not in shown.stderr

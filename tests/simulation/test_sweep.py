@@ -1,0 +1,84 @@
+"""Seeds with every fault: no promise is broken; each fault strikes, each situation comes up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kashvi_sim.commands.options import workload_named
+from kashvi_sim.faults import RULES
+from kashvi_sim.sweep import BLOCK, Job, Swept, run_block, sweep
+
+from tests.servers.launch import RedisServer
+
+STORM = workload_named("storm")
+
+
+def swept(job: Job, first: int, seeds: int, **options: Any) -> Swept:
+    found = Swept()
+    for block in sweep(job, first, seeds, cores=1, **options):
+        found.add(block)
+    return found
+
+
+@pytest.mark.parametrize("first", [0, 250, 500, 750])
+def test_no_promise_is_broken_in_memory(first: int) -> None:
+    """250 seeds each, all faults; enough that every fault strikes and every situation is seen."""
+    found = swept(Job(STORM, "memory", "all"), first, 250)
+    assert found.failing == []
+    assert found.missing("all") == []
+
+
+def test_no_promise_is_broken_on_fakeredis() -> None:
+    """The Lua scripts."""
+    assert swept(Job(STORM, "fakeredis", "all"), 1000, 40).failing == []
+
+
+def test_no_promise_is_broken_on_a_real_server(valkey: RedisServer) -> None:
+    """Under a prefix of its own, which is empty afterwards."""
+    client = valkey.client()
+    client.set("somebody:else", "stays")
+    assert swept(Job(STORM, "redis", "all", valkey.url), 1100, 40).failing == []
+    assert client.keys() == [b"somebody:else"]
+
+
+def test_without_faults_nothing_runs_twice() -> None:
+    """At least once is exactly once while nothing is wrong."""
+    found = swept(Job(STORM, "memory", "none"), 0, 50)
+    assert (found.failing, found.struck, found.seen["duplicate"], found.seen["refused"]) == ([], {}, 0, 0)
+
+
+def test_a_sweep_that_met_too_little_says_what_it_missed() -> None:
+    """Green would be a lie."""
+    found = swept(Job(STORM, "memory", "all"), 0, 1)
+    missing = found.missing("all")
+    assert any(line.startswith("fault ") for line in missing)
+    assert any(line.startswith("never seen: ") for line in missing)
+
+
+def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that were done are read, not run."""
+    job, state = Job(STORM, "memory", "none"), tmp_path / "sweep.jsonl"
+    blocks = sweep(job, 0, 3 * BLOCK, cores=1, state=state)
+    next(blocks)
+    blocks.close()
+    with state.open("ab") as file:
+        file.write(b'["torn in the mid')  # killed while it wrote
+    ran: list[int] = []
+
+    def counted(job: Job, first: int, seeds: int) -> Any:
+        ran.append(first)
+        return run_block(job, first, seeds)
+
+    monkeypatch.setattr("kashvi_sim.sweep.run_block", counted)
+    assert swept(job, 0, 3 * BLOCK, state=state).seeds == 3 * BLOCK
+    assert ran == [BLOCK, 2 * BLOCK]
+    assert swept(job, 0, 3 * BLOCK, state=state).seeds == 3 * BLOCK
+    assert ran == [BLOCK, 2 * BLOCK]
+
+
+def test_every_fault_has_a_name_of_its_own_and_says_what_it_does() -> None:
+    """At least fifteen kinds."""
+    assert len({rule.name for rule in RULES}) == len(RULES) >= 15
+    assert all(rule.about and rule.moments and rule.calls for rule in RULES)
