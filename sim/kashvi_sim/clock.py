@@ -68,7 +68,8 @@ class HandlerTime:
         outer, _active = _active, self
         before = random.getstate()
         random.setstate(self._chance)
-        self._kernel.on_resume = self.resume
+        if self._watch:
+            self._kernel.on_resume = self.resume
         over = threading.Event()
         self._thread = threading.get_ident()
         if self._watch:

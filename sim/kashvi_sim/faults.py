@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kashvi.errors import CommandRefused, DriverUnavailable, InvalidSetting, ReplyLost, StoreUnavailable
 
+from .connect import DRIVERS
 from .network import Line
 from .runtime import SimRuntime
 from .workload import PlannedFault
@@ -51,6 +52,8 @@ class Rule(NamedTuple):
     calls: frozenset[str]
     strike: Callable[[Scene], None]
     excuses: str = ""
+    drivers: tuple[str, ...] = DRIVERS
+    """A rule strikes at the port, or at the whole of the server, so nearly all apply everywhere."""
 
 
 def _kill(s: Scene) -> None:

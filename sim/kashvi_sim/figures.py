@@ -91,8 +91,11 @@ class _Shifts:
         self._busy_s = 0.0
 
     def see(self, at: float, event: Event) -> None:
-        if isinstance(event, events.AttemptSucceeded | events.AttemptFailed):
-            self._busy_s += event.duration_s
+        kind = type(event)
+        if kind in (events.AttemptSucceeded, events.AttemptFailed):
+            self._busy_s += event.duration_s  # type: ignore[attr-defined]
+        elif isinstance(event, events.JobEvent):
+            return
         elif isinstance(event, events.WorkerStarted):
             self._on[event.process] = (at, event.threads)
         elif isinstance(event, events.WorkerStopped):

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from kashvi_spec.predicates import Violation
 
 from kashvi.errors import DriverError
-from kashvi.events import AttemptLost, JobEvent, JobReturned
+from kashvi.events import AttemptLost, JobReturned
 from kashvi.registry import Registry
 
 from .faults import Faults, Rule, rules_named
@@ -118,7 +118,7 @@ class _Run:
             max_attempts=crew.max_attempts,
             lease_s=crew.lease_s,
             database="sqlite://",
-            watch=False,
+            virtual_handlers=False,
         )
         if client is not None:
             self.world.server.clear()
@@ -237,14 +237,16 @@ def _undeserved(world: World) -> Iterator[Violation]:
     """Leases that ran out though nothing was wrong, and lost attempts that were never announced."""
     lost: Counter[str] = Counter()
     for event in world.events:
+        if type(event) not in (AttemptLost, JobReturned):
+            continue
+        assert isinstance(event, AttemptLost | JobReturned)
         if isinstance(event, AttemptLost):
             lost[event.job_id] += 1
             if lost[event.job_id] > world.announced[event.job_id] and event.job_id not in world.rolled_back:
                 yield Violation(
                     "attempts bounded", event.job_id, f"attempt {event.attempt} was counted, never announced"
                 )
-        early = isinstance(event, AttemptLost) or (isinstance(event, JobReturned) and event.suspect)
-        if early and not world.struck and isinstance(event, JobEvent):
+        if not world.struck and (isinstance(event, AttemptLost) or event.suspect):
             yield Violation("lease kept", event.job_id, "taken from a worker that was alive and well")
 
 

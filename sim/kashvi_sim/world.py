@@ -46,6 +46,9 @@ ROLLED_BACK = frozenset(
 )
 
 
+PROGRESS = frozenset({JobDispatched, JobSucceeded, JobFailed, FailureRecorded})
+
+
 class Excused(NamedTuple):
     """A broken promise that a fault excuses."""
 
@@ -59,7 +62,7 @@ class World:
     ``client``: a Redis client, fake or real, emptied by the caller; None: the memory driver.
     ``tape``: all choices; by default the first runnable task goes first, and nothing fails.
     ``faults``: rules that may strike; ``fault``: a function called at every point, to stage one by hand.
-    ``watch``: report handlers that wait in real time.
+    ``virtual_handlers``: False where all handlers are the simulator's own, and ask no clock.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class World:
         max_attempts: int = 3,
         lease_s: float = 30.0,
         database: sa.Engine | str | None = None,
-        watch: bool = True,
+        virtual_handlers: bool = True,
     ) -> None:
         self.tape = tape or Tape()
         self.kernel = Kernel(choose=choose or self.tape.schedule.choose)
@@ -114,7 +117,8 @@ class World:
         self.on_end: Callable[[SimRuntime], None] = lambda process: None
         """Told of every process that is dead or has stopped working."""
         self._hook = fault
-        self._handler_time = HandlerTime(self.kernel, self.tape.seed, watch=watch)
+        self._handler_time = HandlerTime(self.kernel, self.tape.seed, watch=virtual_handlers)
+        self._virtual_handlers = virtual_handlers
         self.database = None if database is None else engine_of(database)
         self._queues: dict[int, SimQueue] = {}
         self._lines: dict[int, Line] = {}
@@ -317,7 +321,8 @@ class World:
             self.end(process)
         self.strike("before", "handle", process, None)
         task.on_stage = True
-        self._handler_time.resume(task)
+        if self._virtual_handlers:
+            self._handler_time.resume(task)
 
     def last_call(self, process: SimRuntime) -> None:
         """An attempt has ended."""
@@ -342,7 +347,7 @@ class World:
         self.times.append(self.kernel.time)
         if type(event) is AttemptStarted and self.kernel.current is not None:
             self._attempting[id(self.kernel.current)] = event.job_id
-        if isinstance(event, JobDispatched | JobSucceeded | JobFailed | FailureRecorded):
+        if type(event) in PROGRESS:
             self.progress += 1
             if isinstance(event, JobDispatched) and event.due is not None:
                 self.longest_delay_s = max(self.longest_delay_s, event.due - self.kernel.time)

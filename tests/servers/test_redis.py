@@ -74,6 +74,15 @@ def test_a_prefix_with_a_hash_tag_goes_before_every_key(valkey: RedisServer) -> 
     assert ran == [1]
 
 
+def test_a_listing_is_oldest_first(redis_server: RedisServer) -> None:
+    """As in memory: after a lost reply, what was claimed first runs first. Found by comparing traces."""
+    driver = RedisDriver(redis_server.url)
+    driver.push([b"a", b"b", b"c"])
+    driver.exchange("w", 1, 30, [], 2)
+    assert driver.wait("w", 0.1) == b"c"
+    assert driver.exchange("w", 1, 30, [], 0).listing == ([b"a", b"b", b"c"], [])
+
+
 def test_an_exchange_repeated_changes_nothing_and_a_lower_number_is_refused(redis_server: RedisServer) -> None:
     """A lost reply is repaired by the same number; a request that arrives late is turned away."""
     driver = RedisDriver(redis_server.url)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from kashvi.errors import DriverUnavailable
-from kashvi.events import AttemptFailed, AttemptStarted, JobReturned
+from kashvi.errors import DriverUnavailable, ReplyLost
+from kashvi.events import AttemptFailed, AttemptStarted, JobReturned, JobSucceeded, WorkerStopped
 from kashvi.registry import Registry
 
 from .conftest import NewWorld
@@ -150,3 +150,31 @@ def test_suspects_start_one_at_a_time_and_the_worker_does_not_spin_meanwhile(
     assert all(later - earlier >= 3 for earlier, later in itertools.pairwise(starts))
     assert len(calls) < 1000
     scene.ended()
+
+
+@pytest.mark.parametrize("answers_again", [True, False])
+def test_a_worker_that_gives_up_asks_once_more_after_a_lost_reply(
+    new_world: NewWorld, registry: Registry, answers_again: bool
+) -> None:
+    """The settlement may have been carried out, and somebody should say so; or that nobody knows."""
+    lost: list[str] = []
+
+    def fault(point: str, process: object) -> None:
+        if stopping and point == "after exchange" and (not lost or not answers_again):
+            lost.append(point)
+            scene.world.kernel.sleep(10)
+            raise ReplyLost("timed out")
+
+    stopping = False
+    scene = Scene(new_world, registry, lease_s=5.0, fault=fault)
+    worker = scene.world.process()
+    handle = worker.start_workers(1)
+    scene.queue.dispatch(scene.job(1, takes=2))
+    scene.world.run(for_s=1)
+    stopping = True
+    worker.process.spawn(handle.request_stop, "stop")
+    scene.world.run(for_s=100)
+    assert not handle.is_alive()
+    stopped = [event.unsettled for event in scene.world.events if isinstance(event, WorkerStopped)]
+    told = [event for event in scene.world.events if isinstance(event, JobSucceeded)]
+    assert (stopped, len(told)) == (([0], 1) if answers_again else ([1], 0))

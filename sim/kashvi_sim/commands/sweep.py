@@ -93,14 +93,18 @@ def faults_command(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    rows = [(rule.name, rule.about, sorted(rule.calls), list(rule.moments), rule.excuses) for rule in RULES]
+    rows = [
+        (rule.name, rule.about, sorted(rule.calls), list(rule.moments), rule.excuses, list(rule.drivers))
+        for rule in RULES
+    ]
     if as_json:
-        names = ("name", "about", "calls", "moments", "excuses")
+        names = ("name", "about", "calls", "moments", "excuses", "drivers")
         click.echo(msgspec.json.encode([dict(zip(names, row, strict=True)) for row in rows]).decode())
         return
-    table = Table("fault", "what happens", "at", "excuses", box=box.SIMPLE)
-    for name, about, calls, moments, excuses in rows:
-        table.add_row(name, about, f"{' and '.join(moments)} {', '.join(calls)}", excuses or "nothing")
+    table = Table("fault", "what happens", "at", "drivers", "excuses", box=box.SIMPLE)
+    for name, about, calls, moments, excuses, drivers in rows:
+        where = f"{' and '.join(moments)} {', '.join(calls)}"
+        table.add_row(name, about, where, ", ".join(drivers), excuses or "nothing")
     Console().print(table)
 
 
