@@ -91,6 +91,19 @@ def play(
     else:
         swarm = Swarm(rules, 0.0, 0.0)
         tape = Tape(given=choices or {})
+    return perform(workload, tape, swarm, client=client, prefix=prefix, processes=processes)
+
+
+def perform(
+    workload: Workload,
+    tape: Tape,
+    swarm: Swarm,
+    *,
+    client: redis.Redis | None = None,
+    prefix: str = "kashvi:queue",
+    processes: int | None = None,
+) -> Played:
+    """``play`` with a tape and a choice of faults of one's own."""
     began = time.perf_counter()
     run = _Run(workload, tape, swarm, client, prefix, processes or workload.workers.processes)
     with _undisturbed():

@@ -72,9 +72,20 @@ class Stream:
 
 
 class Tape:
-    """All streams of one run. ``often``: how often the schedule leaves the order things became possible in."""
+    """All streams of one run.
 
-    def __init__(self, seed: int | str | None = None, given: Choices | None = None, often: float = 1.0) -> None:
+    ``often``: how often the schedule leaves the order things became possible in. ``sparse``: how often the workload
+    leaves its defaults, for runs that are simple from the start.
+    """
+
+    def __init__(
+        self,
+        seed: int | str | None = None,
+        given: Choices | None = None,
+        often: float = 1.0,
+        sparse: float = 1.0,
+    ) -> None:
+        how_often = {"schedule": often, "workload": sparse}
         self.seed = seed
         by_stream: dict[str, dict[int, int]] = {name: {} for name in STREAMS}
         for (name, position), value in (given or {}).items():
@@ -82,7 +93,7 @@ class Tape:
 
         def stream(name: str) -> Stream:
             chance = None if seed is None or given is not None else random.Random(f"{seed} {name}")
-            return Stream(name, chance, by_stream[name], often if name == "schedule" else 1.0)
+            return Stream(name, chance, by_stream[name], how_often.get(name, 1.0))
 
         self.schedule, self.faults, self.workload, self.chance = map(stream, STREAMS)
 
