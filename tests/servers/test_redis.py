@@ -90,7 +90,7 @@ def test_an_exchange_repeated_changes_nothing_and_a_lower_number_is_refused(redi
     first = driver.exchange("w", 1, 30.0, [], 2)
     assert (first.claimed, first.ready) == ([b"a", b"b"], 1)
     again = driver.exchange("w", 1, 30.0, [Settlement("done", "w", "held", b"a")], 2)
-    assert (again.claimed, again.listing, again.settled_at) == ([], ([b"b", b"a"], []), first.server_at)
+    assert (again.claimed, again.listing, again.settled_at) == ([], ([b"a", b"b"], []), first.server_at)
     second = driver.exchange("w", 2, 30.0, [Settlement("done", "w", "held", b"gone")], 0)
     assert second.refused == (0,)
     assert driver.exchange("w", 2, 30.0, [], 0).refused == (0,)
