@@ -184,6 +184,11 @@ class Queue:
         self._driver = driver
         self._driver_set = True
 
+    @property
+    def max_attempts(self) -> int:
+        """How often a job is tried in all."""
+        return self._max_attempts
+
     def set_max_retry(self, attempts: int) -> None:
         """How often a job is tried in all (default 3): 1 means no retry. Running workers heed it at once.
 

@@ -98,9 +98,8 @@ class Kernel:
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run tasks, from one wake-up to the next, until none is left or ``until()``. Raises the first error."""
         self.hub = getcurrent()
-        heap = self._heap
-        while heap and not until():
-            time, _, _, task, timer = heapq.heappop(heap)
+        while self._heap and not until():
+            time, _, _, task, timer = heapq.heappop(self._heap)
             if task.timer != timer or task.ended or task.killed:
                 continue
             if task.process is not None and task.process.paused_until > time:
@@ -134,6 +133,15 @@ class Kernel:
                 self._graveyard.append(task)  # a collected greenlet would run its finally blocks
         if self.current is not None and self.current.process is process:
             self.hub.switch()
+
+    def tasks(self) -> list[Task]:
+        """Those that live."""
+        return [task for task in self._unended if task.is_alive()]
+
+    def leap(self, seconds: float) -> None:
+        """Nobody has anything to do until then: time passes at once, and all that wait wait as long as before."""
+        self.time += seconds
+        self._heap = [(time + seconds, choice, seq, task, timer) for time, choice, seq, task, timer in self._heap]
 
     def close(self) -> None:
         """Take the world down: what a suspended task refers to is never collected while it is suspended."""

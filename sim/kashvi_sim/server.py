@@ -24,6 +24,9 @@ class Server(Protocol):
 
     driver: Driver
 
+    def next_due(self) -> float | None:
+        """When the earliest delayed job is due."""
+
     def snapshot(self) -> Any: ...
 
     def restore(self, snapshot: Any) -> None: ...
@@ -38,6 +41,9 @@ class MemoryServer:
         condition: Condition = KernelCondition(kernel)
         self.store = MemoryStore(lambda: kernel.time, condition)
         self.driver: Driver = MemoryDriver(runtime=_NoWaiting(kernel), store=self.store)  # type: ignore[arg-type]
+
+    def next_due(self) -> float | None:
+        return self.store.delayed[0][0] if self.store.delayed else None
 
     def snapshot(self) -> MemoryStore:
         return self._copy(self.store)
@@ -64,6 +70,10 @@ class RedisServer:
         self._client = client
         self._prefix = prefix
         self.driver: Driver = _Immediate(client, prefix=prefix, server_now=lambda: kernel.time)
+
+    def next_due(self) -> float | None:
+        first: list[Any] = self._client.zrange(f"{self._prefix}:delayed", 0, 0, withscores=True)
+        return float(first[0][1]) if first else None
 
     def snapshot(self) -> dict[bytes, bytes]:
         return {key: self._client.dump(key) for key in self._keys()}  # type: ignore[misc]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import redis
@@ -23,6 +24,7 @@ from kashvi.events import (
     WorkerStopped,
 )
 from kashvi.failures.engine import engine_of
+from kashvi.failures.memory import FailedJob
 from kashvi.pool import Workers
 from kashvi.ports import FailureStore, Settlement
 from kashvi.queues import Queue
@@ -34,7 +36,7 @@ from .kernel import EPOCH, Choose, Kernel
 from .network import Database, Line, Waiter
 from .runtime import SimRuntime
 from .server import MemoryServer, RedisServer, Server
-from .stage import Stage
+from .stage import Stage, unstaged
 from .tape import Tape
 from .trace import FaultStruck, ProcessKilled, ServerRolledBack
 
@@ -47,6 +49,10 @@ ROLLED_BACK = frozenset(
 
 
 PROGRESS = frozenset({JobDispatched, JobSucceeded, JobFailed, FailureRecorded})
+
+
+LEAP_BEFORE_S = 2.0
+"""Time passes step by step for so long before a job is due."""
 
 
 class Excused(NamedTuple):
@@ -213,6 +219,24 @@ class World:
             self.kernel.spawn(lambda: self.kernel.sleep(for_s or 0.0), "clock")
         with self._handler_time.passing():
             self.kernel.run(lambda: until() or (end is not None and self.kernel.time >= end))
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass as ``run`` does, in leaps over the times at which idle workers would only look and wait."""
+        end = self.kernel.time + seconds
+        while self.kernel.time < end:
+            due = self.server.next_due()
+            leap = min(end, due if due is not None else end) - LEAP_BEFORE_S - self.kernel.time
+            if leap > 0 and self.idle():
+                self.kernel.leap(leap)
+            self.run(for_s=min(LEAP_BEFORE_S, end - self.kernel.time))
+
+    def idle(self) -> bool:
+        """Whether workers are all there is, and none has anything to do before the next job is due."""
+        stats = self.server.driver.stats()
+        unrecorded = stats.unrecorded if self.database is not None else 0  # without a table they stay where they are
+        if stats.ready or stats.held or unrecorded or self.on_stage() or self.in_trouble():
+            return False
+        return all("/kashvi-" in task.name for task in self.kernel.tasks())
 
     def drain(self, queue: Queue | None = None) -> None:
         """Run one worker of a fresh process until nothing is left."""
@@ -439,6 +463,9 @@ class SimQueue(Queue):
     def store(self) -> FailureStore | None:
         inner = super().store
         return Database(self._world, self.process, inner) if inner is not None else None
+
+    def failed_jobs(self) -> list[FailedJob]:
+        return [replace(failed, job=unstaged(failed.job)) for failed in super().failed_jobs()]
 
     def start_workers(self, n: int = 5, **options: Any) -> Workers:
         handle = super().start_workers(n, **options)
