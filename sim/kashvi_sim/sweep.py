@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -183,7 +185,8 @@ def _in_parallel(job: Job, todo: list[tuple[int, int]], cores: int) -> Iterator[
         for start, count in todo:
             yield run_block(job, start, count)
         return
-    with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cores, mp_context=spawn, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         waiting = iter(todo)
         under_way = {pool.submit(run_block, job, *next(waiting)) for _ in range(min(2 * cores, len(todo)))}
         try:
@@ -196,6 +199,17 @@ def _in_parallel(job: Job, todo: list[tuple[int, int]], cores: int) -> Iterator[
         finally:
             for one in under_way:
                 one.cancel()
+
+
+def _end_with(parent: int) -> None:
+    """A process of the pool does not outlive a sweep that was killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="kashvi-sweep-watch", daemon=True).start()
 
 
 def _digest(key: bytes) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from kashvi_sim.commands.options import PLACES
 
-from tests.servers.launch import RedisServer
+from tests.servers.launch import RedisServer, until_true
 
 from .conftest import Shell
 
@@ -147,3 +147,24 @@ def test_wrong_words_get_an_error_that_says_what_to_do(kashvi: Shell, words: lis
     assert shown.returncode in (1, 2)
     assert wanted in " ".join(shown.stderr.split())
     assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for children in /proc")
+def test_a_sweep_that_is_killed_leaves_no_process_behind(kashvi: Shell) -> None:
+    """Its helpers end with it; what was finished is kept."""
+    process = kashvi.start("sim:sweep", "--seeds", "100000", "--state", "sweep.jsonl")
+    state = kashvi.directory / "sweep.jsonl"
+    until_true(state.exists, 60)
+    children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert children
+    process.kill()
+    process.wait()
+    until_true(lambda: not any(_is_alive(pid) for pid in children), 60)
+
+
+def _is_alive(pid: int) -> bool:
+    """Not gone, and no zombie that somebody has still to collect."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
