@@ -51,7 +51,7 @@ class Commands(click.Group):
         rows = [(name, text) for name, (_, text) in COMMANDS.items()]
         for name in self.list_commands(ctx)[len(COMMANDS) :]:
             command = self.get_command(ctx, name)
-            rows.append((name, command.get_short_help_str() if command else ""))
+            rows.append((name, command.get_short_help_str(80) if command else ""))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -70,6 +70,11 @@ def main() -> NoReturn:
         cli()
     except KashviError as error:
         click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("kashvi", "kashvi_sim", "kashvi_spec"):
+            raise
+        click.echo(f"Error: this command needs {error.name}: pip install 'kashvi[sim]'.", err=True)
         sys.exit(1)
     except OSError as error:
         click.echo(f"Error: {error.strerror or error}", err=True)

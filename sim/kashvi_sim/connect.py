@@ -11,7 +11,7 @@ import redis
 
 from kashvi.errors import DriverUnavailable, InvalidSetting
 
-DRIVERS = ("memory", "fakeredis", "redis")
+from . import DRIVERS
 
 
 @contextmanager

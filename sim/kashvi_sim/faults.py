@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kashvi.errors import CommandRefused, DriverUnavailable, InvalidSetting, ReplyLost, StoreUnavailable
 
-from .connect import DRIVERS
+from . import DRIVERS
 from .network import Line
 from .runtime import SimRuntime
 from .workload import PlannedFault

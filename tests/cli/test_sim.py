@@ -168,3 +168,13 @@ def _is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_without_the_extra_the_help_works_and_a_command_says_what_to_install(kashvi: Shell) -> None:
+    """``pip install kashvi`` alone has no greenlets."""
+    (kashvi.directory / "sitecustomize.py").write_text("import sys\nsys.modules['greenlet'] = None\n")
+    bare = {"PYTHONPATH": str(kashvi.directory)}
+    assert "sim:sweep" in kashvi("--help", **bare).stdout
+    assert kashvi("sim:run", "--help", **bare).returncode == 0
+    shown = kashvi("sim:run", "storm", **bare)
+    assert (shown.returncode, shown.stderr) == (1, "Error: this command needs greenlet: pip install 'kashvi[sim]'.\n")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 import msgspec
 
 from kashvi.cli.setup import examples, json_option
 
-from ..connect import connect
-from ..kernel import Kernel
-from ..play import Played, play
-from ..workload import AtOnce, Crew, Fixed, JobKind, Workload
 from .options import workload_named
+
+if TYPE_CHECKING:
+    from ..play import Played
+    from ..workload import Workload
 
 
 class Figure(NamedTuple):
@@ -52,6 +52,8 @@ def _timed(run: Callable[[], Played]) -> tuple[Played, float]:
 
 
 def _switches() -> Figure:
+    from ..kernel import Kernel
+
     kernel, rounds = Kernel(), 100_000
 
     def turn() -> None:
@@ -66,6 +68,8 @@ def _switches() -> Figure:
 
 
 def _steady(jobs: int) -> Workload:
+    from ..workload import AtOnce, Crew, Fixed, JobKind, Workload
+
     return Workload(
         name="bench",
         about="",
@@ -77,6 +81,8 @@ def _steady(jobs: int) -> Workload:
 
 def _events(jobs: int) -> list[Figure]:
     """Job events: dispatched, started, ended, settled."""
+    from ..play import play
+
     played, wall_s = _timed(lambda: play(_steady(jobs), seed=1))
     began = time.perf_counter()
     assert played.trace_sha256
@@ -90,6 +96,8 @@ def _events(jobs: int) -> list[Figure]:
 
 
 def _seeds() -> list[Figure]:
+    from ..play import play
+
     storm, seeds = workload_named("storm"), 40
     began = time.perf_counter()
     struck = sum(play(storm, seed=seed, faults="all").world.struck.total() for seed in range(seeds))
@@ -101,6 +109,9 @@ def _seeds() -> list[Figure]:
 
 
 def _fakeredis(jobs: int) -> Figure:
+    from ..connect import connect
+    from ..play import play
+
     with connect("fakeredis") as place:
         _, wall_s = _timed(lambda: play(_steady(jobs), seed=1, **place))
     return Figure("jobs on fakeredis", jobs / wall_s, "jobs")

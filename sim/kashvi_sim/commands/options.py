@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kashvi.errors import InvalidSetting
 
-from ..connect import DRIVERS
-from ..workload import Workload, load
+from .. import DRIVERS
+
+if TYPE_CHECKING:
+    from ..workload import Workload
 
 HERE = Path(__file__).resolve()
 PLACES = (HERE.parents[2] / "workloads", HERE.parents[1] / "workloads")
@@ -37,6 +39,8 @@ def faults_option(default: str) -> Callable[[Any], Any]:
 
 def workload_named(name: str) -> Workload:
     """A file, or one of ours by its name. Raises InvalidSetting."""
+    from ..workload import load
+
     if Path(name).suffix == ".toml" or Path(name).exists():
         return load(Path(name))
     for place in PLACES:

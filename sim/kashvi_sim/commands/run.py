@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -12,12 +13,10 @@ import msgspec
 from kashvi import events
 from kashvi.cli.setup import examples, json_option
 
-from ..connect import connect
-from ..play import Played, play
-from ..tape import choices_of, token_of
-from ..timeline import Timeline
-from ..trace import FaultStruck, ProcessKilled, ServerRolledBack, write
 from .options import driver_option, faults_option, redis_option, workload_named
+
+if TYPE_CHECKING:
+    from ..play import Played
 
 LINES = 120
 
@@ -67,6 +66,11 @@ def run(
     Prints what happens, what it comes to, and each promise that was broken with the command that repeats it.
     Exit codes: 0 all promises kept, 1 one is broken, 2 wrong usage.
     """
+    from ..connect import connect
+    from ..play import play
+    from ..tape import choices_of
+    from ..trace import write
+
     if token is not None and seed is not None:
         raise click.UsageError("a token says everything: leave --seed out")
     plan = workload_named(workload)
@@ -97,6 +101,8 @@ def _command(workload: str, seed: int | None, token: str | None, driver: str, wo
 
 
 def _plain(played: Played, seed: int | None, driver: str, again: str) -> dict[str, object]:
+    from ..tape import token_of
+
     figures = played.figures
     return {
         "seed": seed,
@@ -122,6 +128,8 @@ def _plain(played: Played, seed: int | None, driver: str, again: str) -> dict[st
 def _show(played: Played, name: str, again: str, verbose: bool) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from ..timeline import Timeline
 
     shown = 0
     for event, line in Timeline(played.world.names).lines(played.world.times, played.world.events):
@@ -160,6 +168,8 @@ def _show(played: Played, name: str, again: str, verbose: bool) -> None:
 
 
 def _color(event: events.Event) -> str | None:
+    from ..trace import FaultStruck, ProcessKilled, ServerRolledBack
+
     match event:
         case events.JobSucceeded():
             return "green"

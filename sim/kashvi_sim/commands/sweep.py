@@ -7,15 +7,17 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from kashvi.cli.setup import examples, json_option
 
-from ..faults import RULES, rules_named
-from ..sweep import Job, Swept, sweep
 from .options import driver_option, faults_option, redis_option, workload_named
+
+if TYPE_CHECKING:
+    from ..sweep import Swept
 
 THIN = 3
 """Exit code of a sweep that broke nothing and met too little."""
@@ -60,6 +62,9 @@ def sweep_command(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from ..faults import rules_named
+    from ..sweep import Job, Swept, sweep
+
     rules_named(faults)
     job = Job(workload_named(workload), driver, faults, redis_url)
     began = time.perf_counter()
@@ -92,6 +97,8 @@ def faults_command(as_json: bool) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+
+    from ..faults import RULES
 
     rows = [
         (rule.name, rule.about, sorted(rule.calls), list(rule.moments), rule.excuses, list(rule.drivers))
