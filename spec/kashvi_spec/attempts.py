@@ -1,0 +1,221 @@
+"""Predicates over one job's attempts: how they are counted, how they end, and what is kept of them."""
+
+from __future__ import annotations
+
+from kashvi.events import (
+    AttemptFailed,
+    AttemptLost,
+    AttemptStarted,
+    AttemptSucceeded,
+    Event,
+    JobDispatched,
+    JobFailed,
+    JobReturned,
+    JobSucceeded,
+    RetryScheduled,
+)
+
+from .judging import ROUNDING_S, Predicate, Violation
+
+
+class IdsUnique(Predicate):
+    """No two dispatched jobs share an id."""
+
+    name = "ids unique"
+    watches = (JobDispatched,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def see(self, event: Event) -> None:
+        assert isinstance(event, JobDispatched)
+        self.expect(event.job_id not in self._seen, event.job_id, "dispatched twice under one id")
+        self._seen.add(event.job_id)
+
+
+class SettledAsItEnded(Predicate):
+    """A job is settled as its attempt ended: done after a success, retried after a failure or a loss."""
+
+    name = "settled as it ended"
+    watches = (AttemptSucceeded, AttemptFailed, AttemptLost, JobSucceeded, RetryScheduled)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._good: set[tuple[str, int]] = set()
+        self._bad: set[tuple[str, int]] = set()
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, AttemptSucceeded):
+            self._good.add((event.job_id, event.attempt))
+        elif isinstance(event, AttemptFailed | AttemptLost):
+            self._bad.add((event.job_id, event.attempt))
+        elif isinstance(event, JobSucceeded):
+            earned = (event.job_id, event.attempts) in self._good
+            self.expect(earned, event.job_id, f"done, and attempt {event.attempts} had not succeeded")
+        elif isinstance(event, RetryScheduled):
+            earned = (event.job_id, event.attempts) in self._bad
+            self.expect(earned, event.job_id, f"retried, and attempt {event.attempts} had not failed")
+
+
+class AttemptsCounted(Predicate):
+    """Attempt n + 1 starts only when attempt n was settled as failed or lost: numbers have no gap."""
+
+    name = "attempts counted"
+    watches = (AttemptStarted, RetryScheduled)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._retried: dict[str, int] = {}
+        self._started: dict[str, int] = {}
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, RetryScheduled):
+            self._retried[event.job_id] = max(self._retried.get(event.job_id, 0), event.attempts)
+        elif isinstance(event, AttemptStarted):
+            self.judged += 1
+            self._started[event.job_id] = max(self._started.get(event.job_id, 0), event.attempt)
+
+    def at_end(self) -> list[Violation]:
+        return [
+            self.broken(job_id, f"attempt {number} started, and attempt {number - 1} was never settled as failed")
+            for job_id, number in sorted(self._started.items())
+            if number - 1 > self._retried.get(job_id, 0)
+        ]
+
+
+class StartsOnce(Predicate):
+    """An attempt starts again only when its job was handed back, or taken from a worker whose lease ran out."""
+
+    name = "starts once"
+    watches = (AttemptStarted, JobReturned)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._starts: dict[tuple[str, int], int] = {}
+        self._returns: dict[str, int] = {}
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, JobReturned):
+            self._returns[event.job_id] = self._returns.get(event.job_id, 0) + 1
+        elif isinstance(event, AttemptStarted):
+            self.judged += 1
+            key = event.job_id, event.attempt
+            self._starts[key] = self._starts.get(key, 0) + 1
+
+    def at_end(self) -> list[Violation]:
+        return [
+            self.broken(job_id, f"attempt {attempt} started {starts} times, handed back {returns} times")
+            for (job_id, attempt), starts in sorted(self._starts.items())
+            if starts - 1 > (returns := self._returns.get(job_id, 0))
+        ]
+
+
+class NoWaitAfterTheLast(Predicate):
+    """The last attempt is followed by no wait: a job is not retried that has had all its attempts."""
+
+    name = "no wait after the last"
+    watches = (RetryScheduled,)
+
+    def __init__(self, max_attempts: int = 3) -> None:
+        super().__init__()
+        self._max = max_attempts
+
+    def see(self, event: Event) -> None:
+        assert isinstance(event, RetryScheduled)
+        self.expect(event.attempts < self._max, event.job_id, f"waits after attempt {event.attempts} of {self._max}")
+
+
+class DoneIsDone(Predicate):
+    """Nobody claims a job that is done or has failed, and starts it."""
+
+    name = "done is done"
+    watches = (AttemptStarted, JobSucceeded, JobFailed)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended: dict[str, float] = {}
+        self._claimed: dict[str, float] = {}
+
+    def see(self, event: Event) -> None:
+        assert isinstance(event, AttemptStarted | JobSucceeded | JobFailed)
+        if event.server_at is None:
+            return
+        if not isinstance(event, AttemptStarted):
+            self._ended[event.job_id] = event.server_at
+            self.judged += 1
+        elif event.claim == "exchange":  # a wait's server time may be too late
+            self._claimed[event.job_id] = max(self._claimed.get(event.job_id, 0.0), event.server_at)
+
+    def at_end(self) -> list[Violation]:
+        return [
+            self.broken(job_id, f"claimed and started {claimed - ended:.6f} s after it had ended")
+            for job_id, ended in sorted(self._ended.items())
+            if (claimed := self._claimed.get(job_id, 0.0)) > ended + ROUNDING_S
+        ]
+
+
+class AttemptsMade(Predicate):
+    """The number of attempts a failed job is recorded with is that of an attempt that was made, and ended badly."""
+
+    name = "attempts made"
+    watches = (AttemptFailed, AttemptLost, JobFailed)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended: set[tuple[str, int]] = set()
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, AttemptFailed | AttemptLost):
+            self._ended.add((event.job_id, event.attempt))
+        elif isinstance(event, JobFailed) and not event.undeliverable:
+            made = (event.job_id, event.attempts) in self._ended
+            self.expect(made, event.job_id, f"failed with {event.attempts} attempts, and no such attempt had ended")
+
+
+class LastErrorKept(Predicate):
+    """A failed job's error is that of its last attempt, or says that the process died."""
+
+    name = "last error kept"
+    watches = (AttemptFailed, AttemptLost, JobFailed)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._errors: dict[tuple[str, int], list[str]] = {}
+        self._lost: set[tuple[str, int]] = set()
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, AttemptFailed):
+            self._errors.setdefault((event.job_id, event.attempt), []).append(event.error)
+        elif isinstance(event, AttemptLost):
+            self._lost.add((event.job_id, event.attempt))
+        elif isinstance(event, JobFailed) and not event.undeliverable:
+            last = event.job_id, event.attempts
+            if last in self._lost:
+                self.expect(bool(event.error), event.job_id, "its process died, and the record says nothing")
+            elif errors := self._errors.get(last):
+                kept = any(error[: len(event.error)] == event.error for error in errors)
+                self.expect(
+                    kept and bool(event.error), event.job_id, f"recorded with {event.error!r}, not {errors[0]!r}"
+                )
+
+
+class UndeliverableAtOnce(Predicate):
+    """What could not be attempted is failed at once: it is neither retried nor counted as an attempt."""
+
+    name = "undeliverable at once"
+    watches = (AttemptFailed, RetryScheduled, JobFailed)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unattempted: set[str] = set()
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, AttemptFailed):
+            if event.attempt == 0:
+                self._unattempted.add(event.job_id)
+        elif isinstance(event, RetryScheduled):
+            if event.job_id in self._unattempted:
+                self.expect(False, event.job_id, "could not be attempted, and is retried")
+        elif isinstance(event, JobFailed) and event.job_id in self._unattempted:
+            self.expect(event.undeliverable, event.job_id, "could not be attempted, and counts as exhausted")

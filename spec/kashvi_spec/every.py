@@ -1,0 +1,29 @@
+"""Every predicate a clause names: the eight that the simulator judges always, and those of the finer rules."""
+
+from __future__ import annotations
+
+from . import attempts, order, workers
+from .judging import Predicate
+from .predicates import all_predicates
+
+
+def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Predicate]:
+    """Fresh ones, for one trace. ``with_store``: whether its workers had a failure table."""
+    return [
+        *all_predicates(max_attempts, with_store),
+        attempts.IdsUnique(),
+        attempts.SettledAsItEnded(),
+        attempts.AttemptsCounted(),
+        attempts.StartsOnce(),
+        attempts.NoWaitAfterTheLast(max_attempts),
+        attempts.DoneIsDone(),
+        attempts.AttemptsMade(),
+        attempts.LastErrorKept(),
+        attempts.UndeliverableAtOnce(),
+        order.DueOrder(),
+        workers.ThreadsBounded(),
+        workers.SilentAfterStop(),
+        workers.LeaseKept(),
+        workers.SuspectsAlone(),
+        workers.FirstDeathFree(),
+    ]

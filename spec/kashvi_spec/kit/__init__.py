@@ -1,0 +1,1 @@
+"""What runs the specification against kashvi: it may import everything."""

@@ -1,0 +1,145 @@
+"""Predicates over workers: what they run at a time, what they take from each other, and when they are silent."""
+
+from __future__ import annotations
+
+from kashvi.events import (
+    AttemptFailed,
+    AttemptLost,
+    AttemptStarted,
+    AttemptSucceeded,
+    Event,
+    JobReturned,
+    WorkerStarted,
+    WorkerStopped,
+)
+
+from .judging import Predicate
+
+CLOCK_S = 0.01
+"""How far the lease of an attempt, taken from the process's own clock, may be off."""
+
+
+class ThreadsBounded(Predicate):
+    """A worker runs no more attempts at a time than it has threads."""
+
+    name = "threads bounded"
+    watches = (WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, JobReturned)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._threads: dict[str, int] = {}
+        self._running: dict[str, dict[tuple[str, str], None]] = {}
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, WorkerStarted):
+            self._threads[event.worker] = event.threads
+        elif isinstance(event, AttemptStarted):
+            running = self._running.setdefault(event.worker, {})
+            running[event.process, event.job_id] = None
+            threads = self._threads.get(event.worker)
+            if threads is not None:
+                self.expect(
+                    len(running) <= threads, event.job_id, f"runs beside {len(running) - 1} on {threads} threads"
+                )
+        elif isinstance(event, AttemptSucceeded | AttemptFailed | JobReturned):
+            for running in self._running.values():
+                running.pop((event.process, event.job_id), None)
+
+
+class SilentAfterStop(Predicate):
+    """A worker that has stopped starts nothing any more."""
+
+    name = "silent after stop"
+    watches = (AttemptStarted, WorkerStopped)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopped: set[str] = set()
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, WorkerStopped):
+            self._stopped.add(event.worker)
+            self.judged += 1
+        elif isinstance(event, AttemptStarted):
+            self.expect(event.worker not in self._stopped, event.job_id, "started by a worker that had stopped")
+
+
+class LeaseKept(Predicate):
+    """Nobody takes a worker's job before a lease has passed since the server last heard of that worker."""
+
+    name = "lease kept"
+    watches = (WorkerStarted, AttemptStarted, JobReturned, AttemptLost)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._leases: dict[str, tuple[str, float]] = {}
+        self._heard: dict[str, list[float]] = {}
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, WorkerStarted):
+            self._leases[event.worker] = event.process, event.lease_s
+        elif isinstance(event, AttemptStarted):
+            if event.claim == "exchange" and event.server_at is not None:
+                self._heard.setdefault(event.worker, []).append(event.server_at)
+        elif isinstance(event, JobReturned | AttemptLost) and event.owner in self._leases:
+            process, lease_s = self._leases[event.owner]
+            if event.process != process and event.server_at is not None:
+                at = event.server_at
+                # What it did later, when it came back, does not count.
+                heard = max((h for h in self._heard.get(event.owner, ()) if h <= at), default=at - lease_s)
+                self.expect(
+                    at - heard >= lease_s - 2e-6,
+                    event.job_id,
+                    f"taken {at - heard:.6f} s after its worker was heard of, under a lease of {lease_s:g} s",
+                )
+
+
+class SuspectsAlone(Predicate):
+    """A worker starts a suspect only when its last one has ended or has run for a lease."""
+
+    name = "suspects alone"
+    watches = (WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, JobReturned)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._leases: dict[str, float] = {}
+        self._running: dict[str, tuple[str, str, float]] = {}
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, WorkerStarted):
+            self._leases[event.worker] = event.lease_s
+        elif isinstance(event, AttemptStarted):
+            if event.suspect:
+                self._start(event)
+        elif isinstance(event, AttemptSucceeded | AttemptFailed | JobReturned):
+            for worker, (process, job_id, _) in list(self._running.items()):
+                if (process, job_id) == (event.process, event.job_id):
+                    del self._running[worker]
+
+    def _start(self, event: AttemptStarted) -> None:
+        _, other, since = self._running.get(event.worker, ("", "", 0.0))
+        lease_s = self._leases.get(event.worker)
+        if not other or lease_s is not None:
+            # A clock that was set back says nothing.
+            ran = event.at - since
+            over = not other or ran < 0 or ran >= (lease_s or 0.0) - CLOCK_S
+            self.expect(over, event.job_id, f"a suspect started {ran:.3f} s after another, which still ran")
+        self._running[event.worker] = event.process, event.job_id, event.at
+
+
+class FirstDeathFree(Predicate):
+    """An attempt counts as lost only for a suspect: the first death costs nothing."""
+
+    name = "first death free"
+    watches = (JobReturned, AttemptStarted, AttemptLost)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._suspects: set[str] = set()
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, JobReturned | AttemptStarted):
+            if event.suspect:
+                self._suspects.add(event.job_id)
+        elif isinstance(event, AttemptLost):
+            self.expect(event.job_id in self._suspects, event.job_id, "its first death counted as an attempt")
