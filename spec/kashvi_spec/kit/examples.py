@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,8 @@ import sqlalchemy as sa
 from kashvi_sim.runtime import SimRuntime
 from kashvi_sim.world import SimQueue, World
 
-from kashvi.errors import ReplyLost
+from kashvi.envelope import read
+from kashvi.errors import NotAnEnvelope, ReplyLost
 from kashvi.events import JobFailed, JobSucceeded, SettleRefused
 from kashvi.registry import Registry
 
@@ -22,6 +24,8 @@ from ..judging import Violation, judge
 from .situation import Example, ExampleWorker, Happening
 
 PREDICATES_OF_A_FIXED_LIMIT = frozenset({"attempts bounded", "no wait after the last"})
+PARTIAL = frozenset({"attempts_at", "starts_of", "ended", "error", "left"})
+"""What need not name every job."""
 NAME = "jobs.Example"
 
 
@@ -159,9 +163,9 @@ class _Stage:
         found: list[str] = []
         for name in self.example.expects:
             wanted, got = getattr(self.example, name), getattr(self, f"_seen_{name}")()
-            if isinstance(wanted, dict) and name in ("attempts_at", "ended", "error", "left"):
+            if name in PARTIAL and isinstance(wanted, dict):
                 got = {key: got.get(key) for key in wanted}
-            if got != wanted:
+            if not (wanted[0] <= got <= wanted[1] if name == "last_start_between" else got == wanted):
                 found.append(f"{name} is {got!r}, not {wanted!r}")
         return found
 
@@ -175,6 +179,15 @@ class _Stage:
 
     def _seen_order(self) -> tuple[str, ...]:
         return tuple(name for _, name in self.attempts)
+
+    def _seen_starts(self) -> int:
+        return len(self.attempts)
+
+    def _seen_starts_of(self) -> dict[str, int]:
+        return Counter(name for _, name in self.attempts)
+
+    def _seen_last_start_between(self) -> float:
+        return max((at for at, _ in self.attempts), default=-1.0)
 
     def _seen_ended(self) -> dict[str, str]:
         ended = dict.fromkeys(self.example.job_names(), "not")

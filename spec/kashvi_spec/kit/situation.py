@@ -63,6 +63,10 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """When attempts began: of the one job, or by name."""
     order: tuple[str, ...] | None = None
     """Of all attempts."""
+    starts: int | None = None
+    """How many attempts began in all."""
+    starts_of: dict[str, int] | None = None
+    last_start_between: tuple[float, float] | None = None
     ended: dict[str, Literal["succeeded", "failed", "not"]] | None = None
     failed_after: dict[str, int] | None = None
     """The attempts that failed jobs are recorded with: all of them."""
@@ -87,7 +91,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 EXPECTATIONS = (
-    "attempts_at", "order", "ended", "failed_after", "failed_at", "error", "rows", "at_most_at_once", "refused", "left",
+    "attempts_at", "order", "starts", "starts_of", "last_start_between", "at_most_at_once",
+    "ended", "failed_after", "failed_at", "error", "rows", "refused", "left",
 )  # fmt: skip
 
 
