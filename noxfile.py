@@ -44,6 +44,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def spec(session: nox.Session) -> None:
+    """The examples of the specification alone; or what follows ``--``, such as ``-k RETRY``."""
+    install(session, "test")
+    session.run("pytest", "tests/conformance/test_examples.py", *session.posargs)
+
+
+@nox.session
 def servers(session: nox.Session) -> None:
     """Every server and database, and real processes, killed; or what follows ``--``."""
     install(session, "test", "example")

@@ -104,7 +104,7 @@ def _clause(area: str, heading: re.Match[str], body: str) -> Clause:
     prose = BLOCK.sub("", body)
     facts: dict[str, list[str]] = {"kind": [], "predicate": [], "promise": [], "tests": []}
     for name, value in FACT.findall(prose):
-        facts[name].append(" ".join(value.split()))
+        facts[name].append(value if name == "promise" else " ".join(value.split()))  # a quotation keeps its blanks
     why = " ".join(FACT.sub("", prose).split())
     clause = Clause(
         id=clause_id,

@@ -6,6 +6,9 @@ from . import attempts, order, workers
 from .judging import Predicate
 from .predicates import all_predicates
 
+OF_ONE_LIMIT = frozenset({"attempts bounded", "no wait after the last"})
+"""Predicates that take the limit of attempts for the same from start to end."""
+
 
 def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Predicate]:
     """Fresh ones, for one trace. ``with_store``: whether its workers had a failure table."""

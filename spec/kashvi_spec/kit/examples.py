@@ -19,11 +19,10 @@ from kashvi.errors import NotAnEnvelope, ReplyLost
 from kashvi.events import JobFailed, JobSucceeded, SettleRefused
 from kashvi.registry import Registry
 
-from ..every import every_predicate
+from ..every import OF_ONE_LIMIT, every_predicate
 from ..judging import Violation, judge
 from .situation import Example, ExampleWorker, Happening
 
-PREDICATES_OF_A_FIXED_LIMIT = frozenset({"attempts bounded", "no wait after the last"})
 PARTIAL = frozenset({"attempts_at", "starts_of", "ended", "error", "left"})
 """What need not name every job."""
 NAME = "jobs.Example"
@@ -49,7 +48,7 @@ def run(example: Example, client: redis.Redis | None = None) -> Ran:
     predicates = [
         predicate
         for predicate in every_predicate(example.max_attempts, example.table)
-        if not (limit_changes and predicate.name in PREDICATES_OF_A_FIXED_LIMIT)
+        if not (limit_changes and predicate.name in OF_ONE_LIMIT)
     ]
     violations = judge(stage.world.events, predicates)
     ran = Ran(stage.world, stage.compared(), violations, {one.name: one.judged for one in predicates})

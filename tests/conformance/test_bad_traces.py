@@ -1,0 +1,255 @@
+"""For every trace clause, traces that break it: its predicate says so, and no other does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kashvi_spec.clauses import load
+from kashvi_spec.every import every_predicate
+from kashvi_spec.judging import judge
+
+from kashvi.events import (
+    AttemptFailed,
+    AttemptLost,
+    AttemptStarted,
+    AttemptSucceeded,
+    Event,
+    FailureRecorded,
+    JobDispatched,
+    JobFailed,
+    JobReturned,
+    JobSucceeded,
+    RetryScheduled,
+    WorkerStarted,
+    WorkerStopped,
+)
+
+TRACE_CLAUSES = {clause.id: clause for clause in load() if clause.predicate}
+
+
+def about(job_id: str, at: float, process: str = "p") -> dict[str, Any]:
+    return {"job_id": job_id, "type": "t", "server_at": float(at), "at": float(at), "process": process}
+
+
+def dispatched(job_id: str, due: float | None = None) -> Event:
+    return JobDispatched(job_id=job_id, type="t", due=due, process="producer")
+
+
+def worker(name: str = "w", threads: int = 1, process: str = "p") -> Event:
+    return WorkerStarted(worker=name, threads=threads, lease_s=30, driver="memory", process=process)
+
+
+def stopped(name: str = "w", process: str = "p") -> Event:
+    return WorkerStopped(worker=name, process=process)
+
+
+def started(job_id: str, at: float, n: int = 1, worker: str = "w", process: str = "p", suspect: bool = False) -> Event:
+    return AttemptStarted(attempt=n, worker=worker, claim="exchange", suspect=suspect, **about(job_id, at, process))
+
+
+def did(job_id: str, at: float, n: int = 1, process: str = "p") -> list[Event]:
+    """An attempt succeeds, and the job is done."""
+    return [
+        AttemptSucceeded(attempt=n, duration_s=0.0, **about(job_id, at, process)),
+        JobSucceeded(attempts=n, **about(job_id, at, process)),
+    ]
+
+
+def raised(job_id: str, at: float, n: int = 1, error: str = "e") -> Event:
+    return AttemptFailed(attempt=n, duration_s=0.0, error=error, **about(job_id, at))
+
+
+def retried(job_id: str, at: float, n: int = 1, wait_s: float | None = None) -> Event:
+    wait_s = float(n) if wait_s is None else wait_s
+    return RetryScheduled(attempts=n, wait_s=wait_s, due=at + wait_s, **about(job_id, at))
+
+
+def gave_up(job_id: str, at: float, n: int = 3, error: str = "e", undeliverable: bool = False) -> Event:
+    return JobFailed(attempts=n, max_attempts=3, error=error, undeliverable=undeliverable, **about(job_id, at))
+
+
+def recorded(job_id: str) -> Event:
+    return FailureRecorded(job_id=job_id, type="t")
+
+
+def returned(job_id: str, at: float, owner: str = "w", suspect: bool = True, process: str = "q") -> Event:
+    return JobReturned(owner=owner, suspect=suspect, **about(job_id, at, process))
+
+
+def died(job_id: str, at: float, n: int = 1, owner: str = "w") -> Event:
+    return AttemptLost(attempt=n, owner=owner, **about(job_id, at, "q"))
+
+
+TWO_FAILURES = [
+    dispatched("a"),
+    started("a", 0), raised("a", 0), retried("a", 0),
+    started("a", 1, 2), raised("a", 1, 2), retried("a", 1, 2),
+]  # fmt: skip
+EXHAUSTED = [*TWO_FAILURES, started("a", 3, 3), raised("a", 3, 3), gave_up("a", 3), recorded("a")]
+TAKEN_OVER = [
+    worker(), dispatched("a"), started("a", 0), worker("v", process="q"),
+    returned("a", 30), started("a", 30, worker="v", process="q", suspect=True), *did("a", 31, process="q"),
+    stopped("v", "q"),
+]  # fmt: skip
+
+GOOD: dict[str, list[Event]] = {
+    "an exhausted job": EXHAUSTED,
+    "a job that is taken over": TAKEN_OVER,
+    "a job that is handed back by its own worker": [
+        worker(), dispatched("a"), started("a", 0), returned("a", 1, suspect=False, process="p"), stopped(),
+        worker("v", process="q"), started("a", 2, worker="v", process="q"), *did("a", 2, process="q"),
+    ],
+    "a suspect beside one that has run for a lease": [
+        worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0, suspect=True),
+        started("b", 30, suspect=True), *did("a", 31), *did("b", 31),
+    ],
+    "what could not be attempted": [raised("a", 0, 0, "no envelope"), gave_up("a", 0, 0, "", True), recorded("a")],
+    "one attempt that was made twice, and failed in two ways": [
+        *TWO_FAILURES, started("a", 3, 3), returned("a", 40), started("a", 41, 3, "v", "q"), raised("a", 42, 3, "late"),
+        raised("a", 43, 3, "e"), gave_up("a", 43), recorded("a"),
+    ],
+}  # fmt: skip
+
+BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
+    "JOBS-2": [
+        ([dispatched("a"), started("a", 0), raised("a", 0), JobSucceeded(attempts=1, **about("a", 0))], {"none lost"}),
+        ([dispatched("a"), started("a", 0), retried("a", 0), started("a", 1, 2), *did("a", 1, 2)], set()),
+    ],
+    "DISPATCH-1": [([dispatched("a")], {"drains"})],
+    "DISPATCH-3": [
+        ([dispatched("a"), dispatched("b"), started("b", 0), *did("b", 0), started("a", 1), *did("a", 1)], set())
+    ],
+    "DISPATCH-5": [([dispatched("a"), dispatched("a"), started("a", 0), *did("a", 0)], set())],
+    "DELAY-1": [([dispatched("a", 5.0), started("a", 4.999), *did("a", 5)], set())],
+    "DELAY-5": [
+        (
+            [
+                dispatched("a", 5.0), dispatched("b", 6.0), started("b", 6), *did("b", 6),
+                started("a", 7), *did("a", 7),
+            ],
+            set(),
+        )
+    ],
+    "DELIVERY-1": [([*TWO_FAILURES], {"none lost"})],
+    "DELIVERY-3": [
+        (
+            [
+                worker(), dispatched("a"), started("a", 0), worker("v", process="q"), returned("a", 29),
+                started("a", 30, worker="v", process="q", suspect=True), *did("a", 31, process="q"),
+            ],
+            set(),
+        )
+    ],
+    "DELIVERY-5": [
+        ([dispatched("a"), started("a", 0), *did("a", 1), returned("a", 2)], set()),
+        ([*TAKEN_OVER, *did("a", 40)], set()),
+    ],
+    "DELIVERY-7": [
+        ([dispatched("a"), started("a", 0), started("a", 0, worker="v", process="q"), *did("a", 1)], set())
+    ],
+    "DELIVERY-8": [
+        (
+            [
+                dispatched("a"), started("a", 0), died("a", 30), retried("a", 30), started("a", 31, 2),
+                *did("a", 31, 2),
+            ],
+            set(),
+        )
+    ],
+    "DELIVERY-9": [
+        (
+            [
+                worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0, suspect=True),
+                started("b", 29, suspect=True), *did("a", 31), *did("b", 31),
+            ],
+            set(),
+        )
+    ],
+    "WORKERS-1": [
+        (
+            [worker(), dispatched("a"), dispatched("b"), started("a", 0), started("b", 0), *did("a", 1), *did("b", 1)],
+            set(),
+        )
+    ],
+    "WORKERS-3": [([worker(), stopped(), dispatched("a"), started("a", 1), *did("a", 1)], set())],
+    "RETRY-1": [
+        ([dispatched("a"), started("a", 0), raised("a", 0), gave_up("a", 0, 1), recorded("a")], set()),
+        (
+            [
+                *TWO_FAILURES, started("a", 3, 3), raised("a", 3, 3), retried("a", 3, 3),
+                started("a", 6, 4), *did("a", 6, 4),
+            ],
+            {"no wait after the last"},
+        ),
+    ],
+    "RETRY-2": [
+        ([dispatched("a"), started("a", 0), raised("a", 0), retried("a", 0, 1, 0.5), *did("a", 9, 2)], set()),
+        (
+            [
+                dispatched("a"), started("a", 0), raised("a", 0), retried("a", 0), started("a", 0.5, 2),
+                *did("a", 1, 2),
+            ],
+            {"never early"},
+        ),
+    ],
+    "RETRY-3": [
+        (
+            [
+                *TWO_FAILURES, started("a", 3, 3), raised("a", 3, 3), retried("a", 3, 3),
+                gave_up("a", 6), recorded("a"),
+            ],
+            set(),
+        )
+    ],
+    "RETRY-6": [([dispatched("a"), started("a", 0), raised("a", 0), started("a", 2, 2), *did("a", 2, 2)], set())],
+    "RETRY-7": [([dispatched("a"), started("a", 0), *did("a", 0), started("a", 1)], {"starts once"})],
+    "FAILURES-1": [
+        (EXHAUSTED[:-1], set()),
+        ([dispatched("a"), started("a", 0), *did("a", 0), recorded("a")], set()),
+    ],
+    "FAILURES-4": [
+        ([*EXHAUSTED[:-2], gave_up("a", 3, error="another"), recorded("a")], set()),
+        ([*EXHAUSTED[:-2], gave_up("a", 3, error=""), recorded("a")], set()),
+    ],
+    "FAILURES-5": [([*TWO_FAILURES, gave_up("a", 3, 3), recorded("a")], set())],
+    "FAILURES-6": [
+        ([raised("a", 0, 0), retried("a", 0, 0), gave_up("a", 1, 0, undeliverable=True), recorded("a")], {
+            "settled as it ended"} - {"settled as it ended"}),
+    ],
+}  # fmt: skip
+CASES = [(clause_id, trace, others) for clause_id, traces in BAD.items() for trace, others in traces]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_trace_breaks_nothing(name: str) -> None:
+    """Also where it looks odd."""
+    assert judge(GOOD[name], every_predicate()) == []
+
+
+@pytest.mark.parametrize(
+    ("clause_id", "trace", "others"), CASES, ids=[f"{case[0]}-{n}" for n, case in enumerate(CASES)]
+)
+def test_a_bad_trace_is_rejected_by_its_clause_and_by_no_other(
+    clause_id: str, trace: list[Event], others: set[str]
+) -> None:
+    """``others``: those that are broken with it of necessity."""
+    found = judge(trace, every_predicate())
+    assert {one.predicate for one in found} == {TRACE_CLAUSES[clause_id].predicate} | others
+    assert all(one.job_id and one.why for one in found)
+
+
+def test_every_trace_clause_has_a_bad_trace() -> None:
+    """Or nobody knows whether its predicate can say no."""
+    assert set(BAD) == set(TRACE_CLAUSES)
+
+
+@pytest.mark.parametrize("clause_id", BAD)
+def test_a_predicate_counts_what_it_judged(clause_id: str) -> None:
+    """At least once in the trace it rejects, and never in a trace of nothing."""
+    wanted = TRACE_CLAUSES[clause_id].predicate
+    predicates = {one.name: one for one in every_predicate()}
+    assert judge([], predicates.values()) == []
+    assert predicates[wanted].judged == 0
+    judge(EXHAUSTED + TAKEN_OVER + [event for trace, _ in BAD[clause_id] for event in trace], predicates.values())
+    assert predicates[wanted].judged > 0
