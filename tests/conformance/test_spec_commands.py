@@ -1,0 +1,219 @@
+"""``spec:list``, ``spec:show``, ``spec:check``: what they print, how they exit."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from kashvi_sim.commands.options import workload_named
+from kashvi_sim.play import play
+from kashvi_sim.trace import ProcessKilled, write
+from kashvi_spec.clauses import load
+from kashvi_spec.traces import KINDS, NotATrace, judge, read
+
+from kashvi.events import Event, JobFailed, JobSucceeded
+from kashvi.retry import GiveUp, RetryAfter
+
+from .test_bad_traces import BAD, EXHAUSTED, TAKEN_OVER, dispatched, gave_up, raised, recorded, started, worker
+
+ROOT = Path(__file__).parents[2]
+POINTS = {
+    name: point
+    for name, point in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][
+        "kashvi.commands"
+    ].items()
+    if name.startswith("spec:")
+}
+
+
+def kashvi(command: str, *words: str) -> Result:
+    """The command, as ``pyproject.toml`` names it."""
+    module, _, name = POINTS[command].partition(":")
+    return CliRunner().invoke(getattr(import_module(module), name), [str(word) for word in words])
+
+
+def written(path: Path, trace: Iterable[Event]) -> str:
+    write(trace, path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def storm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A trace of a run without faults, as ``sim:run`` writes it."""
+    path = tmp_path_factory.mktemp("storm") / "t.jsonl"
+    return written(path, play(workload_named("storm"), seed=11).world.events)
+
+
+@pytest.mark.parametrize("command", sorted(POINTS))
+def test_every_command_has_help_with_examples(command: str) -> None:
+    """As those of the library and the simulator."""
+    shown = kashvi(command, "--help")
+    assert shown.exit_code == 0
+    assert f"kashvi {command}" in shown.output.partition("Examples:")[2]
+
+
+def test_the_list_has_every_clause_once() -> None:
+    """For people one line each, for programs all there is."""
+    lines = [line.split()[0] for line in kashvi("spec:list").output.splitlines() if line.startswith("  ")]
+    assert lines == [clause.id for clause in load()]
+    listed = json.loads(kashvi("spec:list", "--json").output)
+    assert [one["id"] for one in listed] == lines
+    assert {"level", "sentence", "why", "kind", "examples", "tests", "predicate"} <= set(listed[0])
+
+
+def test_the_list_of_some_areas_has_no_other() -> None:
+    """In the order of the pages."""
+    listed = json.loads(kashvi("spec:list", "retry", "delay", "--json").output)
+    assert {one["area"] for one in listed} == {"retry", "delay"}
+    assert kashvi("spec:list", "weather").exit_code == 2
+
+
+def test_a_clause_is_shown_with_its_example_and_its_run() -> None:
+    """Also when its id is typed in small letters."""
+    shown = kashvi("spec:show", "retry-2")
+    assert shown.exit_code == 0
+    assert "RETRY-2 MUST: After failed attempt n" in shown.output
+    assert '| jobs = [{ outcomes = ["fail", "fail", "ok"] }]' in shown.output
+    assert "    3.000000  p0   jobs.Example #1              attempt 3\n" in shown.output
+    assert shown.output.count("as expected") == 2
+
+
+@pytest.mark.parametrize("clause_id", ["JOBS-3", "COMMANDS-6", "DELIVERY-5"])
+def test_a_clause_of_any_kind_is_shown(clause_id: str) -> None:
+    """As text, and as JSON."""
+    assert kashvi("spec:show", clause_id).exit_code == 0
+    assert json.loads(kashvi("spec:show", clause_id, "--json").output)["clause"]["id"] == clause_id
+
+
+def test_an_unknown_clause_is_wrong_usage() -> None:
+    """And says where to look."""
+    shown = kashvi("spec:show", "NONE-1")
+    assert shown.exit_code == 2
+    assert "spec:list has them all" in shown.output
+
+
+def test_a_clause_whose_example_does_not_hold_is_shown_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule is broken by hand."""
+    monkeypatch.setattr("kashvi.retry.decide", lambda n, most: RetryAfter(n / 2) if n < most else GiveUp())
+    shown = kashvi("spec:show", "RETRY-2")
+    assert shown.exit_code == 1
+    assert "BROKEN  attempts_at is (0.0, 0.5, 1.5), not (0.0, 1.0, 3.0)" in shown.output
+    assert "BROKEN  backoff kept" in shown.output
+
+
+def test_a_trace_of_the_simulator_is_judged_and_nothing_is_broken(storm: str) -> None:
+    """Each clause says how often it was put to the test."""
+    shown = kashvi("spec:check", storm)
+    assert shown.exit_code == 0
+    assert "nothing broken" in shown.output
+    result = json.loads(kashvi("spec:check", storm, "--json").output)
+    assert set(result["judged"]) == {clause.id for clause in load() if clause.predicate}
+    assert result["judged"]["RETRY-1"] > 10
+    assert (result["broken"], result["not_judged"]) == ([], [])
+
+
+def test_a_trace_with_faults_is_judged_for_what_it_can_say(tmp_path: Path) -> None:
+    """What a killed process could not tell is counted apart; the simulator's own events are passed over."""
+    played = play(workload_named("storm"), seed=4, faults="kill,pause,reply_lost,database_down")
+    path = written(tmp_path / "t.jsonl", played.world.events)
+    result = json.loads(kashvi("spec:check", path, "--json").output)
+    assert result["broken"] == []
+    assert set(result["passed_over"]) <= {"FaultStruck", "ProcessKilled"}
+    assert result["passed_over"]["FaultStruck"] == sum(played.world.struck.values())
+
+
+def test_a_planted_bug_is_named_with_its_clause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the exit code is 1."""
+    monkeypatch.setattr("kashvi.retry.decide", lambda n, most: RetryAfter(float(n)) if n <= most else GiveUp())
+    path = written(tmp_path / "t.jsonl", play(workload_named("storm"), seed=0, faults="none").world.events)
+    shown = kashvi("spec:check", path, "--max-attempts", "3")
+    assert shown.exit_code == 1
+    assert "BROKEN  RETRY-1 (attempts bounded)" in shown.output
+    assert "BROKEN  RETRY-3 (no wait after the last)" in shown.output
+
+
+@pytest.mark.parametrize("clause_id", sorted(BAD))
+def test_a_bad_trace_is_as_bad_in_a_file(clause_id: str, tmp_path: Path) -> None:
+    """Written and read again, it breaks what it broke."""
+    trace, _ = BAD[clause_id][0]
+    path = written(tmp_path / "t.jsonl", trace)
+    shown = kashvi("spec:check", path, "--json", "--rows-told", "--max-attempts", "3")
+    assert shown.exit_code == 1
+    left_to_tell = json.loads(shown.output)
+    assert clause_id in {one["clause"] for one in (*left_to_tell["broken"], *left_to_tell["not_judged"])}
+
+
+def test_what_is_missing_at_the_end_of_an_unfinished_trace_is_not_judged(tmp_path: Path) -> None:
+    """It may be on its way."""
+    path = written(tmp_path / "t.jsonl", [dispatched("a"), started("a", 0)])
+    assert kashvi("spec:check", path).exit_code == 1
+    shown = kashvi("spec:check", path, "--unfinished")
+    assert shown.exit_code == 0
+    assert "1 not judged" in shown.output
+
+
+def test_what_a_silent_worker_may_not_have_told_is_not_judged() -> None:
+    """It never said that it had ended; of another worker's jobs, all is known."""
+    trace = [worker(), dispatched("a"), started("a", 0), dispatched("b")]
+    verdict = judge(trace)
+    assert {one.job_id for one in verdict.broken} == {"b"}
+    assert {one.job_id for one in verdict.open} == {"a"}
+
+
+def test_a_missing_row_counts_where_rows_are_told_of() -> None:
+    """A recorder whose last reply was lost tells nothing."""
+    assert judge(EXHAUSTED[:-1]).broken == []
+    assert [one.predicate for one in judge(EXHAUSTED[:-1], rows_told=True).broken] == ["recorded iff exhausted"]
+
+
+def test_a_trace_in_which_the_limit_changed_is_not_judged_by_one_limit() -> None:
+    """Nobody can say afterwards which one held when."""
+    other = [
+        dispatched("b"), started("b", 0, worker="v"), raised("b", 0),
+        JobFailed(job_id="b", type="t", attempts=1, max_attempts=1, error="e"), recorded("b"),
+    ]  # fmt: skip
+    assert judge([*EXHAUSTED, *other]).broken == []
+    assert [one.predicate for one in judge([*EXHAUSTED, *other], max_attempts=3).broken] == ["attempts bounded"]
+
+
+def test_events_are_read_as_they_were_and_the_simulators_are_passed_over(tmp_path: Path) -> None:
+    """Every kind of the library's is known."""
+    killed = ProcessKilled(process="sim", victim="p1", victim_id="p")
+    written(tmp_path / "t.jsonl", [*TAKEN_OVER, killed, *EXHAUSTED])
+    with (tmp_path / "t.jsonl").open("rb") as lines:
+        assert list(read(lines)) == [*TAKEN_OVER, *EXHAUSTED]
+    assert len(KINDS) == 19
+    assert KINDS["JobSucceeded"] is JobSucceeded
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "holds no event of kashvi"),
+        ('{"event":"FaultStruck"}\n', "holds no event of kashvi"),
+        ("not json\n", "line 1 is no event"),
+        ("[]\n", "line 1 is no event"),
+        ('\n{"at":1}\n', "line 2 is no event: it has no field 'event'"),
+        ('{"event":"JobSucceeded"}\n', "line 1 is no event"),
+    ],
+)
+def test_what_is_no_trace_is_wrong_usage(text: str, why: str, tmp_path: Path) -> None:
+    """With the line that is wrong."""
+    (tmp_path / "t.jsonl").write_text(text)
+    shown = kashvi("spec:check", str(tmp_path / "t.jsonl"))
+    assert shown.exit_code == 2
+    assert why in " ".join(shown.output.split())
+    assert kashvi("spec:check", str(tmp_path / "none.jsonl")).exit_code == 2
+
+
+def test_a_line_that_is_no_event_is_an_error_of_its_own() -> None:
+    """For those who read traces by themselves."""
+    with pytest.raises(NotATrace, match="line 1"):
+        list(read([msgspec.json.encode({"event": "JobFailed", "job_id": 5})]))
+    assert gave_up("a", 0) in list(read([msgspec.json.encode(gave_up("a", 0))]))
