@@ -60,6 +60,7 @@ class Books:
         self._ready_since = 0.0
         self._suspects: deque[Delivery] = deque()
         self._suspect_at: float | None = None
+        self._last_suspect: Delivery | None = None
         self._urgent = False
         self._taken = 0
         self._job_s: float | None = None
@@ -92,7 +93,7 @@ class Books:
         self.running[id(delivery)] = delivery
         self._taken += 1
         if delivery.place == "running":
-            self._suspect_at = self._now()
+            self._suspect_at, self._last_suspect = self._now(), delivery
         if self.limits.max_jobs is not None and self._taken >= self.limits.max_jobs:
             self.stop()
         return delivery
@@ -134,8 +135,8 @@ class Books:
         """For an exchange that begins: what to settle, and how many jobs to ask for."""
         batch, self.outbox = self.outbox, []
         if self._may_start_suspect():
-            self._suspect_at = self._now()
-            batch.append(settle.started(self._suspects.popleft(), self._suspect_at))
+            self._suspect_at, self._last_suspect = self._now(), self._suspects.popleft()
+            batch.append(settle.started(self._last_suspect, self._suspect_at))
         self.look = self._urgent = False
         self.waited_at = None
         return batch, max(self._want(), 0) if claim and not self.stopping else 0
@@ -162,7 +163,8 @@ class Books:
         d = settling.delivery
         self.running.pop(id(d), None)
         if d.place == "running":
-            self._suspect_at = None
+            if d is self._last_suspect:  # one before it, that has run for over a lease, may end later
+                self._suspect_at = None
             self._urgent = True  # until it is settled, our death would count against a job that has ended
         self.outbox.append(settling)
         if took_s is not None:
