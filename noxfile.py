@@ -55,3 +55,10 @@ def servers(session: nox.Session) -> None:
     """Every server and database, and real processes, killed; or what follows ``--``."""
     install(session, "test", "example")
     session.run("pytest", *(session.posargs or ["-n", "2", "tests/servers"]))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Kashvi beside its peers, measured; ``-- --quick`` for a small round, ``-- --help`` for the rest."""
+    install(session, "bench")
+    session.run("python", "-m", "benchmarks", *session.posargs)
