@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -19,13 +20,23 @@ from benchmarks.server import Server
 @click.option("--only", multiple=True, type=click.Choice(peers.NAMES), help="These beside kashvi; may be repeated.")
 @click.option("--part", multiple=True, type=click.Choice([p.__name__ for p in measure.PARTS]), help="These parts only.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="How often all take their turn.")
+@click.option("--limit", type=click.FloatRange(1), help="Seconds after which a slow peer is judged by what it did.")
 @click.option("--json", "as_json", is_flag=True, help="Print every single figure as JSON; write no report.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent, help="Where the report goes.")
-def main(quick: bool, only: tuple[str, ...], part: tuple[str, ...], rounds: int, as_json: bool, out: Path) -> None:
+def main(
+    quick: bool,
+    only: tuple[str, ...],
+    part: tuple[str, ...],
+    rounds: int,
+    limit: float | None,
+    as_json: bool,
+    out: Path,
+) -> None:
     """Measure kashvi beside its peers."""
     console = Console(stderr=True)
     BUILD.mkdir(parents=True, exist_ok=True)
     sizes = measure.QUICK if quick else measure.Sizes()
+    sizes = replace(sizes, limit_s=limit or sizes.limit_s)
     started = work.slots(BUILD / "started")
     names = [name for name in peers.NAMES if not only or name in ("kashvi", *only)]
     result = report.Result(sizes, rounds)

@@ -33,11 +33,11 @@ class Sizes:
 
     jobs: int = 20_000
     naps: int = 2_000
-    pings: int = 200
+    pings: int = 100
     delayed: int = 5_000
     lead_s: float = 6.0
     idle_s: float = 2.0
-    limit_s: float = 6.0
+    limit_s: float = 30.0
     """A slower peer is judged by what it did in this time."""
 
 
