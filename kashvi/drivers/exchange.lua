@@ -2,7 +2,8 @@
 --
 -- KEYS: jobs delayed workers exchanges unrecorded held running [held running of each other owner]
 -- ARGV: worker n want lease now|'' gone_after promote_max,
---       then per settlement: move, owner, index of its list in KEYS, old, new, in_s
+--       then per settlement: move, owner, index of its list in KEYS, old, new, in_s;
+--       or '', old: the worker's own, held, is done
 --
 -- Envelopes are bytes here: nothing decodes them.
 local jobs, delayed, workers, exchanges, unrecorded, held, running = unpack(KEYS, 1, 7)
@@ -81,12 +82,19 @@ local function settle(move, owner, list_index, old, new, in_s)
 end
 
 local refused, leaving = {}, false
-for i = 8, #ARGV, 6 do
-  local move, owner = ARGV[i], ARGV[i + 1]
-  leaving = leaving or (move == 'leave' and owner == worker)
-  if not settle(move, owner, tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]) then
-    refused[#refused + 1] = (i - 8) / 6
+local at, index = 8, 0
+while at <= #ARGV do
+  local move, owner, settled = ARGV[at], ARGV[at + 1], nil
+  if move == '' then
+    settled = redis.call('LREM', held, -1, owner) == 1
+    at = at + 2
+  else
+    leaving = leaving or (move == 'leave' and owner == worker)
+    settled = settle(move, owner, tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
+    at = at + 6
   end
+  if not settled then refused[#refused + 1] = index end
+  index = index + 1
 end
 refused = table.concat(refused, ' ')
 redis.call('HSET', exchanges, worker, n .. ' ' .. text(now) .. ' ' .. refused)
