@@ -98,6 +98,19 @@ def test_an_exchange_repeated_changes_nothing_and_a_lower_number_is_refused(redi
         driver.exchange("w", 1, 30.0, [], 1)
 
 
+def test_refusals_are_counted_across_settlements_of_every_length(redis_server: RedisServer) -> None:
+    """What is simply done travels shorter than the rest; the answer still names each by its place."""
+    driver = RedisDriver(redis_server.url)
+    driver.push([b"a", b"b", b"c"])
+    driver.exchange("w", 1, 30.0, [], 3)
+    gone, back = Settlement("done", "w", "held", b"gone"), Settlement("return", "w", "held", b"b", b"b")
+    done = [Settlement("done", "w", "held", raw) for raw in (b"a", b"c")]
+    running = Settlement("done", "w", "running", b"c")
+    answer = driver.exchange("w", 2, 30.0, [gone, done[0], back, running, back, done[1]], 0)
+    assert answer.refused == (0, 3, 4)
+    assert (answer.holding, answer.ready) == (0, 1)
+
+
 def test_a_live_workers_job_can_be_settled_by_nobody_else(redis_server: RedisServer) -> None:
     """The lease is checked in the script, by the server's clock."""
     driver = RedisDriver(redis_server.url)
