@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks import measure, peers, report, work
 from benchmarks.install import BUILD, install
 from benchmarks.server import Server
+from benchmarks.subject import QUICK, Sizes, Subject
 
 
 @click.command()
@@ -35,7 +36,7 @@ def main(
     """Measure kashvi beside its peers."""
     console = Console(stderr=True)
     BUILD.mkdir(parents=True, exist_ok=True)
-    sizes = measure.QUICK if quick else measure.Sizes()
+    sizes = QUICK if quick else Sizes()
     sizes = replace(sizes, limit_s=limit or sizes.limit_s)
     started = work.slots(BUILD / "started")
     names = [name for name in peers.NAMES if not only or name in ("kashvi", *only)]
@@ -49,7 +50,7 @@ def main(
             result.peers[name] = (peer, at)
             console.print(f"{peer.title}: {at.version or at.why_not}")
             if not at.why_not:
-                subjects.append(measure.Subject(name, peer, at, server, sizes, started))
+                subjects.append(Subject(name, peer, at, server, sizes, started))
         for turn in range(rounds):
             for measured in measure.PARTS:
                 if part and measured.__name__ not in part:
@@ -64,9 +65,7 @@ def main(
     report.write(result, out)
 
 
-def _measure(
-    measured: measure.Part, subject: measure.Subject, result: report.Result, console: Console, turn: int
-) -> None:
+def _measure(measured: measure.Part, subject: Subject, result: report.Result, console: Console, turn: int) -> None:
     """What fails is said, and its place in the table stays empty."""
     began = time.monotonic()
     try:

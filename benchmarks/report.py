@@ -16,8 +16,8 @@ from rich.console import Group
 from rich.table import Table
 
 from benchmarks.install import Installed
-from benchmarks.measure import Sizes
 from benchmarks.peers import Peer
+from benchmarks.subject import Sizes
 
 
 class Row(NamedTuple):
@@ -148,7 +148,7 @@ def markdown(result: Result) -> str:
         "The median, in brackets the least and the most; then how many times as good kashvi is by the medians (below",
         "1: the other is better). Rates run from the first job's start to the last one's. All share two cores with",
         "the server, the producer and whatever else the machine does: read the ratios. A peer that needs longer than",
-        f"{result.sizes.limit_s:.0f} s is judged by what it did in that time; jobs that are later than that are not counted as late.",
+        f"{result.sizes.limit_s:.0f} s is judged by what it did in that time, and what it has later is not seen.",
         "",
     ]
     for title, rows in result.groups():
