@@ -192,5 +192,6 @@ def plot(result: Result, path: Path) -> None:
         axis.set_title(row.title, fontsize=9)
         axis.bar_label(axis.containers[-1], [f"{m:{row.format}}" for m in medians], fontsize=8, padding=3)
         axis.set_xmargin(0.25)
+        axis.xaxis.set_minor_formatter("")
     figure.savefig(path, dpi=110)
     plt.close(figure)

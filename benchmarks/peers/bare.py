@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 from benchmarks import work
 from benchmarks.peers import App, Peer, Task
@@ -43,7 +42,6 @@ def connect(url: str) -> App:
             while True:
                 raw = client.blmove("jobs", "held", 5, "RIGHT", "LEFT")
                 if raw is None:
-                    time.sleep(0)
                     continue
                 task, fields = json.loads(raw)
                 tasks[task](**fields)
