@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from kashvi.errors import InvalidSetting
+
 from .connect import connect
 from .faults import rules_named
 from .play import Played, Swarm, perform, play
@@ -159,12 +161,11 @@ def sweep(job: Job, first: int, seeds: int, *, state: Path | None = None, cores:
     key = msgspec.json.encode([msgspec.to_builtins(job)])
     done: dict[int, Block] = {}
     if state is not None and state.exists():
-        kept = state.read_bytes()
-        state.write_bytes(kept[: kept.rfind(b"\n") + 1])  # a line that was torn by a kill is run again
-        for line in state.read_bytes().splitlines():
-            kept_key, block = msgspec.json.decode(line, type=tuple[str, Block])
-            if kept_key == _digest(key):
-                done[block.first] = block
+        lines, torn = _kept(state)
+        done = {block.first: block for kept_key, block in lines if kept_key == _digest(key)}
+        if torn:  # by a kill: it is run again
+            with state.open("r+b") as file:
+                file.truncate(state.stat().st_size - torn)
     todo: list[tuple[int, int]] = []
     for start in range(first, first + seeds, BLOCK):
         count = min(BLOCK, first + seeds - start)
@@ -178,6 +179,18 @@ def sweep(job: Job, first: int, seeds: int, *, state: Path | None = None, cores:
             with state.open("ab") as out:
                 out.write(msgspec.json.encode((_digest(key), block)) + b"\n")
         yield block
+
+
+def _kept(state: Path) -> tuple[list[tuple[str, Block]], int]:
+    """Finished blocks, and how many bytes of a torn line follow. Raises InvalidSetting for a file of another kind."""
+    whole, _, torn = state.read_bytes().rpartition(b"\n")
+    try:
+        lines = [msgspec.json.decode(line, type=tuple[str, Block]) for line in whole.splitlines()]
+        if torn and not torn.startswith(b'["'):
+            raise ValueError
+    except ValueError:
+        raise InvalidSetting("--state", str(state), "a file that a sweep wrote, or a new one") from None
+    return lines, len(torn)
 
 
 def _in_parallel(job: Job, todo: list[tuple[int, int]], cores: int) -> Iterator[Block]:

@@ -110,8 +110,6 @@ class World:
         self._silent: set[str] = set()
         self._tellers: dict[str, list[SimRuntime]] = {}
         """Whose place it is to tell what the server did with a job."""
-        self.acknowledged: set[str] = set()
-        """Jobs whose dispatch returned."""
         self.lost_pushes: dict[str, str] = {}
         self.rolled_back: dict[str, str] = {}
         self.poisoned: set[str] = set()

@@ -10,6 +10,7 @@ from kashvi_sim.commands.options import workload_named
 from kashvi_sim.faults import RULES
 from kashvi_sim.sweep import BLOCK, Job, Swept, run_block, sweep
 
+from kashvi.errors import InvalidSetting
 from tests.servers.launch import RedisServer
 
 STORM = workload_named("storm")
@@ -76,6 +77,16 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: p
     assert ran == [BLOCK, 2 * BLOCK]
     assert swept(job, 0, 3 * BLOCK, state=state).seeds == 3 * BLOCK
     assert ran == [BLOCK, 2 * BLOCK]
+
+
+@pytest.mark.parametrize("content", [b"my only copy", b"my only copy\n", b'{"a": 1}\n'])
+def test_a_state_file_of_another_kind_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    """A mistyped name must not cost anybody a file."""
+    state = tmp_path / "thesis.txt"
+    state.write_bytes(content)
+    with pytest.raises(InvalidSetting, match="a file that a sweep wrote"):
+        swept(Job(STORM, "memory", "none"), 0, BLOCK, state=state)
+    assert state.read_bytes() == content
 
 
 def test_every_fault_has_a_name_of_its_own_and_says_what_it_does() -> None:
