@@ -23,11 +23,12 @@ from kashvi.registry import Registry
 
 from .faults import Faults, Rule, rules_named
 from .figures import Figures, figures_of
+from .process import SimQueue
 from .runtime import SimRuntime
 from .tape import Choices, Tape
 from .trace import sha256_of
 from .workload import JobKind, Workload
-from .world import Excused, SimQueue, World
+from .world import Excused, World
 
 LOOK_S = 1.0
 """How often the run looks whether all is done."""

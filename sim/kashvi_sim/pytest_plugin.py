@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from kashvi.failures.memory import FailedJob
     from kashvi.ports import Stats
 
-    from .world import SimQueue, World
+    from .process import SimQueue
+    from .world import World
 
 SEED = pytest.StashKey[int]()
 

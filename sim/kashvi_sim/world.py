@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import redis
@@ -24,19 +23,17 @@ from kashvi.events import (
     WorkerStopped,
 )
 from kashvi.failures.engine import engine_of
-from kashvi.failures.memory import FailedJob
-from kashvi.pool import Workers
-from kashvi.ports import FailureStore, Settlement
+from kashvi.ports import Settlement
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 
 from .clock import Escape, HandlerTime
 from .faults import Faults, Moment, Scene
 from .kernel import EPOCH, Choose, Kernel
-from .network import Database, Line, Waiter
+from .network import Line, Waiter
+from .process import SimQueue
 from .runtime import SimRuntime
 from .server import MemoryServer, RedisServer, Server
-from .stage import Stage, unstaged
 from .tape import Tape
 from .trace import FaultStruck, ProcessKilled, ServerRolledBack
 
@@ -434,41 +431,6 @@ class World:
         if any(process.dead for process in tellers):
             return "kill"
         return "no answer" if any(process.name in self._silent for process in tellers) else ""
-
-
-class SimQueue(Queue):
-    """A Queue in a simulated process, with everything of it but the network, the clock and the threads."""
-
-    def __init__(self, world: World, process: SimRuntime, line: Line) -> None:
-        self.process = process
-        self.handles: list[Workers] = []
-        self._world = world
-        super().__init__(
-            line,
-            registry=Stage(world, process),
-            runtime=process,
-            database=world.database,
-            max_attempts=world.max_attempts,
-            lease_s=world.lease_s,
-        )
-
-    @property
-    def process_id(self) -> str:
-        """As its events have it."""
-        return self._stream.process
-
-    @property
-    def store(self) -> FailureStore | None:
-        inner = super().store
-        return Database(self._world, self.process, inner) if inner is not None else None
-
-    def failed_jobs(self) -> list[FailedJob]:
-        return [replace(failed, job=unstaged(failed.job)) for failed in super().failed_jobs()]
-
-    def start_workers(self, n: int = 5, **options: Any) -> Workers:
-        handle = super().start_workers(n, **options)
-        self.handles.append(handle)
-        return handle
 
 
 def _id_of(raw: bytes) -> str:

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 import redis
+from kashvi_sim.process import SimQueue
 from kashvi_sim.runtime import SimRuntime
-from kashvi_sim.world import SimQueue, World
+from kashvi_sim.world import World
 
 from kashvi.envelope import read
 from kashvi.errors import NotAnEnvelope, ReplyLost

@@ -1,0 +1,53 @@
+"""A simulated process, as the code in it sees it: a Queue like any other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from kashvi.failures.memory import FailedJob
+from kashvi.pool import Workers
+from kashvi.ports import FailureStore
+from kashvi.queues import Queue
+
+from .network import Database, Line
+from .runtime import SimRuntime
+from .stage import Stage, unstaged
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+class SimQueue(Queue):
+    """A Queue in a simulated process, with everything of it but the network, the clock and the threads."""
+
+    def __init__(self, world: World, process: SimRuntime, line: Line) -> None:
+        self.process = process
+        self.handles: list[Workers] = []
+        self._world = world
+        super().__init__(
+            line,
+            registry=Stage(world, process),
+            runtime=process,
+            database=world.database,
+            max_attempts=world.max_attempts,
+            lease_s=world.lease_s,
+        )
+
+    @property
+    def process_id(self) -> str:
+        """As its events have it."""
+        return self._stream.process
+
+    @property
+    def store(self) -> FailureStore | None:
+        inner = super().store
+        return Database(self._world, self.process, inner) if inner is not None else None
+
+    def failed_jobs(self) -> list[FailedJob]:
+        return [replace(failed, job=unstaged(failed.job)) for failed in super().failed_jobs()]
+
+    def start_workers(self, n: int = 5, **options: Any) -> Workers:
+        handle = super().start_workers(n, **options)
+        self.handles.append(handle)
+        return handle
