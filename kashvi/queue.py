@@ -16,6 +16,7 @@ from .pool import Workers
 from .ports import Driver, FailureStore
 from .queues import Queue
 from .registry import Registry
+from .trace import TraceFile
 
 if TYPE_CHECKING:
     from .drivers.redis import RedisDriver
@@ -102,6 +103,7 @@ __all__ = [
     "Queue",
     "RedisDriver",
     "Registry",
+    "TraceFile",
     "Workers",
     "default",
     "dispatch",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -15,6 +16,7 @@ from ..drivers.memory import MemoryDriver
 from ..pool import Workers
 from ..queues import LEASE_S, Queue
 from ..runtime import SystemRuntime
+from ..trace import TraceFile
 from .output import JsonLines, Lines, write
 from .setup import (
     app_option,
@@ -35,6 +37,7 @@ EXIT_S = 3.0
     """
 kashvi queue:work --workers=5 --app myapp.jobs --redis-url redis://localhost:6379/0
 kashvi queue:work --app myapp.jobs --redis-url redis://localhost:6379/0 --stop-when-empty --json
+kashvi queue:work --app myapp.jobs --redis-url redis://localhost:6379/0 --trace worker.jsonl
 KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/app kashvi queue:work --app myapp.jobs
 """
 )
@@ -52,6 +55,12 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
     type=click.FloatRange(0.1),
     help=f"Seconds without a sign of life before this worker's jobs go to others.  [default: {LEASE_S:g}]",
 )
+@click.option(
+    "--trace",
+    "trace_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append every event to this file, as JSON lines.",
+)
 @json_option
 @click.option("-v", "--verbose", is_flag=True, help="Also tracebacks, retries and recorded failures.")
 def work(
@@ -64,6 +73,7 @@ def work(
     max_time: float | None,
     max_retry: int | None,
     lease: float | None,
+    trace_file: Path | None,
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -74,6 +84,8 @@ def work(
 
     The first SIGTERM or Ctrl-C lets the running jobs end and takes no more; the second hands them back to the queue,
     uncounted, and exits at once. Without a Redis URL the queue is this process's memory.
+
+    A trace is for sim:replay and spec:check. Several workers of one host may share it; of an error it keeps the type.
     """
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(message)s")
     for noisy in ("asyncio", "sqlalchemy", "faker"):
@@ -87,6 +99,9 @@ def work(
         queue.lease_s = lease
     output = JsonLines() if as_json else Lines(verbose)
     queue.observe(output)
+    trace = TraceFile(trace_file) if trace_file is not None else None
+    if trace is not None:
+        queue.observe(trace)
     if not as_json:
         _banner(queue, workers)
     limits = Limits("empty" if stop_when_empty else "stopped", max_jobs, max_time)
@@ -95,6 +110,8 @@ def work(
     stopping.stops(running, quiet=as_json)
     running.join()
     output.close()
+    if trace is not None:
+        trace.close()
 
 
 def _banner(queue: Queue, workers: int) -> None:

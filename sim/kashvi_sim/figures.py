@@ -1,8 +1,8 @@
-"""What a run or a trace comes to: waits, utilisation, counts."""
+"""What a run or a trace comes to: waits, utilisation, counts, cost."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import msgspec
 
@@ -12,13 +12,11 @@ from kashvi.events import Event
 from .kernel import EPOCH
 from .trace import ProcessKilled
 
-if TYPE_CHECKING:
-    from .world import World
-
 
 class Waits(msgspec.Struct, frozen=True):
     """Seconds from when a job was due to the start of its first attempt."""
 
+    mean: float
     p50: float
     p95: float
     p99: float
@@ -26,7 +24,11 @@ class Waits(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """``duplicates``: attempts that were started once more, as at least once allows."""
+    """``duplicates``: attempts that were started once more, as at least once allows.
+
+    ``drain_s``: from when the last job came, or was due, until all had ended. ``worker_hours``: of threads that were
+    there, busy or not. ``utilisation``: the busy share of them.
+    """
 
     jobs: int
     succeeded: int
@@ -35,39 +37,43 @@ class Figures(msgspec.Struct, frozen=True):
     virtual_s: float
     wait_s: Waits | None
     utilisation: float | None
+    drain_s: float
+    worker_hours: float
 
 
-def figures_of(world: World) -> Figures:
-    """Of a run that is over."""
-    jobs: dict[str, float] = {}
+def figures_of(times: Iterable[float], trace: Iterable[Event], until_s: float) -> Figures:
+    """``times``: of each event, in Unix seconds of the world's clock, which began at EPOCH and came to ``until_s``."""
+    due: dict[str, float] = {}
+    first: dict[str, float] = {}
     started: set[tuple[str, int]] = set()
-    waits: list[float] = []
     ended: dict[str, bool] = {}
     duplicates = 0
+    last_end = EPOCH
     shifts = _Shifts()
-    for at, event in zip(world.times, world.events, strict=True):
+    for at, event in zip(times, trace, strict=True):
         shifts.see(at, event)
         if isinstance(event, events.JobDispatched):
-            jobs.setdefault(event.job_id, at if event.due is None else event.due)
+            due.setdefault(event.job_id, at if event.due is None else event.due)
         elif isinstance(event, events.AttemptStarted):
             key = (event.job_id, event.attempt)
             duplicates += key in started
-            if key not in started and event.attempt == 1 and event.job_id in jobs:
-                waits.append(max(at - jobs[event.job_id], 0.0))
+            if key not in started and event.attempt == 1:
+                first[event.job_id] = at
             started.add(key)
-        elif isinstance(event, events.JobSucceeded):
-            ended[event.job_id] = True
-        elif isinstance(event, events.JobFailed):
-            ended[event.job_id] = False
-    end = world.times[-1] if world.times else EPOCH
+        elif isinstance(event, events.JobSucceeded | events.JobFailed):
+            ended[event.job_id] = isinstance(event, events.JobSucceeded)
+            last_end = at
+    shifts.end(EPOCH + until_s)
     return Figures(
-        jobs=len(jobs),
+        jobs=len(due),
         succeeded=sum(ended.values()),
         failed=len(ended) - sum(ended.values()),
         duplicates=duplicates,
-        virtual_s=round(world.elapsed_s, 6),
-        wait_s=_waits(waits),
-        utilisation=shifts.utilisation(end),
+        virtual_s=round(until_s, 6),
+        wait_s=_waits([max(at - due[job_id], 0.0) for job_id, at in first.items() if job_id in due]),
+        utilisation=round(shifts.busy_s / shifts.there_s, 4) if shifts.there_s else None,
+        drain_s=round(max(last_end - max(due.values(), default=EPOCH), 0.0), 6),
+        worker_hours=round(shifts.there_s / 3600, 6),
     )
 
 
@@ -79,21 +85,22 @@ def _waits(waits: list[float]) -> Waits | None:
     def quantile(share: float) -> float:
         return round(waits[min(int(share * len(waits)), len(waits) - 1)], 6)
 
-    return Waits(quantile(0.5), quantile(0.95), quantile(0.99), round(waits[-1], 6))
+    mean = round(sum(waits) / len(waits), 6)
+    return Waits(mean, quantile(0.5), quantile(0.95), quantile(0.99), round(waits[-1], 6))
 
 
 class _Shifts:
     """How long threads were there, and how long they ran handlers."""
 
     def __init__(self) -> None:
+        self.there_s = 0.0
+        self.busy_s = 0.0
         self._on: dict[str, tuple[float, int]] = {}
-        self._there_s = 0.0
-        self._busy_s = 0.0
 
     def see(self, at: float, event: Event) -> None:
         kind = type(event)
         if kind in (events.AttemptSucceeded, events.AttemptFailed):
-            self._busy_s += event.duration_s  # type: ignore[attr-defined]
+            self.busy_s += event.duration_s  # type: ignore[attr-defined]
         elif isinstance(event, events.JobEvent):
             return
         elif isinstance(event, events.WorkerStarted):
@@ -106,9 +113,8 @@ class _Shifts:
     def _off(self, at: float, process: str) -> None:
         if shift := self._on.pop(process, None):
             began, threads = shift
-            self._there_s += (at - began) * threads
+            self.there_s += (at - began) * threads
 
-    def utilisation(self, end: float) -> float | None:
+    def end(self, at: float) -> None:
         for process in list(self._on):
-            self._off(end, process)
-        return round(self._busy_s / self._there_s, 4) if self._there_s else None
+            self._off(at, process)

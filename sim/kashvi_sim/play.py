@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,10 +25,11 @@ from kashvi.registry import Registry
 from .faults import Faults, Rule, rules_named
 from .figures import Figures, figures_of
 from .process import SimQueue
+from .recording import Shift
 from .runtime import SimRuntime
 from .tape import Choices, Tape
 from .trace import sha256_of
-from .workload import JobKind, Workload
+from .workload import Acts, Script, Workload
 from .world import Excused, World
 
 LOOK_S = 1.0
@@ -96,21 +98,29 @@ def play(
 
 
 def perform(
-    workload: Workload,
+    script: Script,
     tape: Tape,
     swarm: Swarm,
     *,
     client: redis.Redis | None = None,
     prefix: str = "kashvi:queue",
     processes: int | None = None,
+    posts: Sequence[int] | None = None,
+    shifts: Sequence[Shift] = (),
 ) -> Played:
-    """``play`` with a tape and a choice of faults of one's own."""
+    """``play`` with a tape and a choice of faults of one's own.
+
+    ``posts``: threads, for each process there should be, instead of what the script says. ``shifts``: processes that
+    come and go.
+    """
     began = time.perf_counter()
-    run = _Run(workload, tape, swarm, client, prefix, processes or workload.workers.processes)
+    crew = script.workers
+    posts = [crew.threads] * (processes or crew.processes) if posts is None else list(posts)
+    run = _Run(script, tape, swarm, client, prefix, posts, shifts)
     with _undisturbed():
         run.play()
     violations, excused = run.judge()
-    choices_taken, figures = tape.taken(), figures_of(run.world)
+    choices_taken, figures = tape.taken(), figures_of(run.world.times, run.world.events, run.world.elapsed_s)
     with _undisturbed():
         run.world.close()
     return Played(run.world, violations, excused, choices_taken, figures, time.perf_counter() - began)
@@ -118,16 +128,23 @@ def perform(
 
 class _Run:
     def __init__(
-        self, workload: Workload, tape: Tape, swarm: Swarm, client: redis.Redis | None, prefix: str, processes: int
+        self,
+        script: Script,
+        tape: Tape,
+        swarm: Swarm,
+        client: redis.Redis | None,
+        prefix: str,
+        posts: list[int],
+        shifts: Sequence[Shift],
     ) -> None:
-        self._workload = workload
+        self._script = script
         self._tape = tape
-        crew = workload.workers
+        crew = script.workers
         self.world = World(
             client=client,
             prefix=prefix,
             tape=tape,
-            faults=Faults(swarm.rules, swarm.odds, workload.fault_time_s, workload.faults),
+            faults=Faults(swarm.rules, swarm.odds, script.fault_time_s, script.faults),
             registry=Registry(),
             max_attempts=crew.max_attempts,
             lease_s=crew.lease_s,
@@ -136,11 +153,13 @@ class _Run:
         )
         if client is not None:
             self.world.server.clear()
-        self._classes = {kind.type: _job_class(kind, self.world) for kind in workload.job}
-        for kind in workload.job:
-            self.world.registry.register(kind.type, self._classes[kind.type])
-        self._wanted = processes
-        self._alive: dict[str, SimQueue] = {}
+        self._classes = {name: _job_class(name, script.acts(name, tape.workload), self.world) for name in script.types}
+        for name, job_class in self._classes.items():
+            self.world.registry.register(name, job_class)
+        self._shifts = shifts
+        self._posts = posts
+        """The threads of each process that there should be."""
+        self._alive: dict[str, tuple[SimQueue, int]] = {}
         self._produced = False
         self.drained = False
         self._last_news = 0.0
@@ -151,10 +170,12 @@ class _Run:
         producer = world.process()
         producer.process.spawn(lambda: self._produce(producer), "produce")
         self._staff()
+        for shift in self._shifts:
+            world.kernel.spawn(partial(self._work_as, shift), "shift")
         world.kernel.spawn(self._reschedule, "reschedule")
         world.kernel.spawn(self._look, "look")
         world.run(until=lambda: self._over)
-        for queue in list(self._alive.values()):
+        for queue, _ in list(self._alive.values()):
             world.terminate(queue.process)
         world.run(until=lambda: not self._left(), for_s=60.0)
 
@@ -164,35 +185,53 @@ class _Run:
     # -- who dispatches, who works ----------------------------------------------------------------
 
     def _produce(self, queue: SimQueue) -> None:
-        chance = self._tape.workload
-        next_kind = self._workload.kinds(chance)
-        for n, gap in enumerate(self._workload.arrivals.gaps(chance)):
+        for n, (gap, next_job) in enumerate(self._script.coming(self._tape.workload)):
             if gap > 0:
                 self.world.kernel.sleep(gap)
-            kind = next_kind()
-            job = self._classes[kind.type](n)
+            job_type, delay_s = next_job()
+            job = self._classes[job_type](n)
             try:
-                if kind.delay is None:
+                if delay_s is None:
                     queue.dispatch(job)
                 else:
-                    queue.dispatch_after(job, kind.delay.draw(chance))
+                    queue.dispatch_after(job, delay_s)
             except DriverError:
                 pass  # the caller knows; whether the job is on the queue, nobody does
         self._produced = True
 
     def _staff(self) -> None:
-        while len(self._alive) < self._wanted:
-            queue = self.world.process()
-            self._alive[queue.process.name] = queue
-            queue.start_workers(self._workload.workers.threads)
+        """Fill every post that nobody holds."""
+        held = Counter(threads for _, threads in self._alive.values())
+        for threads in (Counter(self._posts) - held).elements():
+            self._hire(threads)
+
+    def _hire(self, threads: int) -> SimQueue:
+        queue = self.world.process()
+        self._alive[queue.process.name] = queue, threads
+        queue.start_workers(threads)
+        return queue
 
     def _reschedule(self) -> None:
-        for change in self._workload.schedule:
+        for change in self._script.schedule:
             self.world.kernel.sleep(change.at_s - self.world.elapsed_s)
-            self._wanted = change.processes
-            for queue in list(self._alive.values())[change.processes :]:
+            self._posts = [self._script.workers.threads] * change.processes
+            for queue, _ in list(self._alive.values())[change.processes :]:
                 self.world.terminate(queue.process)
             self._staff()
+
+    def _work_as(self, shift: Shift) -> None:
+        """As somebody did in the recording."""
+        world = self.world
+        world.kernel.sleep(shift.began_s)
+        queue = self._hire(shift.threads)
+        if shift.ended_s is None:
+            return
+        world.kernel.sleep(shift.ended_s - world.elapsed_s)
+        if shift.killed:
+            world.struck["kill"] += 1
+            world.end(queue.process)
+        else:
+            world.terminate(queue.process)
 
     def _ended(self, process: SimRuntime) -> None:
         """A process is dead or has stopped: another one takes its place."""
@@ -200,7 +239,7 @@ class _Run:
             return
 
         def replace() -> None:
-            self.world.kernel.sleep(self._workload.workers.restart_s)
+            self.world.kernel.sleep(self._script.workers.restart_s)
             if not self._over:
                 self._staff()
 
@@ -213,7 +252,7 @@ class _Run:
     def _look(self) -> None:
         """All is done when nothing is left on the server; given up when nothing happens any more."""
         world, seen = self.world, 0
-        patience = PATIENCE_S + 10 * world.lease_s + max((float(c.at_s) for c in self._workload.schedule), default=0.0)
+        patience = PATIENCE_S + 10 * world.lease_s + max((float(c.at_s) for c in self._script.schedule), default=0.0)
         while not self._over:
             world.kernel.sleep(LOOK_S)
             if not self._produced or (world.faults and world.faults.rules and world.elapsed_s < world.faults.until_s):
@@ -270,27 +309,23 @@ def _rows(world: World) -> Iterator[str]:
         yield from connection.scalars(sa.text("SELECT job_id FROM kashvi_failed_jobs"))
 
 
-def _job_class(kind: JobKind, world: World) -> Any:
-    """A job type that behaves as the workload says."""
-    chance, kernel = world.tape.workload, world.kernel
-    tried: Counter[int] = Counter()
+def _job_class(job_type: str, acts: Acts, world: World) -> Any:
+    """A job type that behaves as the script says."""
+    kernel = world.kernel
 
     @dataclass
     class Job:
         n: int
 
         def handle(self) -> None:
-            takes_s = kind.takes.draw(chance)
+            attempt = world.attempt
+            takes_s = acts.takes_s(self.n, attempt)
             if takes_s > 0:
                 kernel.sleep(takes_s)
-            if kind.fails_first:
-                tried[self.n] += 1
-                if tried[self.n] <= kind.fails_first:
-                    raise RuntimeError(f"{kind.type} fails at first")
-            if kind.fails and (kind.fails >= 1.0 or chance.fraction() > 1.0 - kind.fails):
-                raise RuntimeError(f"{kind.type} failed")
+            if error := acts.error(self.n, attempt):
+                raise RuntimeError(error)
 
-    Job.__name__ = Job.__qualname__ = kind.type.rpartition(".")[2]
+    Job.__name__ = Job.__qualname__ = job_type.rpartition(".")[2]
     return Job
 
 

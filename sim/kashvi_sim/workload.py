@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 
@@ -77,6 +78,48 @@ class OneOf(_Strict, frozen=True, tag_field="kind", tag="one_of"):
 
 
 Duration = Fixed | Uniform | Exponential | LogNormal | OneOf
+
+
+class Coming(NamedTuple):
+    """A job that is about to be dispatched. ``delay_s``: for dispatch_after."""
+
+    type: str
+    delay_s: float | None
+
+
+class Acts(NamedTuple):
+    """What an attempt does, by the number of its job (in the order of dispatch) and of the attempt."""
+
+    takes_s: Callable[[int, int], float]
+    """Asked when it begins."""
+    error: Callable[[int, int], str]
+    """Asked at its end: what it raises; empty where it succeeds."""
+
+
+class Script(Protocol):
+    """What a run plays: a workload, or a recording."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def about(self) -> str: ...
+    @property
+    def workers(self) -> Crew: ...
+    @property
+    def schedule(self) -> tuple[Change, ...]: ...
+    @property
+    def faults(self) -> tuple[PlannedFault, ...]: ...
+    @property
+    def fault_time_s(self) -> float: ...
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Of jobs."""
+
+    def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
+        """Gaps before jobs, each with a function that says which job it is, once the gap has passed."""
+
+    def acts(self, job_type: str, chance: Stream) -> Acts:
+        """How the jobs of a type behave."""
 
 
 class AtOnce(_Strict, frozen=True, tag_field="process", tag="at_once"):
@@ -189,7 +232,36 @@ class Workload(_Strict, frozen=True):
     fault_time_s: Positive = 30.0
     """Random faults strike so long; then there is quiet."""
 
-    def kinds(self, chance: Stream) -> Callable[[], JobKind]:
+    @property
+    def types(self) -> tuple[str, ...]:
+        return tuple(kind.type for kind in self.job)
+
+    def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
+        next_kind = self._kinds(chance)
+
+        def draw() -> Coming:
+            kind = next_kind()
+            return Coming(kind.type, None if kind.delay is None else kind.delay.draw(chance))
+
+        for gap in self.arrivals.gaps(chance):
+            yield gap, draw
+
+    def acts(self, job_type: str, chance: Stream) -> Acts:
+        kind = next(kind for kind in self.job if kind.type == job_type)
+        tried: Counter[int] = Counter()
+
+        def error(n: int, attempt: int) -> str:
+            if kind.fails_first:
+                tried[n] += 1
+                if tried[n] <= kind.fails_first:
+                    return f"{job_type} fails at first"
+            if kind.fails and (kind.fails >= 1.0 or chance.fraction() > 1.0 - kind.fails):
+                return f"{job_type} failed"
+            return ""
+
+        return Acts(lambda n, attempt: kind.takes.draw(chance), error)
+
+    def _kinds(self, chance: Stream) -> Callable[[], JobKind]:
         """A function that draws the kind of the next job, by share."""
         total = sum(kind.share for kind in self.job)
         edges: list[tuple[float, JobKind]] = []

@@ -126,7 +126,7 @@ class World:
         self._touches: list[tuple[float, str, bool]] = []
         self._rolling_back = False
         self._judge = Judge(all_predicates(max_attempts, database is not None))
-        self._attempting: dict[int, str] = {}
+        self._attempting: dict[int, AttemptStarted] = {}
         self._of_events: dict[str, SimRuntime] = {}
         self._sim_seq = 0
         self._closed = False
@@ -294,7 +294,7 @@ class World:
 
     def poison_current(self, process: SimRuntime) -> None:
         """The job of this task kills its process, now and at every attempt."""
-        self.poisoned.add(self._attempting[id(self.kernel.current)])
+        self.poisoned.add(self._attempting[id(self.kernel.current)].job_id)
         self.end(process)
 
     # -- what the network reports -----------------------------------------------------------------
@@ -336,12 +336,17 @@ class World:
         """An attempt begins, in the task of its worker."""
         task = self.kernel.current
         assert task is not None
-        if self._attempting.get(id(self.kernel.current)) in self.poisoned:
+        if self.poisoned and self._attempting[id(task)].job_id in self.poisoned:
             self.end(process)
         self.strike("before", "handle", process, None)
         task.on_stage = True
         if self._virtual_handlers:
             self._handler_time.resume(task)
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that the current task makes."""
+        return self._attempting[id(self.kernel.current)].attempt
 
     def last_call(self, process: SimRuntime) -> None:
         """An attempt has ended."""
@@ -364,8 +369,8 @@ class World:
             return
         self.events.append(event)
         self.times.append(self.kernel.time)
-        if type(event) is AttemptStarted and self.kernel.current is not None:
-            self._attempting[id(self.kernel.current)] = event.job_id
+        if isinstance(event, AttemptStarted) and self.kernel.current is not None:
+            self._attempting[id(self.kernel.current)] = event
         if type(event) in PROGRESS:
             self.progress += 1
             if isinstance(event, JobDispatched) and event.due is not None:

@@ -12,7 +12,7 @@ Events of the simulator's own, and of versions to come, are passed over. What a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -28,6 +28,7 @@ KINDS: dict[str, type[Event]] = {
     for kind in vars(events).values()
     if isinstance(kind, type) and issubclass(kind, Event) and kind not in (Event, JobEvent)
 }
+BEGINS = b'{"event":"'
 
 
 class NotATrace(ValueError):
@@ -48,22 +49,35 @@ class Verdict:
     """What is missing, and may have happened untold: not judged."""
 
 
-def read(lines: Iterable[bytes], passed_over: Counter[str] | None = None) -> Iterator[Event]:
-    """Events from lines of JSON. ``passed_over`` counts the unknown kinds. Raises NotATrace."""
+def read(
+    lines: Iterable[bytes],
+    passed_over: Counter[str] | None = None,
+    torn: list[int] | None = None,
+    kinds: Mapping[str, type[Event]] = KINDS,
+) -> Iterator[Event]:
+    """Events from lines of JSON. Raises NotATrace.
+
+    ``passed_over`` counts kinds that are not among ``kinds``. ``torn`` takes the numbers of lines that were begun and
+    not ended, as by a process that was killed; without it they are an error.
+    """
     for number, line in enumerate(lines, 1):
-        if not line.strip():
+        if not (text := line.strip()):
             continue
         try:
-            fields = msgspec.json.decode(line, type=dict[str, object])
-            kind = KINDS.get(name := str(fields.get("event")))
+            fields = msgspec.json.decode(text, type=dict[str, object])
+            kind = kinds.get(name := str(fields.get("event")))
             if "event" not in fields:
                 raise NotATrace(number, "it has no field 'event'")
             if kind is not None:
                 yield msgspec.convert(fields, kind)
             elif passed_over is not None:
                 passed_over[name] += 1
-        except msgspec.MsgspecError as error:
+        except msgspec.ValidationError as error:
             raise NotATrace(number, str(error)) from None
+        except msgspec.DecodeError as error:
+            if torn is None or text[: len(BEGINS)] != BEGINS[: len(text)]:
+                raise NotATrace(number, str(error)) from None
+            torn.append(number)
 
 
 def judge(

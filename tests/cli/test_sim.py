@@ -18,7 +18,7 @@ JSON_KEYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["sim:run", "sim:sweep", "sim:faults", "sim:bench"])
+@pytest.mark.parametrize("command", ["sim:run", "sim:replay", "sim:sweep", "sim:faults", "sim:bench"])
 def test_every_command_has_help_with_examples(kashvi: Shell, command: str) -> None:
     """As those of the library."""
     shown = kashvi(command, "--help")
@@ -135,6 +135,8 @@ def test_every_workload_of_ours_runs_and_says_what_it_teaches(kashvi: Shell, nam
         (["sim:run", "storm", "--driver", "redis"], "--redis-url must be given"),
         (["sim:run", "storm", "--driver", "redis", "--redis-url", "redis://localhost:1/0"], "can't be reached"),
         (["sim:sweep", "--faults", "kill,gremlins"], "'gremlins'"),
+        (["sim:replay", "bad.toml"], "the trace must be one that queue:work --trace wrote (line 1"),
+        (["sim:replay", "bad.toml", "--workers", "2,none"], "'2,none' is not a list of numbers"),
     ],
 )
 def test_wrong_words_get_an_error_that_says_what_to_do(kashvi: Shell, words: list[str], wanted: str) -> None:
@@ -147,6 +149,22 @@ def test_wrong_words_get_an_error_that_says_what_to_do(kashvi: Shell, words: lis
     assert shown.returncode in (1, 2)
     assert wanted in " ".join(shown.stderr.split())
     assert "Traceback" not in shown.stderr
+
+
+def test_a_trace_is_replayed_beside_what_was_recorded(kashvi: Shell) -> None:
+    """A row for each number of workers, in a table and as JSON."""
+    kashvi("sim:run", "orders", "--seed", "7", "--workers", "1", "--trace", "t.jsonl")
+    shown = kashvi("sim:replay", "t.jsonl", "--workers", "4,8")
+    assert shown.returncode == 0, shown.stderr
+    rows = [
+        line.split() for line in shown.stdout.splitlines() if line.startswith((" recorded", " as it was", " 4", " 8"))
+    ]
+    assert [row[0] for row in rows] == ["recorded", "as", "4", "8"]
+    assert "jobs wait" in shown.stdout
+    result = json.loads(kashvi("sim:replay", "t.jsonl", "--workers", "4,8", "--json").stdout)
+    assert [row["workers"] for row in result["rows"]] == ["recorded", "as it was", "4", "8"]
+    assert {"mean", "p50", "p95", "p99", "max"} == set(result["rows"][2]["wait_s"])
+    assert {row["jobs"] for row in result["rows"]} == {2000}
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for children in /proc")

@@ -221,3 +221,25 @@ def test_an_app_that_can_not_be_used_is_wrong_usage(kashvi: Shell, app: str, mes
     assert message in shown.stderr
     assert "Traceback" not in shown.stderr
     assert not (kashvi.directory / "kashvi.db").exists()
+
+
+def test_a_trace_holds_what_the_json_lines_hold_and_is_judged(worker: Worker, queue: Queue) -> None:
+    """Two workers, one after the other, one file: it is added to."""
+    queue.dispatch(Note(1))
+    printed = worker.until_empty("--json", "--trace", "t.jsonl")
+    queue.dispatch(Quit())
+    printed += worker.until_empty("--json", "--trace", "t.jsonl", "--max-retry", "1")
+    written = (worker.shell.directory / "t.jsonl").read_text()
+    assert sorted(written.splitlines()) == sorted(printed.replace("SystemExit: no", "SystemExit").splitlines())
+    with (worker.shell.directory / "t.jsonl").open("a") as trace:
+        trace.write('{"event":"Attem')
+    judged = worker.shell("spec:check", "t.jsonl")
+    assert judged.returncode == 0
+    assert "begun and not ended, as by a process that was killed" in judged.stdout
+
+
+def test_a_trace_that_cannot_be_written_stops_the_worker_before_it_starts(worker: Worker) -> None:
+    """Rather than run untraced."""
+    shown = worker.shell(*worker.options, "--trace", "nowhere/t.jsonl")
+    assert shown.returncode == 1
+    assert "the trace must be a file that can be written (No such file or directory)" in shown.stderr

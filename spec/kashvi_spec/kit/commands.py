@@ -132,9 +132,10 @@ def check_command(trace: Path, max_attempts: int | None, unfinished: bool, rows_
     Exit codes: 0 nothing broken, 1 a clause is broken, 2 wrong usage, or no event of kashvi in the file.
     """
     passed_over: Counter[str] = Counter()
+    torn: list[int] = []
     try:
         with trace.open("rb") as lines:
-            found = list(read(lines, passed_over))
+            found = list(read(lines, passed_over, torn))
     except NotATrace as error:
         raise click.BadParameter(f"{trace}: {error}", param_hint="TRACE") from error
     if not found:
@@ -142,28 +143,34 @@ def check_command(trace: Path, max_attempts: int | None, unfinished: bool, rows_
     verdict = judge(found, max_attempts=max_attempts, unfinished=unfinished, rows_told=rows_told)
     clauses = [clause for clause in load() if clause.predicate]
     if as_json:
-        click.echo(msgspec.json.encode(_plain(clauses, verdict, len(found), passed_over)).decode())
+        click.echo(msgspec.json.encode(_plain(clauses, verdict, len(found), passed_over, torn)).decode())
     else:
-        _report(clauses, verdict, len(found), passed_over)
+        _report(clauses, verdict, len(found), passed_over, torn)
     if verdict.broken:
         sys.exit(1)
 
 
-def _plain(clauses: list[Clause], verdict: Verdict, events: int, passed_over: Counter[str]) -> dict[str, object]:
+def _plain(
+    clauses: list[Clause], verdict: Verdict, events: int, passed_over: Counter[str], torn: list[int]
+) -> dict[str, object]:
     ids = {clause.predicate: clause.id for clause in clauses}
     return {
         "events": events,
         "passed_over": dict(sorted(passed_over.items())),
+        "torn_lines": torn,
         "judged": {clause.id: verdict.judged[clause.predicate] for clause in clauses},
         "broken": [{"clause": ids[one.predicate], **one._asdict()} for one in verdict.broken],
         "not_judged": [{"clause": ids[one.predicate], **one._asdict()} for one in verdict.open],
     }
 
 
-def _report(clauses: list[Clause], verdict: Verdict, events: int, passed_over: Counter[str]) -> None:
+def _report(clauses: list[Clause], verdict: Verdict, events: int, passed_over: Counter[str], torn: list[int]) -> None:
     broken = Counter(one.predicate for one in verdict.broken)
     unknown = Counter(one.predicate for one in verdict.open)
-    click.echo(f"{events:,} events, {sum(passed_over.values()):,} of other kinds passed over\n")
+    click.echo(f"{events:,} events, {sum(passed_over.values()):,} of other kinds passed over")
+    if torn:
+        click.echo(f"begun and not ended, as by a process that was killed: line {', '.join(map(str, torn))}")
+    click.echo()
     for clause in clauses:
         judged = verdict.judged[clause.predicate]
         line = f"  {clause.id:<13} {clause.predicate:<24} judged {judged:>9,} times"

@@ -1,0 +1,60 @@
+"""A trace: the events of a process as lines of JSON in a file, for ``spec:check`` and ``sim:replay`` to read.
+
+Each event is one ``write`` at the end of the file, made before the worker goes on. So a process that is killed loses
+at most the end of its last line, and the processes of one host may share a file (not over a network file system).
+What an exception says may be a secret, so no more than its type is kept.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from . import events
+from .errors import InvalidSetting
+from .events import Event, log
+
+_encode = msgspec.json.Encoder().encode
+
+
+class TraceFile:
+    """An observer that appends to ``path``: ``queue.observe(queue.TraceFile("web.jsonl"))``.
+
+    Nobody but the file's owner may read it. A disk that is full ends the trace, not the worker; the log says so.
+    Raises InvalidSetting where the file can't be written.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            size = os.fstat(self._file).st_size
+            if size and os.pread(self._file, 1, size - 1) != b"\n":
+                os.write(self._file, b"\n")  # somebody was killed in the middle of a line
+        except OSError as error:
+            raise InvalidSetting("the trace", str(path), f"a file that can be written ({error.strerror})") from None
+        self._open = True
+
+    def __call__(self, event: Event) -> None:
+        if not self._open:
+            return
+        try:
+            os.write(self._file, _encode(_without_secrets(event)) + b"\n")
+        except OSError as error:
+            self._open = False
+            log.error("the trace %s ends here, it can't be written: %s", self.path, error.strerror)
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        self._open = False
+        os.close(self._file)
+
+
+def _without_secrets(event: Event) -> Event:
+    error: str | None = getattr(event, "error", None)
+    if error is None:
+        return event
+    kept = "" if isinstance(event, events.FailureRefused) else error.partition(": ")[0]
+    return msgspec.structs.replace(event, error=kept)

@@ -1,0 +1,141 @@
+"""``kashvi sim:replay``: what was recorded, once more, with as many workers as you like."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from kashvi.cli.setup import examples, json_option
+
+from .options import faults_option
+
+if TYPE_CHECKING:
+    from ..recording import Recording
+    from ..replay import Row
+
+
+def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    """``2,4,8``."""
+    words = [word.strip() for word in value.split(",")]
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise click.BadParameter(f"{value!r} is not a list of numbers from 1 up, such as 2,4,8")
+    return tuple(map(int, words))
+
+
+@examples(
+    """
+kashvi queue:work --app myapp.jobs --redis-url redis://localhost --trace worker.jsonl      # in production
+kashvi sim:replay worker.jsonl web.jsonl
+kashvi sim:replay worker-*.jsonl web.jsonl --workers 8 --max-retry 5
+kashvi sim:replay worker.jsonl --workers 8 --faults kill --seed 3 --json
+"""
+)
+@click.command("sim:replay")
+@click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option(
+    "--workers",
+    callback=_numbers,
+    default="2,4,8,16",
+    show_default=True,
+    metavar="N,…",
+    help="Threads that run jobs, in all; a row for each number.",
+)
+@click.option("--threads", type=click.IntRange(1), help="Of each process.  [default: as recorded]")
+@click.option("--max-retry", type=click.IntRange(1), help="Attempts in all for each job.  [default: as recorded, or 3]")
+@click.option("--lease", type=click.FloatRange(0.1), help="As in queue:work, in seconds.  [default: as recorded]")
+@faults_option("none")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chance begins here.")
+@json_option
+def replay_command(
+    traces: tuple[Path, ...],
+    workers: tuple[int, ...],
+    threads: int | None,
+    max_retry: int | None,
+    lease: float | None,
+    faults: str,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Replay TRACES, of queue:work --trace and of those who dispatched: how many workers are enough?
+
+    The recorded jobs come when they came, their attempts take as long and end as they did, through the real worker in
+    virtual time. The first row is what really happened. The second, "as it was", replays it with the processes there
+    were, killed ones too: how far the two differ is how far the rows below can be trusted.
+    Exit codes: 0 replayed, 1 a promise was broken, or the trace is none, 2 wrong usage.
+    """
+    from ..recording import record_of
+    from ..replay import recorded, replay
+
+    recording = record_of(traces)
+    rows = [recorded(recording)]
+    for number in (None, *workers):
+        struck = faults if number is not None else "none"
+        rows.append(
+            replay(recording, number, threads=threads, max_attempts=max_retry, lease_s=lease, faults=struck, seed=seed)
+        )
+    if as_json:
+        click.echo(msgspec.json.encode(_plain(recording, rows)).decode())
+    else:
+        _show(recording, rows)
+    if any(row.played and row.played.violations for row in rows):
+        sys.exit(1)
+
+
+def _plain(recording: Recording, rows: list[Row]) -> dict[str, object]:
+    return {
+        "seconds": round(recording.seconds, 6),
+        "processes": len(recording.shifts),
+        "notes": recording.notes,
+        "rows": [
+            {
+                "workers": row.name,
+                **msgspec.to_builtins(row.figures),
+                "violations": [violation._asdict() for violation in row.played.violations] if row.played else [],
+                "faults": dict(sorted(row.played.world.struck.items())) if row.played else {},
+            }
+            for row in rows
+        ],
+    }
+
+
+def _show(recording: Recording, rows: list[Row]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    real = rows[0].figures
+    shifts = recording.shifts
+    killed = sum(shift.killed for shift in shifts)
+    click.echo(
+        f"\n{real.jobs:,} jobs in {recording.seconds:,.1f} s; {len(shifts)} worker processes with "
+        f"{recording.threads} threads each" + (f", {killed} of them killed" if killed else "")
+    )
+    for note in recording.notes:
+        click.echo(f"  {note}")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption="seconds from due to start; drain: after the last job came; hours of all workers",
+    )
+    table.add_column("workers", no_wrap=True)
+    for head in ("mean", "p50", "p95", "p99", "max", "busy", "drain", "hours", "failed"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        figures, waits = row.figures, row.figures.wait_s
+        cells = [f"{wait:,.3f}" for wait in msgspec.structs.astuple(waits)] if waits else ["–"] * 5
+        busy = "–" if figures.utilisation is None else f"{figures.utilisation:.0%}"
+        last = [busy, f"{figures.drain_s:,.1f}", f"{figures.worker_hours:,.3f}", f"{figures.failed:,}"]
+        table.add_row(row.name, *cells, *last, end_section=row is rows[1])
+    Console().print(table)
+    again = rows[1].figures.wait_s
+    if real.wait_s and again and real.wait_s.mean:
+        off = again.mean / real.wait_s.mean - 1
+        click.echo(f"  Replayed as it was, jobs wait {abs(off):.1%} {'longer' if off > 0 else 'less'} on average.")
+    for row in rows[1:]:
+        for violation in row.played.violations if row.played else ():
+            click.secho(f"BROKEN  with {row.name}: {violation.predicate}: {violation.job_id} {violation.why}", fg="red")

@@ -1,0 +1,132 @@
+"""The jobs of a recording once more, through the real worker in virtual time: as they were worked off, or otherwise.
+
+Each job comes when it came, and its attempts take as long and end as they did. An attempt that was never made ends as
+the last one before it; what cannot be known is said in the recording's notes. Between two jobs a simulated worker needs
+no time, and a real one does, so the time that a thread was seen to need is added to each attempt.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from kashvi import events
+
+from .faults import rules_named
+from .figures import Figures, figures_of
+from .play import Played, Swarm, perform
+from .recording import Attempt, Recording
+from .tape import Stream, Tape
+from .workload import Acts, Change, Coming, Crew, PlannedFault
+
+ABOUT = "What was recorded, replayed."
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of it with these workers. ``played`` is None for what really happened."""
+
+    name: str
+    figures: Figures
+    played: Played | None = None
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """A recording as a script."""
+
+    recording: Recording
+    workers: Crew
+    overhead_s: float
+    name: str = "replay"
+    about: str = ABOUT
+    schedule: tuple[Change, ...] = ()
+    faults: tuple[PlannedFault, ...] = ()
+
+    @property
+    def fault_time_s(self) -> float:
+        """Random faults strike as long as the recording is."""
+        return max(self.recording.seconds, 1.0)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(job.type for job in self.recording.jobs))
+
+    def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
+        before = 0.0
+        for job in self.recording.jobs:
+            yield job.at_s - before, lambda job=job: Coming(job.type, job.delay_s)  # type: ignore[misc]
+            before = job.at_s
+
+    def acts(self, job_type: str, chance: Stream) -> Acts:
+        jobs, overhead_s = self.recording.jobs, self.overhead_s
+
+        def attempt(n: int, number: int) -> Attempt:
+            made = jobs[n].attempts
+            return made[min(number, len(made)) - 1]
+
+        return Acts(
+            lambda n, number: attempt(n, number).takes_s + overhead_s, lambda n, number: attempt(n, number).error
+        )
+
+
+def recorded(recording: Recording) -> Row:
+    """What really happened."""
+    return Row("recorded", figures_of(recording.times, recording.events, recording.seconds))
+
+
+def replay(
+    recording: Recording,
+    workers: int | None = None,
+    *,
+    threads: int | None = None,
+    max_attempts: int | None = None,
+    lease_s: float | None = None,
+    faults: str = "none",
+    seed: int = 0,
+) -> Row:
+    """Play it with so many worker threads, in processes of ``threads`` each; None: with the processes there were.
+
+    What is not given is as it was recorded. Raises InvalidSetting.
+    """
+    threads = threads or recording.threads
+    script = _Replay(
+        recording,
+        Crew(
+            threads=threads,
+            lease_s=lease_s or recording.lease_s,
+            max_attempts=max_attempts or recording.max_attempts,
+        ),
+        overhead_of(recording),
+    )
+    rules = rules_named(faults)
+    swarm = Swarm.of(seed, rules) if rules else Swarm((), 0.0, 0.0)
+    tape = Tape(seed, often=swarm.often)
+    posts = [] if workers is None else _posts(workers, threads)
+    shifts = recording.shifts if workers is None else ()
+    played = perform(script, tape, swarm, posts=posts, shifts=shifts)
+    return Row("as it was" if workers is None else str(workers), played.figures, played)
+
+
+def _posts(workers: int, threads: int) -> list[int]:
+    full, rest = divmod(workers, threads)
+    return [threads] * full + [rest] * bool(rest)
+
+
+def overhead_of(recording: Recording) -> float:
+    """Seconds between one attempt's end and the next one's start on a thread, where a job was waiting for it."""
+    gaps: list[float] = []
+    free: defaultdict[str, list[float]] = defaultdict(list)
+    waiting_since: dict[str, float] = {}
+    for at, event in zip(recording.times, recording.events, strict=True):
+        if isinstance(event, events.JobDispatched):
+            waiting_since[event.job_id] = at if event.due is None else event.due
+        elif isinstance(event, events.AttemptSucceeded | events.AttemptFailed):
+            free[event.process].append(at)
+        elif isinstance(event, events.AttemptStarted) and free[event.process]:
+            since = free[event.process].pop(0)
+            if waiting_since.get(event.job_id, at) < since:
+                gaps.append(at - since)
+    return median(gaps) if gaps else 0.0
