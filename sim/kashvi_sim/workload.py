@@ -6,6 +6,7 @@ run makes its jobs few, short and successful.
 
 from __future__ import annotations
 
+import csv
 import math
 import tomllib
 from collections import Counter
@@ -165,6 +166,60 @@ class Bursts(_Strict, frozen=True, tag_field="process", tag="bursts"):
             yield from (0.0 for _ in range(self.size - 1))
 
 
+class Daily(_Strict, frozen=True, tag_field="process", tag="daily"):
+    """Independent of each other, more by day than by night: ``per_day`` on average, by the hours' weights.
+
+    Begins at midnight, and goes on into the next day until all have come.
+    """
+
+    jobs: Count
+    per_day: Positive
+    hours: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=24, max_length=24)]
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        total = sum(self.hours)
+        if total <= 0:
+            raise InvalidSetting("the daily curve's hours", self.hours, "24 weights, some above 0")
+        rates = [weight / total * self.per_day / 3600 for weight in self.hours]
+        now, hour, left_s = 0.0, 0, 3600.0
+        for _ in range(self.jobs):
+            came, wanted = now, -math.log1p(-chance.fraction())
+            while wanted > rates[hour] * left_s:
+                wanted -= rates[hour] * left_s
+                now, hour, left_s = now + left_s, (hour + 1) % 24, 3600.0
+            step = wanted / rates[hour] if wanted else 0.0
+            now, left_s = now + step, left_s - step
+            yield now - came
+
+
+class Times(_Strict, frozen=True, tag_field="process", tag="times"):
+    """When they came, as a CSV file says: seconds from the start in its first column; a first line may be a heading.
+
+    ``file`` is beside the workload's. The file is read when the run begins.
+    """
+
+    file: str
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        before = 0.0
+        for at in sorted(self._times()):
+            yield at - before
+            before = at
+
+    def _times(self) -> Iterator[float]:
+        with Path(self.file).open(newline="", encoding="utf-8") as lines:
+            for number, row in enumerate(csv.reader(lines), 1):
+                try:
+                    at = float(row[0]) if row else -1.0
+                except ValueError:
+                    at = -1.0
+                if 0 <= at < math.inf:
+                    yield at
+                elif row and number > 1:
+                    wanted = "seconds, 0 or more, in its first column"
+                    raise InvalidSetting(f"line {number} of {self.file}", ",".join(row), wanted)
+
+
 class Handful(_Strict, frozen=True, tag_field="process", tag="handful"):
     """From ``least`` to ``most`` jobs, some together and some apart: for looking for bugs."""
 
@@ -177,7 +232,7 @@ class Handful(_Strict, frozen=True, tag_field="process", tag="handful"):
             yield self.gap_s[chance.choose(len(self.gap_s))]
 
 
-Arrivals = AtOnce | Poisson | Regular | Bursts | Handful
+Arrivals = AtOnce | Poisson | Regular | Bursts | Daily | Times | Handful
 
 
 class JobKind(_Strict, frozen=True):
@@ -285,6 +340,11 @@ def load(path: Path) -> Workload:
         raise InvalidSetting("the workload", str(path), f"a file that can be read ({error})") from None
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise InvalidSetting("the workload", str(path), f"as sim/README.md says ({error})") from None
+    if isinstance(workload.arrivals, Times):
+        beside = path.parent / workload.arrivals.file
+        if not beside.is_file():
+            raise InvalidSetting("the file of arrivals", str(beside), "a CSV file that can be read")
+        workload = msgspec.structs.replace(workload, arrivals=Times(file=str(beside)))
     names = [kind.type for kind in workload.job]
     if not names or len(set(names)) != len(names):
         raise InvalidSetting("the workload", str(path), "one with at least one [[job]], each type once")
