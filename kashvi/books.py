@@ -199,6 +199,11 @@ class Books:
         return self.stopping and self._now() - self.stopping_since > self._lease_s
 
     @property
+    def ready(self) -> int:
+        """How many jobs a thread could start at once."""
+        return len(self._ready)
+
+    @property
     def has_suspects(self) -> bool:
         return bool(self._suspects)
 

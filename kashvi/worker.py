@@ -122,6 +122,16 @@ class Worker:
                 self.ring()
             return step
 
+    def _call(self) -> None:
+        """Wake idle threads, no more than find something to do: one for each ready job, and one to lead.
+
+        With the lock.
+        """
+        if self.stopping:
+            self._lock.notify_all()
+        else:
+            self._lock.notify(self._books.ready + 1)
+
     # -- with the server --------------------------------------------------------------------
 
     def _exchange(self, claim: bool = True) -> bool:
@@ -143,7 +153,7 @@ class Worker:
                 books.gave_up = answered is None and books.give_up()
                 if answered:
                     self._absorb(answered, quiet and waits == self._waits)
-                self._lock.notify_all()
+                self._call()
         if answered:
             self._tell(answered)
         return answered is not None
@@ -189,7 +199,7 @@ class Worker:
                 books.gave_up = answer is None and books.give_up()
                 books.look = True
                 self._release_if_stopping()
-                self._lock.notify_all()
+                self._call()
         return answer is not None
 
     def _wait(self) -> None:
@@ -222,7 +232,7 @@ class Worker:
                 if lost is not None and lost.maybe_sent:
                     books.audit = self._ghost = True
                 self._release_if_stopping()
-                self._lock.notify_all()
+                self._call()
         left = seconds - (self._runtime.monotonic() - now)
         if raw is None and left > seconds / 2 and not books.stopping:
             self._runtime.sleep(min(left, 0.05))  # a wait that does not wait must not make us spin
