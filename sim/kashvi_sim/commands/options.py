@@ -13,6 +13,8 @@ from kashvi.errors import InvalidSetting
 from .. import DRIVERS
 
 if TYPE_CHECKING:
+    from ..figures import Figures
+    from ..lanes import Picture
     from ..workload import Workload
 
 HERE = Path(__file__).resolve()
@@ -25,6 +27,26 @@ driver_option = click.option(
 redis_option = click.option(
     "--redis-url", envvar="KASHVI_SIM_REDIS_URL", show_envvar=True, help="A real server, for --driver redis."
 )
+report_option = click.option(
+    "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to look at here (HTML)."
+)
+perfetto_option = click.option(
+    "--perfetto",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a Chrome trace here (JSON), for ui.perfetto.dev.",
+)
+
+
+def show_picture(picture: Picture, figures: Figures, report: Path | None, perfetto: Path | None, **about: Any) -> None:
+    """Write what was asked for. ``about``: as ``write_report`` takes it."""
+    if report is not None:
+        from ..report import write_report
+
+        write_report(report, picture, figures, **about)
+    if perfetto is not None:
+        from ..perfetto import write_perfetto
+
+        write_perfetto(perfetto, picture)
 
 
 def faults_option(default: str) -> Callable[[Any], Any]:

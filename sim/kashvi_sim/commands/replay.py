@@ -11,7 +11,7 @@ import msgspec
 
 from kashvi.cli.setup import examples, json_option
 
-from .options import faults_option
+from .options import faults_option, perfetto_option, report_option, show_picture
 
 if TYPE_CHECKING:
     from ..recording import Recording
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
-    """``2,4,8``."""
+    """``2,4,8``; or 0, for none."""
     words = [word.strip() for word in value.split(",")]
+    if words == ["0"]:
+        return ()
     if not all(word.isdecimal() and int(word) for word in words):
         raise click.BadParameter(f"{value!r} is not a list of numbers from 1 up, such as 2,4,8")
     return tuple(map(int, words))
@@ -30,7 +32,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[in
     """
 kashvi queue:work --app myapp.jobs --redis-url redis://localhost --trace worker.jsonl      # in production
 kashvi sim:replay worker.jsonl web.jsonl
-kashvi sim:replay worker-*.jsonl web.jsonl --workers 8 --max-retry 5
+kashvi sim:replay worker-*.jsonl web.jsonl --workers 8 --max-retry 5 --report eight.html
 kashvi sim:replay worker.jsonl --workers 8 --faults kill --seed 3 --json
 """
 )
@@ -42,13 +44,15 @@ kashvi sim:replay worker.jsonl --workers 8 --faults kill --seed 3 --json
     default="2,4,8,16",
     show_default=True,
     metavar="N,…",
-    help="Threads that run jobs, in all; a row for each number.",
+    help="Threads that run jobs, in all; a row for each number. 0: only what was recorded.",
 )
 @click.option("--threads", type=click.IntRange(1), help="Of each process.  [default: as recorded]")
 @click.option("--max-retry", type=click.IntRange(1), help="Attempts in all for each job.  [default: as recorded, or 3]")
 @click.option("--lease", type=click.FloatRange(0.1), help="As in queue:work, in seconds.  [default: as recorded]")
 @faults_option("none")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chance begins here.")
+@report_option
+@perfetto_option
 @json_option
 def replay_command(
     traces: tuple[Path, ...],
@@ -58,6 +62,8 @@ def replay_command(
     lease: float | None,
     faults: str,
     seed: int,
+    report: Path | None,
+    perfetto: Path | None,
     as_json: bool,
 ) -> None:
     """Replay TRACES, of queue:work --trace and of those who dispatched: how many workers are enough?
@@ -65,6 +71,7 @@ def replay_command(
     The recorded jobs come when they came, their attempts take as long and end as they did, through the real worker in
     virtual time. The first row is what really happened. The second, "as it was", replays it with the processes there
     were, killed ones too: how far the two differ is how far the rows below can be trusted.
+    The page and the Chrome trace show the first number of --workers; with --workers 0, what really happened.
     Exit codes: 0 replayed, 1 a promise was broken, or the trace is none, 2 wrong usage.
     """
     from ..recording import record_of
@@ -77,12 +84,27 @@ def replay_command(
         rows.append(
             replay(recording, number, threads=threads, max_attempts=max_retry, lease_s=lease, faults=struck, seed=seed)
         )
+    if report is not None or perfetto is not None:
+        _paint(recording, rows, report, perfetto)
     if as_json:
         click.echo(msgspec.json.encode(_plain(recording, rows)).decode())
     else:
         _show(recording, rows)
     if any(row.played and row.played.violations for row in rows):
         sys.exit(1)
+
+
+def _paint(recording: Recording, rows: list[Row], report: Path | None, perfetto: Path | None) -> None:
+    """What really happened, or the first number of workers."""
+    from ..lanes import picture_of
+
+    row = rows[2] if len(rows) > 2 else rows[0]
+    source = row.played.world if row.played else recording
+    picture = picture_of(source.times, source.events, source.names)
+    name = f"replayed with {row.name} workers" if row.played else "what was recorded"
+    broken = [f"{one.predicate}: {one.job_id} {one.why}" for one in row.played.violations] if row.played else None
+    about = " ".join(recording.notes)
+    show_picture(picture, row.figures, report, perfetto, name=name, about=about, broken=broken, rows=rows)
 
 
 def _plain(recording: Recording, rows: list[Row]) -> dict[str, object]:

@@ -13,7 +13,15 @@ import msgspec
 from kashvi import events
 from kashvi.cli.setup import examples, json_option
 
-from .options import driver_option, faults_option, redis_option, workload_named
+from .options import (
+    driver_option,
+    faults_option,
+    perfetto_option,
+    redis_option,
+    report_option,
+    show_picture,
+    workload_named,
+)
 
 if TYPE_CHECKING:
     from ..play import Played
@@ -25,6 +33,7 @@ LINES = 120
     """
 kashvi sim:run orders --seed 7
 kashvi sim:run sim/workloads/storm.toml --seed 7 --faults all --trace out.jsonl
+kashvi sim:run deploy --report deploy.html --perfetto deploy.json
 kashvi sim:run storm --faults kill,reply_lost --seed 3 --json
 kashvi sim:run storm --faults all --token k1-…
 """
@@ -45,7 +54,8 @@ kashvi sim:run storm --faults all --token k1-…
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write every event here, as JSON lines.",
 )
-@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to look at here (HTML).")
+@report_option
+@perfetto_option
 @click.option("-v", "--verbose", is_flag=True, help=f"The whole timeline, not only its first {LINES} lines.")
 @json_option
 def run(
@@ -58,6 +68,7 @@ def run(
     faults: str,
     trace_file: Path | None,
     report: Path | None,
+    perfetto: Path | None,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -80,10 +91,12 @@ def run(
         played = play(plan, seed=seed, choices=choices, faults=faults, processes=workers, **place)
     if trace_file is not None:
         write(played.world.events, trace_file)
-    if report is not None:
-        from ..report import write_report
+    if report is not None or perfetto is not None:
+        from ..lanes import picture_of
 
-        write_report(played, plan, report)
+        picture = picture_of(played.world.times, played.world.events, played.world.names)
+        broken = [f"{one.predicate}: {one.job_id} {one.why}" for one in played.violations]
+        show_picture(picture, played.figures, report, perfetto, name=plan.name, about=plan.about, broken=broken)
     again = _command(workload, seed, token, driver, workers, faults)
     if as_json:
         click.echo(msgspec.json.encode(_plain(played, seed, driver, again)).decode())
