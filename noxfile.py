@@ -2,7 +2,7 @@
 
 import nox
 
-nox.options.sessions = ["lint", "types", "layers", "tests", "servers"]
+nox.options.sessions = ["lint", "types", "layers", "tests", "servers", "conformance"]
 nox.options.reuse_existing_virtualenvs = True
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -48,6 +48,13 @@ def spec(session: nox.Session) -> None:
     """The examples of the specification alone; or what follows ``--``, such as ``-k RETRY``."""
     install(session, "test")
     session.run("pytest", "tests/conformance/test_examples.py", *session.posargs)
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """The suite for drivers on all of the project's, and the tests that clauses cite; reports are in ``build/``."""
+    install(session, "test", "example")
+    session.run("python", "-m", "tests.conformance")
 
 
 @nox.session

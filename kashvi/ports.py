@@ -105,7 +105,7 @@ class Driver(Protocol):
         """
 
     def wait(self, worker: str, seconds: float) -> bytes | None:
-        """Claim one job into ``held``, waiting for it up to ``seconds``."""
+        """Claim one job into ``held``, waiting for it up to ``seconds``; with 0, look once."""
 
     def wake(self, worker: str) -> None:
         """End a wait of this worker early, where the driver can."""

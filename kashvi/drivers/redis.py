@@ -92,10 +92,12 @@ class RedisDriver:
         )
 
     def wait(self, worker: str, seconds: float) -> bytes | None:
-        timeout = f"{min(max(seconds, 0.001), BLOCK_MAX_S):.3f}"
-        envelope: bytes | None = self._server.call(
-            "BLMOVE", self._jobs, self._lists(worker)[0], "RIGHT", "LEFT", timeout
-        )
+        move = (self._jobs, self._lists(worker)[0], "RIGHT", "LEFT")
+        envelope: bytes | None
+        if seconds < 0.001:  # to BLMOVE, 0 means without end
+            envelope = self._server.call("LMOVE", *move)
+        else:
+            envelope = self._server.call("BLMOVE", *move, f"{min(seconds, BLOCK_MAX_S):.3f}")
         return envelope
 
     def wake(self, worker: str) -> None:

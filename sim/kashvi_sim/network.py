@@ -35,7 +35,7 @@ class Line:
         self._world = world
         self._process = process
         self._kernel = world.kernel
-        self._server = world.server.driver
+        self._server = world.server.handle()
         self.process_id = ""
         """As the process's events have it."""
         self.unreachable_until = 0.0

@@ -117,11 +117,11 @@ def perform(
     crew = script.workers
     posts = [crew.threads] * (processes or crew.processes) if posts is None else list(posts)
     run = _Run(script, tape, swarm, client, prefix, posts, shifts)
-    with _undisturbed():
+    with undisturbed():
         run.play()
     violations, excused = run.judge()
     choices_taken, figures = tape.taken(), figures_of(run.world.times, run.world.events, run.world.elapsed_s)
-    with _undisturbed():
+    with undisturbed():
         run.world.close()
     return Played(run.world, violations, excused, choices_taken, figures, time.perf_counter() - began)
 
@@ -330,7 +330,7 @@ def _job_class(job_type: str, acts: Acts, world: World) -> Any:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """No collection in the middle: it costs time, and a collected greenlet would run its ``finally``. No log either."""
     collecting, log = gc.isenabled(), logging.getLogger("kashvi")
     level = log.level

@@ -7,12 +7,14 @@ lost tail, or a replica that lagged behind, comes back with.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
 
 import redis
 
 from kashvi.drivers.memory import MemoryDriver, MemoryStore
 from kashvi.drivers.redis import RedisDriver
+from kashvi.errors import InvalidSetting
 from kashvi.ports import Condition, Driver
 
 from .kernel import Condition as KernelCondition
@@ -24,8 +26,11 @@ class Server(Protocol):
 
     driver: Driver
 
+    def handle(self) -> Driver:
+        """What one more process talks to."""
+
     def next_due(self) -> float | None:
-        """When the earliest delayed job is due."""
+        """When the earliest delayed job is due; or sooner, where nobody can say."""
 
     def snapshot(self) -> Any: ...
 
@@ -41,6 +46,9 @@ class MemoryServer:
         condition: Condition = KernelCondition(kernel)
         self.store = MemoryStore(lambda: kernel.time, condition)
         self.driver: Driver = MemoryDriver(runtime=_NoWaiting(kernel), store=self.store)  # type: ignore[arg-type]
+
+    def handle(self) -> Driver:
+        return self.driver
 
     def next_due(self) -> float | None:
         return self.store.delayed[0][0] if self.store.delayed else None
@@ -66,10 +74,13 @@ class MemoryServer:
 class RedisServer:
     """Redis, fake or real, under a prefix of its own, told the time by the kernel."""
 
-    def __init__(self, client: redis.Redis, kernel: Kernel, prefix: str = "kashvi:queue") -> None:
+    def __init__(self, client: redis.Redis, kernel: Kernel, *, prefix: str = "kashvi:queue") -> None:
         self._client = client
         self._prefix = prefix
-        self.driver: Driver = _Immediate(client, prefix=prefix, server_now=lambda: kernel.time)
+        self.driver: Driver = RedisDriver(client, prefix=prefix, server_now=lambda: kernel.time)
+
+    def handle(self) -> Driver:
+        return self.driver
 
     def next_due(self) -> float | None:
         first: list[Any] = self._client.zrange(f"{self._prefix}:delayed", 0, 0, withscores=True)
@@ -91,12 +102,29 @@ class RedisServer:
         return sorted(self._client.scan_iter(match=f"{self._prefix}:*", count=1000))
 
 
-class _Immediate(RedisDriver):
-    """``wait`` asks once and returns."""
+@dataclass
+class GivenServer:
+    """A driver of any kind, behind its port alone."""
 
-    def wait(self, worker: str, seconds: float) -> bytes | None:
-        envelope: bytes | None = self._server.call("LMOVE", self._jobs, self._lists(worker)[0], "RIGHT", "LEFT")
-        return envelope
+    kernel: Kernel
+    driver: Driver
+    again: Callable[[Driver], Driver] | None = None
+    """Opens one more handle on the same queue; None: all processes share one."""
+
+    def handle(self) -> Driver:
+        return self.again(self.driver) if self.again else self.driver
+
+    def next_due(self) -> float | None:
+        return self.kernel.time if self.driver.stats().delayed else None
+
+    def snapshot(self) -> NoReturn:
+        raise InvalidSetting("the driver", self.driver, "memory or Redis where the server is to be rolled back")
+
+    def restore(self, snapshot: Any) -> None:
+        self.snapshot()
+
+    def clear(self) -> None:
+        """It is empty when it is given."""
 
 
 class _NoWaiting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import redis
@@ -62,7 +63,7 @@ class Excused(NamedTuple):
 class World:
     """One queue server in virtual time.
 
-    ``client``: a Redis client, fake or real, emptied by the caller; None: the memory driver.
+    ``client``: a Redis client, fake or real, emptied by the caller; None: the memory driver. ``serve``: any server.
     ``tape``: all choices; by default the first runnable task goes first, and nothing fails.
     ``faults``: rules that may strike; ``fault``: a function called at every point, to stage one by hand.
     ``virtual_handlers``: False where all handlers are the simulator's own, and ask no clock.
@@ -73,6 +74,7 @@ class World:
         *,
         client: redis.Redis | None = None,
         prefix: str = "kashvi:queue",
+        serve: Callable[[Kernel], Server] | None = None,
         tape: Tape | None = None,
         choose: Choose | None = None,
         faults: Faults | None = None,
@@ -85,7 +87,9 @@ class World:
     ) -> None:
         self.tape = tape or Tape()
         self.kernel = Kernel(choose=choose or self.tape.schedule.choose)
-        self.server: Server = MemoryServer(self.kernel) if client is None else RedisServer(client, self.kernel, prefix)
+        if serve is None and client is not None:
+            serve = partial(RedisServer, client, prefix=prefix)
+        self.server: Server = (serve or MemoryServer)(self.kernel)
         self.client = client
         self.registry = registry or Registry()
         self.lease_s = lease_s

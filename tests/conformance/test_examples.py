@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-import types
-
 import pytest
 from kashvi_spec.clauses import Clause, load
 from kashvi_spec.kit.examples import run
+from kashvi_spec.kit.library import run_code
 from kashvi_spec.kit.situation import example_of
 
 CLAUSES = load()
@@ -34,10 +32,6 @@ def test_the_examples_of_a_trace_clause_give_its_predicate_something_to_judge(cl
 
 
 @pytest.mark.parametrize(("clause", "code"), CODE, ids=ids_of(CODE))
-def test_the_python_of_a_clause_runs_by_itself(clause: Clause, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_a_clause_runs_by_itself(clause: Clause, code: str) -> None:
     """In a module of its own."""
-    for name in ("KASHVI_REDIS_URL", "KASHVI_DATABASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    module = types.ModuleType(f"clause_{clause.id.lower().replace('-', '_')}")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    exec(compile(code, f"spec/{clause.area}.md, {clause.id}", "exec"), module.__dict__)
+    run_code(clause, code)

@@ -1,9 +1,11 @@
-"""``spec:list``, ``spec:show``, ``spec:check``: what they print, how they exit."""
+"""``spec:list``, ``spec:show``, ``spec:check``, ``spec:conformance``: what they print, how they exit."""
 
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +17,7 @@ from kashvi_sim.commands.options import workload_named
 from kashvi_sim.play import play
 from kashvi_sim.trace import ProcessKilled, write
 from kashvi_spec.clauses import load
+from kashvi_spec.kit.museum import MUSEUM
 from kashvi_spec.traces import KINDS, NotATrace, judge, read
 
 from kashvi.events import Event, JobFailed, JobSucceeded
@@ -217,3 +220,87 @@ def test_a_line_that_is_no_event_is_an_error_of_its_own() -> None:
     with pytest.raises(NotATrace, match="line 1"):
         list(read([msgspec.json.encode({"event": "JobFailed", "job_id": 5})]))
     assert gave_up("a", 0) in list(read([msgspec.json.encode(gave_up("a", 0))]))
+
+
+def test_conformance_of_a_good_driver_ends_with_0_and_says_so_in_every_form(tmp_path: Path) -> None:
+    """JSON, JUnit, HTML."""
+    junit, html = tmp_path / "c.xml", tmp_path / "c.html"
+    words = ("--driver", "memory", "--clauses", "RETRY,DELAY-1", "--json", "--junit", junit, "--html", html)
+    ran = kashvi("spec:conformance", *map(str, words))
+    assert ran.exit_code == 0, ran.output
+    said = json.loads(ran.stdout)
+    [memory] = said["implementations"]
+    assert (said["conforms"], memory["name"], memory["passed"], memory["failed"]) == (True, "memory", 8, 0)
+    assert memory["clauses"][0]["id"] == "DELAY-1"
+    assert memory["clauses"][0]["judged"] > 0
+    cases = ET.parse(junit).getroot().findall(".//testcase")
+    assert len(cases) == 8
+    assert [one.get("value") for one in cases[0].findall("./properties/property")] == ["DELAY-1", "MUST"]
+    page = html.read_text()
+    assert 'id="RETRY-2"' in page
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page), "the page loads something"
+
+
+def test_conformance_of_a_bad_driver_ends_with_1_and_names_the_clause(tmp_path: Path) -> None:
+    """In every form, with what was seen and what was expected."""
+    junit, html = tmp_path / "c.xml", tmp_path / "c.html"
+    with MUSEUM["early promotion"].planted():
+        ran = kashvi(
+            "spec:conformance", "--driver", "memory", "--clauses", "DELAY-1", "--junit", str(junit), "--html", str(html)
+        )
+    assert ran.exit_code == 1
+    assert "memory breaks DELAY-1" in ran.output
+    assert "0.150000 s before it was due" in ran.output
+    [failure] = ET.parse(junit).getroot().findall(".//failure")
+    assert "before it was due" in (failure.get("message") or "")
+    assert "before it was due" in html.read_text()
+
+
+def test_conformance_strictly_counts_what_a_driver_says_it_can_not_do() -> None:
+    """Else it is shown, and no failure."""
+    words = ("--driver", "tests.conformance.test_drivers:ALONE", "--clauses", "REDIS-3")
+    assert kashvi("spec:conformance", *words).exit_code == 0
+    assert kashvi("spec:conformance", *words, "--strict").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ((), "Missing option '--driver'"),
+        (("--driver", "nobody"), "must be memory, fakeredis, a redis:// URL or package.module:factory"),
+        (("--driver", "redis://localhost:1"), "can't be reached"),
+        (("--driver", "memory", "--clauses", "HOBBIES-1"), "no clause or area 'HOBBIES-1'"),
+        (("--driver", "memory", "--clauses", "COMMANDS"), "no clause of COMMANDS is about drivers"),
+        (("--driver", "memory", "--tests", "nowhere.xml"), "does not exist"),
+    ],
+)
+def test_conformance_used_wrongly_ends_with_2(words: tuple[str, ...], why: str) -> None:
+    """And says what would be right."""
+    ran = kashvi("spec:conformance", *words)
+    assert ran.exit_code == 2
+    assert why in " ".join(ran.output.replace("│", " ").split())
+
+
+def test_the_library_itself_is_a_column_of_the_matrix(tmp_path: Path) -> None:
+    """From its Python, which is run, and from the results of the tests that clauses cite."""
+    results = tmp_path / "tests.xml"
+    good, bad, unrun = next(one for one in load() if len(one.tests) >= 3).tests[:3]
+    cases = case(good) + case(bad, '<failure message="1 == 2"/>')
+    results.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    ran = kashvi("spec:conformance", "--driver", "memory", "--tests", str(results), "--json")
+    itself = json.loads(ran.stdout)["implementations"][1]
+    reasons = {why for one in itself["clauses"] for why in one["reasons"]}
+    assert (ran.exit_code, itself["name"]) == (1, "kashvi itself")
+    assert f"{bad.partition('::')[2]}[a]: 1 == 2" in reasons
+    assert f"{unrun} is not among the results" in reasons
+    assert not any(good in why for why in reasons)
+    by_id = {one["id"]: one for one in itself["clauses"]}
+    assert by_id["JOBS-1"]["outcome"] == "passed", "its Python holds"
+    assert not {one.id for one in load() if not one.code and not one.tests} & by_id.keys()
+
+
+def case(test: str, result: str = "") -> str:
+    """As pytest writes it."""
+    path, _, name = test.partition("::")
+    module = path.removesuffix(".py").replace("/", ".")
+    return f'<testcase classname="{module}" name="{name}[a]">{result}</testcase>'

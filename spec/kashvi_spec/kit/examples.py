@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import redis
+from kashvi_sim.kernel import Kernel
+from kashvi_sim.play import undisturbed
 from kashvi_sim.process import SimQueue
 from kashvi_sim.runtime import SimRuntime
+from kashvi_sim.server import MemoryServer, Server
 from kashvi_sim.world import World
 
 from kashvi.envelope import read
@@ -23,6 +25,7 @@ from .expected import CALLS_MAX, Notes, Seen
 from .situation import Example, ExampleWorker, Happening
 
 NAME = "jobs.Example"
+Serve = Callable[[Kernel], Server]
 
 
 @dataclass
@@ -37,9 +40,14 @@ class Ran:
     """How often each predicate tested something."""
 
 
-def run(example: Example, client: redis.Redis | None = None) -> Ran:
-    """Run it from start to end. ``client``: a Redis, fake or real, emptied by the caller; None: in memory."""
-    stage = _Stage(example, client)
+def run(example: Example, serve: Serve = MemoryServer) -> Ran:
+    """Run it from start to end, on a server with nothing on it; by default in memory."""
+    with undisturbed():
+        return _run(_Stage(example, serve))
+
+
+def _run(stage: _Stage) -> Ran:
+    example = stage.example
     stage.play()
     limit_changes = any(one.what == "max attempts" for one in example.happens)
     predicates = [
@@ -61,14 +69,14 @@ def run(example: Example, client: redis.Redis | None = None) -> Ran:
 class _Stage:
     """The world of one example, and notes of what handlers saw."""
 
-    def __init__(self, example: Example, client: redis.Redis | None) -> None:
+    def __init__(self, example: Example, serve: Serve) -> None:
         self.example = example
         self.notes = Notes()
         self._replies_to_lose: set[SimRuntime] = set()
         registry = Registry()
         registry.register(NAME, _job_class(self))
         self.world = World(
-            client=client,
+            serve=serve,
             fault=self._strike,
             registry=registry,
             max_attempts=example.max_attempts,
@@ -98,7 +106,7 @@ class _Stage:
                 act()
 
         kernel.spawn(direct, "director")
-        self.world.run(until=lambda: self.notes.calls > CALLS_MAX, for_s=example.for_s)
+        self.world.run(until=lambda: self.notes.calls > CALLS_MAX, for_s=example.runs_s)
 
     # -- what the example says happens ------------------------------------------------------------
 

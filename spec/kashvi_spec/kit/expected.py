@@ -15,7 +15,7 @@ from .situation import Example
 
 PARTIAL = frozenset({"attempts_at", "starts_of", "ended", "error", "left"})
 """What need not name every job."""
-CALLS_MAX = 100_000
+CALLS_MAX = 20_000
 """More calls of server and database than any example needs."""
 
 

@@ -54,10 +54,11 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     workers: tuple[ExampleWorker, ...] = (ExampleWorker(),)
     happens: tuple[Happening, ...] = ()
     max_attempts: int = 3
-    lease: float = 30
+    lease: float = 10
     table: bool = False
     """Whether there is a failure table."""
-    for_s: float = 120
+    for_s: float | None = None
+    """How long it runs; by default two leases, 20 s at least, from when all that is set up has happened."""
 
     attempts_at: dict[str, tuple[float, ...]] | tuple[float, ...] | None = None
     """When attempts began: of the one job, or by name."""
@@ -83,6 +84,15 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def job_names(self) -> list[str]:
         """Of each job, in order."""
         return [job.name or chr(ord("a") + n) for n, job in enumerate(self.jobs)]
+
+    @property
+    def runs_s(self) -> float:
+        """How long it runs."""
+        if self.for_s is not None:
+            return self.for_s
+        happened = (one.at + one.for_s for one in self.happens)
+        ended = (job.at + (job.delay or 0) + job.takes for job in self.jobs)
+        return max(20.0, 2 * self.lease) + max((*(worker.at for worker in self.workers), *happened, *ended))
 
     @property
     def expects(self) -> list[str]:

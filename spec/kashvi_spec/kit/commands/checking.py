@@ -1,114 +1,18 @@
-"""``kashvi spec:list``, ``spec:show``, ``spec:check``: read the clauses, watch one run, judge a trace."""
+"""``kashvi spec:check``: judge a trace, wherever it came from."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 
 from kashvi.cli.setup import examples, json_option
 
-from ..clauses import AREAS, Clause, load
-from ..traces import NotATrace, Verdict, judge, read
-
-
-@examples(
-    """
-kashvi spec:list
-kashvi spec:list retry delay
-kashvi spec:list --json
-"""
-)
-@click.command("spec:list")
-@click.argument("areas", nargs=-1, metavar="[AREA]...")
-@json_option
-def list_command(areas: tuple[str, ...], as_json: bool) -> None:
-    """List the clauses: what must hold of kashvi, one line each; of some areas, or of all."""
-    wanted = [area.lower() for area in areas]
-    if unknown := [area for area in wanted if area not in AREAS]:
-        raise click.BadParameter(f"no area {unknown[0]!r}; there are {', '.join(AREAS)}", param_hint="AREA")
-    clauses = [clause for clause in load() if not wanted or clause.area in wanted]
-    if as_json:
-        click.echo(msgspec.json.encode(clauses).decode())
-        return
-    area = ""
-    for clause in clauses:
-        if clause.area != area:
-            area = clause.area
-            click.secho(f"\n{area}", bold=True)
-        click.echo(f"  {clause.id:<13} {clause.level:<6} {clause.kind:<7} {clause.sentence}")
-    counts = Counter(clause.kind for clause in clauses)
-    click.echo(f"\n{len(clauses)} clauses: " + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())))
-
-
-@examples(
-    """
-kashvi spec:show RETRY-2
-kashvi spec:show delivery-5 --json
-"""
-)
-@click.command("spec:show")
-@click.argument("clause_id", metavar="ID")
-@json_option
-def show_command(clause_id: str, as_json: bool) -> None:
-    """Show one clause: its prose, its examples, and each example's run in virtual time, as a timeline.
-
-    Exit codes: 0 its examples hold, 1 one does not, 2 wrong usage.
-    """
-    clause = next((clause for clause in load() if clause.id == clause_id.upper()), None)
-    if clause is None:
-        raise click.BadParameter(f"no clause {clause_id!r}; spec:list has them all", param_hint="ID")
-    ran = [_run(text) for text in clause.examples]
-    if as_json:
-        click.echo(msgspec.json.encode({"clause": clause, "runs": ran}).decode())
-    else:
-        _show(clause, ran)
-    if any(one["mistakes"] or one["violations"] for one in ran):
-        sys.exit(1)
-
-
-def _run(text: str) -> dict[str, Any]:
-    from kashvi_sim.timeline import Timeline
-
-    from .examples import run
-    from .situation import example_of
-
-    ran = run(example_of(text))
-    world = ran.world
-    return {
-        "timeline": [line for _, line in Timeline(world.names).lines(world.times, world.events)],
-        "mistakes": ran.mistakes,
-        "violations": [violation._asdict() for violation in ran.violations],
-    }
-
-
-def _show(clause: Clause, ran: list[dict[str, Any]]) -> None:
-    click.secho(f"{clause.id} {clause.level}: {clause.sentence}", bold=True)
-    click.echo()
-    click.echo(click.wrap_text(clause.why, width=100, initial_indent="  ", subsequent_indent="  "))
-    click.echo(f"\n  {clause.kind}" + (f", judged by {clause.predicate!r}" if clause.predicate else ""))
-    for promise in clause.promises:
-        click.echo(f"  covers: {promise}")
-    for test in clause.tests:
-        click.echo(f"  test: {test}")
-    for code in clause.code:
-        click.echo("\n" + _indented(code))
-    for text, one in zip(clause.examples, ran, strict=True):
-        click.echo("\n" + _indented(text))
-        for line in one["timeline"]:
-            click.secho(line, dim=True)
-        for why in (*one["mistakes"], *(f"{v['predicate']}: {v['why']}" for v in one["violations"])):
-            click.secho(f"  BROKEN  {why}", fg="red", bold=True)
-        if not one["mistakes"] and not one["violations"]:
-            click.secho("  as expected", fg="green")
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  | {line}".rstrip() for line in text.rstrip().splitlines())
+from ...clauses import Clause, load
+from ...traces import NotATrace, Verdict, judge, read
 
 
 @examples(

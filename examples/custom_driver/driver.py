@@ -1,0 +1,252 @@
+"""A queue in SQLite, through SQLAlchemy: what a driver of one's own looks like.
+
+One row per job, in the place where it is: ready, delayed, held, running, unrecorded. Every method is one transaction
+that takes SQLite's write lock first, so it is atomic between threads and between processes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from kashvi.errors import CommandRefused, DriverUnavailable
+from kashvi.ports import Exchange, Expired, LostDelivery, Settlement, Stats, Unrecorded
+
+GONE_AFTER_S = 3600.0
+POLL_S = 0.05
+
+metadata = sa.MetaData()
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("place", sa.String(10), nullable=False),
+    sa.Column("owner", sa.String(64), nullable=False, server_default=""),
+    sa.Column("rank", sa.Float, nullable=False),
+    sa.Column("envelope", sa.LargeBinary, nullable=False),
+    sa.Index("jobs_in_order", "place", "owner", "rank"),
+)
+"""``rank`` orders a place: ready by position, delayed by due time, unrecorded by the time of failure."""
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("deadline", sa.Float, nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("settled_at", sa.Float, nullable=False),
+    sa.Column("refused", sa.JSON, nullable=False),
+)
+_COUNTED = sa.select(jobs.c.place, jobs.c.owner, sa.func.count(), sa.func.min(jobs.c.rank)).group_by(
+    jobs.c.place, jobs.c.owner
+)
+
+
+class SqliteDriver:
+    """A handle on the queue in a file. ``now``: the clock that leases and delays are counted by."""
+
+    def __init__(self, path: str, *, now: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep):
+        self.path = path
+        self.now = now
+        self._sleep = sleep
+        self._engine = sa.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
+        sa.event.listen(self._engine, "connect", _without_a_flush_per_commit)
+        with self._transaction() as c:
+            metadata.create_all(c)
+
+    def __repr__(self) -> str:
+        return f"sqlite at {self.path}"
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                except BaseException:
+                    connection.exec_driver_sql("ROLLBACK")
+                    raise
+                connection.exec_driver_sql("COMMIT")
+        except sa.exc.OperationalError as error:
+            raise DriverUnavailable(str(error.orig), self.path) from error
+
+    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        with self._transaction() as c:
+            if delay_s > 0:
+                due = self.now() + delay_s
+                rows = [{"place": "delayed", "rank": due, "envelope": envelope} for envelope in envelopes]
+            else:
+                due, last = None, _edge(c, sa.func.max)
+                rows = [{"place": "ready", "rank": last + n, "envelope": e} for n, e in enumerate(envelopes, 1)]
+            if rows:
+                c.execute(sa.insert(jobs), rows)
+            return due
+
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
+        with self._transaction() as c:
+            now = self.now()
+            known = c.execute(sa.select(workers).where(workers.c.name == worker)).one_or_none()
+            if known is not None and n < known.n:
+                raise CommandRefused(f"exchange {n} of worker {worker} comes after {known.n}", self.path)
+            if known is not None and n == known.n:
+                listing = (_in(c, "held", worker), _in(c, "running", worker))
+                return self._answer(c, worker, now, known.settled_at, tuple(known.refused), [], listing)
+            refused = tuple(i for i, s in enumerate(settlements) if not self._settle(c, worker, s, now))
+            values = {"name": worker, "deadline": now + lease_s, "n": n, "settled_at": now, "refused": refused}
+            c.execute(sa.insert(workers).prefix_with("OR REPLACE"), values)
+            self._promote(c, now)
+            claimed = self._claim(c, worker, want)
+            answer = self._answer(c, worker, now, now, refused, claimed, None)
+            if any(s.move == "leave" and s.owner == worker for s in settlements):
+                _leave(c, worker)
+            return answer
+
+    def _answer(
+        self,
+        c: sa.Connection,
+        worker: str,
+        now: float,
+        settled_at: float,
+        refused: tuple[int, ...],
+        claimed: list[bytes],
+        listing: tuple[list[bytes], list[bytes]] | None,
+    ) -> Exchange:
+        there = {(place, owner): (n, first) for place, owner, n, first in c.execute(_COUNTED)}
+        next_due = there.get(("delayed", ""), (0, None))[1]
+        return Exchange(
+            server_at=now,
+            settled_at=settled_at,
+            refused=refused,
+            claimed=claimed,
+            holding=sum(there.get((place, worker), (0, 0))[0] for place in ("held", "running")),
+            ready=there.get(("ready", ""), (0, 0))[0],
+            unrecorded=there.get(("unrecorded", ""), (0, 0))[0],
+            next_due_s=None if next_due is None else next_due - now,
+            listing=listing,
+        )
+
+    def _promote(self, c: sa.Connection, now: float) -> None:
+        due = sa.select(jobs.c.id).where(jobs.c.place == "delayed", jobs.c.rank <= now)
+        if found := c.scalars(due.order_by(jobs.c.rank, jobs.c.envelope).limit(500)).all():
+            _append(c, found, "ready", "")
+
+    def _claim(self, c: sa.Connection, worker: str, want: int) -> list[bytes]:
+        oldest = sa.select(jobs.c.id, jobs.c.envelope).where(jobs.c.place == "ready").order_by(jobs.c.rank).limit(want)
+        found = c.execute(oldest).all()
+        if found:
+            _append(c, [job for job, _ in found], "held", worker)
+        return [envelope for _, envelope in found]
+
+    def _settle(self, c: sa.Connection, worker: str, s: Settlement, now: float) -> bool:
+        if s.owner != worker:
+            deadline = c.scalar(sa.select(workers.c.deadline).where(workers.c.name == s.owner))
+            if deadline is None or deadline > now:
+                return False
+            if s.move == "leave":
+                return deadline <= now - GONE_AFTER_S and _leave(c, s.owner)
+        elif s.move == "leave":
+            return True
+        mine = (jobs.c.place == s.place, jobs.c.owner == s.owner, jobs.c.envelope == s.old)
+        job = c.scalar(sa.select(jobs.c.id).where(*mine).order_by(jobs.c.rank).limit(1))
+        if job is None:
+            return False
+        if s.move == "done":
+            c.execute(sa.delete(jobs).where(jobs.c.id == job))
+        elif s.move == "retry":
+            _move(c, job, "delayed", "", now + s.in_s, s.new)
+        elif s.move == "fail":
+            _move(c, job, "unrecorded", "", now + s.in_s, s.new)
+        elif s.move == "return":
+            _move(c, job, "ready", "", _edge(c, sa.func.min) - 1, s.new)
+        elif s.move == "start":
+            _append(c, [job], "running", s.owner)
+        return True
+
+    def wait(self, worker: str, seconds: float) -> bytes | None:
+        polls = int(seconds / POLL_S)
+        for poll in range(polls + 1):
+            with self._transaction() as c:
+                if found := self._claim(c, worker, 1):
+                    return found[0]
+            if poll < polls:
+                self._sleep(POLL_S)
+        return None
+
+    def wake(self, worker: str) -> None:
+        """A wait polls, and ends by itself."""
+
+    def expired(self, limit: int) -> Expired:
+        with self._transaction() as c:
+            now = self.now()
+            over = sa.select(workers.c.name, workers.c.deadline).where(workers.c.deadline <= now)
+            lost: list[LostDelivery] = []
+            gone: list[str] = []
+            for owner, deadline in c.execute(over.order_by(workers.c.deadline, workers.c.name)):
+                found = [LostDelivery(owner, "held", e) for e in reversed(_in(c, "held", owner))]
+                found += [LostDelivery(owner, "running", e) for e in reversed(_in(c, "running", owner))]
+                lost += found
+                if not found and deadline <= now - GONE_AFTER_S:
+                    gone.append(owner)
+            return Expired(lost[:limit], gone[:limit])
+
+    def unrecorded(self, limit: int) -> list[Unrecorded]:
+        with self._transaction() as c:
+            found = sa.select(jobs.c.envelope, jobs.c.rank).where(jobs.c.place == "unrecorded")
+            return [Unrecorded(*row) for row in c.execute(found.order_by(jobs.c.rank, jobs.c.envelope).limit(limit))]
+
+    def recorded(self, envelopes: Sequence[bytes]) -> None:
+        with self._transaction() as c:
+            c.execute(sa.delete(jobs).where(jobs.c.place == "unrecorded", jobs.c.envelope.in_(envelopes)))
+
+    def stats(self) -> Stats:
+        with self._transaction() as c:
+            there: Counter[str] = Counter()
+            for place, _, n, _ in c.execute(_COUNTED):
+                there[place] += n
+            known = c.scalar(sa.select(sa.func.count()).select_from(workers)) or 0
+            held = there["held"] + there["running"]
+            return Stats(there["ready"], there["delayed"], held, there["unrecorded"], known)
+
+
+def _without_a_flush_per_commit(connection: sqlite3.Connection, record: object) -> None:
+    """A crash of the machine may cost the last moments; a crash of a process costs nothing."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _move(c: sa.Connection, job: int, place: str, owner: str, rank: float, envelope: bytes | None = None) -> None:
+    values: dict[str, Any] = {"place": place, "owner": owner, "rank": rank}
+    if envelope is not None:
+        values["envelope"] = envelope
+    c.execute(sa.update(jobs).where(jobs.c.id == job).values(values))
+
+
+def _append(c: sa.Connection, ids: Sequence[int], place: str, owner: str) -> None:
+    last = _edge(c, sa.func.max, place, owner)
+    change = sa.update(jobs).where(jobs.c.id == sa.bindparam("job"))
+    change = change.values(place=place, owner=owner, rank=sa.bindparam("at"))
+    c.execute(change, [{"job": job, "at": last + n} for n, job in enumerate(ids, 1)])
+
+
+def _edge(c: sa.Connection, side: Callable[[Any], Any], place: str = "ready", owner: str = "") -> float:
+    """The rank of the first or last job of a place, or 0."""
+    edge = c.scalar(sa.select(side(jobs.c.rank)).where(jobs.c.place == place, jobs.c.owner == owner))
+    return float(edge or 0.0)
+
+
+def _in(c: sa.Connection, place: str, owner: str) -> list[bytes]:
+    found = sa.select(jobs.c.envelope).where(jobs.c.place == place, jobs.c.owner == owner)
+    return list(c.scalars(found.order_by(jobs.c.rank)))
+
+
+def _leave(c: sa.Connection, owner: str) -> bool:
+    if _in(c, "held", owner) or _in(c, "running", owner):
+        return False
+    c.execute(sa.delete(workers).where(workers.c.name == owner))
+    return True

@@ -1,0 +1,161 @@
+"""``kashvi spec:conformance``: hold drivers against the clauses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kashvi.cli.setup import examples, json_option
+from kashvi.errors import KashviError
+from kashvi.runtime import SystemRuntime
+
+if TYPE_CHECKING:
+    from ...clauses import Clause
+    from ..conformance import Verdict
+    from ..report import Column
+
+FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
+MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "incapable": ("–", "yellow")}
+
+
+@examples(
+    """
+kashvi spec:conformance --driver mypackage.conformance:driver
+kashvi spec:conformance --driver memory --driver redis://localhost:6379/0 --html matrix.html
+kashvi spec:conformance --driver mypackage.conformance:driver --clauses RETRY,DELAY-3 --json
+"""
+)
+@click.command("spec:conformance")
+@click.option(
+    "--driver",
+    "drivers",
+    multiple=True,
+    required=True,
+    metavar="DRIVER",
+    help="memory, fakeredis, a redis:// URL, or package.module:factory of a DriverUnderTest. May be repeated.",
+)
+@click.option(
+    "--clauses", "wanted", default="", metavar="IDS", help="Areas or ids, such as RETRY,DELAY-3.  [default: all]"
+)
+@click.option("--strict", is_flag=True, help="SHOULD counts as MUST does, and what a driver can't do as a failure.")
+@click.option(
+    "--tests", type=click.Path(path_type=Path, exists=True), help="pytest's JUnit file: adds the library itself."
+)
+@json_option
+@click.option("--junit", type=FILE, help="Write a JUnit file.")
+@click.option("--html", type=FILE, help="Write the matrix as a page.")
+def conformance_command(
+    drivers: tuple[str, ...],
+    wanted: str,
+    strict: bool,
+    tests: Path | None,
+    as_json: bool,
+    junit: Path | None,
+    html: Path | None,
+) -> None:
+    """Hold drivers against every clause that a driver can keep or break.
+
+    Examples run through the real worker in virtual time, steps call the driver alone. On a Redis, only keys that begin
+    with kashvi-spec: are touched.
+
+    Exit codes: 0 all conform, 1 a clause is broken, 2 wrong usage, or a driver that is not there.
+    """
+    from ...clauses import load
+    from .. import report
+    from ..conformance import about_drivers, selected
+
+    try:
+        clauses = selected(load(), wanted)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--clauses") from error
+    of_drivers = about_drivers(clauses)
+    if not of_drivers and tests is None:
+        raise click.BadParameter(f"no clause of {wanted} is about drivers", param_hint="--clauses")
+    columns = [_held(subject, of_drivers, quiet=as_json) for subject in _opened(drivers)]
+    if tests is not None:
+        columns.append(_library(tests, clauses))
+    if junit:
+        report.write_junit(columns, junit)
+    if html:
+        from ..matrix import write_html
+
+        write_html(columns, html, strict)
+    if as_json:
+        click.echo(report.as_json(columns, strict).decode())
+    else:
+        _show(columns)
+    if not all(column.conforms(strict) for column in columns):
+        sys.exit(1)
+
+
+def _opened(drivers: tuple[str, ...]) -> list[Any]:
+    from ..subject import subject_of
+
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        return [subject_of(text) for text in drivers]
+    except KashviError as error:
+        raise click.BadParameter(str(error), param_hint="--driver") from error
+
+
+def _held(subject: Any, clauses: list[Clause], *, quiet: bool) -> Column:
+    from ..conformance import conformance
+
+    def all_of_it() -> dict[str, Verdict]:
+        with click.progressbar(
+            conformance(subject, clauses),
+            length=len(clauses),
+            label=f"{subject.name:<16}",
+            file=sys.stderr,
+            hidden=quiet,
+        ) as verdicts:
+            return {verdict.clause.id: verdict for verdict in verdicts}
+
+    return _timed(subject.name, all_of_it)
+
+
+def _library(tests: Path, clauses: list[Clause]) -> Column:
+    from ..library import library, tests_of
+
+    return _timed("kashvi itself", lambda: {v.clause.id: v for v in library(clauses, tests_of(tests))})
+
+
+def _timed(name: str, held: Callable[[], dict[str, Verdict]]) -> Column:
+    from ..report import Column
+
+    runtime = SystemRuntime()
+    began = runtime.monotonic()
+    verdicts = held()
+    return Column(name, verdicts, runtime.monotonic() - began)
+
+
+def _show(columns: list[Column]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("clause", "", box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column.name, justify="center")
+    clauses = {id_: verdict.clause for column in columns for id_, verdict in column.verdicts.items()}
+    for id_, clause in clauses.items():
+        cells = [MARKS[c.verdicts[id_].outcome] if id_ in c.verdicts else ("", "") for c in columns]
+        table.add_row(id_, Text(clause.sentence), *(f"[{style}]{mark}[/]" if mark else "" for mark, style in cells))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    for column in columns:
+        for verdict in column.verdicts.values():
+            for reason in verdict.reasons if verdict.outcome == "failed" else ():
+                click.secho(f"\n{column.name} breaks {verdict.clause.id}: {reason}", fg="red")
+    click.echo()
+    for column in columns:
+        counted = column.counted()
+        said = ", ".join(
+            f"{counted[outcome]} {outcome}" for outcome in ("passed", "failed", "incapable") if counted[outcome]
+        )
+        click.echo(f"{column.name}: {said} in {column.seconds:.1f} s")

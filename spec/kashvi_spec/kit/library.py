@@ -1,0 +1,62 @@
+"""The clauses about no driver: their Python is run, and the tests they cite are looked up among pytest's results."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from pathlib import Path
+
+from junitparser import JUnitXml, TestCase
+
+from kashvi.attempt import describe
+
+from ..clauses import Clause
+from .conformance import Verdict
+
+CONFIGURES = ("KASHVI_REDIS_URL", "KASHVI_DATABASE_URL")
+
+
+def run_code(clause: Clause, code: str) -> None:
+    """A Python block of a clause, in a module of its own, as in a process that nothing configures."""
+    module = types.ModuleType(f"clause_{clause.id.lower().replace('-', '_')}")
+    aside = {name: os.environ.pop(name) for name in CONFIGURES if name in os.environ}
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(code, f"spec/{clause.area}.md, {clause.id}", "exec"), module.__dict__)
+    finally:
+        del sys.modules[module.__name__]
+        os.environ.update(aside)
+
+
+def tests_of(path: Path) -> dict[str, str]:
+    """From a JUnit file of pytest: ``tests/x/test_y.py::test_z`` to "" or why it did not pass."""
+    found: dict[str, str] = {}
+    for suite in JUnitXml.fromfile(str(path)):
+        for case in suite:
+            assert isinstance(case, TestCase)
+            name = f"{(case.classname or '').replace('.', '/')}.py::{(case.name or '').partition('[')[0]}"
+            why = f"{case.name}: {case.result[0].message or 'did not pass'}" if case.result else ""
+            found[name] = found.get(name) or why
+    return found
+
+
+def library(clauses: list[Clause], tests: dict[str, str]) -> list[Verdict]:
+    """A verdict for each clause that has Python or cites a test."""
+    verdicts = []
+    for clause in clauses:
+        verdict = Verdict(clause)
+        for n, code in enumerate(clause.code, 1):
+            verdict.steps += 1
+            try:
+                run_code(clause, code)
+            except BaseException as error:  # as SystemExit is
+                verdict.reasons.append(f"its Python block {n} raises {describe(error)}")
+        for test in clause.tests:
+            verdict.steps += 1
+            if why := tests.get(test, f"{test} is not among the results"):
+                verdict.reasons.append(why)
+        if verdict.steps:
+            verdict.outcome = "failed" if verdict.reasons else "passed"
+            verdicts.append(verdict)
+    return verdicts

@@ -1,0 +1,89 @@
+"""What came of a conformance run, for programs: JSON, and JUnit for whatever shows test results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from junitparser import Failure, JUnitXml, Properties, Property, Skipped, TestCase, TestSuite
+
+from .conformance import Verdict
+
+
+@dataclass(frozen=True)
+class Column:
+    """One implementation, and how it did."""
+
+    name: str
+    verdicts: dict[str, Verdict]
+    """By clause."""
+    seconds: float
+
+    def conforms(self, strict: bool) -> bool:
+        """No MUST is broken; ``strict``: nor a SHOULD, and nothing was left out."""
+        verdicts = self.verdicts.values()
+        if strict:
+            return all(verdict.outcome == "passed" or verdict.clause.level == "MAY" for verdict in verdicts)
+        return all(verdict.outcome != "failed" or verdict.clause.level != "MUST" for verdict in verdicts)
+
+    def counted(self) -> Counter[str]:
+        """Verdicts by outcome."""
+        return Counter(verdict.outcome for verdict in self.verdicts.values())
+
+
+def as_json(columns: list[Column], strict: bool) -> bytes:
+    """One object."""
+    return msgspec.json.encode(
+        {
+            "conforms": all(column.conforms(strict) for column in columns),
+            "strict": strict,
+            "implementations": [
+                {
+                    "name": column.name,
+                    "conforms": column.conforms(strict),
+                    "seconds": round(column.seconds, 3),
+                    **{outcome: column.counted()[outcome] for outcome in ("passed", "failed", "incapable")},
+                    "clauses": [_plain(verdict) for verdict in column.verdicts.values()],
+                }
+                for column in columns
+            ],
+        }
+    )
+
+
+def _plain(verdict: Verdict) -> dict[str, object]:
+    clause = verdict.clause
+    return {
+        "id": clause.id,
+        "level": clause.level,
+        "outcome": verdict.outcome,
+        "reasons": verdict.reasons,
+        "examples": verdict.examples,
+        "steps": verdict.steps,
+        "judged": verdict.judged,
+        "seconds": round(verdict.seconds, 3),
+    }
+
+
+def write_junit(columns: list[Column], path: Path) -> None:
+    """A suite for each implementation, a case for each clause."""
+    xml = JUnitXml("kashvi conformance")
+    for column in columns:
+        suite = TestSuite(column.name)
+        for verdict in column.verdicts.values():
+            clause = verdict.clause
+            case = TestCase(f"{clause.id} {clause.sentence}", f"kashvi.{column.name}.{clause.area}", verdict.seconds)
+            about = Properties()
+            about.add_property(Property("clause", clause.id))
+            about.add_property(Property("level", clause.level))
+            case.append(about)
+            if verdict.outcome == "failed":
+                case.result = [Failure("\n".join(verdict.reasons), clause.id)]
+            elif verdict.outcome == "incapable":
+                case.result = [Skipped("\n".join(verdict.reasons))]
+            suite.add_testcase(case)
+        xml.add_testsuite(suite)
+    xml.update_statistics()
+    xml.write(str(path), pretty=True)

@@ -1,0 +1,136 @@
+"""What a driver has to do by itself: one method after the other, and what each must answer.
+
+A step is a function of a Bench; it raises AssertionError with a sentence. Each belongs to a clause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from kashvi_sim.kernel import EPOCH
+
+from kashvi.ports import Driver, Exchange, Move, Place, Settlement
+from kashvi.runtime import SystemRuntime
+
+from ..subject import DriverUnderTest
+
+REAL_S = 0.05
+"""What a second of a step takes with a driver that heeds no clock."""
+
+
+class Bench:
+    """A driver with nothing on it, and its time."""
+
+    def __init__(self, subject: DriverUnderTest) -> None:
+        self._subject = subject
+        self._virtual = EPOCH
+        self.second = 1.0 if subject.heeds_clock else REAL_S
+        self.shared = subject.again is not None
+        self.driver = subject.empty(lambda: self._virtual)
+
+    def let_pass(self, seconds: float) -> None:
+        """Time passes: the clock's, or real time, at twenty times the speed."""
+        if self._subject.heeds_clock:
+            self._virtual += seconds
+        else:
+            SystemRuntime().sleep(seconds * REAL_S)
+
+    def another_handle(self) -> Driver:
+        assert self._subject.again is not None
+        return self._subject.again(self.driver)
+
+    def push(self, *envelopes: bytes, delay: float = 0.0) -> float | None:
+        return self.driver.push(envelopes, delay * self.second)
+
+    def worker(self, name: str = "w", lease: float = 10.0) -> Hand:
+        return Hand(self, name, lease * self.second, self.driver)
+
+    def lost(self, limit: int = 100) -> list[tuple[str, str, bytes]]:
+        return [(one.owner, one.place, one.envelope) for one in self.driver.expired(limit).lost]
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """Ready, delayed, held, unrecorded."""
+        stats = self.driver.stats()
+        return stats.ready, stats.delayed, stats.held, stats.unrecorded
+
+
+@dataclass
+class Hand:
+    """A worker's side of the port: it counts its exchanges."""
+
+    bench: Bench
+    name: str
+    lease_s: float
+    driver: Driver
+    n: int = 0
+    said: list[Exchange] = field(default_factory=list)
+
+    def exchange(self, *settlements: Settlement, want: int = 0) -> Exchange:
+        self.n += 1
+        return self.repeat(*settlements, want=want)
+
+    def repeat(self, *settlements: Settlement, want: int = 0) -> Exchange:
+        """The same number again, as after a lost reply."""
+        answer = self.driver.exchange(self.name, self.n, self.lease_s, settlements, want)
+        self.said.append(answer)
+        return answer
+
+    def claim(self, want: int = 1) -> list[bytes]:
+        return list(self.exchange(want=want).claimed)
+
+    def settle(self, move: Move, old: bytes, new: bytes = b"", place: Place = "held", owner: str = "") -> bool:
+        """Whether it was accepted."""
+        return not self.exchange(self.settlement(move, old, new, place, owner)).refused
+
+    def settlement(
+        self, move: Move, old: bytes = b"", new: bytes = b"", place: Place = "held", owner: str = "", in_s: float = 0.0
+    ) -> Settlement:
+        return Settlement(move, owner or self.name, place, old, new, in_s * self.bench.second)
+
+
+Run = Callable[[Bench], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One of them."""
+
+    clause: str
+    says: str
+    run: Run
+    needs_clock: bool
+    needs_again: bool
+
+
+STEPS: list[Step] = []
+
+
+def step(clause: str, *, needs_clock: bool = False, needs_again: bool = False) -> Callable[[Run], Run]:
+    """Register a step. Its docstring's first line says what must hold."""
+
+    def note(run: Run) -> Run:
+        says = (run.__doc__ or "").partition("\n")[0]
+        STEPS.append(Step(clause, says, run, needs_clock, needs_again))
+        return run
+
+    return note
+
+
+def expect(got: object, wanted: object, what: str) -> None:
+    """Raises AssertionError, in words."""
+    if got != wanted:
+        raise AssertionError(f"{what}: {_brief(got)}, not {_brief(wanted)}")
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def envelopes(n: int, start: int = 0) -> Sequence[bytes]:
+    """Distinct ones, in the order of their bytes."""
+    return [b'{"id":"%06d","type":"t","payload":{}}' % i for i in range(start, start + n)]
+
+
+from . import claiming, failing, leases, settling  # noqa: E402, F401

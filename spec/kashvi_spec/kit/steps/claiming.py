@@ -1,0 +1,147 @@
+"""Pushed, promoted, claimed: which jobs come, when, and in which order."""
+
+from __future__ import annotations
+
+from . import Bench, envelopes, expect, step
+
+
+@step("DISPATCH-1")
+def _(bench: Bench) -> None:
+    """What was pushed is on the queue, ready or delayed, until it is claimed."""
+    bench.push(b"a", b"b")
+    bench.push(b"c", delay=5)
+    expect(bench.counts(), (2, 1, 0, 0), "ready, delayed, held, unrecorded after two pushes and a delayed one")
+
+
+@step("DISPATCH-2")
+def _(bench: Bench) -> None:
+    """A push without delay says no due time; an exchange claims the job, and so does a wait."""
+    w = bench.worker()
+    expect(bench.push(b"a"), None, "a push without delay returns")
+    expect(w.claim(), [b"a"], "an exchange claims")
+    bench.push(b"b")
+    expect(bench.driver.wait("w", 0.0), b"b", "a wait of 0 s returns")
+    expect(bench.driver.wait("w", 0.0), None, "a wait of 0 s on an empty queue returns")
+    expect(bench.counts(), (0, 0, 2, 0), "ready, delayed, held, unrecorded after two claims")
+
+
+@step("DISPATCH-3")
+def _(bench: Bench) -> None:
+    """Claims come in the order of the pushes, whoever claims, however many at once."""
+    pushed = list(envelopes(9))
+    bench.push(*pushed[:4])
+    bench.push(pushed[4])
+    bench.push(*pushed[5:])
+    v, w = bench.worker("v"), bench.worker("w")
+    waited = bench.driver.wait("w", 0.0)
+    claimed = [*v.claim(3), *w.claim(2), waited or b"", *v.claim(100)]
+    expect([claimed[5], *claimed[:5], *claimed[6:]], pushed, "claimed, a wait first")
+
+
+@step("DISPATCH-5")
+def _(bench: Bench) -> None:
+    """Two entries of the same bytes are two jobs."""
+    bench.push(b"same")
+    bench.push(b"same", b"same")
+    w = bench.worker()
+    expect(w.claim(5), [b"same"] * 3, "an exchange claims")
+    expect(w.settle("done", b"same"), True, "the first is settled")
+    expect(bench.counts(), (0, 0, 2, 0), "ready, delayed, held, unrecorded after one of three is settled")
+
+
+@step("DISPATCH-10")
+def _(bench: Bench) -> None:
+    """An exchange claims no more than it wants, and says how many are left."""
+    bench.push(*envelopes(1500))
+    w = bench.worker()
+    answer = w.exchange(want=700)
+    expect((len(answer.claimed), answer.holding, answer.ready), (700, 700, 800), "claimed, holding, ready")
+    answer = w.exchange()
+    expect((answer.claimed, answer.holding, answer.ready), ([], 700, 800), "claimed, holding, ready with want=0")
+    answer = w.exchange(want=1000)
+    expect((len(answer.claimed), answer.holding, answer.ready), (800, 1500, 0), "claimed, holding, ready")
+
+
+@step("ENVELOPE-5")
+def _(bench: Bench) -> None:
+    """Any bytes come back as they were."""
+    odd = [b"\x00", b"\xff\xfe not UTF-8", b"a\r\nb\n", bytes(range(256)), b"x" * 1_048_576, "ü—日本".encode()]
+    bench.push(*odd)
+    expect(bench.worker().claim(10), odd, "claimed")
+
+
+@step("DELAY-1")
+def _(bench: Bench) -> None:
+    """A delayed job is claimed when it is due, and not a moment before."""
+    due = bench.push(b"a", delay=5)
+    w = bench.worker()
+    first = w.exchange(want=1)
+    if due is None or abs(due - first.server_at - 5 * bench.second) > bench.second:
+        raise AssertionError(f"a push with a delay of 5 s at {first.server_at} returned {due}, not when it is due")
+    expect(first.claimed, [], "claimed at once")
+    left = first.next_due_s or 0.0
+    if not 0 < left <= 5 * bench.second:
+        raise AssertionError(f"next_due_s is {first.next_due_s} at once after a push with a delay of 5 s")
+    bench.let_pass(4.5)
+    expect(bench.driver.wait("w", 0.0), None, "a wait half a second before it is due returns")
+    expect(w.claim(), [], "claimed half a second before it is due")
+    bench.let_pass(0.5)
+    answer = w.exchange(want=1)
+    expect(answer.claimed, [b"a"], "claimed when it is due")
+    expect(answer.next_due_s, None, "next_due_s when none is delayed")
+    if answer.server_at < due:
+        raise AssertionError(f"claimed at {answer.server_at}, before it was due at {due}")
+
+
+@step("DELAY-3")
+def _(bench: Bench) -> None:
+    """A delay of zero, or less, joins the queue where a push without delay would."""
+    bench.push(b"a")
+    bench.push(b"b", delay=0)
+    bench.push(b"c")
+    expect(bench.worker().claim(5), [b"a", b"b", b"c"], "claimed")
+
+
+@step("DELAY-5")
+def _(bench: Bench) -> None:
+    """Jobs that are due are promoted in the order in which they are due, behind those that were ready."""
+    w = bench.worker()
+    for name, delay in ((b"3", 3), (b"1", 1), (b"2", 2), (b"4", 30)):
+        bench.push(name, delay=delay)
+    bench.push(b"0")
+    bench.let_pass(5)
+    answer = w.exchange(want=10)
+    expect(answer.claimed, [b"0", b"1", b"2", b"3"], "claimed after 5 s")
+    expect(bench.counts()[1], 1, "delayed after 5 s")
+
+
+@step("DELAY-6")
+def _(bench: Bench) -> None:
+    """Jobs with one due time are promoted in the order of their bytes, which is that of their ids."""
+    batch = list(envelopes(20))
+    bench.push(*batch[10:][::-1], *batch[:10], delay=2)
+    bench.let_pass(3)
+    expect(bench.worker().claim(50), batch, "claimed")
+
+
+@step("DELAY-8")
+def _(bench: Bench) -> None:
+    """A job that is due is promoted once, whoever looks, and is not delayed any longer."""
+    bench.push(*envelopes(50), delay=1)
+    bench.let_pass(2)
+    claimed = [one for n in range(5) for one in bench.worker(f"w{n}").claim(20)]
+    expect(claimed, list(envelopes(50)), "claimed by five workers")
+    expect(bench.counts(), (0, 0, 50, 0), "ready, delayed, held, unrecorded")
+
+
+@step("REDIS-3", needs_again=True)
+def _(bench: Bench) -> None:
+    """What one process pushed, another one sees, claims and settles."""
+    bench.push(b"a", b"b")
+    bench.push(b"c", delay=1)
+    bench.driver = bench.another_handle()
+    bench.let_pass(2)
+    w = bench.worker()
+    expect(w.claim(5), [b"a", b"b", b"c"], "claimed through another handle")
+    expect(w.settle("done", b"b"), True, "one of them is settled")
+    expect(bench.another_handle().stats().held, 2, "held, counted through a third handle")

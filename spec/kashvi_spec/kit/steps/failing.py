@@ -1,0 +1,37 @@
+"""Exhausted jobs: kept until a table has them."""
+
+from __future__ import annotations
+
+from . import Bench, expect, step
+
+
+@step("FAILURES-1")
+def _(bench: Bench) -> None:
+    """Settled as failed, a job is kept with its new bytes and the time at which it failed."""
+    bench.push(b"a")
+    w = bench.worker()
+    w.claim()
+    answer = w.exchange(w.settlement("fail", b"a", b"a failed", in_s=-2))
+    expect((answer.refused, answer.holding, answer.unrecorded), ((), 0, 1), "refused, holding, unrecorded")
+    found = bench.driver.unrecorded(10)
+    expect([entry.envelope for entry in found], [b"a failed"], "unrecorded")
+    [entry] = found
+    if abs(entry.failed_at - (answer.server_at - 2 * bench.second)) > 0.001:
+        raise AssertionError(f"it failed two seconds before {answer.server_at}, and is kept as {entry.failed_at}")
+
+
+@step("FAILURES-8")
+def _(bench: Bench) -> None:
+    """Failed jobs stay, oldest first, until they are recorded; recording again, or what is not there, is harmless."""
+    names = [b"c", b"a", b"b"]
+    bench.push(*names)
+    w = bench.worker()
+    w.claim(5)
+    for name in names:
+        w.exchange(w.settlement("fail", name, name))
+        bench.let_pass(1)
+    expect([one.envelope for one in bench.driver.unrecorded(2)], [b"c", b"a"], "the two oldest")
+    bench.driver.recorded([b"c", b"b"])
+    bench.driver.recorded([b"c", b"nobody's"])
+    expect([one.envelope for one in bench.driver.unrecorded(9)], [b"a"], "unrecorded after two were recorded")
+    expect(w.exchange().unrecorded, 1, "unrecorded, as an exchange has it")

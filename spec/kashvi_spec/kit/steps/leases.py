@@ -1,0 +1,146 @@
+"""Leases: who may take what from whom, and what a repeated exchange answers."""
+
+from __future__ import annotations
+
+from kashvi.errors import CommandRefused
+from kashvi.ports import Driver
+from kashvi.runtime import SystemRuntime
+
+from . import Bench, envelopes, expect, step
+
+
+@step("DELIVERY-2")
+def _(bench: Bench) -> None:
+    """What a worker holds is reported as lost when its lease has run out, newest first; reading changes nothing."""
+    bench.push(b"a", b"b", b"c")
+    w = bench.worker("w", lease=10)
+    w.claim(1)
+    expect(bench.driver.wait("w", 0.0), b"b", "a wait returns")
+    w.claim(1)
+    w.exchange(w.settlement("start", b"b"))
+    expect(bench.lost(), [], "lost under the lease")
+    bench.let_pass(10.5)
+    found = [("w", "held", b"c"), ("w", "held", b"a"), ("w", "running", b"b")]
+    expect(sorted(bench.lost()), sorted(found), "lost after the lease")
+    expect([e for _, place, e in bench.lost() if place == "held"], [b"c", b"a"], "lost from held, newest first")
+    expect(len(bench.lost(limit=2)), 2, "lost, asked for two")
+    expect(bench.counts(), (0, 0, 3, 0), "ready, delayed, held, unrecorded after all that reading")
+
+
+@step("DELIVERY-3")
+def _(bench: Bench) -> None:
+    """Under a worker's lease nobody else settles its jobs; each exchange renews it, for that worker alone."""
+    bench.push(b"a", b"b")
+    w, v = bench.worker("w"), bench.worker("v")
+    w.claim(1)
+    v.claim(1)
+    bench.let_pass(9)
+    w.exchange()
+    bench.let_pass(9)
+    expect(v.settle("return", b"a", new=b"a", owner="w"), False, "settled for a live worker")
+    expect(v.settle("done", b"a", owner="w"), False, "done for a live worker")
+    expect(bench.lost(), [], "lost while both exchange")
+    expect(w.settle("done", b"a"), True, "settled by its owner")
+    bench.let_pass(9)
+    w.exchange()
+    bench.let_pass(1.5)
+    expect(bench.lost(), [("v", "held", b"b")], "lost when one of two is silent")
+    expect(w.settle("return", b"b", new=b"b", owner="v"), True, "settled for a dead worker")
+    expect(w.claim(5), [b"b"], "claimed after that")
+
+
+@step("DELIVERY-6")
+def _(bench: Bench) -> None:
+    """A repeated number settles and claims nothing again, and answers what was refused and what the worker has."""
+    bench.push(*envelopes(5))
+    a, b, c, d, e = envelopes(5)
+    w = bench.worker()
+    w.claim(2)
+    settlements = (w.settlement("done", a), w.settlement("done", b"never held"))
+    first = w.exchange(*settlements, want=2)
+    expect((first.refused, list(first.claimed), first.listing), ((1,), [c, d], None), "refused, claimed, listing")
+    bench.let_pass(1)
+    again = w.repeat(*settlements, want=2)
+    expect((again.refused, list(again.claimed)), ((1,), []), "refused, claimed when repeated")
+    expect(again.listing, ([b, c, d], []), "held and running, oldest first")
+    expect(again.settled_at, first.settled_at, "settled_at when repeated")
+    expect(bench.counts(), (1, 0, 3, 0), "ready, delayed, held, unrecorded")
+    expect(w.claim(2), [e], "claimed by the next number")
+
+
+@step("DELIVERY-6")
+def _(bench: Bench) -> None:
+    """A number below the last one is refused as a whole: a request that was late on the way changes nothing."""
+    bench.push(b"a", b"b")
+    w = bench.worker()
+    w.claim(1)
+    w.exchange()
+    try:
+        bench.driver.exchange("w", 1, w.lease_s, (w.settlement("done", b"a"),), 1)
+    except CommandRefused:
+        pass
+    else:
+        raise AssertionError("exchange 1 after exchange 2 was not refused with CommandRefused")
+    expect(bench.counts(), (1, 0, 1, 0), "ready, delayed, held, unrecorded")
+    expect(w.settle("done", b"a"), True, "settled by the next number")
+
+
+@step("DELIVERY-7")
+def _(bench: Bench) -> None:
+    """Threads that claim at one time, by exchange and by wait, get each job once."""
+    jobs = list(envelopes(300))
+    bench.push(*jobs[:150])
+    bench.push(*jobs[150:], delay=1)
+    bench.let_pass(1.5)
+    got: list[bytes] = []
+    runtime = SystemRuntime()
+
+    def claim(name: str, driver: Driver) -> None:
+        hand = bench.worker(name)
+        hand.driver = driver
+        for _ in range(100):
+            got.extend([*hand.claim(7), *filter(None, [driver.wait(name, 0.0)])])
+
+    handles = [bench.driver if n == 0 else _handle(bench) for n in range(4)]
+    tasks = [runtime.spawn(lambda n=n: claim(f"w{n}", handles[n]), f"w{n}") for n in range(4)]  # type: ignore[misc]
+    for task in tasks:
+        task.join()
+    expect(sorted(got), jobs, "claimed by four threads")
+    expect(bench.counts(), (0, 0, 300, 0), "ready, delayed, held, unrecorded")
+
+
+def _handle(bench: Bench) -> Driver:
+    return bench.another_handle() if bench.shared else bench.driver
+
+
+@step("WORKERS-3")
+def _(bench: Bench) -> None:
+    """A worker that leaves with nothing is gone; one that holds something stays, until its lease is over."""
+    bench.push(b"a", b"b")
+    w, v = bench.worker("w"), bench.worker("v")
+    w.claim(1)
+    v.claim(1)
+    expect(bench.driver.stats().workers, 2, "workers that have exchanged")
+    w.exchange(w.settlement("return", b"a", b"a"), w.settlement("leave"))
+    v.exchange(v.settlement("leave"))
+    expect(bench.driver.stats().workers, 1, "workers after both left, one of them with a job")
+    bench.let_pass(11)
+    expect(bench.lost(), [("v", "held", b"b")], "lost")
+
+
+@step("DELIVERY-1", needs_clock=True)
+def _(bench: Bench) -> None:
+    """A dead worker that holds nothing is named as gone an hour after its lease, and can be taken off the list."""
+    w, v = bench.worker("w"), bench.worker("v")
+    bench.push(b"a")
+    w.claim(1)
+    w.settle("done", b"a")
+    bench.let_pass(10 + 3500)
+    v.exchange()
+    expect(bench.driver.expired(10).gone, [], "gone within the hour")
+    expect(v.settle("leave", b"", owner="w"), False, "taken off the list within the hour")
+    bench.let_pass(200)
+    v.exchange()
+    expect(bench.driver.expired(10).gone, ["w"], "gone after an hour")
+    expect(v.settle("leave", b"", owner="w"), True, "taken off the list")
+    expect((bench.driver.stats().workers, bench.driver.expired(10).gone), (1, []), "workers, gone after that")

@@ -1,0 +1,102 @@
+"""Settled: each move, once, by its owner."""
+
+from __future__ import annotations
+
+from . import Bench, expect, step
+
+
+@step("JOBS-2")
+def _(bench: Bench) -> None:
+    """Settled as done, a job is nowhere."""
+    bench.push(b"a", b"b")
+    w = bench.worker()
+    w.claim(2)
+    answer = w.exchange(w.settlement("done", b"a"))
+    expect((answer.refused, answer.holding), ((), 1), "refused, holding after one of two is done")
+    expect(bench.counts(), (0, 0, 1, 0), "ready, delayed, held, unrecorded")
+
+
+@step("RETRY-2")
+def _(bench: Bench) -> None:
+    """Settled as a retry, a job is due after exactly that time, with its new bytes."""
+    bench.push(b"old")
+    w = bench.worker()
+    w.claim()
+    settled = w.exchange(w.settlement("retry", b"old", b"new", in_s=3))
+    expect((settled.refused, bench.counts()), ((), (0, 1, 0, 0)), "refused; ready, delayed, held, unrecorded")
+    bench.let_pass(2.5)
+    expect(w.claim(), [], "claimed half a second before it is due")
+    bench.let_pass(0.5)
+    expect(w.claim(), [b"new"], "claimed when it is due")
+
+
+@step("RETRY-7")
+def _(bench: Bench) -> None:
+    """A job that is done, or failed, never comes back, also when its worker's lease has run out."""
+    bench.push(b"a", b"b")
+    w = bench.worker()
+    expect(w.claim(2), [b"a", b"b"], "claimed")
+    w.exchange(w.settlement("done", b"a"), w.settlement("fail", b"b", b"b2"))
+    bench.let_pass(30)
+    expect((bench.lost(), bench.worker("v").claim(5)), ([], []), "lost, claimed by another worker")
+
+
+@step("DELIVERY-5")
+def _(bench: Bench) -> None:
+    """Each move is accepted once; what a worker does not hold, it cannot settle."""
+    w = bench.worker()
+    bench.push(b"a", b"b", b"c", b"d", b"e")
+    expect(w.claim(4), [b"a", b"b", b"c", b"d"], "claimed")
+    moves = [
+        w.settlement("done", b"a"),
+        w.settlement("retry", b"b", b"b", in_s=60),
+        w.settlement("fail", b"c", b"c"),
+        w.settlement("return", b"d", b"d"),
+    ]
+    expect(w.exchange(*moves).refused, (), "refused at first")
+    before = bench.counts()
+    expect(before, (2, 1, 0, 1), "ready, delayed, held, unrecorded")
+    expect(w.exchange(*moves).refused, (0, 1, 2, 3), "refused the second time")
+    never_held = (w.settlement("done", b"e"), w.settlement("done", b"z"), w.settlement("done", b"d", place="running"))
+    expect(w.exchange(*never_held).refused, (0, 1, 2), "refused of jobs that it does not hold")
+    expect(bench.counts(), before, "ready, delayed, held, unrecorded after what was refused")
+
+
+@step("DELIVERY-5")
+def _(bench: Bench) -> None:
+    """What was taken from a worker after its lease, that worker can settle no more; the rest it can."""
+    w, v = bench.worker("w"), bench.worker("v")
+    bench.push(b"a", b"b")
+    w.claim(2)
+    bench.let_pass(11)
+    expect(v.settle("return", b"a", new=b"a2", owner="w"), True, "taken over after the lease")
+    answer = w.exchange(w.settlement("done", b"a"), w.settlement("done", b"b"))
+    expect(answer.refused, (0,), "refused of the two that it held")
+    expect(v.claim(5), [b"a2"], "claimed after that")
+
+
+@step("DELIVERY-8")
+def _(bench: Bench) -> None:
+    """Returned jobs go to the head of the queue, the last returned first, with their new bytes."""
+    bench.push(b"a", b"b", b"c")
+    w = bench.worker()
+    w.claim(2)
+    bench.push(b"d")
+    returned = w.exchange(w.settlement("return", b"b", b"b2"), w.settlement("return", b"a", b"a2"))
+    expect((returned.refused, returned.holding), ((), 0), "refused, holding")
+    expect(w.claim(10), [b"a2", b"b2", b"c", b"d"], "claimed")
+
+
+@step("DELIVERY-9")
+def _(bench: Bench) -> None:
+    """Announced, a job is in its owner's other list, and is settled from there."""
+    bench.push(b"a", b"b")
+    w = bench.worker()
+    w.claim(2)
+    started = w.exchange(w.settlement("start", b"a"))
+    expect((started.refused, started.holding), ((), 2), "refused, holding after the announcement")
+    again = w.repeat(w.settlement("start", b"a"))
+    expect(again.listing, ([b"b"], [b"a"]), "held and running")
+    expect(w.exchange(w.settlement("done", b"a")).refused, (0,), "refused when settled from the list it has left")
+    expect(w.settle("done", b"a", place="running"), True, "settled from where it is")
+    expect(bench.counts(), (0, 0, 1, 0), "ready, delayed, held, unrecorded")

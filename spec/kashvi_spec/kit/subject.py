@@ -1,0 +1,100 @@
+"""A driver under test: how to open it, and what it can do."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from kashvi.drivers.memory import MemoryDriver, MemoryStore
+from kashvi.drivers.redis import RedisDriver
+from kashvi.errors import DriverUnavailable, InvalidSetting
+from kashvi.ports import Driver
+from kashvi.runtime import SystemRuntime
+
+Clock = Callable[[], float]
+"""Unix seconds."""
+
+
+@dataclass(frozen=True)
+class DriverUnderTest:
+    """A driver of the port ``kashvi.ports.Driver``, as the suite takes it: a function returns one."""
+
+    empty: Callable[[Clock], Driver]
+    """A queue with nothing on it. All its times come from the clock; the suite calls this some hundred times."""
+    name: str = ""
+    """In reports; by default where it was found."""
+    again: Callable[[Any], Driver] | None = None
+    """Another handle on the same queue, as a second process opens it. None: jobs live and die with one process."""
+    heeds_clock: bool = True
+    """False: it has a clock of its own. Then examples can't run, and steps take real time."""
+
+
+def subject_of(text: str) -> DriverUnderTest:
+    """``memory``, ``fakeredis``, a URL, or ``package.module:factory``. Raises InvalidSetting, DriverUnavailable."""
+    if text == "memory":
+        return DriverUnderTest(_memory, "memory", _beside)
+    if text == "fakeredis":
+        import fakeredis
+
+        keys = _Keys(fakeredis.FakeRedis())
+        return DriverUnderTest(keys.empty, "fakeredis", keys.again)
+    if "://" in text:
+        return _server(text)
+    found = _import(text)
+    subject = found() if callable(found) else found
+    if not isinstance(subject, DriverUnderTest):
+        raise InvalidSetting("the driver", text, f"a function that returns a DriverUnderTest (this gave {subject!r})")
+    return subject if subject.name else DriverUnderTest(**{**vars(subject), "name": text.partition(":")[2]})
+
+
+def _import(text: str) -> Any:
+    module, colon, name = text.partition(":")
+    allowed = "memory, fakeredis, a redis:// URL or package.module:factory"
+    if not colon or not name:
+        raise InvalidSetting("the driver", text, allowed)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InvalidSetting("the driver", text, f"{allowed} that can be imported ({error})") from error
+
+
+def _memory(now: Clock) -> Driver:
+    return MemoryDriver(store=MemoryStore(now, SystemRuntime().condition()))
+
+
+def _beside(driver: MemoryDriver) -> Driver:
+    return MemoryDriver(store=driver.store)
+
+
+def _server(url: str) -> DriverUnderTest:
+    client = redis.Redis.from_url(url)
+    try:
+        about: dict[str, Any] = client.info("server")
+    except redis.RedisError as error:
+        raise DriverUnavailable(str(error), url.rpartition("@")[2]) from None
+    kind = "Valkey" if "valkey_version" in about else "Redis"
+    keys = _Keys(client)
+    return DriverUnderTest(keys.empty, f"{kind} {about.get('valkey_version') or about['redis_version']}", keys.again)
+
+
+class _Keys:
+    """A place on a Redis: keys that begin with ``kashvi-spec:`` and this process's number, and no others."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._prefix = f"kashvi-spec:{os.getpid()}"
+        self._now: Clock | None = None
+
+    def empty(self, now: Clock) -> Driver:
+        if keys := list(self._client.scan_iter(match=f"{self._prefix}:*", count=1000)):
+            self._client.delete(*keys)
+        self._now = now
+        return self.again()
+
+    def again(self, driver: Driver | None = None) -> Driver:
+        return RedisDriver(self._client, prefix=self._prefix, server_now=self._now)

@@ -1,0 +1,49 @@
+"""Everything that the specification is held against, and the reports in ``build/``: ``nox -s conformance`` runs this.
+
+The tests that clauses cite, then the suite for drivers on every driver of the project, on servers started here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from kashvi_spec.clauses import load
+
+from tests.servers.launch import REDIS_BINARIES, RedisServer
+
+BUILD = Path("build")
+CUSTOM = "examples.custom_driver.conformance:sqlite"
+
+
+def main() -> int:
+    """The exit code of the suite; that of the cited tests shows in its matrix."""
+    BUILD.mkdir(exist_ok=True)
+    results = BUILD / "cited-tests.xml"
+    cited = sorted({test for clause in load() for test in clause.tests})
+    tests = [sys.executable, "-m", "pytest", "-q", "-n", "2", f"--junitxml={results}", *cited]
+    subprocess.run(tests, check=False)
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        drivers = ["memory", "fakeredis", CUSTOM]
+        for name in sorted(name for name, binary in REDIS_BINARIES.items() if binary()):
+            server = RedisServer(name, Path(folder) / name).start()
+            stack.callback(server.stop)
+            drivers.append(server.url)
+        command = [
+            sys.executable,
+            "-c",
+            "from kashvi.cli import main; main()",
+            "spec:conformance",
+            "--strict",
+            "--tests",
+            str(results),
+        ]
+        command += ["--junit", str(BUILD / "conformance.xml"), "--html", str(BUILD / "conformance.html")]
+        return subprocess.run([*command, *(f"--driver={driver}" for driver in drivers)], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
