@@ -87,7 +87,6 @@ class Recorder:
         refused = store.record(list(failures.values()))
         self._wake()
         taken = [raw for raw, failure in failures.items() if failure.job_id not in refused]
-        self._driver.recorded(taken)
         for raw, failure in failures.items():
             about: dict[str, Any] = {"job_id": failure.job_id, "type": failure.job_type}
             if failure.job_id in refused:
@@ -96,6 +95,7 @@ class Recorder:
                 self._stream.emit(events.FailureRefused, error=refused[failure.job_id], **about)
             else:
                 self._stream.emit(events.FailureRecorded, **about)
+        self._driver.recorded(taken)
         return len(waiting) == limit
 
     def _rest(self, error: StoreUnavailable) -> None:

@@ -94,7 +94,7 @@ class Swept:
         gaps = [f"fault {rule.name} never struck" for rule in rules_named(faults) if not self.struck[rule.name]]
         if faults == "all":
             gaps += [f"never seen: {name} ({SITUATIONS[name][0]})" for name in SITUATIONS if not self.seen[name]]
-        return gaps + [f"promise never tested: {name}" for name, times in sorted(self.judged.items()) if not times]
+        return gaps + [f"never judged: {name}" for name, times in sorted(self.judged.items()) if not times]
 
 
 def run_block(job: Job, first: int, seeds: int) -> Block:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import redis
 import sqlalchemy as sa
-from kashvi_spec.predicates import Judge, RecordedIffExhausted, Violation, all_predicates
+from kashvi_spec.every import every_predicate
+from kashvi_spec.predicates import Judge, RecordedIffExhausted, Violation
 
 from kashvi.drivers.memory import MemoryStore
 from kashvi.envelope import read
@@ -42,7 +43,16 @@ Hook = Callable[[str, SimRuntime], None]
 """Called as ``hook("before exchange", process)`` and ``("after …")``; may raise, sleep or kill."""
 
 ROLLED_BACK = frozenset(
-    {"none lost", "never early", "backoff kept", "recorded iff exhausted", "settle fenced", "drains", "FIFO"}
+    {
+        "none lost",
+        "never early",
+        "backoff kept",
+        "recorded iff exhausted",
+        "settle fenced",
+        "drains",
+        "FIFO",
+        "starts once",
+    }
 )
 
 
@@ -129,7 +139,7 @@ class World:
         self._lines: dict[int, Line] = {}
         self._touches: list[tuple[float, str, bool]] = []
         self._rolling_back = False
-        self._judge = Judge(all_predicates(max_attempts, database is not None))
+        self._judge = Judge(every_predicate(max_attempts, database is not None))
         self._attempting: dict[int, AttemptStarted] = {}
         self._of_events: dict[str, SimRuntime] = {}
         self._sim_seq = 0

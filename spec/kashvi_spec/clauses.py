@@ -76,6 +76,11 @@ def load() -> list[Clause]:
     return found
 
 
+def ids_by_predicate() -> dict[str, str]:
+    """Which clause a predicate judges."""
+    return {clause.predicate: clause.id for clause in load() if clause.predicate}
+
+
 def promises() -> list[str]:
     """What the original documentation promises, sentence by sentence."""
     return re.findall(r'^- "(.+)"$', text_of("promises"), re.MULTILINE)

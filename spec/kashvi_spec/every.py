@@ -1,4 +1,4 @@
-"""Every predicate a clause names: the eight that the simulator judges always, and those of the finer rules."""
+"""Every predicate a clause names: the eight on which all rests, and those of the finer rules."""
 
 from __future__ import annotations
 

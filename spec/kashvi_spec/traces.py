@@ -4,7 +4,7 @@ Events of the simulator's own, and of versions to come, are passed over. What a 
 
 - A worker of which no end is told may have died between what the server did and telling of it, so what is *missing*
   about the jobs it touched proves nothing.
-- A row is told of when its removal from ``unrecorded`` is answered; when that reply is lost, nobody tells. So a missing
+- A row is told of by the process that wrote it, right after that, and it may be killed in between. So a missing
   ``FailureRecorded`` counts only where the caller says that all rows are told of.
 - Where the limit of attempts changed, nobody can say afterwards which one held for which attempt.
 """

@@ -95,7 +95,7 @@ def test_a_sweep_counts_what_it_met(kashvi: Shell) -> None:
     assert shown.returncode == 3
     assert (result["seeds"], result["failing"]) == (20, [])
     assert result["missing"]
-    assert result["judged"]["none lost"] > 100
+    assert result["judged"]["DISPATCH-1"] > 100
     again = kashvi("sim:sweep", "--seeds", "20", "--state", "state/sweep.jsonl")
     assert "20 seeds" in again.stdout
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kashvi.envelope import read
-from kashvi.errors import DriverUnavailable
-from kashvi.events import AttemptStarted, JobFailed, JobReturned, JobSucceeded, SettleRefused
+from kashvi.errors import DriverUnavailable, ReplyLost
+from kashvi.events import AttemptStarted, FailureRecorded, JobFailed, JobReturned, JobSucceeded, SettleRefused
 from kashvi.registry import Registry
 
 from .conftest import NewWorld
@@ -244,6 +244,23 @@ def test_a_failure_waits_for_a_database_that_is_down_and_no_handler_runs_again(
     assert scene.queue.stats().unrecorded == 0
     assert SqlFailures(scene.world.database).count() == 3
     assert scene.order() == [0, 1, 2]
+
+
+def test_a_row_is_told_of_also_when_nobody_hears_that_it_was_taken_off(new_world: NewWorld, registry: Registry) -> None:
+    """It is in the table, whatever came of the request after that."""
+    lost: list[str] = []
+
+    def lose(point: str, process: object) -> None:
+        if point == "after recorded" and not lost:
+            lost.append(point)
+            raise ReplyLost("nobody knows", "the server")
+
+    scene = Scene(new_world, registry, max_attempts=1, database="sqlite://", fault=lose)
+    scene.queue.dispatch(scene.job(1, fails=True))
+    scene.world.drain()
+    assert lost
+    assert sum(isinstance(event, FailureRecorded) for event in scene.world.events) == 1
+    scene.ended()
 
 
 def test_bytes_that_are_no_envelope_are_recorded_and_the_worker_lives(scene: Scene) -> None:

@@ -56,8 +56,8 @@ def sweep_command(
     """Run many seeds, faults first and then quiet, and judge every event.
 
     A failing seed is shrunk to the few choices that matter and printed as a token for sim:run.
-    Exit codes: 0 all promises kept, 1 one is broken, 2 wrong usage, 3 nothing broken, but a fault never struck or a
-    situation never came up, so that it proves little: run more seeds.
+    Exit codes: 0 all promises kept, 1 one is broken, 2 wrong usage, 3 nothing broken, but a fault never struck a
+    situation never came up or a clause was never judged, so that it proves little: run more seeds.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -124,7 +124,7 @@ def _plain(swept: Swept, driver: str, faults: str, wall_s: float, gaps: list[str
         "failing": [msgspec.to_builtins(one) | {"repeat": again + one.token} for one in swept.failing],
         "struck": dict(sorted(swept.struck.items())),
         "seen": dict(sorted(swept.seen.items())),
-        "judged": dict(sorted(swept.judged.items())),
+        "judged": _by_clause(swept.judged),
         "excused": dict(sorted(swept.excused.items())),
         "missing": gaps,
         "wall_s": round(wall_s, 3),
@@ -132,12 +132,19 @@ def _plain(swept: Swept, driver: str, faults: str, wall_s: float, gaps: list[str
     }
 
 
+def _by_clause(judged: Counter[str]) -> dict[str, int]:
+    from kashvi_spec.clauses import ids_by_predicate
+
+    ids = ids_by_predicate()
+    return {ids[predicate]: times for predicate, times in sorted(judged.items(), key=lambda one: ids[one[0]])}
+
+
 def _show(swept: Swept, wall_s: float, gaps: list[str], again: str) -> None:
     click.echo(f"{swept.seeds:,} seeds, {swept.jobs:,} jobs in {wall_s:,.1f} s ({swept.seeds / wall_s:,.1f} seeds/s).")
     for title, counts in (
         ("struck", swept.struck),
         ("seen", swept.seen),
-        ("promises tested", swept.judged),
+        ("clauses judged", Counter(_by_clause(swept.judged))),
         ("excused", swept.excused),
     ):
         _counts(title, counts)

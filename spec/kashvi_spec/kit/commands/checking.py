@@ -11,7 +11,7 @@ import msgspec
 
 from kashvi.cli.setup import examples, json_option
 
-from ...clauses import Clause, load
+from ...clauses import Clause, ids_by_predicate, load
 from ...traces import NotATrace, Verdict, judge, read
 
 
@@ -57,7 +57,7 @@ def check_command(trace: Path, max_attempts: int | None, unfinished: bool, rows_
 def _plain(
     clauses: list[Clause], verdict: Verdict, events: int, passed_over: Counter[str], torn: list[int]
 ) -> dict[str, object]:
-    ids = {clause.predicate: clause.id for clause in clauses}
+    ids = ids_by_predicate()
     return {
         "events": events,
         "passed_over": dict(sorted(passed_over.items())),
@@ -84,7 +84,7 @@ def _report(clauses: list[Clause], verdict: Verdict, events: int, passed_over: C
             click.secho(f"{line}, BROKEN {n:,} times", fg="red", bold=True)
         else:
             click.secho(line, dim=not judged)
-    ids = {clause.predicate: clause.id for clause in clauses}
+    ids = ids_by_predicate()
     for one in verdict.broken:
         click.secho(f"\nBROKEN  {ids[one.predicate]} ({one.predicate}): {one.job_id} {one.why}", fg="red", bold=True)
     if not verdict.broken:
