@@ -214,6 +214,18 @@ def _(patch: Patch) -> None:
     patch.setattr(MemoryDriver, "_settle", _settle)
 
 
+@exhibit(
+    "who is unknown is dead", "jobs of a worker that has only waited so far may be settled by anybody", "DELIVERY-3"
+)
+def _(patch: Patch) -> None:
+    real = MemoryDriver._settle
+
+    def _settle(self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
+        return real(self, worker if s.owner in self.store.workers else s.owner, s, now)
+
+    patch.setattr(MemoryDriver, "_settle", _settle)
+
+
 @exhibit("leases not renewed", "a lease counts from a worker's first exchange", "DELIVERY-3 DELIVERY-4")
 def _(patch: Patch) -> None:
     real = MemoryDriver.exchange
@@ -322,6 +334,11 @@ def _(patch: Patch) -> None:
     on_settling(patch, lambda self, s, now: s._replace(in_s=0.0) if s.move == "retry" else s)
 
 
+@exhibit("retries are due at whole seconds", "the score is rounded down, as the original's is", "RETRY-2")
+def _(patch: Patch) -> None:
+    on_settling(patch, lambda self, s, now: s._replace(in_s=(now + s.in_s) // 1 - now) if s.move == "retry" else s)
+
+
 @exhibit("a retry keeps the old bytes", "so attempts are never counted", "RETRY-1")
 def _(patch: Patch) -> None:
     on_settling(patch, lambda self, s, now: s._replace(new=s.old) if s.move == "retry" else s)
@@ -366,6 +383,18 @@ def _(patch: Patch) -> None:
         return real(self, worker, n, lease_s, s, max(want, 10) if want else 0)
 
     patch.setattr(MemoryDriver, "exchange", exchange)
+
+
+@exhibit("the dead are forgotten with their jobs", "a list is tidied up without a look at what it holds", "DELIVERY-1")
+def _(patch: Patch) -> None:
+    real = MemoryDriver._leave
+
+    def _leave(self: MemoryDriver, worker: str, owner: str, now: float) -> bool:
+        if owner != worker and self.store.workers.get(owner, now) <= now - 3600:
+            self.store.held.pop(owner, None)
+        return real(self, worker, owner, now)
+
+    patch.setattr(MemoryDriver, "_leave", _leave)
 
 
 @exhibit("who leaves is forgotten at once", "with all that it held", "WORKERS-3")

@@ -24,8 +24,10 @@ class Bench:
 
     def __init__(self, subject: DriverUnderTest) -> None:
         self._subject = subject
-        self._virtual = EPOCH
+        self._virtual = EPOCH + 0.625  # no whole second, so that one who rounds is seen
         self.second = 1.0 if subject.heeds_clock else REAL_S
+        self.moment = 0.01 if subject.heeds_clock else 0.5
+        """How shortly before a time a step looks whether it is too early; real time is coarse."""
         self.shared = subject.again is not None
         self.driver = subject.empty(lambda: self._virtual)
 

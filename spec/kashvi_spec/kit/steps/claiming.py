@@ -82,10 +82,10 @@ def _(bench: Bench) -> None:
     left = first.next_due_s or 0.0
     if not 0 < left <= 5 * bench.second:
         raise AssertionError(f"next_due_s is {first.next_due_s} at once after a push with a delay of 5 s")
-    bench.let_pass(4.5)
-    expect(bench.driver.wait("w", 0.0), None, "a wait half a second before it is due returns")
-    expect(w.claim(), [], "claimed half a second before it is due")
-    bench.let_pass(0.5)
+    bench.let_pass(5 - bench.moment)
+    expect(bench.driver.wait("w", 0.0), None, f"a wait {bench.moment} s before it is due returns")
+    expect(w.claim(), [], f"claimed {bench.moment} s before it is due")
+    bench.let_pass(bench.moment)
     answer = w.exchange(want=1)
     expect(answer.claimed, [b"a"], "claimed when it is due")
     expect(answer.next_due_s, None, "next_due_s when none is delayed")

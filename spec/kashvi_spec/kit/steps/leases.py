@@ -49,6 +49,16 @@ def _(bench: Bench) -> None:
     expect(w.claim(5), [b"b"], "claimed after that")
 
 
+@step("DELIVERY-3")
+def _(bench: Bench) -> None:
+    """A worker that the server has not heard of has no lease that could be over: nobody settles its jobs."""
+    bench.push(b"a")
+    expect(bench.driver.wait("w", 0.0), b"a", "a wait returns")
+    bench.let_pass(30)
+    expect(bench.worker("v").settle("return", b"a", new=b"a", owner="w"), False, "settled by another worker")
+    expect(bench.worker("w").settle("done", b"a"), True, "settled by the one that has it")
+
+
 @step("DELIVERY-6")
 def _(bench: Bench) -> None:
     """A repeated number settles and claims nothing again, and answers what was refused and what the worker has."""
@@ -131,9 +141,10 @@ def _(bench: Bench) -> None:
 @step("DELIVERY-1", needs_clock=True)
 def _(bench: Bench) -> None:
     """A dead worker that holds nothing is named as gone an hour after its lease, and can be taken off the list."""
-    w, v = bench.worker("w"), bench.worker("v")
-    bench.push(b"a")
+    w, v, u = bench.worker("w"), bench.worker("v"), bench.worker("u")
+    bench.push(b"a", b"b")
     w.claim(1)
+    u.claim(1)
     w.settle("done", b"a")
     bench.let_pass(10 + 3500)
     v.exchange()
@@ -142,5 +153,7 @@ def _(bench: Bench) -> None:
     bench.let_pass(200)
     v.exchange()
     expect(bench.driver.expired(10).gone, ["w"], "gone after an hour")
+    expect(v.settle("leave", b"", owner="u"), False, "taken off the list with a job")
     expect(v.settle("leave", b"", owner="w"), True, "taken off the list")
-    expect((bench.driver.stats().workers, bench.driver.expired(10).gone), (1, []), "workers, gone after that")
+    expect((bench.driver.stats().workers, bench.driver.expired(10).gone), (2, []), "workers, gone after that")
+    expect(bench.lost(), [("u", "held", b"b")], "lost")

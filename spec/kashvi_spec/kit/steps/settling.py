@@ -24,9 +24,9 @@ def _(bench: Bench) -> None:
     w.claim()
     settled = w.exchange(w.settlement("retry", b"old", b"new", in_s=3))
     expect((settled.refused, bench.counts()), ((), (0, 1, 0, 0)), "refused; ready, delayed, held, unrecorded")
-    bench.let_pass(2.5)
-    expect(w.claim(), [], "claimed half a second before it is due")
-    bench.let_pass(0.5)
+    bench.let_pass(3 - bench.moment)
+    expect(w.claim(), [], f"claimed {bench.moment} s before it is due")
+    bench.let_pass(bench.moment)
     expect(w.claim(), [b"new"], "claimed when it is due")
 
 

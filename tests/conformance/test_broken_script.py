@@ -1,0 +1,103 @@
+"""Each rule of the exchange script, broken by hand: the steps say so, and name a clause."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from kashvi_spec.kit.steps import STEPS, Bench
+from kashvi_spec.kit.subject import subject_of
+
+from kashvi.drivers import redis
+
+SCRIPT = redis._EXCHANGE
+BROKEN = [
+    ("n < last then", "n < -1 then"),
+    ("if n == last then", "if n == -5 then"),
+    ("text(now + lease), worker)", "text(now + lease / 2), worker)"),
+    (
+        "redis.call('ZADD', workers, text(now + lease), worker)",
+        "redis.call('ZADD', workers, 'NX', text(now + lease), worker)",
+    ),
+    ("if deadline > now then return false end", "if false then return false end"),
+    ("or now + 1)", "or now - 1)"),
+    ("if deadline > now - gone_after or not holds_nothing", "if not holds_nothing"),
+    (
+        "if deadline > now - gone_after or not holds_nothing(list, KEYS[list_index + 1]) then",
+        "if deadline > now - gone_after then",
+    ),
+    ("if not redis.call('LPOS', list, old, 'RANK', -1) then return false end", ""),
+    (
+        "redis.call('ZADD', delayed, text(now + tonumber(in_s)), new)",
+        "redis.call('ZADD', delayed, text(now + tonumber(in_s) * 0.9), new)",
+    ),
+    (
+        "redis.call('ZADD', delayed, text(now + tonumber(in_s)), new)",
+        "redis.call('ZADD', delayed, text(now + tonumber(in_s)), old)",
+    ),
+    (
+        "redis.call('ZADD', delayed, text(now + tonumber(in_s)), new)",
+        "redis.call('ZADD', delayed, string.format('%d', now + tonumber(in_s)), new)",
+    ),
+    (
+        "redis.call('ZADD', unrecorded, text(now + tonumber(in_s)), new)",
+        "redis.call('ZADD', unrecorded, text(now), new)",
+    ),
+    (
+        "redis.call('ZADD', unrecorded, text(now + tonumber(in_s)), new)",
+        "redis.call('ZADD', unrecorded, text(now + tonumber(in_s)), old)",
+    ),
+    ("redis.call('RPUSH', jobs, new)", "redis.call('LPUSH', jobs, new)"),
+    ("redis.call('RPUSH', jobs, new)", "redis.call('RPUSH', jobs, old)"),
+    ("redis.call('LPUSH', running, old)", ""),
+    ("  redis.call('LREM', list, -1, old)\n  return true", "  return true"),
+    ("settled = redis.call('LREM', held, -1, owner) == 1", "settled = redis.call('LREM', held, 0, owner) > 0"),
+    ("settled = redis.call('LREM', held, -1, owner) == 1", "redis.call('LREM', held, -1, owner); settled = true"),
+    ("if not settled then refused", "if false then refused"),
+    ("n .. ' ' .. text(now) .. ' ' .. refused)", "n .. ' ' .. text(now) .. ' ')"),
+    ("n .. ' ' .. text(now) .. ' ' .. refused)", "n .. ' ' .. text(now + 1) .. ' ' .. refused)"),
+    ("ZRANGEBYSCORE', delayed, '-inf', text(now)", "ZRANGEBYSCORE', delayed, '-inf', '(' .. text(now)"),
+    ("ZRANGEBYSCORE', delayed, '-inf', text(now)", "ZRANGEBYSCORE', delayed, '-inf', text(now + 0.6)"),
+    ("redis.call('LPUSH', jobs, unpack(due))", "redis.call('RPUSH', jobs, unpack(due))"),
+    ("  redis.call('ZREM', delayed, unpack(due))\n  promoted", "  promoted"),
+    ("redis.call('LPUSH', held, unpack(oldest_first))", "redis.call('RPUSH', held, unpack(oldest_first))"),
+    ("redis.call('LTRIM', jobs, 0, -#part - 1)", "redis.call('LTRIM', jobs, 0, -#part)"),
+    ("math.min(CHUNK, want - #claimed)", "CHUNK"),
+    ("if leaving and holds_nothing(held, running) then", "if leaving then"),
+    ("if leaving and holds_nothing(held, running) then", "if false then"),
+    ("redis.call('LLEN', held) + redis.call('LLEN', running), redis", "redis.call('LLEN', held), redis"),
+    (
+        "redis.call('LRANGE', held, 0, -1), redis.call('LRANGE', running, 0, -1))",
+        "redis.call('LRANGE', held, 0, -1), {})",
+    ),
+    ("first[2] and text(tonumber(first[2]) - now)", "first[2] and text(tonumber(first[2]) - now + 3)"),
+]
+FAKEREDIS = subject_of("fakeredis")
+
+
+def rejecting() -> set[str]:
+    """The clauses whose steps fail."""
+    found = set()
+    for step in STEPS:
+        try:
+            step.run(Bench(FAKEREDIS))
+        except Exception:
+            found.add(step.clause)
+    return found
+
+
+@pytest.mark.parametrize(("rule", "instead"), BROKEN, ids=[f"{n}" for n, _ in enumerate(BROKEN)])
+def test_a_rule_of_the_exchange_can_not_be_broken_unseen(
+    rule: str, instead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not in the script any more has to be looked for."""
+    assert rule in SCRIPT.text
+    text = SCRIPT.text.replace(rule, instead)
+    monkeypatch.setattr(SCRIPT, "text", text)
+    monkeypatch.setattr(SCRIPT, "sha", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    assert rejecting()
+
+
+def test_the_script_as_it_is_breaks_none() -> None:
+    """Or the test above would hold of anything."""
+    assert rejecting() == set()
