@@ -122,15 +122,15 @@ class Worker:
                 self.ring()
             return step
 
-    def _call(self) -> None:
+    def _call(self, leader: bool) -> None:
         """Wake idle threads, no more than find something to do: one for each ready job, and one to lead.
 
-        With the lock.
+        ``leader``: the caller, which had the lead, may not come back for it; else it counts as one. With the lock.
         """
         if self.stopping:
             self._lock.notify_all()
         else:
-            self._lock.notify(self._books.ready + 1)
+            self._lock.notify(self._books.ready + leader)
 
     # -- with the server --------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Worker:
                 books.gave_up = answered is None and books.give_up()
                 if answered:
                     self._absorb(answered, quiet and waits == self._waits)
-                self._call()
+                self._call(leader=answered is None or not claim)
         if answered:
             self._tell(answered)
         return answered is not None
@@ -199,7 +199,7 @@ class Worker:
                 books.gave_up = answer is None and books.give_up()
                 books.look = True
                 self._release_if_stopping()
-                self._call()
+                self._call(leader=True)
         return answer is not None
 
     def _wait(self) -> None:
@@ -232,7 +232,7 @@ class Worker:
                 if lost is not None and lost.maybe_sent:
                     books.audit = self._ghost = True
                 self._release_if_stopping()
-                self._call()
+                self._call(leader=books.audit)
         left = seconds - (self._runtime.monotonic() - now)
         if raw is None and left > seconds / 2 and not books.stopping:
             self._runtime.sleep(min(left, 0.05))  # a wait that does not wait must not make us spin

@@ -51,18 +51,29 @@ def figures_of(times: Iterable[float], trace: Iterable[Event], until_s: float) -
     last_end = EPOCH
     shifts = _Shifts()
     for at, event in zip(times, trace, strict=True):
-        shifts.see(at, event)
-        if isinstance(event, events.JobDispatched):
-            due.setdefault(event.job_id, at if event.due is None else event.due)
-        elif isinstance(event, events.AttemptStarted):
-            key = (event.job_id, event.attempt)
-            duplicates += key in started
-            if key not in started and event.attempt == 1:
-                first[event.job_id] = at
-            started.add(key)
-        elif isinstance(event, events.JobSucceeded | events.JobFailed):
-            ended[event.job_id] = isinstance(event, events.JobSucceeded)
-            last_end = at
+        match event:  # the frequent ones first
+            case events.AttemptStarted():
+                key = (event.job_id, event.attempt)
+                if key in started:
+                    duplicates += 1
+                elif event.attempt == 1:
+                    first[event.job_id] = at
+                started.add(key)
+            case events.AttemptSucceeded() | events.AttemptFailed():
+                shifts.busy_s += event.duration_s
+            case events.JobDispatched():
+                due.setdefault(event.job_id, at if event.due is None else event.due)
+            case events.JobSucceeded() | events.JobFailed():
+                ended[event.job_id] = type(event) is events.JobSucceeded
+                last_end = at
+            case events.WorkerStarted():
+                shifts.begin(at, event.process, event.threads)
+            case events.WorkerStopped():
+                shifts.leave(at, event.process)
+            case ProcessKilled():
+                shifts.leave(at, event.victim_id)
+            case _:
+                pass
     shifts.end(EPOCH + until_s)
     return Figures(
         jobs=len(due),
@@ -97,24 +108,14 @@ class _Shifts:
         self.busy_s = 0.0
         self._on: dict[str, tuple[float, int]] = {}
 
-    def see(self, at: float, event: Event) -> None:
-        kind = type(event)
-        if kind in (events.AttemptSucceeded, events.AttemptFailed):
-            self.busy_s += event.duration_s  # type: ignore[attr-defined]
-        elif isinstance(event, events.JobEvent):
-            return
-        elif isinstance(event, events.WorkerStarted):
-            self._on[event.process] = (at, event.threads)
-        elif isinstance(event, events.WorkerStopped):
-            self._off(at, event.process)
-        elif isinstance(event, ProcessKilled):
-            self._off(at, event.victim_id)
+    def begin(self, at: float, process: str, threads: int) -> None:
+        self._on[process] = (at, threads)
 
-    def _off(self, at: float, process: str) -> None:
+    def leave(self, at: float, process: str) -> None:
         if shift := self._on.pop(process, None):
             began, threads = shift
             self.there_s += (at - began) * threads
 
     def end(self, at: float) -> None:
         for process in list(self._on):
-            self._off(at, process)
+            self.leave(at, process)

@@ -83,6 +83,7 @@ class Kernel:
         self.failures: list[tuple[Task, BaseException]] = []
         self.current: Task | None = None
         self._choose = choose
+        self._until: Callable[[], bool] = lambda: False
         self._heap: list[tuple[float, int, int, Task, int]] = []
         self._seq = 0
         self._graveyard: list[Task] = []
@@ -98,6 +99,7 @@ class Kernel:
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run tasks, from one wake-up to the next, until none is left or ``until()``. Raises the first error."""
         self.hub = getcurrent()
+        self._until = until
         while self._heap and not until():
             time, _, _, task, timer = heapq.heappop(self._heap)
             if task.timer != timer or task.ended or task.killed:
@@ -186,12 +188,32 @@ class Kernel:
             queue.append(task)
             task.waiting_in = queue
         if timeout is not None:
+            if self._is_next(task, self.time + timeout):
+                return False
             self._push(self.time + timeout, task)
         elif queue is None:
             raise Deadlock("a wait that nothing can end")
         woken_before = task.woken
         self.hub.switch()
         return task.woken > woken_before
+
+    def _is_next(self, task: Task, time: float) -> bool:
+        """Whether the task goes on at ``time`` before any other; then it does so at once, without a switch."""
+        if self._heap and self._heap[0][0] <= time:
+            return False
+        if task.on_stage or (task.process is not None and task.process.paused_until > time):
+            return False
+        if self.current is not task or getcurrent() is not task.fiber or self._until():
+            return False
+        self._seq += 1
+        self._choose(RIVALS)
+        self.time = max(self.time, time)
+        self.steps += 1
+        task.timer += 1
+        if task.waiting_in is not None:
+            task.waiting_in.remove(task)
+            task.waiting_in = None
+        return True
 
     def wake(self, task: Task) -> None:
         """Make a waiting (or new) task runnable now."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
@@ -63,9 +63,13 @@ class Played:
     world: World
     violations: list[Violation]
     excused: list[Excused]
-    choices: dict[tuple[str, int], int]
     figures: Figures
     wall_s: float
+
+    @cached_property
+    def choices(self) -> dict[tuple[str, int], int]:
+        """What was chosen, where it was not the default."""
+        return self.world.tape.taken()
 
     @property
     def trace_sha256(self) -> str:
@@ -120,10 +124,10 @@ def perform(
     with undisturbed():
         run.play()
     violations, excused = run.judge()
-    choices_taken, figures = tape.taken(), figures_of(run.world.times, run.world.events, run.world.elapsed_s)
+    figures = figures_of(run.world.times, run.world.events, run.world.elapsed_s)
     with undisturbed():
         run.world.close()
-    return Played(run.world, violations, excused, choices_taken, figures, time.perf_counter() - began)
+    return Played(run.world, violations, excused, figures, time.perf_counter() - began)
 
 
 class _Run:

@@ -383,9 +383,11 @@ class World:
             return
         self.events.append(event)
         self.times.append(self.kernel.time)
-        if isinstance(event, AttemptStarted) and self.kernel.current is not None:
-            self._attempting[id(self.kernel.current)] = event
-        if type(event) in PROGRESS:
+        kind = type(event)
+        if kind is AttemptStarted:
+            if self.kernel.current is not None:
+                self._attempting[id(self.kernel.current)] = event  # type: ignore[assignment]
+        elif kind in PROGRESS:
             self.progress += 1
             if isinstance(event, JobDispatched) and event.due is not None:
                 self.longest_delay_s = max(self.longest_delay_s, event.due - self.kernel.time)
