@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import uuid
 from pathlib import Path
+from statistics import fmean
 
 import msgspec
 import pytest
@@ -17,6 +19,8 @@ from kashvi_sim.workload import Crew, Exponential, JobKind, Poisson, Workload
 from kashvi import events
 from kashvi.errors import InvalidSetting
 from kashvi.events import Event
+
+from .test_theory import wait_mmc
 
 
 def shop(**changes: object) -> Workload:
@@ -175,3 +179,26 @@ def test_a_worker_that_stopped_after_the_last_job_would_have_gone_on(path: Path)
     recording = record(play(shop(), seed=1), path)
     assert {shift.ended_s for shift in recording.shifts} == {None}
     assert all(isinstance(shift, Shift) for shift in recording.shifts)
+
+
+def test_the_what_if_table_agrees_with_queueing_theory(path: Path) -> None:
+    """M/M/c: each number of workers comes to what the recursion makes of the recorded jobs, and near Erlang's C."""
+    plain = JobKind(type="jobs.A", takes=Exponential(mean_s=1.0))
+    busy = shop(arrivals=Poisson(jobs=2_500, rate=2.5), job=(plain,), workers=Crew(processes=1, threads=4))
+    recording = record(play(busy, seed=3), path)
+    for workers in (3, 4, 6):
+        row = replay(recording, workers, threads=workers)
+        assert row.figures.wait_s
+        exact = kiefer_wolfowitz(recording, workers)
+        assert row.figures.wait_s.mean == pytest.approx(exact, abs=1e-4)
+        assert row.figures.wait_s.mean == pytest.approx(wait_mmc(2.5, workers), rel=0.25, abs=0.005)
+
+
+def kiefer_wolfowitz(recording: Recording, workers: int) -> float:
+    """The mean wait, first come first served, of these very jobs."""
+    free, waits = [0.0] * workers, []
+    for job in recording.jobs:
+        start = max(job.at_s, heapq.heappop(free))
+        waits.append(start - job.at_s)
+        heapq.heappush(free, start + job.attempts[0].takes_s)
+    return fmean(waits)
