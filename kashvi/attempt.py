@@ -33,6 +33,7 @@ class Attempts:
         self._stream = stream
         self._max_attempts = max_attempts
         self._interruptible = interruptible
+        self._process = runtime.process()
 
     def make(self, d: Delivery) -> Settling:
         """Raises KeyboardInterrupt, where interruptible; nothing else."""
@@ -57,31 +58,34 @@ class Attempts:
 
     def _handle(self, d: Delivery, job: Job) -> Settling:
         number = d.attempts + 1
-        about = {"job_id": d.job_id, "type": d.type, "attempt": number}
         if self._stream.observed:
             self._stream.emit(
-                events.AttemptStarted, worker=self._worker, claim=d.claim, suspect=d.suspect,
-                server_at=d.server_at, **about,
+                events.AttemptStarted, job_id=d.job_id, type=d.type, attempt=number,
+                worker=self._worker, claim=d.claim, suspect=d.suspect, server_at=d.server_at,
             )  # fmt: skip
-        process = self._runtime.process()
         began = self._runtime.monotonic()
         try:
             job.handle()
         except BaseException as error:
-            if self._runtime.process() != process:
+            if self._runtime.process() != self._process:
                 self._runtime.exit(error)
             ended = self._runtime.monotonic()
             if self._interruptible and isinstance(error, KeyboardInterrupt):
                 raise
             text = describe(error)
             events.log.debug("attempt %d of %s %s failed", number, d.type, d.job_id, exc_info=error)
-            self._stream.emit(events.AttemptFailed, duration_s=ended - began, error=text, **about)
-            return settle.failed(d, ended, text, self._max_attempts())
-        if self._runtime.process() != process:
+            self._stream.emit(
+                events.AttemptFailed, job_id=d.job_id, type=d.type, attempt=number, duration_s=ended - began, error=text
+            )
+            return settle.failed(d, ended, ended - began, text, self._max_attempts())
+        if self._runtime.process() != self._process:
             self._runtime.exit(None)  # a child that the handler forked: no worker, and its parent has the job
         ended = self._runtime.monotonic()
-        self._stream.emit(events.AttemptSucceeded, duration_s=ended - began, **about)
-        return settle.succeeded(d, ended)
+        if self._stream.observed:
+            self._stream.emit(
+                events.AttemptSucceeded, job_id=d.job_id, type=d.type, attempt=number, duration_s=ended - began
+            )
+        return settle.succeeded(d, ended, ended - began)
 
 
 def decode(envelope: Envelope | None, registry: Registry) -> Job:

@@ -158,9 +158,9 @@ class Books:
             self._ready_since = self._now()
         self._ready.append(d)
 
-    def ended(self, settling: Settling, took_s: float | None) -> None:
-        """An attempt is over; it took so long, if it counts."""
-        d = settling.delivery
+    def ended(self, settling: Settling) -> None:
+        """An attempt is over."""
+        d, took_s = settling.delivery, settling.took_s
         self.running.pop(id(d), None)
         if d.place == "running":
             if d is self._last_suspect:  # one before it, that has run for over a lease, may end later

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import NamedTuple
+
+import msgspec
 
 from .envelope import seal
 from .errors import DriverError, InvalidDelay, PayloadTooLarge
@@ -16,7 +17,7 @@ DELAY_MAX_S = 100 * 366 * 86_400.0
 """A hundred years: a longer delay is a slip, and its due time is soon no date any more."""
 
 
-class Sealed(NamedTuple):
+class Sealed(msgspec.Struct, frozen=True, gc=False):
     """A job on its way."""
 
     job_id: str

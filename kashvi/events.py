@@ -173,6 +173,8 @@ class EventStream:
         self._now = now
         self._seq = itertools.count(1)
         self._observers: tuple[Observer, ...] = ()
+        self.observed = False
+        """Whether anybody listens: whoever tells of every job asks first."""
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call ``observer(event)`` for every event from now on, in the thread it happens in.
@@ -181,15 +183,13 @@ class EventStream:
         the worker, and one that takes longer than a lease costs it its jobs.
         """
         self._observers = (*self._observers, observer)
+        self.observed = True
 
         def stop() -> None:
             self._observers = tuple(other for other in self._observers if other is not observer)
+            self.observed = bool(self._observers)
 
         return stop
-
-    @property
-    def observed(self) -> bool:
-        return bool(self._observers)
 
     def emit(self, kind: type[E_], **facts: Any) -> None:
         if not self._observers:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from . import envelope, events, retry
 from .envelope import Envelope
@@ -16,7 +17,19 @@ ERROR_MAX = 10_000
 class Delivery:
     """A claimed job: the bytes as they stand in the owner's list, and what they say."""
 
-    __slots__ = ("claim", "envelope", "error", "job_id", "owner", "place", "raw", "server_at")
+    __slots__ = (
+        "attempts",
+        "claim",
+        "envelope",
+        "error",
+        "job_id",
+        "owner",
+        "place",
+        "raw",
+        "server_at",
+        "suspect",
+        "type",
+    )
 
     def __init__(
         self,
@@ -32,34 +45,26 @@ class Delivery:
         self.place = place
         self.server_at = server_at
         self.claim = claim
-        self.envelope: Envelope | None = None
         self.error: NotAnEnvelope | None = None
+        self.envelope: Envelope | None
         try:
-            self.envelope = envelope.read(raw)
+            self.envelope = read = envelope.read(raw)
         except NotAnEnvelope as error:
-            self.error = error
-        self.job_id = (self.envelope.id if self.envelope else "") or new_id()
-
-    @property
-    def type(self) -> str:
-        return self.envelope.type if self.envelope else ""
-
-    @property
-    def attempts(self) -> int:
-        return self.envelope.attempts if self.envelope else 0
-
-    @property
-    def suspect(self) -> bool:
-        return self.envelope is not None and self.envelope.lost > 0
+            self.envelope, self.error = None, error
+            self.job_id, self.type, self.attempts, self.suspect = new_id(), "", 0, False
+        else:
+            self.job_id, self.type, self.attempts = read.id or new_id(), read.type, read.attempts
+            self.suspect = read.lost > 0
 
 
-@dataclass(slots=True)
-class Settling:
+class Settling(msgspec.Struct):
     """A settlement on its way. Times are this process's monotonic seconds."""
 
     move: Move
     delivery: Delivery
     ended_at: float
+    took_s: float | None = None
+    """How long ``handle()`` ran, where it ended."""
     new: bytes = b""
     attempts: int = 0
     wait_s: float = 0.0
@@ -76,13 +81,12 @@ class Settling:
         return Settlement(self.move, d.owner, d.place, d.raw, self.new, self.wait_s - (monotonic - self.ended_at))
 
 
-def succeeded(d: Delivery, ended_at: float) -> Settling:
-    return Settling("done", d, ended_at, attempts=d.attempts + 1)
+def succeeded(d: Delivery, ended_at: float, took_s: float) -> Settling:
+    return Settling("done", d, ended_at, took_s, attempts=d.attempts + 1)
 
 
-def failed(d: Delivery, ended_at: float, error: str, max_attempts: int) -> Settling:
-    """An attempt failed, or (see ``lost``) died with its process."""
-    return _counted(d, ended_at, error, max_attempts, retry.decide(d.attempts + 1, max_attempts), lost=None)
+def failed(d: Delivery, ended_at: float, took_s: float, error: str, max_attempts: int) -> Settling:
+    return _counted(d, ended_at, took_s, error, max_attempts, retry.decide(d.attempts + 1, max_attempts))
 
 
 def undeliverable(d: Delivery, ended_at: float, error: str) -> Settling:
@@ -121,7 +125,7 @@ def lost(
     decision = retry.decide_lost(found.place == "running", d.attempts, max_attempts)
     if not isinstance(decision, retry.SendBack):
         error = f"the process died during attempt {d.attempts + 1}"
-        return _counted(d, ended_at, error, max_attempts, decision, lost=d.envelope.lost + 1)
+        return _counted(d, ended_at, None, error, max_attempts, decision, lost=d.envelope.lost + 1)
     if d.suspect:
         return returned(d, ended_at)
     new = envelope.rewrite(d.raw, d.job_id, lost=1)
@@ -131,25 +135,26 @@ def lost(
 def _counted(
     d: Delivery,
     ended_at: float,
+    took_s: float | None,
     error: str,
     max_attempts: int,
     decision: retry.RetryAfter | retry.GiveUp,
-    lost: int | None,
+    lost: int | None = None,
 ) -> Settling:
+    """An attempt failed, or died with its process; ``lost`` is how often that has happened to this job."""
     attempts = min(d.attempts + 1, envelope.COUNT_MAX)
+    died = lost is not None
     if isinstance(decision, retry.RetryAfter):
         new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, lost=lost)
-        return Settling(
-            "retry", d, ended_at, new, attempts, decision.seconds, error, max_attempts, lost=lost is not None
-        )
+        return Settling("retry", d, ended_at, took_s, new, attempts, decision.seconds, error, max_attempts, lost=died)
     error = error[:ERROR_MAX]
     new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, error=error, lost=None)
-    return Settling("fail", d, ended_at, new, attempts, 0.0, error, max_attempts, lost=lost is not None)
+    return Settling("fail", d, ended_at, took_s, new, attempts, 0.0, error, max_attempts, lost=died)
 
 
 def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: float, refused: bool) -> None:
     """Emit what the server's answer to a settlement means. ``sent_at``: when it went out, monotonic."""
-    if not stream.observed or s.move == "leave":
+    if s.move == "leave":
         return
     d = s.delivery
     about = {"job_id": d.job_id, "type": d.type, "server_at": server_at}

@@ -67,46 +67,34 @@ class Worker:
 
     def run(self) -> None:
         """Take and run jobs until the worker stops."""
+        delivery: Delivery | None = None
+        ended: Settling | None = None
         try:
-            while (delivery := self._next()) is not None:
-                try:
-                    began = self._runtime.monotonic()
-                    settling = self._attempts.make(delivery)
-                    self._put(settling, settling.ended_at - began)
-                finally:
-                    self._return_unended(delivery)
+            while (step := self._step(ended)) != "end":
+                ended = None
+                if isinstance(step, Delivery):
+                    delivery = step
+                    ended = self._attempts.make(delivery)
+                elif step == "wait":
+                    self._wait()
+                elif step == "audit":
+                    self._compare()
+                else:
+                    self._exchange()
         finally:
             with self._lock:
+                if delivery is not None and id(delivery) in self._books.running:
+                    # An interrupt came before the attempt's end was noted: hand the job back.
+                    self._books.ended(settle.returned(delivery, self._runtime.monotonic()))
                 self.alive -= 1
             self.ring()
 
-    def _return_unended(self, d: Delivery) -> None:
-        """An interrupt came before the attempt's end was noted: hand the job back."""
-        if id(d) in self._books.running:
-            self._put(settle.returned(d, self._runtime.monotonic()), None)
-
-    def _put(self, settling: Settling, took_s: float | None) -> None:
-        with self._lock:
-            self._books.ended(settling, took_s)
-
-    def _next(self) -> Delivery | None:
-        while True:
-            step = self._step()
-            if isinstance(step, Delivery):
-                return step
-            if step == "end":
-                return None
-            if step == "wait":
-                self._wait()
-            elif step == "audit":
-                self._compare()
-            else:
-                self._exchange()
-
-    def _step(self) -> Delivery | Step:
-        """The next thing to do, marked as begun."""
+    def _step(self, ended: Settling | None) -> Delivery | Step:
+        """Note how this thread's last attempt ended; returns the next thing to do, marked as begun."""
         books = self._books
         with self._lock:
+            if ended is not None:
+                books.ended(ended)
             stopping = books.stopping
             while (step := books.choose()) is None:
                 self._lock.wait()
@@ -168,10 +156,13 @@ class Worker:
             d = settling.delivery
             if settling.move == "start":
                 books.announced(d, i in refused)
-            if d.owner == self.id and (settling.move != "start" or i in refused):
-                holding.subtract([d.raw])  # refused or not, it is off our books; if the server still has it, we compare
-                if holding[d.raw] <= 0:
-                    del holding[d.raw]
+                if i not in refused:
+                    continue
+            if d.owner == self.id:  # refused or not, it is off our books; if the server still has it, we compare
+                if (left := holding[d.raw] - 1) > 0:
+                    holding[d.raw] = left
+                else:
+                    holding.pop(d.raw, None)
         for raw in answer.claimed:
             holding[raw] += 1
             self._admit(raw, answer.server_at)
@@ -244,7 +235,8 @@ class Worker:
         request, answer = answered.request, answered.answer
         refused = set(answer.refused)
         for i, settling in enumerate(request.settlings):
-            settle.tell(self._stream, settling, answer.settled_at, answered.sent_at, i in refused)
+            if self._stream.observed:
+                settle.tell(self._stream, settling, answer.settled_at, answered.sent_at, i in refused)
             if settling.move == "fail" and i not in refused:
                 self._recorder.remember(settling, answer.server_at - (answered.sent_at - settling.ended_at))
         if answer.unrecorded and self._recorder.has_store:

@@ -131,10 +131,10 @@ class MemoryDriver:
                 log.warning("over %d failed jobs wait for a table; forgotten: %r", UNRECORDED_MAX, oldest[:200])
         elif s.move == "return":
             store.jobs.append(s.new)
+            store.condition.notify_all()
         elif s.move == "start":
             store.running[s.owner].append(s.old)
         place.remove(s.old)
-        store.condition.notify_all()
         return True
 
     def _leave(self, worker: str, owner: str, now: float) -> bool:
