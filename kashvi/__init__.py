@@ -3,8 +3,19 @@
 from kashvi import queue
 """
 
-from . import errors, events, queue
-from .queue import Queue
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import errors, events, queue
+    from .queue import Queue
 
 __version__ = "0.1.0"
 __all__ = ["Queue", "errors", "events", "queue"]
+
+
+def __getattr__(name: str) -> Any:
+    """A part is imported when it is asked for: a command needs few of them."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(".queue", __name__).Queue if name == "Queue" else import_module(f".{name}", __name__)

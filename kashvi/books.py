@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from . import settle
 from .settle import Delivery, Settling
 
-BATCH_MAX = 100
+BATCH_MAX = 300
 PREFETCH_S = 0.02
 """Claim ahead what the threads are likely to finish in this time."""
 FLUSH_S = 0.02
@@ -41,6 +41,8 @@ class Books:
         self.outbox: list[Settling] = []
         """Finished work, not handed over yet."""
         self.running: dict[int, Delivery] = {}
+        self.idle = 0
+        """Threads with nothing to do."""
         self.exchanging = False
         self.waiting = False
         self.look = True
@@ -87,6 +89,11 @@ class Books:
         if self.waiting or self.exchanging or self._want() <= 0:
             return None
         return "wait"
+
+    @property
+    def leaves_work(self) -> bool:
+        """Whether there is something for one more thread to do."""
+        return bool(self._ready) or not (self.exchanging or self.waiting)
 
     def _take(self) -> Delivery:
         delivery = self._ready.popleft()
@@ -197,11 +204,6 @@ class Books:
     def give_up(self) -> bool:
         """A stopping worker tries to reach the server for one lease; then its jobs are anyone's."""
         return self.stopping and self._now() - self.stopping_since > self._lease_s
-
-    @property
-    def ready(self) -> int:
-        """How many jobs a thread could start at once."""
-        return len(self._ready)
 
     @property
     def has_suspects(self) -> bool:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from .drivers.memory import MemoryDriver
 from .failures.memory import FailedJob
-from .pool import Workers
 from .ports import Driver, FailureStore
 from .queues import Queue
 from .registry import Registry
@@ -21,6 +20,7 @@ from .trace import TraceFile
 if TYPE_CHECKING:
     from .drivers.redis import RedisDriver
     from .failures.table import FailedJobRecord
+    from .pool import Workers
 
 
 class MemoryQueueWarning(UserWarning):
@@ -83,7 +83,7 @@ def default() -> Queue:
 
 
 def __getattr__(name: str) -> Any:
-    """RedisDriver and FailedJobRecord, imported when they are asked for: not every program needs both."""
+    """RedisDriver, FailedJobRecord and Workers, imported when they are asked for: not every program needs all."""
     if name == "RedisDriver":
         from .drivers.redis import RedisDriver
 
@@ -92,6 +92,10 @@ def __getattr__(name: str) -> Any:
         from .failures.table import FailedJobRecord
 
         return FailedJobRecord
+    if name == "Workers":
+        from .pool import Workers
+
+        return Workers
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

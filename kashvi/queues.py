@@ -9,26 +9,24 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import dispatch
-from .attempt import Attempts, decoded_or_none
-from .books import Limits, Until
 from .drivers.memory import MemoryDriver
 from .envelope import text_of
 from .errors import InvalidSetting, StoreError, WorkersRunning
 from .events import Event, EventStream
 from .failures.memory import FailedJob, FailedJobs
 from .job import Job
-from .keeper import Keeper
-from .lease import Lease
-from .pool import Workers
 from .ports import Driver, FailureStore, Runtime, Stats, Task
-from .recorder import Recorder
 from .registry import Registry, default_name
 from .runtime import SystemRuntime
-from .settle import Settling
-from .worker import Worker
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a process that only dispatches needs none of these
     import sqlalchemy
+
+    from .books import Limits, Until
+    from .keeper import Keeper
+    from .pool import Workers
+    from .settle import Settling
+    from .worker import Worker
 
 J = TypeVar("J", bound=type[Any])
 
@@ -237,8 +235,10 @@ class Queue:
 
     # -- working ----------------------------------------------------------------------------
 
-    def start_workers(self, n: int = 5, *, limits: Limits = Limits()) -> Workers:
+    def start_workers(self, n: int = 5, *, limits: Limits | None = None) -> Workers:
         """Start ``n`` worker threads; returns their handle, a context manager. Raises InvalidSetting."""
+        from .pool import Workers
+
         worker, keeper = self._worker(_at_least("the number of workers", n, 1), limits, interruptible=False)
         workers = Workers(worker, keeper, self._runtime)
         self._workers = [*self._running(), workers]
@@ -259,6 +259,8 @@ class Queue:
         max_jobs, max_time: return after so many jobs, or seconds.
         Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt.
         """
+        from .books import Limits
+
         until: Until = "drained" if drain else "empty" if stop_when_empty else "stopped"
         limits = Limits(until, max_jobs, max_time)
         worker, keeper = self._worker(1, limits, interruptible=True)
@@ -276,7 +278,15 @@ class Queue:
             finally:
                 self._workers = [other for other in self._workers if other is not worker]
 
-    def _worker(self, threads: int, limits: Limits, *, interruptible: bool) -> tuple[Worker, Keeper]:
+    def _worker(self, threads: int, limits: Limits | None, *, interruptible: bool) -> tuple[Worker, Keeper]:
+        from .attempt import Attempts
+        from .books import Limits
+        from .keeper import Keeper
+        from .lease import Lease
+        from .recorder import Recorder
+        from .worker import Worker
+
+        limits = limits or Limits()
         if limits.max_jobs is not None:
             _at_least("max_jobs", limits.max_jobs, 1)
         if limits.max_time_s is not None:
@@ -304,6 +314,8 @@ class Queue:
         return worker, Keeper(worker, driver, recorder, self._runtime, self._stream, max_attempts)
 
     def _remember(self, s: Settling, failed_at: datetime) -> None:
+        from .attempt import decoded_or_none
+
         d = s.delivery
         self._failed.add(
             FailedJob(
@@ -322,6 +334,10 @@ class Queue:
             raise WorkersRunning(what)
 
     def _running(self) -> list[Workers | Worker]:
+        if not self._workers:
+            return []
+        from .worker import Worker
+
         return [w for w in self._workers if isinstance(w, Worker) or w.is_alive()]
 
 

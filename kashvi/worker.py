@@ -58,6 +58,8 @@ class Worker:
         self._ghost = False
         """A wait whose answer never came may still claim a job."""
         self._flush_asked = False
+        self._called = False
+        """An idle thread has been called and has not answered yet."""
 
     @property
     def stopping(self) -> bool:
@@ -97,7 +99,10 @@ class Worker:
                 books.ended(ended)
             stopping = books.stopping
             while (step := books.choose()) is None:
+                books.idle += 1
                 self._lock.wait()
+                books.idle -= 1
+                self._called = False
             if books.stopping and not stopping:
                 self._lock.notify_all()
             if step in ("exchange", "audit"):
@@ -108,17 +113,20 @@ class Worker:
             elif step != "end" and (books.outbox or books.waited_at is not None) and not self._flush_asked:
                 self._flush_asked = True
                 self.ring()
+            if books.idle and books.leaves_work:
+                self._call()
             return step
 
-    def _call(self, leader: bool) -> None:
-        """Wake idle threads, no more than find something to do: one for each ready job, and one to lead.
+    def _call(self, leader: bool = True) -> None:
+        """Wake one idle thread, which wakes the next: short jobs need few. Called with the lock.
 
-        ``leader``: the caller, which had the lead, may not come back for it; else it counts as one. With the lock.
+        ``leader``: the caller, which had the lead, may not come back for it; else it goes on by itself.
         """
         if self.stopping:
             self._lock.notify_all()
-        else:
-            self._lock.notify(self._books.ready + leader)
+        elif leader and self._books.idle and not self._called:
+            self._called = True
+            self._lock.notify()
 
     # -- with the server --------------------------------------------------------------------
 
@@ -321,7 +329,7 @@ class Worker:
             books.exchanging = books.exchanging or due
             self._flush_asked = False
             if books.has_suspects:
-                self._lock.notify_all()  # one may start when the last has run for a lease
+                self._call()  # one may start when the last has run for a lease
         if due:
             self._exchange(claim=False)
 

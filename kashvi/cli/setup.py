@@ -7,13 +7,13 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from ..attempt import describe
-from ..queue import Queue, default
+if TYPE_CHECKING:
+    from ..queue import Queue
 
 DATABASE_FILE = "kashvi.db"
 DATABASE_URL = f"sqlite:///{DATABASE_FILE}"
@@ -37,6 +37,9 @@ app_option = click.option(
 
 def load_app(app: str | None) -> Queue:
     """Import the user's module; returns the queue it names (``module:attribute``) or the default one."""
+    from ..attempt import describe
+    from ..queue import Queue, default
+
     if not app:
         return default()
     module_name, _, attribute = app.partition(":")

@@ -3,7 +3,7 @@
 -- KEYS: jobs delayed workers exchanges unrecorded held running [held running of each other owner]
 -- ARGV: worker n want lease now|'' gone_after promote_max,
 --       then per settlement: move, owner, index of its list in KEYS, old, new, in_s;
---       or '', old: the worker's own, held, is done
+--       or '', k, and k times old: the worker's own, held, are done
 --
 -- Envelopes are bytes here: nothing decodes them.
 local jobs, delayed, workers, exchanges, unrecorded, held, running = unpack(KEYS, 1, 7)
@@ -83,18 +83,21 @@ end
 
 local refused, leaving = {}, false
 local at, index = 8, 0
-while at <= #ARGV do
-  local move, owner, settled = ARGV[at], ARGV[at + 1], nil
-  if move == '' then
-    settled = redis.call('LREM', held, -1, owner) == 1
-    at = at + 2
-  else
-    leaving = leaving or (move == 'leave' and owner == worker)
-    settled = settle(move, owner, tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
-    at = at + 6
-  end
+local function note(settled)
   if not settled then refused[#refused + 1] = index end
   index = index + 1
+end
+while at <= #ARGV do
+  local move, owner = ARGV[at], ARGV[at + 1]
+  if move == '' then
+    local last_old = at + 1 + tonumber(owner)
+    for i = at + 2, last_old do note(redis.call('LREM', held, -1, ARGV[i]) == 1) end
+    at = last_old + 1
+  else
+    leaving = leaving or (move == 'leave' and owner == worker)
+    note(settle(move, owner, tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]))
+    at = at + 6
+  end
 end
 refused = table.concat(refused, ' ')
 redis.call('HSET', exchanges, worker, n .. ' ' .. text(now) .. ' ' .. refused)

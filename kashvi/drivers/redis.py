@@ -67,10 +67,16 @@ class RedisDriver:
         keys = [self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, *self._lists(worker)]
         lists = {worker: 6}
         args: list[Any] = [worker, n, want, repr(lease_s), self._now(), GONE_AFTER_S, PROMOTE_MAX]
+        run = 0
         for s in settlements:
             if s.move == "done" and s.owner == worker and s.place == "held":
-                args += ("", s.old)  # nearly all are, and each argument costs as much as all else about a job
+                if not run:  # nearly all are, and each argument costs as much as all else about a job
+                    run = len(args) + 1
+                    args += ("", 0)
+                args.append(s.old)
+                args[run] += 1
                 continue
+            run = 0
             if s.owner not in lists:
                 lists[s.owner] = len(keys) + 1
                 keys += self._lists(s.owner)

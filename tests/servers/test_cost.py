@@ -20,14 +20,14 @@ from kashvi.runtime import SystemRuntime
 
 from .launch import RedisServer
 
-JOBS = 1000
+JOBS = 3000
 SENT = ("evalsha", "eval", "blmove")
 """What a worker sends; everything else is run by these scripts."""
 TRIPS = 13
-"""One for each hundred jobs, the first for one (nobody knows yet how long they take), and the worker's leave."""
-COMMANDS = 1247
+"""One for each three hundred jobs, the first for one (nobody knows yet how long they take), and the worker's leave."""
+COMMANDS = 3247
 ENVELOPE = 66
-SENT_MORE = 19
+SENT_MORE = 9
 ran: list[int] = []
 
 
@@ -97,8 +97,10 @@ def drained(server: RedisServer, queue: Queue, job: type[Welcome] = Welcome) -> 
 
 
 @pytest.mark.parametrize("run", range(10))
-def test_a_job_costs_a_hundredth_of_a_round_trip_and_one_command(queue: Queue, valkey: RedisServer, run: int) -> None:
-    """Claims of a hundred, each with the last hundred's settlements."""
+def test_a_job_costs_a_three_hundredth_of_a_round_trip_and_one_command(
+    queue: Queue, valkey: RedisServer, run: int
+) -> None:
+    """Claims of three hundred, each with the settlements of the last three hundred."""
     cost = drained(valkey, queue)
     assert ran == [10_000 + n for n in range(JOBS)]
     assert sum(cost.get(name, 0) for name in SENT) == TRIPS

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from kashvi.books import BATCH_MAX
 from kashvi.envelope import read
 from kashvi.errors import DriverUnavailable, ReplyLost
 from kashvi.events import AttemptStarted, FailureRecorded, JobFailed, JobReturned, JobSucceeded, SettleRefused
@@ -122,15 +124,15 @@ def test_jobs_of_a_killed_process_run_elsewhere_once_after_its_lease(scene: Scen
     scene.ended()
 
 
-@pytest.mark.parametrize("batch", [10, 30, 100])
+@pytest.mark.parametrize("batch", [10, 30, 100, BATCH_MAX])
 def test_a_poison_job_is_recorded_and_none_of_its_neighbours_is(
     new_world: NewWorld, registry: Registry, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first death is free, so it starts four times; its row says three attempts."""
     monkeypatch.setattr("kashvi.books.BATCH_MAX", batch)
     scene = Scene(new_world, registry, lease_s=3.0)
-    jobs = [scene.job(n) for n in range(400)]
-    jobs[150] = scene.job(-1, kills=True)
+    jobs = [scene.job(n) for n in range(2001)]
+    jobs[950] = scene.job(-1, kills=True)
     scene.queue.dispatch_many(jobs)
     for _ in range(6):
         worker = scene.world.process()
@@ -139,7 +141,38 @@ def test_a_poison_job_is_recorded_and_none_of_its_neighbours_is(
     assert scene.order().count(-1) == 4
     failed = [event for event in scene.world.events if isinstance(event, JobFailed)]
     assert [(event.attempts, event.error) for event in failed] == [(3, "the process died during attempt 3")]
-    assert {n for n in scene.order() if n >= 0} == {n for n in range(400) if n != 150}
+    assert {n for n in scene.order() if n >= 0} == {n for n in range(2001) if n != 950}
+    scene.ended()
+
+
+def test_a_full_batch_outlives_a_lost_reply_and_the_death_of_its_worker(
+    new_world: NewWorld, registry: Registry
+) -> None:
+    """What was settled when the reply got lost does not run again; what was not when the worker died does, once."""
+    lost: list[int] = []
+
+    def fault(point: str, process: object) -> None:
+        if point == "after exchange" and len(scene.ran) > 400 and not lost:
+            lost.append(len(scene.ran))
+            raise ReplyLost("timed out")
+
+    scene = Scene(new_world, registry, fault=fault, lease_s=3.0)
+    worker = scene.world.process()
+    worker.start_workers(10)
+    scene.queue.dispatch_many([scene.job(n, takes=0.0005) for n in range(2000)])
+    while len(scene.ran) < 1000:
+        scene.world.run(for_s=0.01)
+    assert lost
+    assert scene.order() == list(range(len(scene.ran)))
+    left = scene.queue.stats()
+    assert left.held >= BATCH_MAX
+    scene.world.kill(worker)
+    scene.world.process().start_workers(10)
+    scene.world.run(for_s=60)
+    again = Counter(scene.order())
+    assert len(again) == 2000
+    assert sum(again.values()) <= 2000 + left.held
+    assert not [event for event in scene.world.events if isinstance(event, JobFailed | SettleRefused)]
     scene.ended()
 
 
