@@ -12,7 +12,7 @@ PEER = Peer(
     "kashvi",
     (),
     "at least once, fenced",
-    "`queue.start_workers(10)`, all defaults.",
+    "`queue.start_workers(10)`, all defaults, with hiredis (an extra of kashvi; redis-py alone has it here too).",
 )
 
 
