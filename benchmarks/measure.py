@@ -17,6 +17,7 @@ from benchmarks.install import import_ms
 from benchmarks.subject import Subject
 
 Figures = dict[str, float]
+SPREAD_S = 10.0
 
 
 def drain(s: Subject) -> Figures:
@@ -69,6 +70,16 @@ def naps(s: Subject) -> Figures:
     return {"naps": took / (len(at) * work.NAP_S / 10)}
 
 
+def burns(s: Subject) -> Figures:
+    """Jobs of 1 ms of CPU on two processes: how much longer than two cores need at best."""
+    s.clear()
+    with s.client() as ask:
+        n = ask("dispatch", "burn", s.sizes.burns, s.sizes.limit_s)["n"]
+    with s.workers(2):
+        at = s.wait_for(n, s.sizes.limit_s)
+    return {"burns": (max(at) - min(at) + work.BURN_S) / (len(at) * work.BURN_S / 2)}
+
+
 def idle(s: Subject) -> Figures:
     """A worker with nothing to do: what it asks the server, how soon it takes a job, how late a delayed one."""
     s.clear()
@@ -86,7 +97,7 @@ def idle(s: Subject) -> Figures:
         waited = sorted((at - b) * 1000 for at, b in zip(s.started, began, strict=False) if at)
         figures |= {"pickup_p50": statistics.median(waited), "pickup_p99": waited[int(len(waited) * 0.99)]}
         if s.peer.later:
-            figures |= _delayed(s, ask)
+            figures |= _delayed(s, ask) | _spread(s, ask)
     return figures
 
 
@@ -100,6 +111,19 @@ def _delayed(s: Subject, ask: Callable[..., Any]) -> Figures:
     late = sorted(a - due_monotonic for a in at)
     in_order = sum(a < b for a, b in pairwise(at)) / max(len(at) - 1, 1)
     return {"late_p50": statistics.median(late), "late_max": late[-1], "late_min": late[0], "in_order": in_order}
+
+
+def _spread(s: Subject, ask: Callable[..., Any]) -> Figures:
+    """Delayed jobs, one every few milliseconds for ten seconds."""
+    for n in range(s.sizes.delayed):
+        s.started[n] = 0.0
+    due = time.time() + s.sizes.lead_s
+    n = ask("spread", s.sizes.spread, due, SPREAD_S)["n"]
+    s.wait_for(n, s.sizes.lead_s + SPREAD_S + s.sizes.limit_s)
+    due_monotonic = time.monotonic() + due - time.time()
+    gap = SPREAD_S / s.sizes.spread
+    late = sorted((at - due_monotonic - i * gap) * 1000 for i, at in enumerate(s.started[:n]) if at)
+    return {"spread_p50": statistics.median(late), "spread_p99": late[int(len(late) * 0.99)]}
 
 
 def imports(s: Subject) -> Figures:
@@ -126,7 +150,7 @@ def memory_driver(jobs: int) -> float:
 
 
 Part = Callable[[Subject], Figures]
-PARTS: tuple[Part, ...] = (drain, two_processes, naps, idle, imports)
+PARTS: tuple[Part, ...] = (drain, two_processes, naps, burns, idle, imports)
 
 
 def _rate(at: list[float]) -> float:

@@ -47,6 +47,14 @@ class Client:
             sent = min(sent + CHUNK, n)
         return {"n": sent}
 
+    def spread(self, n: int, due: float, over_s: float) -> dict[str, Any]:
+        """Due one after the other, evenly over so many seconds; so many as were sent before the first."""
+        sent = 0
+        while sent < n and due - time.time() > 0.2:
+            self._app.later(range(sent, sent + 1), due + sent * over_s / n - time.time())
+            sent += 1
+        return {"n": sent}
+
     def pings(self, n: int, gap_s: float) -> dict[str, Any]:
         """Jobs for an idle worker, each with the moment before its dispatch."""
         began = []

@@ -34,6 +34,7 @@ GROUPS = {
         Row("drain", "drain, one process, ten threads: jobs/s", ",.0f", 1),
         Row("drain_2", "drain, two processes: jobs/s", ",.0f", 1),
         Row("naps", "10 ms jobs, ten threads: time over the ideal", ".2f", -1),
+        Row("burns", "jobs of 1 ms CPU, two processes: time over the ideal", ".2f", -1),
     ),
     "Dispatch": (
         Row("dispatch", "one a call: jobs/s", ",.0f", 1),
@@ -47,6 +48,8 @@ GROUPS = {
         Row("late_max", "max: s", ".3f", -1),
         Row("late_min", "min: s (below 0: early)", ".3f", 0),
         Row("in_order", "neighbours started in order", ".0%", 0),
+        Row("spread_p50", "delayed, spread over 10 s: lateness p50: ms", ".1f", -1),
+        Row("spread_p99", "p99: ms", ".1f", -1),
     ),
     "Cost": (
         Row("trips", "round trips per job", ".3f", -1),

@@ -27,6 +27,8 @@ class Sizes:
 
     jobs: int = 20_000
     naps: int = 2_000
+    burns: int = 5_000
+    spread: int = 1_000
     pings: int = 100
     delayed: int = 5_000
     lead_s: float = 6.0
@@ -35,7 +37,7 @@ class Sizes:
     """A slower peer is judged by what it did in this time."""
 
 
-QUICK = Sizes(jobs=2_000, naps=300, pings=60, delayed=500, lead_s=3.0, idle_s=1.5, limit_s=4.0)
+QUICK = Sizes(jobs=2_000, naps=300, burns=500, spread=200, pings=60, delayed=500, lead_s=3.0, idle_s=1.5, limit_s=4.0)
 
 
 @dataclass

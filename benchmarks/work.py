@@ -19,6 +19,7 @@ READY = JOBS_MAX + 1
 """The first of the slots in which workers say that they wait."""
 SLOTS = JOBS_MAX + 16
 NAP_S = 0.01
+BURN_S = 0.001
 
 
 def slots(path: Path) -> memoryview[float]:
@@ -44,6 +45,13 @@ def nap(user_id: int, email: str) -> None:
     time.sleep(NAP_S)
 
 
+def burn(user_id: int, email: str) -> None:
+    started[user_id] = time.monotonic()
+    until = time.thread_time() + BURN_S
+    while time.thread_time() < until:
+        pass
+
+
 async def noop_async(user_id: int, email: str) -> None:
     started[user_id] = time.monotonic()
 
@@ -51,3 +59,7 @@ async def noop_async(user_id: int, email: str) -> None:
 async def nap_async(user_id: int, email: str) -> None:
     started[user_id] = time.monotonic()
     await asyncio.sleep(NAP_S)
+
+
+async def burn_async(user_id: int, email: str) -> None:
+    burn(user_id, email)

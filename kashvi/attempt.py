@@ -77,7 +77,9 @@ class Attempts:
             self._stream.emit(
                 events.AttemptFailed, job_id=d.job_id, type=d.type, attempt=number, duration_s=ended - began, error=text
             )
-            return settle.failed(d, ended, ended - began, text, self._max_attempts())
+            settling = settle.failed(d, ended, text, self._max_attempts())
+            settling.took_s = ended - began
+            return settling
         if self._runtime.process() != self._process:
             self._runtime.exit(None)  # a child that the handler forked: no worker, and its parent has the job
         ended = self._runtime.monotonic()
@@ -85,7 +87,9 @@ class Attempts:
             self._stream.emit(
                 events.AttemptSucceeded, job_id=d.job_id, type=d.type, attempt=number, duration_s=ended - began
             )
-        return settle.succeeded(d, ended, ended - began)
+        settling = settle.succeeded(d, ended)
+        settling.took_s = ended - began
+        return settling
 
 
 def decode(envelope: Envelope | None, registry: Registry) -> Job:

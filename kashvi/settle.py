@@ -63,8 +63,6 @@ class Settling(msgspec.Struct):
     move: Move
     delivery: Delivery
     ended_at: float
-    took_s: float | None = None
-    """How long ``handle()`` ran, where it ended."""
     new: bytes = b""
     attempts: int = 0
     wait_s: float = 0.0
@@ -74,6 +72,8 @@ class Settling(msgspec.Struct):
     suspect: bool = False
     lost: bool = False
     """The attempt died with its process."""
+    took_s: float | None = None
+    """How long ``handle()`` ran, where it ended."""
 
     def sent(self, monotonic: float) -> Settlement:
         """As it goes out now: a server knows durations, not this process's clock."""
@@ -81,12 +81,13 @@ class Settling(msgspec.Struct):
         return Settlement(self.move, d.owner, d.place, d.raw, self.new, self.wait_s - (monotonic - self.ended_at))
 
 
-def succeeded(d: Delivery, ended_at: float, took_s: float) -> Settling:
-    return Settling("done", d, ended_at, took_s, attempts=d.attempts + 1)
+def succeeded(d: Delivery, ended_at: float) -> Settling:
+    return Settling("done", d, ended_at, attempts=d.attempts + 1)
 
 
-def failed(d: Delivery, ended_at: float, took_s: float, error: str, max_attempts: int) -> Settling:
-    return _counted(d, ended_at, took_s, error, max_attempts, retry.decide(d.attempts + 1, max_attempts))
+def failed(d: Delivery, ended_at: float, error: str, max_attempts: int) -> Settling:
+    """An attempt failed, or (see ``lost``) died with its process."""
+    return _counted(d, ended_at, error, max_attempts, retry.decide(d.attempts + 1, max_attempts), lost=None)
 
 
 def undeliverable(d: Delivery, ended_at: float, error: str) -> Settling:
@@ -125,7 +126,7 @@ def lost(
     decision = retry.decide_lost(found.place == "running", d.attempts, max_attempts)
     if not isinstance(decision, retry.SendBack):
         error = f"the process died during attempt {d.attempts + 1}"
-        return _counted(d, ended_at, None, error, max_attempts, decision, lost=d.envelope.lost + 1)
+        return _counted(d, ended_at, error, max_attempts, decision, lost=d.envelope.lost + 1)
     if d.suspect:
         return returned(d, ended_at)
     new = envelope.rewrite(d.raw, d.job_id, lost=1)
@@ -135,21 +136,20 @@ def lost(
 def _counted(
     d: Delivery,
     ended_at: float,
-    took_s: float | None,
     error: str,
     max_attempts: int,
     decision: retry.RetryAfter | retry.GiveUp,
-    lost: int | None = None,
+    lost: int | None,
 ) -> Settling:
-    """An attempt failed, or died with its process; ``lost`` is how often that has happened to this job."""
     attempts = min(d.attempts + 1, envelope.COUNT_MAX)
-    died = lost is not None
     if isinstance(decision, retry.RetryAfter):
         new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, lost=lost)
-        return Settling("retry", d, ended_at, took_s, new, attempts, decision.seconds, error, max_attempts, lost=died)
+        return Settling(
+            "retry", d, ended_at, new, attempts, decision.seconds, error, max_attempts, lost=lost is not None
+        )
     error = error[:ERROR_MAX]
     new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, error=error, lost=None)
-    return Settling("fail", d, ended_at, took_s, new, attempts, 0.0, error, max_attempts, lost=died)
+    return Settling("fail", d, ended_at, new, attempts, 0.0, error, max_attempts, lost=lost is not None)
 
 
 def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: float, refused: bool) -> None:

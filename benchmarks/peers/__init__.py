@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 THREADS = 10
 NAMES = ("kashvi", "bare", "ardiq", "dramatiq", "huey", "taskiq", "celery", "saq", "streaq", "rq")
 
-Task = Literal["noop", "nap"]
+Task = Literal["noop", "nap", "burn"]
 
 
 @dataclass(frozen=True)

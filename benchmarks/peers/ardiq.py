@@ -18,7 +18,11 @@ def connect(url: str) -> App:
     from ardiq import Ardiq
 
     app = Ardiq(url, concurrency=THREADS)
-    tasks = {"noop": app.task(name="noop")(work.noop_async), "nap": app.task(name="nap")(work.nap_async)}
+    tasks = {
+        "noop": app.task(name="noop")(work.noop_async),
+        "nap": app.task(name="nap")(work.nap_async),
+        "burn": app.task(name="burn")(work.burn_async),
+    }
 
     class ArdiqApp(AsyncApp):
         def dispatch(self, task: Task, ids: range) -> None:

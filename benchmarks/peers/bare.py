@@ -22,7 +22,7 @@ def connect(url: str) -> App:
     import redis
 
     client = redis.Redis.from_url(url)
-    tasks = {"noop": work.noop, "nap": work.nap}
+    tasks = {"noop": work.noop, "nap": work.nap, "burn": work.burn}
 
     def job(task: Task, n: int) -> str:
         return json.dumps([task, {"user_id": n, "email": work.email(n)}])

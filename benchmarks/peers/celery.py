@@ -29,7 +29,7 @@ def connect(url: str) -> App:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
     )
-    tasks = {"noop": app.task(work.noop, name="noop"), "nap": app.task(work.nap, name="nap")}
+    tasks = {name: app.task(getattr(work, name), name=name) for name in ("noop", "nap", "burn")}
 
     class CeleryApp:
         def dispatch(self, task: Task, ids: range) -> None:

@@ -24,7 +24,7 @@ def connect(url: str) -> App:
 
     broker = RedisBroker(url=url)
     dramatiq.set_broker(broker)
-    actors = {"noop": dramatiq.actor(work.noop), "nap": dramatiq.actor(work.nap)}
+    actors = {name: dramatiq.actor(getattr(work, name)) for name in ("noop", "nap", "burn")}
 
     class Dramatiq:
         def dispatch(self, task: Task, ids: range) -> None:

@@ -20,7 +20,7 @@ def connect(url: str) -> App:
     from huey import RedisHuey
 
     huey = RedisHuey("bench", url=url, results=False)
-    tasks = {"noop": huey.task()(work.noop), "nap": huey.task()(work.nap)}
+    tasks = {name: huey.task()(getattr(work, name)) for name in ("noop", "nap", "burn")}
 
     class Huey:
         def dispatch(self, task: Task, ids: range) -> None:

@@ -34,14 +34,24 @@ class Nap:
         work.nap(self.user_id, self.email)
 
 
+@dataclass
+class Burn:
+    user_id: int
+    email: str
+
+    def handle(self) -> None:
+        work.burn(self.user_id, self.email)
+
+
 def connect(url: str) -> App:
     from kashvi.queue import Queue, RedisDriver, Registry
 
     registry = Registry()
     registry.register("bench.Noop", Noop)
     registry.register("bench.Nap", Nap)
+    registry.register("bench.Burn", Burn)
     queue = Queue(RedisDriver(url), registry=registry)
-    types = {"noop": Noop, "nap": Nap}
+    types = {"noop": Noop, "nap": Nap, "burn": Burn}
 
     class Kashvi:
         def dispatch(self, task: Task, ids: range) -> None:

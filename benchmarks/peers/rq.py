@@ -23,7 +23,7 @@ def connect(url: str) -> App:
 
     client = redis.Redis.from_url(url)
     queue = Queue(connection=client)
-    tasks = {"noop": work.noop, "nap": work.nap}
+    tasks = {"noop": work.noop, "nap": work.nap, "burn": work.burn}
 
     class RQ:
         def dispatch(self, task: Task, ids: range) -> None:

@@ -38,7 +38,7 @@ def connect(url: str) -> App:
             self.run(self._enqueue("noop", ids, delay_s))
 
         def work(self) -> None:
-            self.run(Worker(queue, [_noop, _nap], concurrency=THREADS).start())
+            self.run(Worker(queue, functions, concurrency=THREADS).start())
 
     def named(name: str, task: object) -> tuple[str, object]:
         async def run(ctx: object, *, user_id: int, email: str) -> None:
@@ -46,5 +46,5 @@ def connect(url: str) -> App:
 
         return name, run
 
-    _noop, _nap = named("noop_async", work.noop_async), named("nap_async", work.nap_async)
+    functions = [named(name, getattr(work, name)) for name in ("noop_async", "nap_async", "burn_async")]
     return SAQ()

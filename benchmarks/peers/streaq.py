@@ -25,6 +25,7 @@ def connect(url: str) -> App:
     tasks = {
         "noop": worker.task(name="noop", **options)(work.noop_async),
         "nap": worker.task(name="nap", **options)(work.nap_async),
+        "burn": worker.task(name="burn", **options)(work.burn_async),
     }
 
     class Streaq(AsyncApp):

@@ -26,6 +26,7 @@ def connect(url: str) -> App:
     tasks = {
         "noop": broker.register_task(work.noop_async, "noop"),
         "nap": broker.register_task(work.nap_async, "nap"),
+        "burn": broker.register_task(work.burn_async, "burn"),
     }
 
     class Taskiq(AsyncApp):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
 from types import FrameType
 
@@ -13,11 +14,13 @@ import click
 from .. import __version__
 from ..books import Limits
 from ..drivers.memory import MemoryDriver
+from ..errors import RedisRequired
 from ..pool import Workers
 from ..queues import LEASE_S, Queue
 from ..runtime import SystemRuntime
 from ..trace import TraceFile
 from .output import JsonLines, Lines, write
+from .processes import Processes
 from .setup import (
     app_option,
     choose_database,
@@ -36,6 +39,7 @@ EXIT_S = 3.0
 @examples(
     """
 kashvi queue:work --workers=5 --app myapp.jobs --redis-url redis://localhost:6379/0
+kashvi queue:work --processes=4 --workers=5 --app myapp.jobs --redis-url redis://localhost:6379/0
 kashvi queue:work --app myapp.jobs --redis-url redis://localhost:6379/0 --stop-when-empty --json
 kashvi queue:work --app myapp.jobs --redis-url redis://localhost:6379/0 --trace worker.jsonl
 KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/app kashvi queue:work --app myapp.jobs
@@ -43,6 +47,7 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
 )
 @click.command("queue:work")
 @click.option("-w", "--workers", type=click.IntRange(1), default=5, show_default=True, help="Threads that run jobs.")
+@click.option("-p", "--processes", type=click.IntRange(1), default=1, show_default=True, help="Each with its threads.")
 @app_option
 @redis_option
 @database_option
@@ -65,6 +70,7 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
 @click.option("-v", "--verbose", is_flag=True, help="Also tracebacks, retries and recorded failures.")
 def work(
     workers: int,
+    processes: int,
     app: str | None,
     redis_url: str | None,
     database_url: str | None,
@@ -85,6 +91,9 @@ def work(
     The first SIGTERM or Ctrl-C lets the running jobs end and takes no more; the second hands them back to the queue,
     uncounted, and exits at once. Without a Redis URL the queue is this process's memory.
 
+    With --processes, each is such a worker, with limits of its own; one that dies is replaced. More of them than cores
+    gain nothing. If the command itself is killed, they work on: stop them one by one.
+
     A trace is for sim:replay and spec:check. Several workers of one host may share it; of an error it keeps the type.
     """
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(message)s")
@@ -92,6 +101,10 @@ def work(
         logging.getLogger(noisy).setLevel(logging.WARNING)
     queue = load_app(app)
     choose_driver(queue, redis_url)
+    if processes > 1:
+        if isinstance(queue.driver, MemoryDriver):
+            raise RedisRequired("queue:work --processes")
+        sys.exit(Processes(processes, sys.argv[1:]).run())
     choose_database(queue, database_url)
     if max_retry is not None:
         queue.set_max_retry(max_retry)

@@ -67,7 +67,8 @@ local function settle(move, owner, list_index, old, new, in_s)
     redis.call('HDEL', exchanges, owner)
     return true
   end
-  if not redis.call('LPOS', list, old, 'RANK', -1) then return false end
+  local from = move == 'return' and 1 or -1 -- jobs come back the newest first, all others leave about in order
+  if not redis.call('LPOS', list, old, 'RANK', from) then return false end
   if move == 'retry' then
     redis.call('ZADD', delayed, text(now + tonumber(in_s)), new)
   elseif move == 'fail' then
@@ -77,7 +78,7 @@ local function settle(move, owner, list_index, old, new, in_s)
   elseif move == 'start' then
     redis.call('LPUSH', running, old)
   end
-  redis.call('LREM', list, -1, old)
+  redis.call('LREM', list, from, old)
   return true
 end
 

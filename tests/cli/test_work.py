@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -243,3 +245,42 @@ def test_a_trace_that_cannot_be_written_stops_the_worker_before_it_starts(worker
     shown = worker.shell(*worker.options, "--trace", "nowhere/t.jsonl")
     assert shown.returncode == 1
     assert "the trace must be a file that can be written (No such file or directory)" in shown.stderr
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def test_several_processes_are_as_many_workers_and_end_with_the_work(worker: Worker, queue: Queue) -> None:
+    """Each job runs once, whoever takes it."""
+    queue.dispatch_many([Note(n, takes=0.2) for n in range(10)])
+    worker.until_empty("--processes", "2", "--trace", "t.jsonl")
+    events = [json.loads(line) for line in (worker.shell.directory / "t.jsonl").read_text().splitlines()]
+    assert len({event["worker"] for event in events if event["event"] == "WorkerStarted"}) == 2
+    assert sorted(worker.shell.lines("ran.txt"), key=int) == [str(n) for n in range(10)]
+
+
+def test_a_worker_process_that_dies_is_replaced_and_a_signal_ends_them_all(worker: Worker, queue: Queue) -> None:
+    """Its job is not lost; the one that still runs at the stop may end."""
+    process = worker.start("--processes", "2", "--lease", "1")
+    queue.dispatch(Note(1, takes=60))
+    worker.until_ran("1")
+    first = children(process)
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+    until_true(lambda: len(children(process)) == 2 and not {*first} & {*children(process)}, 20)
+    worker.until_ran("1", "1")
+    queue.dispatch(Note(2, takes=1))
+    worker.until_ran("1", "1", "2")
+    process.terminate()
+    until_true(lambda: worker.shell.lines("ended.txt") == ["2"], 20)
+    process.terminate()
+    assert process.wait(20) == 128 + signal.SIGTERM
+    assert queue.stats().ready == 1
+
+
+def test_processes_do_not_share_a_queue_in_memory(kashvi: Shell) -> None:
+    """Each would wait for jobs that none can send it."""
+    shown = kashvi("queue:work", "--app", "myapp", "--processes", "2")
+    assert shown.returncode == 1
+    assert "queue:work --processes needs Redis" in shown.stderr
