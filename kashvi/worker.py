@@ -73,7 +73,7 @@ class Worker:
         ended: Settling | None = None
         try:
             while (step := self._step(ended)) != "end":
-                ended = None
+                ended = delivery = None  # noted by now; an idle thread keeps no job in mind
                 if isinstance(step, Delivery):
                     delivery = step
                     ended = self._attempts.make(delivery)

@@ -19,6 +19,9 @@ EPOCH = 1_800_000_000.0
 RIVALS = 3
 """How far a task can fall behind others that become runnable at the same time."""
 
+Entry = tuple[float, int, int, "Task", int]
+"""Time, choice, sequence; the task to wake, if its timer is still this."""
+
 
 class Deadlock(Exception):
     """Tasks wait for each other, and no timer is left to wake one; or a lock was held across a wait."""
@@ -79,12 +82,15 @@ class Kernel:
         self.time = start
         self.steps = 0
         self.on_resume: Callable[[Task], None] = lambda task: None
+        self.next: Callable[[list[Entry]], Entry] = heapq.heappop
+        """Takes what comes next off the heap. A search has an order of its own."""
         self.hub = getcurrent()
         self.failures: list[tuple[Task, BaseException]] = []
         self.current: Task | None = None
         self._choose = choose
         self._until: Callable[[], bool] = lambda: False
-        self._heap: list[tuple[float, int, int, Task, int]] = []
+        self.heap: list[Entry] = []
+        """Who goes on when; some were woken before, or are dead."""
         self._seq = 0
         self._graveyard: list[Task] = []
         self._unended: dict[Task, None] = {}
@@ -100,8 +106,8 @@ class Kernel:
         """Run tasks, from one wake-up to the next, until none is left or ``until()``. Raises the first error."""
         self.hub = getcurrent()
         self._until = until
-        while self._heap and not until():
-            time, _, _, task, timer = heapq.heappop(self._heap)
+        while self.heap and not until():
+            time, _, _, task, timer = self.next(self.heap)
             if task.timer != timer or task.ended or task.killed:
                 continue
             if task.process is not None and task.process.paused_until > time:
@@ -136,14 +142,23 @@ class Kernel:
         if self.current is not None and self.current.process is process:
             self.hub.switch()
 
+    @property
+    def pushes(self) -> int:
+        """How many times a task became runnable so far."""
+        return self._seq
+
     def tasks(self) -> list[Task]:
         """Those that live."""
         return [task for task in self._unended if task.is_alive()]
 
+    def dues(self) -> dict[Task, float]:
+        """When each waiting task goes on, if nothing wakes it before."""
+        return {task: time for time, _, _, task, timer in self.heap if task.timer == timer}
+
     def leap(self, seconds: float) -> None:
         """Nobody has anything to do until then: time passes at once, and all that wait wait as long as before."""
         self.time += seconds
-        self._heap = [(time + seconds, choice, seq, task, timer) for time, choice, seq, task, timer in self._heap]
+        self.heap = [(time + seconds, choice, seq, task, timer) for time, choice, seq, task, timer in self.heap]
 
     def close(self) -> None:
         """Take the world down: what a suspended task refers to is never collected while it is suspended."""
@@ -156,7 +171,7 @@ class Kernel:
         self.current = None
         self._unended.clear()
         self._graveyard.clear()
-        self._heap.clear()
+        self.heap.clear()
         self.failures.clear()
 
     def check_open(self) -> None:
@@ -199,7 +214,7 @@ class Kernel:
 
     def _is_next(self, task: Task, time: float) -> bool:
         """Whether the task goes on at ``time`` before any other; then it does so at once, without a switch."""
-        if self._heap and self._heap[0][0] <= time:
+        if self.next is not heapq.heappop or (self.heap and self.heap[0][0] <= time):
             return False
         if task.on_stage or (task.process is not None and task.process.paused_until > time):
             return False
@@ -228,7 +243,7 @@ class Kernel:
 
     def _push(self, time: float, task: Task) -> None:
         self._seq += 1
-        heapq.heappush(self._heap, (time, self._choose(RIVALS), self._seq, task, task.timer))
+        heapq.heappush(self.heap, (time, self._choose(RIVALS), self._seq, task, task.timer))
 
 
 class Condition:

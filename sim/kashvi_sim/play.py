@@ -20,6 +20,7 @@ from kashvi_spec.predicates import Violation
 
 from kashvi.errors import DriverError
 from kashvi.events import AttemptLost, JobReturned
+from kashvi.ports import FailureStore
 from kashvi.registry import Registry
 
 from .faults import Faults, Rule, rules_named
@@ -120,7 +121,7 @@ def perform(
     began = time.perf_counter()
     crew = script.workers
     posts = [crew.threads] * (processes or crew.processes) if posts is None else list(posts)
-    run = _Run(script, tape, swarm, client, prefix, posts, shifts)
+    run = Run(script, tape, swarm, client, prefix, posts, shifts)
     with undisturbed():
         run.play()
     violations, excused = run.judge()
@@ -130,7 +131,9 @@ def perform(
     return Played(run.world, violations, excused, figures, time.perf_counter() - began)
 
 
-class _Run:
+class Run:
+    """A workload in a world of its own. ``table``: a failure store in place of the real one."""
+
     def __init__(
         self,
         script: Script,
@@ -140,6 +143,7 @@ class _Run:
         prefix: str,
         posts: list[int],
         shifts: Sequence[Shift],
+        table: FailureStore | None = None,
     ) -> None:
         self._script = script
         self._tape = tape
@@ -152,22 +156,28 @@ class _Run:
             registry=Registry(),
             max_attempts=crew.max_attempts,
             lease_s=crew.lease_s,
-            database="sqlite://",
+            database=None if table else "sqlite://",
+            table=table,
             virtual_handlers=False,
         )
         if client is not None:
             self.world.server.clear()
-        self._classes = {name: _job_class(name, script.acts(name, tape.workload), self.world) for name in script.types}
-        for name, job_class in self._classes.items():
+        acts = {name: script.acts(name, tape.workload) for name in script.types}
+        self.classes = {name: self.job_class(name, acts[name]) for name in script.types}
+        for name, job_class in self.classes.items():
             self.world.registry.register(name, job_class)
         self._shifts = shifts
         self._posts = posts
         """The threads of each process that there should be."""
         self._alive: dict[str, tuple[SimQueue, int]] = {}
-        self._produced = False
+        self.produced = False
         self.drained = False
         self._last_news = 0.0
         self.world.on_end = self._ended
+
+    def job_class(self, job_type: str, acts: Acts) -> Any:
+        """What the jobs of a type are."""
+        return _job_class(job_type, acts, self.world)
 
     def play(self) -> None:
         world = self.world
@@ -181,9 +191,9 @@ class _Run:
         world.run(until=lambda: self._over)
         for queue, _ in list(self._alive.values()):
             world.terminate(queue.process)
-        world.run(until=lambda: not self._left(), for_s=60.0)
+        world.run(until=lambda: not self.left(), for_s=60.0)
 
-    def _left(self) -> list[str]:
+    def left(self) -> list[str]:
         return [task.name for process in self.world.processes for task in process.tasks if task.is_alive()]
 
     # -- who dispatches, who works ----------------------------------------------------------------
@@ -193,7 +203,7 @@ class _Run:
             if gap > 0:
                 self.world.kernel.sleep(gap)
             job_type, delay_s = next_job()
-            job = self._classes[job_type](n)
+            job = self.classes[job_type](n)
             try:
                 if delay_s is None:
                     queue.dispatch(job)
@@ -201,7 +211,7 @@ class _Run:
                     queue.dispatch_after(job, delay_s)
             except DriverError:
                 pass  # the caller knows; whether the job is on the queue, nobody does
-        self._produced = True
+        self.produced = True
 
     def _staff(self) -> None:
         """Fill every post that nobody holds."""
@@ -259,7 +269,7 @@ class _Run:
         patience = PATIENCE_S + 10 * world.lease_s + max((float(c.at_s) for c in self._script.schedule), default=0.0)
         while not self._over:
             world.kernel.sleep(LOOK_S)
-            if not self._produced or (world.faults and world.faults.rules and world.elapsed_s < world.faults.until_s):
+            if not self.produced or (world.faults and world.faults.rules and world.elapsed_s < world.faults.until_s):
                 continue
             stats = world.server.driver.stats()
             if not (stats.ready or stats.delayed or stats.held or stats.unrecorded or world.late):
@@ -276,12 +286,10 @@ class _Run:
         if not self.drained:
             stats = world.server.driver.stats()
             violations.append(Violation("drains", "", f"left on the server: {stats}"))
-        violations += [Violation("drains", "", f"{name} never ended after it was told to") for name in self._left()]
-        violations += _undeserved(world)
-        for job_id, moves in sorted(world.ended.items()):
-            if len(moves) > 1 and job_id not in world.rolled_back:
-                violations.append(Violation("settle fenced", job_id, f"settled for good {len(moves)} times: {moves}"))
-        rows = Counter(_rows(world))
+        violations += [Violation("drains", "", f"{name} never ended after it was told to") for name in self.left()]
+        violations += undeserved(world)
+        violations += settled_twice(world)
+        rows = Counter(self.rows())
         failed = Counter(job_id for job_id, moves in world.ended.items() if "fail" in moves)
         for job_id in sorted((rows | failed).keys()):
             if rows[job_id] != failed[job_id] and job_id not in world.rolled_back:
@@ -289,28 +297,30 @@ class _Run:
                 violations.append(Violation("recorded iff exhausted", job_id, why))
         return violations, excused
 
+    def rows(self) -> Sequence[str]:
+        """Job ids in the failure table."""
+        assert self.world.database is not None
+        with self.world.database.connect() as connection:
+            return list(connection.scalars(sa.text("SELECT job_id FROM kashvi_failed_jobs")))
 
-def _undeserved(world: World) -> Iterator[Violation]:
+
+def settled_twice(world: World) -> Iterator[Violation]:
+    """What the server settled for good more than once."""
+    for job_id, moves in sorted(world.ended.items()):
+        if len(moves) > 1 and job_id not in world.rolled_back:
+            yield Violation("settle fenced", job_id, f"settled for good {len(moves)} times: {moves}")
+
+
+def undeserved(world: World) -> Iterator[Violation]:
     """Leases that ran out though nothing was wrong, and lost attempts that were never announced."""
-    lost: Counter[str] = Counter()
+    for lost in world.unannounced:
+        if lost.job_id not in world.rolled_back:
+            yield Violation("attempts bounded", lost.job_id, f"attempt {lost.attempt} was counted, never announced")
+    if world.struck:
+        return
     for event in world.events:
-        if type(event) not in (AttemptLost, JobReturned):
-            continue
-        assert isinstance(event, AttemptLost | JobReturned)
-        if isinstance(event, AttemptLost):
-            lost[event.job_id] += 1
-            if lost[event.job_id] > world.announced[event.job_id] and event.job_id not in world.rolled_back:
-                yield Violation(
-                    "attempts bounded", event.job_id, f"attempt {event.attempt} was counted, never announced"
-                )
-        if not world.struck and (isinstance(event, AttemptLost) or event.suspect):
+        if isinstance(event, AttemptLost) or (isinstance(event, JobReturned) and event.suspect):
             yield Violation("lease kept", event.job_id, "taken from a worker that was alive and well")
-
-
-def _rows(world: World) -> Iterator[str]:
-    assert world.database is not None
-    with world.database.connect() as connection:
-        yield from connection.scalars(sa.text("SELECT job_id FROM kashvi_failed_jobs"))
 
 
 def _job_class(job_type: str, acts: Acts, world: World) -> Any:

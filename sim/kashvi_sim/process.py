@@ -41,7 +41,7 @@ class SimQueue(Queue):
 
     @property
     def store(self) -> FailureStore | None:
-        inner = super().store
+        inner = self._world.table or super().store
         return Database(self._world, self.process, inner) if inner is not None else None
 
     def failed_jobs(self) -> list[FailedJob]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import redis
 
@@ -21,6 +21,27 @@ from .kernel import Condition as KernelCondition
 from .kernel import Kernel
 
 
+class Share(NamedTuple):
+    """What the server knows of one worker. Lists oldest first; ``n``: its last exchange."""
+
+    held: list[bytes]
+    running: list[bytes]
+    deadline: float | None
+    n: int
+    refused: str
+
+
+class Contents(NamedTuple):
+    """All that is on a server, the same for every kind."""
+
+    jobs: list[bytes]
+    """The next to be claimed first."""
+    delayed: list[tuple[float, bytes]]
+    unrecorded: list[tuple[float, bytes]]
+    shares: dict[str, Share]
+    """By worker."""
+
+
 class Server(Protocol):
     """Shared by all processes of a world."""
 
@@ -28,6 +49,11 @@ class Server(Protocol):
 
     def handle(self) -> Driver:
         """What one more process talks to."""
+
+    def contents(self) -> Contents: ...
+
+    def holds(self, worker: str) -> bool:
+        """Whether this worker has jobs."""
 
     def next_due(self) -> float | None:
         """When the earliest delayed job is due; or sooner, where nobody can say."""
@@ -49,6 +75,24 @@ class MemoryServer:
 
     def handle(self) -> Driver:
         return self.driver
+
+    def contents(self) -> Contents:
+        store = self.store
+        shares = {}
+        for worker in {**store.held, **store.running, **store.workers, **store.answers}:
+            n, _, refused = store.answers.get(worker, (0, 0.0, ()))
+            shares[worker] = Share(
+                held=store.held.get(worker, []),
+                running=store.running.get(worker, []),
+                deadline=store.workers.get(worker),
+                n=n,
+                refused=",".join(map(str, refused)),
+            )
+        unrecorded = sorted((at, envelope) for envelope, at in store.unrecorded.items())
+        return Contents(list(reversed(store.jobs)), sorted(store.delayed), unrecorded, shares)
+
+    def holds(self, worker: str) -> bool:
+        return bool(self.store.held.get(worker) or self.store.running.get(worker))
 
     def next_due(self) -> float | None:
         return self.store.delayed[0][0] if self.store.delayed else None
@@ -81,6 +125,30 @@ class RedisServer:
 
     def handle(self) -> Driver:
         return self.driver
+
+    def contents(self) -> Contents:
+        client, prefix = self._client, self._prefix
+        get: Any = client.pipeline(transaction=False)
+        get.lrange(f"{prefix}:jobs", 0, -1)
+        for name in ("delayed", "unrecorded", "workers"):
+            get.zrange(f"{prefix}:{name}", 0, -1, withscores=True)
+        get.hgetall(f"{prefix}:exchanges")
+        jobs, delayed, unrecorded, deadlines, answers = get.execute()
+        deadline = {name.decode(): at for name, at in deadlines}
+        answer = {name.decode(): text.decode().split(" ", 2) for name, text in answers.items()}
+        lists = [key.decode().rpartition(":")[::2] for key in self._keys()]
+        owners = {worker for place, worker in lists if place.endswith((":held", ":running"))}
+        shares = {}
+        for worker in sorted(owners | deadline.keys() | answer.keys()):
+            held, running = (
+                get.lrange(f"{prefix}:{place}:{worker}", 0, -1).execute()[0] for place in ("held", "running")
+            )
+            n, _, refused = answer.get(worker, ("0", "", ""))
+            shares[worker] = Share(held[::-1], running[::-1], deadline.get(worker), int(n), refused)
+        return Contents(jobs[::-1], [(at, raw) for raw, at in delayed], [(at, raw) for raw, at in unrecorded], shares)
+
+    def holds(self, worker: str) -> bool:
+        return any(self._client.llen(f"{self._prefix}:{place}:{worker}") for place in ("held", "running"))
 
     def next_due(self) -> float | None:
         first: list[Any] = self._client.zrange(f"{self._prefix}:delayed", 0, 0, withscores=True)
@@ -116,6 +184,12 @@ class GivenServer:
 
     def next_due(self) -> float | None:
         return self.kernel.time if self.driver.stats().delayed else None
+
+    def contents(self) -> NoReturn:
+        raise InvalidSetting("the driver", self.driver, "memory or Redis where all that is on the server is asked for")
+
+    def holds(self, worker: str) -> bool:
+        self.contents()
 
     def snapshot(self) -> NoReturn:
         raise InvalidSetting("the driver", self.driver, "memory or Redis where the server is to be rolled back")

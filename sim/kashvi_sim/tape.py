@@ -33,6 +33,8 @@ class Stream:
         self._random = chance.random if chance else None
         self._given = given
         self._often = often
+        self._far = name == "schedule"
+        """A place in an order may be given beyond those that chance gives."""
 
     def choose(self, n: int) -> int:
         """One of ``n`` possibilities."""
@@ -40,7 +42,7 @@ class Stream:
         self.position = position + 1
         if self._random is None:
             value = self._given.get(position, 0) if self._given else 0
-            if value >= n:
+            if value >= n and not self._far:
                 return 0
         elif self._often >= 1.0 or self._random() < self._often:
             value = int(self._random() * n)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
 import redis
 import sqlalchemy as sa
 from kashvi_spec.every import every_predicate
-from kashvi_spec.predicates import Judge, RecordedIffExhausted, Violation
+from kashvi_spec.predicates import Judge, Predicate, RecordedIffExhausted, Violation
 
 from kashvi.drivers.memory import MemoryStore
 from kashvi.envelope import read
 from kashvi.errors import NotAnEnvelope
 from kashvi.events import (
+    AttemptLost,
     AttemptStarted,
     Event,
     FailureRecorded,
@@ -25,7 +27,7 @@ from kashvi.events import (
     WorkerStopped,
 )
 from kashvi.failures.engine import engine_of
-from kashvi.ports import Settlement
+from kashvi.ports import FailureStore, Settlement
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 
@@ -76,6 +78,7 @@ class World:
     ``client``: a Redis client, fake or real, emptied by the caller; None: the memory driver. ``serve``: any server.
     ``tape``: all choices; by default the first runnable task goes first, and nothing fails.
     ``faults``: rules that may strike; ``fault``: a function called at every point, to stage one by hand.
+    ``table``: a failure store of one's own, in place of a database.
     ``virtual_handlers``: False where all handlers are the simulator's own, and ask no clock.
     """
 
@@ -93,6 +96,7 @@ class World:
         max_attempts: int = 3,
         lease_s: float = 30.0,
         database: sa.Engine | str | None = None,
+        table: FailureStore | None = None,
         virtual_handlers: bool = True,
     ) -> None:
         self.tape = tape or Tape()
@@ -118,6 +122,9 @@ class World:
         """What the server did for good, by job id."""
         self.returned: set[str] = set()
         self.announced: Counter[str] = Counter()
+        """Attempts that would count if their process died; one that did is taken off."""
+        self.unannounced: list[AttemptLost] = []
+        """Attempts that were counted as lost, and had never been announced by then."""
         self._silent: set[str] = set()
         self._tellers: dict[str, list[SimRuntime]] = {}
         """Whose place it is to tell what the server did with a job."""
@@ -126,7 +133,7 @@ class World:
         self.poisoned: set[str] = set()
         self.late = 0
         """Requests that are still on their way."""
-        self.progress = 0
+        self.progress = self._sim_seq = 0
         """Jobs that came, ended or were recorded."""
         self.longest_delay_s = 0.0
         self.on_end: Callable[[SimRuntime], None] = lambda process: None
@@ -134,16 +141,19 @@ class World:
         self._hook = fault
         self._handler_time = HandlerTime(self.kernel, self.tape.seed, watch=virtual_handlers)
         self._virtual_handlers = virtual_handlers
-        self.database = None if database is None else engine_of(database)
+        self.database, self.table = None if database is None else engine_of(database), table
         self._queues: dict[int, SimQueue] = {}
         self._lines: dict[int, Line] = {}
         self._touches: list[tuple[float, str, bool]] = []
-        self._rolling_back = False
-        self._judge = Judge(every_predicate(max_attempts, database is not None))
+        self._rolling_back = self._closed = False
+        self.judges = Judge(every_predicate(max_attempts, self._stored))
         self._attempting: dict[int, AttemptStarted] = {}
         self._of_events: dict[str, SimRuntime] = {}
-        self._sim_seq = 0
-        self._closed = False
+
+    @property
+    def _stored(self) -> bool:
+        """Whether there is a failure table, of whatever kind."""
+        return self.database is not None or self.table is not None
 
     @property
     def store(self) -> MemoryStore:
@@ -167,6 +177,11 @@ class World:
         line.process_id = queue.process_id
         self._of_events[queue.process_id] = runtime
         return queue
+
+    @property
+    def queues(self) -> list[SimQueue]:
+        """Of all processes there ever were, in their order."""
+        return list(self._queues.values())
 
     def line_of(self, process: SimRuntime) -> Line:
         return self._lines[id(process)]
@@ -226,7 +241,7 @@ class World:
         end = None if for_s is None else self.kernel.time + for_s
         if end is not None:
             self.kernel.spawn(lambda: self.kernel.sleep(for_s or 0.0), "clock")
-        with self._handler_time.passing():
+        with self._handler_time.passing() if self._virtual_handlers else nullcontext():
             self.kernel.run(lambda: until() or (end is not None and self.kernel.time >= end))
 
     def advance(self, seconds: float) -> None:
@@ -242,7 +257,7 @@ class World:
     def idle(self) -> bool:
         """Whether workers are all there is, and none has anything to do before the next job is due."""
         stats = self.server.driver.stats()
-        unrecorded = stats.unrecorded if self.database is not None else 0  # without a table they stay where they are
+        unrecorded = stats.unrecorded if self._stored else 0  # without a table they stay where they are
         if stats.ready or stats.held or unrecorded or self.on_stage() or self.in_trouble():
             return False
         return all("/kashvi-" in task.name for task in self.kernel.tasks())
@@ -375,7 +390,7 @@ class World:
     def close(self) -> None:
         """The end of the world: its tasks are taken down, what happened stays."""
         self._closed = True
-        with self._handler_time.passing():
+        with self._handler_time.passing() if self._virtual_handlers else nullcontext():
             self.kernel.close()
 
     def _see(self, event: Event) -> None:
@@ -391,11 +406,16 @@ class World:
             self.progress += 1
             if isinstance(event, JobDispatched) and event.due is not None:
                 self.longest_delay_s = max(self.longest_delay_s, event.due - self.kernel.time)
+        elif isinstance(event, AttemptLost):
+            if self.announced[event.job_id]:
+                self.announced[event.job_id] -= 1
+            else:
+                self.unannounced.append(event)
         elif isinstance(event, WorkerStopped):
             if event.unsettled:
                 self._silent.add(self._of_events[event.process].name)
             self.on_end(self._of_events[event.process])
-        self._judge.see(event)
+        self.judges.see(event)
 
     def _tell(self, kind: type[Event], **facts: Any) -> None:
         self._sim_seq += 1
@@ -404,7 +424,20 @@ class World:
 
     def broken(self) -> list[Violation]:
         """Promises broken so far, excused or not, before the end is judged."""
-        return [v for predicate in self._judge.predicates for v in predicate.violations]
+        return [v for predicate in self.judges.predicates for v in predicate.violations]
+
+    def unexcused(self) -> list[Violation]:
+        """Promises broken so far that no fault excuses."""
+        return [violation for violation in self.broken() if not self._excuse(violation, self._stored)]
+
+    @property
+    def predicates(self) -> list[Predicate]:
+        return self.judges.predicates
+
+    def untold(self) -> list[str]:
+        """Jobs that ended on the server, and the process that had to tell is dead."""
+        told = {event.job_id for event in self.events if isinstance(event, JobSucceeded | JobFailed)}
+        return sorted(job_id for job_id in self.ended.keys() - told if self._untold(job_id))
 
     def judge(self, *, with_store: bool | None = None) -> tuple[list[Violation], list[Excused]]:
         """What the events violate, given that all work is said to be done; and what a fault excuses.
@@ -412,13 +445,13 @@ class World:
         What the server did and no event told of, since the process was killed in between, is no violation.
         ``with_store``: whether every exhausted job must be told to be recorded; by default, if there is a database.
         """
-        stored = self.database is not None if with_store is None else with_store
-        for predicate in self._judge.predicates:
+        stored = self._stored if with_store is None else with_store
+        for predicate in self.judges.predicates:
             if isinstance(predicate, RecordedIffExhausted):
                 predicate.with_store = stored
         violations: list[Violation] = []
         excused: list[Excused] = []
-        for violation in self._judge.violations():
+        for violation in self.judges.violations():
             if excuse := self._excuse(violation, stored):
                 excused.append(Excused(violation, excuse))
             else:
@@ -431,7 +464,7 @@ class World:
 
     def judged(self) -> dict[str, int]:
         """How often each promise was tested."""
-        return {predicate.name: predicate.judged for predicate in self._judge.predicates}
+        return {predicate.name: predicate.judged for predicate in self.judges.predicates}
 
     def _excuse(self, v: Violation, stored: bool) -> str:
         if v.predicate in ("none lost", "drains"):

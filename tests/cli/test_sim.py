@@ -18,7 +18,7 @@ JSON_KEYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["sim:run", "sim:replay", "sim:sweep", "sim:faults", "sim:bench"])
+@pytest.mark.parametrize("command", ["sim:run", "sim:replay", "sim:sweep", "sim:explore", "sim:faults", "sim:bench"])
 def test_every_command_has_help_with_examples(kashvi: Shell, command: str) -> None:
     """As those of the library."""
     shown = kashvi(command, "--help")
@@ -98,6 +98,38 @@ def test_a_sweep_counts_what_it_met(kashvi: Shell) -> None:
     assert result["judged"]["DISPATCH-1"] > 100
     again = kashvi("sim:sweep", "--seeds", "20", "--state", "state/sweep.jsonl")
     assert "20 seeds" in again.stdout
+
+
+def test_a_search_that_is_exhausted_proves_and_one_that_is_not_fails(kashvi: Shell) -> None:
+    """For people and for programs; a limit that was reached has an exit code of its own."""
+    shown = kashvi("sim:explore", "--workers", "1", "--jobs", "1")
+    assert shown.returncode == 0
+    assert "every promise kept, whatever happens" in shown.stdout
+    result = json.loads(kashvi("sim:explore", "--workers", "1", "--jobs", "1", "--json").stdout)
+    assert (result["exhausted"], result["violations"]) == (True, [])
+    assert min(result["executions"], result["states"], result["states_per_s"]) > 10
+    limited = kashvi("sim:explore", "--limit", "5")
+    assert limited.returncode == 3
+    assert "not proven: 5 executions were not enough" in limited.stdout
+
+
+def test_a_search_prints_a_broken_promise_with_the_command_that_repeats_it(kashvi: Shell) -> None:
+    """Which breaks it again, and is no trouble for the good code."""
+    (kashvi.directory / "sitecustomize.py").write_text(
+        "from kashvi import retry\nretry.decide = lambda attempt, most: retry.GiveUp()\n"
+    )
+    bad = {"PYTHONPATH": str(kashvi.directory)}
+    found = kashvi("sim:explore", "--json", **bad)
+    assert found.returncode == 1
+    violation = json.loads(found.stdout)["violations"][0]
+    assert violation["predicate"] == "attempts bounded"
+    repeat = violation["repeat"].split()[1:]
+    again = kashvi(*repeat, **bad)
+    assert again.returncode == 1
+    assert "BROKEN  attempts bounded" in again.stdout
+    assert f"kashvi {' '.join(repeat)}" in kashvi("sim:explore", **bad).stdout
+    (kashvi.directory / "sitecustomize.py").unlink()
+    assert kashvi(*repeat).returncode == 0
 
 
 def test_a_report_is_one_page_that_needs_nothing_else(kashvi: Shell) -> None:

@@ -49,10 +49,16 @@ def test_one_more_draw_in_a_stream_leaves_the_others_as_they_were() -> None:
 
 def test_a_choice_that_is_not_possible_any_more_is_the_default() -> None:
     """A shrunk run offers less than the whole one did."""
-    tape = Tape(given={("faults", 0): 7, ("schedule", 0): 2})
+    tape = Tape(given={("faults", 0): 7, ("workload", 0): 2})
     assert tape.faults.rarely(1.0, (1, 2)) == 0
-    assert tape.schedule.choose(2) == 0
+    assert tape.workload.choose(2) == 0
     assert tape.taken() == {}
+
+
+def test_a_place_in_the_order_can_be_given_beyond_those_that_chance_gives() -> None:
+    """A search finds orders that need it."""
+    tape = Tape(given={("schedule", 0): 7})
+    assert tape.schedule.choose(3) == 7
 
 
 @given(CHOICES)

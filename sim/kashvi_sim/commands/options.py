@@ -61,8 +61,11 @@ def faults_option(default: str) -> Callable[[Any], Any]:
 
 def workload_named(name: str) -> Workload:
     """A file, or one of ours by its name. Raises InvalidSetting."""
+    from ..scope import scope_named
     from ..workload import load
 
+    if (scope := scope_named(name)) is not None:
+        return scope.workload()
     if Path(name).suffix == ".toml" or Path(name).exists():
         return load(Path(name))
     for place in PLACES:

@@ -1,0 +1,140 @@
+"""``kashvi sim:explore``: everything that can happen in a small scope, through the code as it is."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from kashvi.cli.setup import examples, json_option
+
+from ..scope import ATTEMPTS_MAX, JOBS_MAX, WORKERS_MAX
+from .options import driver_option, redis_option
+
+if TYPE_CHECKING:
+    from ..explore import Broken, Explored
+
+LIMITED = 3
+"""Exit code of a search that was not exhausted."""
+
+
+@examples(
+    """
+kashvi sim:explore --workers 2 --jobs 2 --crashes 1
+kashvi sim:explore --workers 3 --jobs 2 --crashes 0 --max-retry 3
+kashvi sim:explore --driver fakeredis --json
+"""
+)
+@click.command("sim:explore")
+@click.option("--workers", type=click.IntRange(1, WORKERS_MAX), default=2, show_default=True, help="Processes.")
+@click.option("--jobs", type=click.IntRange(1, JOBS_MAX), default=2, show_default=True)
+@click.option(
+    "--max-retry", type=click.IntRange(1, ATTEMPTS_MAX), default=2, show_default=True, help="Attempts in all."
+)
+@click.option(
+    "--crashes", type=click.IntRange(0), default=1, show_default=True, help="So many processes may be killed."
+)
+@driver_option
+@redis_option
+@click.option("--limit", type=click.IntRange(1), default=200_000, show_default=True, help="Executions at the most.")
+@json_option
+def explore_command(
+    workers: int,
+    jobs: int,
+    max_retry: int,
+    crashes: int,
+    driver: str,
+    redis_url: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Search everything that can happen: each order of the workers' steps, each outcome of an attempt, each death.
+
+    It ends with the first broken promise, shrunk to the few choices that matter and printed as a token for sim:run.
+    Exit codes: 0 all is searched and every promise kept, 1 one is broken, 2 wrong usage, 3 the limit was reached
+    before all was searched, so that nothing is proven: search less, or raise it.
+    """
+    from rich.console import Console
+
+    from ..connect import connect
+    from ..explore import Search, explore
+    from ..scope import Scope
+
+    with (
+        connect(driver, redis_url) as place,
+        Console(stderr=True, quiet=as_json).status("searching") as status,
+    ):
+
+        def look(search: Search) -> None:
+            status.update(f"{search.executions:,} executions, {search.states:,} states")
+
+        explored = explore(Scope(workers, jobs, max_retry, crashes), place, limit, look)
+    if as_json:
+        click.echo(msgspec.json.encode(_plain(explored, driver, limit)).decode())
+    else:
+        _show(explored, driver, limit)
+    sys.exit(1 if explored.broken else 0 if explored.exhausted else LIMITED)
+
+
+def _repeat(explored: Explored, broken: Broken, driver: str) -> str:
+    from ..tape import token_of
+
+    place = "" if driver == "memory" else f" --driver {driver}"
+    return f"kashvi sim:run {explored.scope.name} --faults kill{place} --token {token_of(broken.choices)}"
+
+
+def _plain(explored: Explored, driver: str, limit: int) -> dict[str, object]:
+    from ..tape import token_of
+
+    scope = explored.scope
+    return {
+        "workers": scope.workers,
+        "jobs": scope.jobs,
+        "max_retry": scope.attempts,
+        "crashes": scope.crashes,
+        "driver": driver,
+        "executions": explored.executions,
+        "states": explored.states,
+        "exhausted": explored.exhausted,
+        "limit": limit,
+        "violations": [
+            violation._asdict()
+            | {
+                "choices": len(broken.choices),
+                "token": token_of(broken.choices),
+                "repeat": _repeat(explored, broken, driver),
+            }
+            for broken in explored.broken
+            for violation in broken.violations
+        ],
+        "elapsed_s": round(explored.wall_s, 3),
+        "states_per_s": round(explored.states / explored.wall_s, 1),
+    }
+
+
+def _show(explored: Explored, driver: str, limit: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    scope = explored.scope
+    table = Table(show_header=False, box=None)
+    for row in (
+        ("scope", f"{scope.workers} workers, {scope.jobs} jobs, {scope.attempts} attempts, {scope.crashes} crashes"),
+        ("driver", driver),
+        ("executions", f"{explored.executions:,}"),
+        ("states", f"{explored.states:,}, {explored.states / explored.wall_s:,.0f}/s"),
+        ("exhausted", "yes" if explored.exhausted else "no"),
+        ("time", f"{explored.wall_s:,.2f} s"),
+    ):
+        table.add_row(*row)
+    Console().print(table)
+    for broken in explored.broken:
+        for violation in broken.violations:
+            click.secho(f"\nBROKEN  {violation.predicate}: {violation.job_id} {violation.why}", fg="red", bold=True)
+        click.echo(f"  {len(broken.choices)} choices that matter: {_repeat(explored, broken, driver)}")
+    if explored.exhausted:
+        click.secho("  every promise kept, whatever happens", fg="green")
+    elif not explored.broken:
+        click.secho(f"  not proven: {limit:,} executions were not enough; search less, or raise --limit", fg="yellow")

@@ -1,0 +1,141 @@
+"""The state of a small world, as bytes: two worlds with the same go on alike, whoever in them is called what.
+
+Workers are interchangeable: their ids are only compared for being the same, so a state is told as each worker's share
+in it, sorted. (Only ``expired`` has an order by id, among leases that ran out at one moment; so when more than one
+process can die, workers keep their places.) Jobs keep the order of their ids, which decides between equal due times,
+and are called by their place in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from kashvi.events import JobDispatched, JobFailed, JobSucceeded
+
+from .fingerprint import Walk, predicate_text, process_text
+from .process import SimQueue
+from .server import Contents, Share
+from .world import World
+
+NOBODY = Share([], [], None, 0, "")
+
+
+class States:
+    """Tells the states of one world. ``ordered``: workers keep their places."""
+
+    def __init__(self, world: World, ordered: bool) -> None:
+        self._world = world
+        self._ordered = ordered
+        self._texts: dict[str, tuple[tuple[float, int, bool], str]] = {}
+        self._known: list[str] = []
+        self._told: set[str] = set()
+        self._seen = 0
+        self._shares: dict[object, str] = {}
+        self.steps: dict[object, int] = {}
+        """By process, how often one of its tasks ran."""
+
+    def fingerprint(self, rows: Sequence[str], *more: object) -> bytes:
+        """Of all that matters from here on. ``rows``: job ids in the failure table; ``more`` is the caller's."""
+        return hashlib.blake2b(self.text(rows, *more).encode(), digest_size=16).digest()
+
+    def text(self, rows: Sequence[str], *more: object) -> str:
+        contents = self._world.server.contents()
+        producer, *workers = self._world.queues
+        shares = [(queue, text) for queue in workers if (text := self._share(queue, contents))]
+        self._shares = {queue.process: text for queue, text in shares}
+        if not self._ordered:
+            shares.sort(key=lambda share: share[1])
+        texts = [self._server(contents), self._process(producer, False), *(text for _, text in shares)]
+        whole = "\n\n".join(texts)
+        closed = self._closed(whole, rows)
+        whole += self._judges(rows, closed, more)
+        for place, (queue, _) in enumerate(shares):
+            for name in (queue.process_id, _worker_id(queue)):
+                whole = whole.replace(name, f"other{place}")
+        for n in range(len(self._jobs())):
+            whole = whole.replace(f'{{"n":{n}}}', "{}")
+        for place, job_id in enumerate(job_id for job_id in self._jobs() if job_id not in closed):
+            whole = whole.replace(job_id, f"job{place}")
+        return whole
+
+    def _server(self, contents: Contents) -> str:
+        """What is nobody's own."""
+        kernel = self._world.kernel
+        walk = Walk(kernel.time, self._world.lease_s)
+        walk.any([contents.jobs, contents.delayed, contents.unrecorded])
+        dues = kernel.dues()
+        walk.any([(task.name, dues[task]) for task in kernel.tasks() if task.process is None and task.name != "look"])
+        return " ".join(walk.out)
+
+    def _closed(self, text: str, rows: Sequence[str]) -> frozenset[str]:
+        """Jobs that came to their end as they should, and that nobody has a word of any more: nothing will be said."""
+        ended, untold = self._world.ended, self._world.untold()
+        return frozenset(
+            job_id
+            for job_id in self._jobs()
+            if job_id not in text
+            and len(moves := ended.get(job_id, [])) == 1
+            and rows.count(job_id) == moves.count("fail")
+            and (job_id in self._told or job_id in untold)
+        )
+
+    def _judges(self, rows: Sequence[str], closed: frozenset[str], more: tuple[object, ...]) -> str:
+        """What the judges remember, and what they will ask at the end."""
+        world = self._world
+        walk = Walk(world.kernel.time, float(world.max_attempts - 1))
+        walk.any(more)
+        for facts in (rows, world.untold(), sorted(world.returned)):
+            walk.any([job_id for job_id in facts if job_id not in closed])
+        for counts in (world.ended, world.announced):
+            walk.any([(job_id, counts[job_id]) for job_id in sorted(counts) if job_id not in closed])
+        for predicate in world.predicates:
+            predicate_text(walk, predicate, closed)
+        return " ".join(walk.out)
+
+    def _jobs(self) -> list[str]:
+        """By id."""
+        if self._seen < len(self._world.events):
+            new, self._seen = self._world.events[self._seen :], len(self._world.events)
+            self._known = sorted({*self._known, *(event.job_id for event in new if isinstance(event, JobDispatched))})
+            self._told |= {event.job_id for event in new if isinstance(event, JobSucceeded | JobFailed)}
+        return self._known
+
+    def share_of(self, process: object) -> str:
+        """This process's part in the state that was told last."""
+        return self._shares[process]
+
+    def _share(self, queue: SimQueue, contents: Contents) -> str:
+        """One process and what the server has for it; empty for one that is dead and leaves nothing."""
+        worker = _worker_id(queue)
+        share = contents.shares.get(worker, NOBODY)
+        dead = queue.process.dead
+        if dead and not share.held and not share.running:
+            return ""
+        walk = Walk(self._world.kernel.time, self._world.lease_s)
+        walk.any([dead, share.held, share.running, share.deadline])
+        if not dead:
+            places = [waiter.worker for waiter in self._world.waiters]
+            waits = worker in places
+            number = queue.handles[0]._worker.lease._n - share.n
+            walk.any([number, places.index(worker) if waits else None])
+            walk.out.append(self._process(queue, waits))
+        return " ".join(walk.out)
+
+    def _process(self, queue: SimQueue, waits: bool) -> str:
+        """Its tasks, looked at anew only when one of them ran, was given a job, or time has passed."""
+        process, kernel = queue.process, self._world.kernel
+        as_of = (kernel.time, self.steps.get(process, 0), waits)
+        known = self._texts.get(process.name)
+        if known is None or known[0] != as_of:
+            text = process_text(process.tasks, Walk(kernel.time, self._world.lease_s), kernel.dues())
+            text = text.replace(queue.process_id, "process")
+            known = self._texts[process.name] = (
+                as_of,
+                text.replace(_worker_id(queue), "worker") if queue.handles else text,
+            )
+        return known[1]
+
+
+def _worker_id(queue: SimQueue) -> str:
+    return queue.handles[0].id

@@ -1,0 +1,328 @@
+"""One run of a search: every decision from a list, and by default after it; watched at every step.
+
+A decision is which worker goes next, where more than one can; how an attempt ends; whether a process dies at a call.
+The workload, the faults and the judges are those of ``sim:run``; so a trial can be told as its tape.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from kashvi_spec.predicates import Judge, Violation, all_predicates
+
+from kashvi.events import AttemptLost, JobReturned
+from kashvi.ports import Failure
+
+from .faults import RULES, Faults, Moment, Rule, rules_named
+from .kernel import Entry, Kernel, Task
+from .network import Database, Line
+from .play import Run, Swarm, settled_twice, undeserved
+from .runtime import SimRuntime
+from .scope import Scope
+from .state import States
+from .tape import Stream, Tape
+from .workload import Acts
+from .world import World
+
+KILL = rules_named("kill")[0]
+DEADLY = frozenset({
+    *itertools.product(("before", "after"), ("exchange", "wait", "record", "recorded")), ("before", "handle"),
+})  # fmt: skip
+"""Where a process may die. Calls that change nothing are left out: the next one that does is soon enough. An attempt
+has one place, since its process's death leaves the same behind wherever in it."""
+
+
+WORKER, EVERYONE = ("kashvi-1",), ("kashvi-",)
+
+
+class Stopped(Exception):
+    """The trial has seen enough."""
+
+
+class Pop(NamedTuple):
+    """A task that went on. ``pushed``: how many became runnable before it did; ``decided``: others could have."""
+
+    time: float
+    seq: int
+    pushed: int
+    decided: bool
+
+
+class Table:
+    """A failure table that costs nothing to make."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Failure] = {}
+
+    def record(self, failures: Sequence[Failure]) -> dict[str, str]:
+        for failure in failures:
+            self.rows.setdefault(failure.job_id, failure)
+        return {}
+
+
+@dataclass
+class Small:
+    """The job of every trial, which says how it acts: to make a class for each takes longer than the trial."""
+
+    n: int
+    acts: ClassVar[Acts]
+
+    def handle(self) -> None:
+        if error := Small.acts.error(self.n, 1):
+            raise RuntimeError(error)
+
+
+class Trial(Run):
+    """``given``: the decisions to repeat. ``at_state`` is told of each state after them; True ends the trial."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        given: Sequence[int],
+        path: Sequence[Pop],
+        at_state: Callable[[Trial], bool],
+        place: dict[str, Any],
+        *,
+        reduce: bool = True,
+    ) -> None:
+        self.reduce = reduce
+        self.given = given
+        self._path = path
+        self.taken: list[int] = []
+        self.others: list[Sequence[int]] = []
+        self.popped: list[int] = []
+        """By decision, how many tasks had gone on before it."""
+        self.crashes: list[int] = []
+        """Which decisions were deaths."""
+        self.violations: list[Violation] = []
+        self.table = Table()
+        tape = Tape(given={})
+        tape.workload = _Outcomes(self)
+        self.tape = tape
+        super().__init__(
+            scope.workload(), tape, Swarm((KILL,), 0.0, 0.0), place.get("client"), place.get("prefix", "kashvi:queue"),
+            [1] * scope.workers, (), self.table,
+        )  # fmt: skip
+        # The eight promises; what other clauses remember would be more states by far, and sim:run judges them all.
+        self.world.judges = Judge(all_predicates(scope.attempts))
+        self.states = States(self.world, ordered=scope.crashes > 1)
+        self.world.faults = _Deaths(self, scope, self.world.faults.until_s if self.world.faults else 0.0)
+        self.world.kernel.next = self._next
+        self._at_state = at_state
+        self._at = self.world.kernel.time
+        self._seen = 0
+        self.pops: list[Pop] = []
+        self._max_crashes = scope.crashes
+
+    def job_class(self, job_type: str, acts: Acts) -> type[Small]:
+        Small.acts = acts
+        return Small
+
+    def rows(self) -> Sequence[str]:
+        return list(self.table.rows)
+
+    def left(self) -> list[str]:
+        return []  # nobody was told to end
+
+    @property
+    def fresh(self) -> bool:
+        """Whether all that was given is repeated."""
+        return len(self.taken) >= len(self.given)
+
+    @property
+    def crashes_left(self) -> int:
+        return self._max_crashes - len(self.crashes)
+
+    def decide(self, n: int, others: Sequence[int] = (1,)) -> int:
+        """One of ``n``. ``others``: what is to be tried beside the default."""
+        at = len(self.taken)
+        choice = self.given[at] if at < len(self.given) else 0
+        self.taken.append(choice)
+        self.others.append(others)
+        self.popped.append(len(self.pops))
+        return choice
+
+    def fingerprint(self) -> bytes:
+        return self.states.fingerprint(self.rows(), self.crashes_left)
+
+    def choices(self) -> dict[tuple[str, int], int]:
+        """The tape that repeats this trial: there, a task's place in the order is chosen when it becomes runnable."""
+        places: list[tuple[Pop, int]] = []
+        kernel = self.world.kernel
+        left = [Pop(time, seq, kernel.pushes, False) for time, _, seq, _, _ in sorted(kernel.heap)]
+        for pop in [*self.pops, *left]:
+            before = [(other, place) for other, place in places if other.time == pop.time and pop.seq <= other.pushed]
+            places.append((pop, max((place + (other.seq > pop.seq) for other, place in before), default=0)))
+        return self.tape.taken() | {("schedule", pop.seq - 1): place for pop, place in places if place}
+
+    # -- at every step ----------------------------------------------------------------------------
+
+    def _next(self, heap: list[Entry]) -> Entry:
+        """Who goes on: what is nobody's choice first, then one of those that may."""
+        if len(self.pops) < len(self._path):
+            known = self._path[len(self.pops)]
+            entry = next(one for one in heap if one[2] == known.seq)
+            self._at = entry[0]
+            decided = known.decided
+            if decided:
+                self.decide(0)
+        else:
+            entry, decided = self._choose(heap)
+        heap.remove(entry)
+        heapq.heapify(heap)
+        self.pops.append(Pop(entry[0], entry[2], self.world.kernel.pushes, decided))
+        process = entry[3].process
+        self.states.steps[process] = self.states.steps.get(process, 0) + 1
+        return entry
+
+    def _choose(self, heap: list[Entry]) -> tuple[Entry, bool]:
+        time = min(one for one in heap if one[3].timer == one[4] and one[3].is_alive())[0]
+        later, self._at = time > self._at, time
+        if self.fresh:
+            self._judge(later)
+        entry, choices = self._ready(heap, time)
+        if (len(choices) > 1 or later) and self.fresh and self._at_state(self):
+            raise Stopped
+        if entry is not None or len(choices) == 1:
+            return entry or choices[0], False
+        return choices[self.decide(len(choices), self._others(choices) if self.fresh else [])], True
+
+    def _ready(self, heap: list[Entry], time: float) -> tuple[Entry | None, list[Entry]]:
+        """The first that goes on in any case; if there is none, those of which one does."""
+        entries = sorted(one for one in heap if one[0] == time and one[3].timer == one[4] and one[3].is_alive())
+        if len(entries) == 1:
+            return None, entries
+        names = EVERYONE if self.crashes and self._expired() else WORKER
+        free = [one for one in entries if one[3].name.partition("/")[2].startswith(names)]
+        if not self.reduce:
+            first = next((one for one in entries if one not in free), None)
+            return first, free if first is None else []
+        processes = [one[3].process for one in free]
+        first = next(
+            (
+                one
+                for one in entries
+                if one not in free or (processes.count(one[3].process) == 1 and _call_of(one[3]) == "")
+            ),
+            None,
+        )
+        if first is not None:
+            return first, []
+        if self.produced and self._calm():
+            first = next((one for one in free if _call_of(one[3]) != "wait"), None)
+            if first is not None:
+                return first, []
+        return None, free
+
+    def _expired(self) -> bool:
+        """Whether a dead process has jobs that anybody may take by now."""
+        world, now = self.world, self.world.kernel.time
+        dead = {queue.handles[0].id for queue in world.queues[1:] if queue.process.dead}
+        shares = world.server.contents().shares
+        return any(
+            worker in dead and (share.held or share.running) and (share.deadline or 0.0) <= now
+            for worker, share in shares.items()
+        )
+
+    def _calm(self) -> bool:
+        """Whether nobody has anything to do at this moment: only the order in which they wait makes a difference."""
+        world, now = self.world, self.world.kernel.time
+        found = world.server.contents()
+        if found.jobs or found.unrecorded or (found.delayed and found.delayed[0][0] <= now) or self._expired():
+            return False
+        return not any(world.server.holds(queue.handles[0].id) for queue in world.queues[1:] if not queue.process.dead)
+
+    def _others(self, choices: list[Entry]) -> list[int]:
+        """Which to try beside the first: of processes that are in the same state, one."""
+        if not self.reduce:
+            return list(range(1, len(choices)))
+        seen, others = set(), []
+        for i, entry in enumerate(choices):
+            what = self.states.share_of(entry[3].process), entry[3].name.partition("/")[2]
+            if what not in seen and i:
+                others.append(i)
+            seen.add(what)
+        return others
+
+    def _judge(self, still: bool) -> None:
+        """Every promise, as far as it can be broken by now; all of them when all is done, and nobody moves."""
+        world = self.world
+        if len(world.events) > self._seen:
+            new, self._seen = world.events[self._seen :], len(world.events)
+            self.violations = [*world.unexcused(), *settled_twice(world)]
+            if any(type(event) in (AttemptLost, JobReturned) for event in new):
+                self.violations += undeserved(world)
+        if still and not self.violations and self.produced:
+            stats = world.server.driver.stats()
+            if not (stats.ready or stats.delayed or stats.held or stats.unrecorded or self._owing()):
+                self.drained = True
+                self.violations, _ = self.judge()
+        if self.violations or self.drained:
+            raise Stopped
+
+    def _owing(self) -> bool:
+        """Whether a worker still has something to hand over."""
+        return any(queue.handles[0]._worker.unsettled for queue in self.world.queues[1:] if not queue.process.dead)
+
+
+class _Outcomes(Stream):
+    """Whether an attempt fails is decided; the rest of the workload has no chance in it."""
+
+    def __init__(self, trial: Trial) -> None:
+        super().__init__("workload", None, {})
+        self._trial = trial
+
+    def choose(self, n: int) -> int:
+        position, self.position = self.position, self.position + 1
+        if not self._trial.world.on_stage() or not self._trial.decide(2):
+            return 0
+        self.taken[position] = n - 1
+        return n - 1
+
+
+class _Deaths(Faults):
+    """Whether a process dies is decided, while there are deaths left."""
+
+    def __init__(self, trial: Trial, scope: Scope, until_s: float) -> None:
+        super().__init__((KILL,), 0.0, until_s)
+        self._trial = trial
+
+    def draw(self, world: World, moment: Moment, call: str, process: SimRuntime) -> Rule | None:
+        if world.elapsed_s >= self.until_s:
+            return None
+        trial, stream = self._trial, world.tape.faults
+        position, stream.position = stream.position, stream.position + 1
+        if (moment, call) not in DEADLY or trial.crashes_left <= 0 or not self._matters(world, moment, call, process):
+            return None
+        if not trial.decide(2):
+            return None
+        trial.crashes.append(len(trial.taken) - 1)
+        stream.taken[position] = RULES.index(KILL) + 1
+        return KILL
+
+    def _matters(self, world: World, moment: Moment, call: str, process: SimRuntime) -> bool:
+        """A process that has nothing, settles nothing and records nothing dies unnoticed."""
+        if call in ("record", "recorded") or not self._trial.reduce:
+            return True
+        worker = world.queues[process.number].handles[0]
+        return bool(worker._worker.lease.unanswered) or world.server.holds(worker.id)
+
+
+def _call_of(task: Task) -> str | None:
+    """The call a task is about to make; empty for one that only has to look what is up; None while it waits."""
+    frame = task.fiber.gr_frame
+    outer = frame
+    while outer is not None and outer.f_code not in _CALLS:
+        outer = outer.f_back
+    if outer is None:
+        return ""
+    assert frame is not None
+    assert frame.f_back is not None
+    return outer.f_locals.get("call", "record") if frame.f_back.f_code is Kernel.pause.__code__ else None
+
+
+_CALLS = (Line._call.__code__, Database.record.__code__)

@@ -1,0 +1,188 @@
+"""Exhaustive search: the good code keeps every promise whatever happens, and a bug that can show does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import fakeredis
+import pytest
+from kashvi_sim.explore import Explored, Search, explore
+from kashvi_sim.fingerprint import Walk, process_text
+from kashvi_sim.kernel import Kernel
+from kashvi_sim.liveness import live_after
+from kashvi_sim.play import play, undisturbed
+from kashvi_sim.scope import Scope
+from kashvi_sim.tape import choices_of, token_of
+from kashvi_sim.trial import Trial
+
+from .planted import PLANTED
+
+LIMIT = 20_000
+
+Told = set[tuple[object, ...]]
+
+
+class Listening(Search):
+    """A search that keeps what was told in any trial, whoever and whenever it was."""
+
+    def __init__(self, scope: Scope, *, prune: bool = True, reduce: bool = True) -> None:
+        super().__init__(scope, {}, prune=prune, reduce=reduce)
+        self.told: Told = set()
+        self.predicates: set[str] = set()
+
+    def made(self, trial: Trial) -> None:
+        facts = ("attempt", "attempts", "suspect", "move", "error")
+        self.told |= {
+            (type(event).__name__, *(getattr(event, fact, None) for fact in facts)) for event in trial.world.events
+        }
+        self.predicates |= {violation.predicate for violation in trial.violations}
+
+    def run(self) -> Listening:
+        with undisturbed():
+            while not self.exhausted:
+                assert self.executions < LIMIT
+                self.step()
+        return self
+
+
+@pytest.mark.parametrize("scope", [Scope(1, 2, 2, 1), Scope(2, 1, 2, 1), Scope(2, 1, 3, 0), Scope(2, 2, 2, 0)])
+def test_the_good_code_keeps_every_promise_whatever_happens(scope: Scope) -> None:
+    """And all of it was searched."""
+    explored = explore(scope, {}, LIMIT)
+    assert explored.exhausted
+    assert explored.broken == []
+    assert explored.states > 20
+
+
+def test_two_workers_two_jobs_and_a_crash_are_searched_to_the_end() -> None:
+    """The scope that the planted bugs are looked for in."""
+    explored = explore(Scope(2, 2, 2, 1), {}, LIMIT)
+    assert (explored.exhausted, explored.broken) == (True, [])
+
+
+@pytest.mark.parametrize("scope", [Scope(1, 1, 2, 1), Scope(2, 1, 2, 0)])
+def test_it_is_the_same_search_on_memory_and_on_redis(scope: Scope) -> None:
+    """State for state: what can happen does not depend on the driver."""
+    memory, redis = explore(scope, {}, LIMIT), explore(scope, {"client": fakeredis.FakeRedis()}, LIMIT)
+    assert memory.exhausted
+    assert memory[:-1] == redis[:-1]
+
+
+def test_a_limit_that_was_reached_proves_nothing() -> None:
+    """It is not exhausted, though nothing was broken."""
+    explored = explore(Scope(2, 2, 2, 1), {}, 20)
+    assert (explored.executions, explored.exhausted, explored.broken) == (20, False, [])
+
+
+# -- teeth ------------------------------------------------------------------------------------------
+
+FOUND = {
+    "claim without reserving": Scope(2, 2, 2, 1),
+    "ack before handling": Scope(2, 2, 2, 1),
+    "promotion that does not check the removal": Scope(2, 2, 2, 1),
+    "retry off by one": Scope(2, 2, 2, 1),
+    "gives up too early": Scope(2, 2, 2, 1),
+    "constant backoff": Scope(2, 2, 3, 1),
+    "early promotion": Scope(2, 2, 2, 1),
+    "removed before it is recorded": Scope(2, 2, 2, 1),
+    "every lost job is counted": Scope(2, 2, 2, 1),
+    "reclaim moves instead of settling in place": Scope(2, 1, 2, 2),
+    "retry by the worker's own clock": Scope(2, 2, 2, 1),
+    "settle not fenced": Scope(2, 2, 2, 1),
+    "nobody reclaims": Scope(2, 1, 2, 1),
+}
+"""Bugs that an order, an outcome or a death brings out. The others need lost replies, long jobs or a stop."""
+
+
+@pytest.mark.parametrize("bug", FOUND)
+def test_a_planted_bug_is_found_and_told_as_a_token(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which repeats it as a run; and the good code keeps every promise on the same choices."""
+    PLANTED[bug][1](monkeypatch)
+    scope = FOUND[bug]
+    broken = _first(explore(scope, {}, LIMIT))
+    choices = choices_of(token_of(broken))
+    assert play(scope.workload(), choices=choices, faults="kill").violations
+    monkeypatch.undo()
+    assert play(scope.workload(), choices=choices, faults="kill").violations == []
+
+
+def _first(explored: Explored) -> dict[tuple[str, int], int]:
+    assert explored.broken, f"not found in {explored.executions} executions"
+    return explored.broken[0].choices
+
+
+# -- that nothing is lost -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", [Scope(1, 1, 2, 1), Scope(1, 2, 2, 1), Scope(1, 1, 3, 1)])
+def test_a_state_that_was_seen_before_has_nothing_new_to_show(scope: Scope) -> None:
+    """Every event that any run at all tells of is told of in the runs that are made."""
+    searched, everything = Listening(scope).run(), Listening(scope, prune=False, reduce=False).run()
+    assert searched.told == everything.told
+    assert searched.executions < everything.executions
+
+
+@pytest.mark.parametrize("scope", [Scope(2, 1, 2, 1), Scope(2, 2, 1, 0)])
+def test_what_is_left_out_at_a_state_comes_to_the_same_as_what_is_tried(scope: Scope) -> None:
+    """Likes in other orders, steps that touch nobody, deaths that leave nothing."""
+    searched, everything = Listening(scope).run(), Listening(scope, reduce=False).run()
+    assert searched.told == everything.told
+    assert searched.executions < everything.executions
+
+
+@pytest.mark.parametrize("bug", ["every lost job is counted", "removed before it is recorded", "retry off by one"])
+def test_what_is_left_out_hides_no_bug(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same promises are broken with and without."""
+    PLANTED[bug][1](monkeypatch)
+    reduced, whole = (Listening(Scope(1, 1, 2, 1), prune=less, reduce=less).run() for less in (True, False))
+    assert reduced.predicates == whole.predicates != set()
+
+
+# -- what a state is ----------------------------------------------------------------------------------
+
+
+def _text_of(run: Callable[[Kernel], None]) -> str:
+    kernel = Kernel()
+    task = kernel.spawn(lambda: run(kernel), "p/task")
+    kernel.spawn(lambda: kernel.sleep(0.5))  # or the task went on at once
+    kernel.run(lambda: kernel.time > 0 and task.fiber.gr_frame is not None)
+    text = process_text([task], Walk(kernel.time, 1.0), kernel.dues())
+    kernel.close()
+    return text
+
+
+def _counting(found: object, forgotten: object) -> Callable[[Kernel], None]:
+    def run(kernel: Kernel) -> None:
+        seen, past = found, forgotten
+        assert past == forgotten
+        kernel.sleep(1.0)
+        assert seen == found
+
+    return run
+
+
+def test_two_states_that_differ_in_a_local_are_told_apart() -> None:
+    """The same task at the same place, with another value at hand."""
+    assert _text_of(_counting([1], 0)) != _text_of(_counting([2], 0))
+    assert _text_of(_counting([1], 0)) == _text_of(_counting([1], 0))
+
+
+def test_a_local_that_is_read_no_more_makes_no_difference() -> None:
+    """It is assigned before it is read again, or not at all; what the rest of the function reads does."""
+
+    def sample(n: int) -> int:
+        first = n + 1
+        second = first * 2
+        print(second)
+        return second
+
+    live = live_after(sample.__code__)
+    assert live[0] == frozenset({"n"})
+    assert {"second"} in live.values()
+    assert all(not {"n", "second"} <= names and not {"first", "second"} <= names for names in live.values())
+
+
+def test_a_type_whose_state_cannot_be_told_is_an_error() -> None:
+    """Rather than two states taken for one."""
+    with pytest.raises(TypeError, match="can't tell the state of builtins"):
+        Walk(0.0, 1.0).any(iter([1]))
