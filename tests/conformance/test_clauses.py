@@ -59,6 +59,12 @@ def test_every_clause_has_a_check_that_is_there(clause: Clause) -> None:
         assert example_of(text).expects
 
 
+@pytest.mark.parametrize("clause", [one for one in CLAUSES if one.level == "MUST"], ids=lambda clause: clause.id)
+def test_every_must_has_an_example_that_runs(clause: Clause) -> None:
+    """A test in another file is for those who doubt; an example is for those who read."""
+    assert clause.examples or clause.code
+
+
 def test_every_trace_clause_has_a_predicate_of_its_own_and_every_predicate_a_clause() -> None:
     """So that a count of what was judged is a count of one clause."""
     named = [clause.predicate for clause in CLAUSES if clause.kind == "trace"]
@@ -101,7 +107,7 @@ def test_every_term_is_defined_once() -> None:
 def test_every_page_of_clauses_travels_in_the_wheel() -> None:
     """Where ``clauses.py`` looks for it once it is installed."""
     included = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    for name in (*AREAS, "promises", "glossary"):
+    for name in (*AREAS, "wire", "promises", "glossary"):
         assert included[f"spec/{name}.md"] == f"kashvi_spec/{clauses.PLACES[1].name}/{name}.md"
 
 

@@ -1,0 +1,123 @@
+"""``kashvi …`` within this process, for the examples of the command line: quick, and with a server of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import fakeredis
+import redis
+
+from kashvi.cli import main
+
+URL = "redis://shop"
+APP = """
+from dataclasses import dataclass
+
+from kashvi.queue import Queue
+from kashvi.registry import Registry
+
+queue = Queue(registry=Registry())
+
+
+@queue.job("jobs.Note")
+@dataclass
+class Note:
+    n: int
+
+    def handle(self) -> None:
+        with open("ran.txt", "a") as ran:
+            print(self.n, file=ran)
+        if self.n < 0:
+            raise ValueError("a negative note")
+"""
+
+
+class Shown(NamedTuple):
+    """What a command printed, and how it exited."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Shell:
+    """``with Shell() as kashvi: kashvi("queue:work", "--stop-when-empty")``, in an empty directory.
+
+    ``app``: the text of ``shop.py`` there, which the commands find in ``KASHVI_APP``, with a ``queue`` in it. The
+    default one knows ``jobs.Note``, whose number goes to ``ran``, and which fails if it is negative. The URL
+    ``redis://shop`` leads to a fake server, and so does ``client``.
+    """
+
+    def __init__(self, app: str = APP) -> None:
+        self._app = app
+        self._kept = tempfile.TemporaryDirectory()
+        self.directory = Path(self._kept.name)
+        self._server = fakeredis.FakeServer()
+        self.client = self._connect()
+
+    def __enter__(self) -> Shell:
+        (self.directory / "shop.py").write_text(self._app)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._kept.cleanup()
+
+    def __call__(self, *words: str) -> Shown:
+        """Run a command; what it sets in the process is set back, so that the next is as in a process of its own."""
+        others = {name: value for name, value in os.environ.items() if not name.startswith("KASHVI_")}
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        code: Any = None
+        with (
+            contextlib.chdir(self.directory),
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            contextlib.redirect_stderr(io.StringIO()) as err,
+            patch.dict(os.environ, others | {"KASHVI_APP": "shop:queue"}, clear=True),
+            patch.object(sys, "argv", ["kashvi", *words]),
+            patch.object(sys, "path", sys.path[:]),
+            patch.object(logging.root, "handlers", []),
+            patch.object(redis.Redis, "from_url", self._from_url(redis.Redis.from_url)),
+        ):
+            try:
+                main()
+            except SystemExit as exit_:
+                code = exit_.code
+            finally:
+                sys.modules.pop("shop", None)
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        return Shown(code, out.getvalue(), err.getvalue())
+
+    def push(self, *numbers: int) -> None:
+        """As another program does."""
+        for n in numbers:
+            self.client.lpush("kashvi:queue:jobs", b'{"type":"jobs.Note","payload":{"n":%d}}' % n)
+
+    @property
+    def ran(self) -> list[int]:
+        """The notes whose handler was called."""
+        path = self.directory / "ran.txt"
+        return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+    @property
+    def left(self) -> int:
+        """How many jobs are ready."""
+        return int(self.client.llen("kashvi:queue:jobs"))
+
+    def _connect(self) -> redis.Redis:
+        client: redis.Redis = fakeredis.FakeRedis(server=self._server)
+        return client
+
+    def _from_url(self, real: Any) -> Any:
+        return lambda url: self._connect() if url == URL else real(url)
