@@ -91,7 +91,7 @@ class Stats:
 class Driver(Protocol):
     """A queue's storage, and the delivery contract: at least once, fenced.
 
-    Every method raises DriverUnavailable, ReplyLost or CommandRefused.
+    Every method raises DriverUnavailable, ReplyLost or CommandRefused (``kashvi.errors``), and nothing else.
     """
 
     def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
@@ -100,18 +100,26 @@ class Driver(Protocol):
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
         """Renew the lease, settle, promote what is due, claim up to ``want`` jobs: one step.
 
-        ``n`` grows by one from call to call of a worker. A repeated number changes nothing and answers with
-        the stored refusals and a ``listing``; a lower one is refused (CommandRefused).
+        ``n`` grows by one from call to call of a worker. A repeated number changes nothing, the lease neither, and
+        answers with the stored refusals and a ``listing``; a lower one is refused (CommandRefused). Who settles for
+        another needs that one's lease to be over; to take it off the list (``leave``), for an hour.
+
+        Jobs due at one time are promoted in the order of their bytes. In which order an exchange settles and promotes,
+        and whether two delayed entries of the same bytes are one or two, is free.
         """
 
     def wait(self, worker: str, seconds: float) -> bytes | None:
-        """Claim one job into ``held``, waiting for it up to ``seconds``; with 0, look once."""
+        """Claim one job that is ready into ``held``, waiting for it up to ``seconds``; with 0, look once.
+
+        Promotes nothing and renews no lease: exchanges do. It may return earlier, with None.
+        """
 
     def wake(self, worker: str) -> None:
         """End a wait of this worker early, where the driver can."""
 
     def expired(self, limit: int) -> Expired:
-        """Read what workers with an expired lease hold. Changes nothing."""
+        """Read what workers with an expired lease hold, newest first; and, as ``gone``, those that have held nothing
+        since an hour after theirs. Changes nothing."""
 
     def unrecorded(self, limit: int) -> list[Unrecorded]:
         """Read the oldest exhausted jobs that no table has yet."""

@@ -54,6 +54,8 @@ ROLLED_BACK = frozenset(
         "drains",
         "FIFO",
         "starts once",
+        "done is done",
+        "suspects alone",
     }
 )
 
@@ -120,7 +122,7 @@ class World:
         self.waiters: list[Waiter] = []
         self.ended: dict[str, list[str]] = {}
         """What the server did for good, by job id."""
-        self.returned: set[str] = set()
+        self.returned: Counter[str] = Counter()
         self.announced: Counter[str] = Counter()
         """Attempts that would count if their process died; one that did is taken off."""
         self.unannounced: list[AttemptLost] = []
@@ -128,6 +130,7 @@ class World:
         self._silent: set[str] = set()
         self._tellers: dict[str, list[SimRuntime]] = {}
         """Whose place it is to tell what the server did with a job."""
+        self._retriers: dict[str, list[SimRuntime]] = {}
         self.lost_pushes: dict[str, str] = {}
         self.rolled_back: dict[str, str] = {}
         self.poisoned: set[str] = set()
@@ -352,8 +355,10 @@ class World:
         if s.move in ("done", "fail"):
             self.ended.setdefault(job_id, []).append(s.move)
             self._tellers.setdefault(job_id, []).append(process)
+        elif s.move == "retry":
+            self._retriers.setdefault(job_id, []).append(process)
         elif s.move == "return":
-            self.returned.add(job_id)
+            self.returned[job_id] += 1
         elif s.move == "start":
             self.announced[job_id] += 1
         if self._rolling_back and s.move != "leave":
@@ -473,18 +478,35 @@ class World:
             return self._untold(v.job_id)
         if v.predicate in ROLLED_BACK and v.job_id in self.rolled_back:
             return self.rolled_back[v.job_id]
+        if v.predicate == "suspects alone":
+            # The other of the two may be the one that was rolled back; and the process's own clock measured it.
+            other = (why for job_id, why in self.rolled_back.items() if job_id in v.why)
+            clock = (rule for rule in ("jump_back", "drift") if self.struck[rule])
+            return [*other, *clock, ""][0]
         if v.predicate == "recorded iff exhausted" and not stored and "fail" in self.ended.get(v.job_id, ()):
             return self._untold(v.job_id)
+        if v.predicate == "attempts counted" and "never settled" in v.why:
+            return self._gone(self._retriers.get(v.job_id, ()))
         if v.predicate == "FIFO" and v.job_id in self.returned:
             return "kill"
+        if v.predicate == "starts once" and self._most_starts(v.job_id) - 1 <= self.returned[v.job_id]:
+            return "kill"  # it was handed back, and who did it was gone before telling
         return ""
 
-    def _untold(self, job_id: str) -> str:
-        """The server did it, and the process that had to tell never could: killed, or left without an answer."""
-        tellers = self._tellers.get(job_id, ())
+    def _gone(self, tellers: Sequence[SimRuntime]) -> str:
+        """Whether one of those that had to tell never could: killed, or left without an answer."""
         if any(process.dead for process in tellers):
             return "kill"
         return "no answer" if any(process.name in self._silent for process in tellers) else ""
+
+    def _most_starts(self, job_id: str) -> int:
+        """Of one attempt at this job."""
+        starts = Counter(e.attempt for e in self.events if isinstance(e, AttemptStarted) and e.job_id == job_id)
+        return max(starts.values(), default=0)
+
+    def _untold(self, job_id: str) -> str:
+        """The server did it, and the process that had to tell never could: killed, or left without an answer."""
+        return self._gone(self._tellers.get(job_id, ()))
 
 
 def _id_of(raw: bytes) -> str:

@@ -11,9 +11,10 @@ from kashvi.events import (
     JobReturned,
     WorkerStarted,
     WorkerStopped,
+    WorkerStopping,
 )
 
-from .judging import Predicate
+from .judging import ROUNDING_S, Predicate
 
 CLOCK_S = 0.01
 """How far the lease of an attempt, taken from the process's own clock, may be off."""
@@ -47,21 +48,52 @@ class ThreadsBounded(Predicate):
 
 
 class SilentAfterStop(Predicate):
-    """A worker that has stopped starts nothing any more."""
+    """A worker that is told to stop starts nothing more, and one that has stopped nothing at all.
+
+    A thread that had its job when the stop came may tell of the start after it: so many starts as threads were idle.
+    """
 
     name = "silent after stop"
-    watches = (AttemptStarted, WorkerStopped)
+    watches = (
+        WorkerStarted,
+        AttemptStarted,
+        AttemptSucceeded,
+        AttemptFailed,
+        JobReturned,
+        WorkerStopping,
+        WorkerStopped,
+    )
 
     def __init__(self) -> None:
         super().__init__()
-        self._stopped: set[str] = set()
+        self._idle: dict[str, int] = {}
+        self._left: dict[str, int] = {}
+        """How many starts may still be told, by worker that stops."""
+        self._runs: dict[tuple[str, str], str] = {}
 
     def see(self, event: Event) -> None:
-        if isinstance(event, WorkerStopped):
-            self._stopped.add(event.worker)
+        if isinstance(event, WorkerStarted):
+            self._idle[event.worker] = event.threads
+        elif isinstance(event, WorkerStopping):
+            self._left[event.worker] = max(self._idle.get(event.worker, 0), 0)
+            self.judged += 1
+        elif isinstance(event, WorkerStopped):
+            self._left[event.worker] = 0
             self.judged += 1
         elif isinstance(event, AttemptStarted):
-            self.expect(event.worker not in self._stopped, event.job_id, "started by a worker that had stopped")
+            self._start(event)
+        elif isinstance(event, AttemptSucceeded | AttemptFailed | JobReturned):
+            worker = self._runs.pop((event.process, event.job_id), None)
+            if worker is not None:
+                self._idle[worker] += 1
+
+    def _start(self, event: AttemptStarted) -> None:
+        self._runs[event.process, event.job_id] = event.worker
+        self._idle[event.worker] = self._idle.get(event.worker, 1) - 1
+        if event.worker in self._left:
+            self._left[event.worker] -= 1
+            if self._left[event.worker] < 0:
+                self.expect(False, event.job_id, "started by a worker that had been told to stop")
 
 
 class LeaseKept(Predicate):
@@ -86,9 +118,11 @@ class LeaseKept(Predicate):
             if event.process != process and event.server_at is not None:
                 at = event.server_at
                 # What it did later, when it came back, does not count.
-                heard = max((h for h in self._heard.get(event.owner, ()) if h <= at), default=at - lease_s)
+                heard = max((h for h in self._heard.get(event.owner, ()) if h <= at), default=None)
+                if heard is None:
+                    return
                 self.expect(
-                    at - heard >= lease_s - 2e-6,
+                    at - heard >= lease_s - ROUNDING_S,
                     event.job_id,
                     f"taken {at - heard:.6f} s after its worker was heard of, under a lease of {lease_s:g} s",
                 )
@@ -123,21 +157,26 @@ class SuspectsAlone(Predicate):
             # A clock that was set back says nothing.
             ran = event.at - since
             over = not other or ran < 0 or ran >= (lease_s or 0.0) - CLOCK_S
-            self.expect(over, event.job_id, f"a suspect started {ran:.3f} s after another, which still ran")
+            self.expect(over, event.job_id, f"a suspect started {ran:.3f} s after {other}, which still ran")
         self._running[event.worker] = event.process, event.job_id, event.at
 
 
 class FirstDeathFree(Predicate):
-    """An attempt counts as lost only for a suspect: the first death costs nothing."""
+    """An attempt counts as lost only for a suspect: the first death costs nothing, and makes one of it."""
 
     name = "first death free"
-    watches = (JobReturned, AttemptStarted, AttemptLost)
+    watches = (WorkerStarted, JobReturned, AttemptStarted, AttemptLost)
 
     def __init__(self) -> None:
         super().__init__()
         self._suspects: set[str] = set()
+        self._processes: dict[str, str] = {}
 
     def see(self, event: Event) -> None:
+        if isinstance(event, WorkerStarted):
+            self._processes[event.worker] = event.process
+        elif isinstance(event, JobReturned) and self._processes.get(event.owner, event.process) != event.process:
+            self.expect(event.suspect, event.job_id, "taken from a worker that died, and handed back as no suspect")
         if isinstance(event, JobReturned | AttemptStarted):
             if event.suspect:
                 self._suspects.add(event.job_id)

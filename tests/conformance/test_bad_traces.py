@@ -23,6 +23,7 @@ from kashvi.events import (
     RetryScheduled,
     WorkerStarted,
     WorkerStopped,
+    WorkerStopping,
 )
 
 TRACE_CLAUSES = {clause.id: clause for clause in load() if clause.predicate}
@@ -42,6 +43,10 @@ def worker(name: str = "w", threads: int = 1, process: str = "p") -> Event:
 
 def stopped(name: str = "w", process: str = "p") -> Event:
     return WorkerStopped(worker=name, process=process)
+
+
+def stopping(name: str = "w", process: str = "p") -> Event:
+    return WorkerStopping(worker=name, process=process)
 
 
 def started(job_id: str, at: float, n: int = 1, worker: str = "w", process: str = "p", suspect: bool = False) -> Event:
@@ -151,6 +156,14 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
     "DELIVERY-8": [
         (
             [
+                worker(), dispatched("a"), started("a", 0), worker("v", process="q"), returned("a", 30, suspect=False),
+                started("a", 30, worker="v", process="q"), *did("a", 31, process="q"), stopped("v", "q"),
+            ],
+            set(),
+        ),
+
+        (
+            [
                 dispatched("a"), started("a", 0), died("a", 30), retried("a", 30), started("a", 31, 2),
                 *did("a", 31, 2),
             ],
@@ -172,7 +185,16 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
             set(),
         )
     ],
-    "WORKERS-3": [([worker(), stopped(), dispatched("a"), started("a", 1), *did("a", 1)], set())],
+    "WORKERS-3": [
+        (
+            [
+                worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0), *did("a", 1), stopping(),
+                started("b", 2), *did("b", 2), dispatched("c"), started("c", 2), *did("c", 2),
+                dispatched("d"), started("d", 2), *did("d", 2), stopped(),
+            ],
+            set(),
+        ),
+        ([worker(), stopped(), dispatched("a"), started("a", 1), *did("a", 1)], set())],
     "RETRY-1": [
         ([dispatched("a"), started("a", 0), raised("a", 0), gave_up("a", 0, 1), recorded("a")], set()),
         (
@@ -202,13 +224,33 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
             set(),
         )
     ],
-    "RETRY-6": [([dispatched("a"), started("a", 0), raised("a", 0), started("a", 2, 2), *did("a", 2, 2)], set())],
+    "RETRY-6": [
+        (
+            [dispatched("a"), started("a", 0), raised("a", 5), started("a", 1, 2), *did("a", 1, 2), retried("a", 5)],
+            {"settle fenced"},
+        ),
+        ([dispatched("a"), started("a", 0), raised("a", 0), started("a", 2, 2), *did("a", 2, 2)], set())],
     "RETRY-7": [([dispatched("a"), started("a", 0), *did("a", 0), started("a", 1)], {"starts once"})],
     "FAILURES-1": [
         (EXHAUSTED[:-1], set()),
         ([dispatched("a"), started("a", 0), *did("a", 0), recorded("a")], set()),
     ],
     "FAILURES-4": [
+        (
+            [
+                *TWO_FAILURES, started("a", 3, 3), raised("a", 3, 3, error="no card"),
+                gave_up("a", 3, error="n"), recorded("a"),
+            ],
+            set(),
+        ),
+        (
+            [
+                *TWO_FAILURES, returned("a", 3), started("a", 3, 3, suspect=True), died("a", 40, 3),
+                gave_up("a", 40, error="e"), recorded("a"),
+            ],
+            set(),
+        ),
+
         ([*EXHAUSTED[:-2], gave_up("a", 3, error="another"), recorded("a")], set()),
         ([*EXHAUSTED[:-2], gave_up("a", 3, error=""), recorded("a")], set()),
     ],

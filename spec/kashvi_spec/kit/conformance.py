@@ -14,16 +14,17 @@ from typing import Literal
 from kashvi_sim.kernel import EPOCH, Kernel
 from kashvi_sim.server import GivenServer
 
+from kashvi.attempt import describe
 from kashvi.runtime import SystemRuntime
 
-from ..clauses import Clause, load
+from ..clauses import Clause, ids_by_predicate, load
 from .examples import Ran, run
 from .situation import example_of
 from .steps import STEPS, Bench, Step
 from .subject import DriverUnderTest
 
-PATIENCE_S = 5.0
-"""In real time, for what must not wait."""
+PATIENCE_S = 60.0
+"""In real time, for one example or step."""
 Outcome = Literal["passed", "failed", "incapable"]
 """incapable: the driver says that it can't do what the check needs."""
 
@@ -35,9 +36,11 @@ class Verdict:
     clause: Clause
     outcome: Outcome = "passed"
     reasons: list[str] = field(default_factory=list)
-    """Of a failure: what was seen, and what was expected. Of an incapable driver: what it lacks."""
+    """Of a failure: what was seen, and what was expected. Of an incapable driver: ``lacking``."""
     examples: int = 0
     steps: int = 0
+    lacking: list[str] = field(default_factory=list)
+    """What the driver says it can't do, and a check needs."""
     judged: int = 0
     """How often the clause's predicate tested something, in all examples that ran."""
     seconds: float = 0.0
@@ -63,92 +66,107 @@ def selected(clauses: Sequence[Clause], wanted: str) -> list[Clause]:
 def conformance(subject: DriverUnderTest, clauses: Sequence[Clause] | None = None) -> Iterator[Verdict]:
     """Put each clause to the test; yields a verdict for each, in order.
 
-    A predicate's findings in the example of another clause are told with its own clause, so verdicts come at the end
-    of all examples.
+    A predicate's findings in the example of another clause are told with its own clause, where that is among
+    ``clauses``, so verdicts come at the end of all examples.
     """
     wanted = about_drivers() if clauses is None else clauses
-    if blocks := _blocks(subject):
-        yield from (Verdict(clause, "failed", [blocks]) for clause in wanted)
-        return
-    verdicts = {clause.id: Verdict(clause) for clause in wanted}
-    by_predicate = {v.clause.predicate: v for v in verdicts.values() if v.clause.predicate}
-    for verdict in verdicts.values():
+    suite = _Suite(subject, [Verdict(clause) for clause in wanted])
+    for verdict in suite.verdicts:
         began = SystemRuntime().monotonic()
-        _examples(subject, verdict, by_predicate)
-        _steps(subject, verdict)
+        suite.examples(verdict)
+        suite.steps(verdict)
         verdict.seconds = SystemRuntime().monotonic() - began
-    with suppress(Exception):
-        subject.empty(lambda: EPOCH)  # so that nothing is left behind
-    for verdict in verdicts.values():
-        if verdict.reasons and verdict.outcome == "passed":
-            verdict.outcome = "failed"
-        if verdict.outcome == "passed" and verdict.clause.predicate and not verdict.judged:
-            verdict.outcome, verdict.reasons = "failed", ["no example put it to the test: nothing came to be judged"]
+    if not suite.stuck:
+        with suppress(Exception):
+            subject.empty(lambda: EPOCH)  # so that nothing is left behind
+    for verdict in suite.verdicts:
+        clause = verdict.clause
+        if clause.predicate and verdict.examples and not verdict.judged:
+            verdict.reasons.append("no example put it to the test: nothing came to be judged")
+        verdict.outcome = "failed" if verdict.reasons else "passed" if verdict.examples + verdict.steps else "incapable"
+        if verdict.outcome == "incapable":
+            verdict.reasons = verdict.lacking
         yield verdict
 
 
-def _blocks(subject: DriverUnderTest) -> str:
-    """A driver that waits where it must only look would hold up the suite without end."""
+class _Suite:
+    """One run over one driver."""
 
-    def look() -> None:
-        with suppress(Exception):  # the steps will say which
-            Bench(subject).driver.wait("w", 0.0)
+    def __init__(self, subject: DriverUnderTest, verdicts: list[Verdict]) -> None:
+        self.subject = subject
+        self.verdicts = verdicts
+        self.stuck = ""
+        """What never came back: nothing can be tried after it."""
+        self._by_predicate = {v.clause.predicate: v for v in verdicts if v.clause.predicate}
+        self._ids = ids_by_predicate()
 
-    looking = SystemRuntime().spawn(look, "looking")
-    looking.join(PATIENCE_S)
-    return f"wait(worker, 0) took over {PATIENCE_S:g} s: with 0 it looks once" if looking.is_alive() else ""
+    def examples(self, verdict: Verdict) -> None:
+        clause = verdict.clause
+        if clause.examples and not self.subject.heeds_clock:
+            verdict.lacking.append("it heeds no clock, so examples can't run in virtual time")
+            return
+        for n, text in enumerate(clause.examples, 1):
+            verdict.examples += 1
+            where = f"example {n}" if len(clause.examples) > 1 else "the example"
+            ran = self._attempt(lambda text=text: run(example_of(text), self._serve), where, verdict)  # type: ignore[misc]
+            if ran is not None:
+                self._told(ran, where, verdict)
 
-
-def _examples(subject: DriverUnderTest, verdict: Verdict, by_predicate: dict[str, Verdict]) -> None:
-    clause = verdict.clause
-    if clause.examples and not subject.heeds_clock:
-        verdict.outcome, verdict.reasons = "incapable", ["it heeds no clock, so examples can't run in virtual time"]
-        return
-    for n, text in enumerate(clause.examples, 1):
-        verdict.examples += 1
-        where = f"example {n}" if len(clause.examples) > 1 else "the example"
-        ran = _attempt(lambda text=text: run(example_of(text), _serving(subject)), where, verdict)  # type: ignore[misc]
-        if ran is None:
-            continue
+    def _told(self, ran: Ran, where: str, verdict: Verdict) -> None:
         verdict.reasons += [f"{where}: {mistake}" for mistake in ran.mistakes]
         for violation in ran.violations:
-            if breaker := by_predicate.get(violation.predicate):
-                seen = "" if breaker is verdict else f" of {clause.id}"
-                breaker.reasons.append(f"{where}{seen}: job {violation.job_id} {violation.why}")
+            breaker = self._by_predicate.get(violation.predicate, verdict)
+            seen = "" if breaker is verdict else f" of {verdict.clause.id}"
+            broken = (
+                ""
+                if violation.predicate == breaker.clause.predicate
+                else f"{self._ids[violation.predicate]} is broken, "
+            )
+            breaker.reasons.append(f"{where}{seen}: {broken}job {violation.job_id} {violation.why}")
         for predicate, times in ran.judged.items():
-            if judged := by_predicate.get(predicate):
+            if judged := self._by_predicate.get(predicate):
                 judged.judged += times
 
+    def _serve(self, kernel: Kernel) -> GivenServer:
+        return GivenServer(kernel, self.subject.empty(lambda: kernel.time), self.subject.again)
 
-def _serving(subject: DriverUnderTest) -> Callable[[Kernel], GivenServer]:
-    return lambda kernel: GivenServer(kernel, subject.empty(lambda: kernel.time), subject.again)
+    def steps(self, verdict: Verdict) -> None:
+        for step in STEPS:
+            if step.clause != verdict.clause.id:
+                continue
+            if lacking := self._lacks(step):
+                verdict.lacking.append(lacking)
+                continue
+            verdict.steps += 1
+            self._attempt(lambda step=step: step.run(Bench(self.subject)), step.says, verdict)  # type: ignore[misc]
 
+    def _lacks(self, step: Step) -> str:
+        if step.needs_again and self.subject.again is None:
+            return "it says that no other process can open its queue"
+        needs_time = step.needs_clock and not self.subject.heeds_clock
+        return "it heeds no clock, and this would take an hour" if needs_time else ""
 
-def _steps(subject: DriverUnderTest, verdict: Verdict) -> None:
-    for step in STEPS:
-        if step.clause != verdict.clause.id:
-            continue
-        if lacking := _lacks(subject, step):
-            if verdict.outcome == "passed" and not verdict.clause.examples:
-                verdict.outcome, verdict.reasons = "incapable", [lacking]
-            continue
-        verdict.steps += 1
-        _attempt(lambda step=step: step.run(Bench(subject)), step.says, verdict)  # type: ignore[misc]
-        if verdict.outcome == "incapable":
-            verdict.outcome, verdict.reasons = "passed", verdict.reasons[1:]
+    def _attempt(self, check: Callable[[], Ran | None], what: str, verdict: Verdict) -> Ran | None:
+        """In a thread of its own, since a driver may wait where it must not."""
+        if self.stuck:
+            verdict.reasons.append(f"not tried, after {self.stuck}")
+            return None
+        came: list[tuple[Ran | None, BaseException | None]] = []
 
+        def run_it() -> None:
+            try:
+                came.append((check(), None))
+            except BaseException as error:  # a driver may raise anything
+                came.append((None, error))
 
-def _lacks(subject: DriverUnderTest, step: Step) -> str:
-    if step.needs_again and subject.again is None:
-        return "it says that no other process can open its queue"
-    return "it heeds no clock, and this would take an hour" if step.needs_clock and not subject.heeds_clock else ""
-
-
-def _attempt(check: Callable[[], Ran | None], what: str, verdict: Verdict) -> Ran | None:
-    try:
-        return check()
-    except AssertionError as error:
-        verdict.reasons.append(f"{what} But {error}" if what.endswith(".") else f"{what}: {error}")
-    except Exception as error:
-        verdict.reasons.append(f"{what}: the driver raised {type(error).__name__}: {error}")
-    return None
+        SystemRuntime().spawn(run_it, "check").join(PATIENCE_S)
+        if not came:
+            self.stuck = f"{verdict.clause.id}, from which the driver never came back"
+            verdict.reasons.append(f"{what}: the driver did not come back within {PATIENCE_S:g} s")
+            return None
+        ran, error = came[0]
+        if isinstance(error, AssertionError):
+            verdict.reasons.append(f"{what} But {error}" if what.endswith(".") else f"{what}: {error}")
+        elif error is not None:
+            verdict.reasons.append(f"{what}: the driver raised {describe(error)}")
+        return ran

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from kashvi.attempt import describe
 from kashvi.drivers.memory import MemoryDriver, MemoryStore
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import DriverUnavailable, InvalidSetting
@@ -46,7 +47,10 @@ def subject_of(text: str) -> DriverUnderTest:
     if "://" in text:
         return _server(text)
     found = _import(text)
-    subject = found() if callable(found) else found
+    try:
+        subject = found() if callable(found) else found
+    except BaseException as error:  # a stranger's function may raise anything
+        raise InvalidSetting("the driver", text, f"a function that does not raise {describe(error)}") from error
     if not isinstance(subject, DriverUnderTest):
         raise InvalidSetting("the driver", text, f"a function that returns a DriverUnderTest (this gave {subject!r})")
     return subject if subject.name else DriverUnderTest(**{**vars(subject), "name": text.partition(":")[2]})
@@ -55,12 +59,12 @@ def subject_of(text: str) -> DriverUnderTest:
 def _import(text: str) -> Any:
     module, colon, name = text.partition(":")
     allowed = "memory, fakeredis, a redis:// URL or package.module:factory"
-    if not colon or not name:
+    if not colon or not name or not all(part.isidentifier() for part in module.split(".")):
         raise InvalidSetting("the driver", text, allowed)
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InvalidSetting("the driver", text, f"{allowed} that can be imported ({error})") from error
+    except BaseException as error:  # as a module may when it is imported
+        raise InvalidSetting("the driver", text, f"{allowed} that can be imported ({describe(error)})") from error
 
 
 def _memory(now: Clock) -> Driver:
@@ -72,10 +76,12 @@ def _beside(driver: MemoryDriver) -> Driver:
 
 
 def _server(url: str) -> DriverUnderTest:
-    client = redis.Redis.from_url(url)
     try:
+        client = redis.Redis.from_url(url)
         about: dict[str, Any] = client.info("server")
-    except redis.RedisError as error:
+    except ValueError as error:
+        raise InvalidSetting("the driver", url, f"a redis:// URL that is one ({error})", secret=True) from None
+    except (redis.RedisError, OSError, OverflowError) as error:
         raise DriverUnavailable(str(error), url.rpartition("@")[2]) from None
     kind = "Valkey" if "valkey_version" in about else "Redis"
     keys = _Keys(client)

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from ..report import Column
 
 FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
+
+
+def _folder_is_there(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Before the run, not after it."""
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {str(path.parent)!r}")
+    return path
+
+
 MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "incapable": ("–", "yellow")}
 
 
@@ -47,8 +56,8 @@ kashvi spec:conformance --driver mypackage.conformance:driver --clauses RETRY,DE
     "--tests", type=click.Path(path_type=Path, exists=True), help="pytest's JUnit file: adds the library itself."
 )
 @json_option
-@click.option("--junit", type=FILE, help="Write a JUnit file.")
-@click.option("--html", type=FILE, help="Write the matrix as a page.")
+@click.option("--junit", type=FILE, callback=_folder_is_there, help="Write a JUnit file.")
+@click.option("--html", type=FILE, callback=_folder_is_there, help="Write the matrix as a page.")
 def conformance_command(
     drivers: tuple[str, ...],
     wanted: str,
@@ -97,6 +106,8 @@ def _opened(drivers: tuple[str, ...]) -> list[Any]:
     from ..subject import subject_of
 
     sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    if twice := [text for n, text in enumerate(drivers) if text in drivers[:n]]:
+        raise click.BadParameter(f"{twice[0]} is there twice", param_hint="--driver")
     try:
         return [subject_of(text) for text in drivers]
     except KashviError as error:
@@ -150,8 +161,9 @@ def _show(columns: list[Column]) -> None:
     console.print(table)
     for column in columns:
         for verdict in column.verdicts.values():
-            for reason in verdict.reasons if verdict.outcome == "failed" else ():
-                click.secho(f"\n{column.name} breaks {verdict.clause.id}: {reason}", fg="red")
+            for reason in verdict.reasons:
+                verb, colour = ("breaks", "red") if verdict.outcome == "failed" else ("is not held to", "yellow")
+                click.secho(f"\n{column.name} {verb} {verdict.clause.id}: {reason}", fg=colour)
     click.echo()
     for column in columns:
         counted = column.counted()

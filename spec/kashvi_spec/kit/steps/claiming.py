@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kashvi.runtime import SystemRuntime
+
 from . import Bench, envelopes, expect, step
 
 
@@ -23,6 +25,31 @@ def _(bench: Bench) -> None:
     expect(bench.driver.wait("w", 0.0), b"b", "a wait of 0 s returns")
     expect(bench.driver.wait("w", 0.0), None, "a wait of 0 s on an empty queue returns")
     expect(bench.counts(), (0, 0, 2, 0), "ready, delayed, held, unrecorded after two claims")
+
+
+@step("DISPATCH-2")
+def _(bench: Bench) -> None:
+    """Who waits gets the job that is pushed meanwhile; to wake somebody does no harm."""
+    got: list[bytes] = []
+    raised: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            for _ in range(1000):  # a wait may end early
+                if (envelope := bench.driver.wait("w", 2.0)) is not None:
+                    got.append(envelope)
+                    return
+        except BaseException as error:
+            raised.append(error)
+
+    waiting = SystemRuntime().spawn(wait, "waiting")
+    waiting.join(0.05)
+    bench.driver.wake("nobody")
+    bench.push(b"a")
+    waiting.join(20)
+    for error in raised:
+        raise error
+    expect(got, [b"a"], "waits of 2 s, one after the other, returned")
 
 
 @step("DISPATCH-3")
@@ -110,6 +137,7 @@ def _(bench: Bench) -> None:
         bench.push(name, delay=delay)
     bench.push(b"0")
     bench.let_pass(5)
+    expect(w.exchange().ready, 4, "ready after an exchange that wants none")
     answer = w.exchange(want=10)
     expect(answer.claimed, [b"0", b"1", b"2", b"3"], "claimed after 5 s")
     expect(bench.counts()[1], 1, "delayed after 5 s")
