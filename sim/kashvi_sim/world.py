@@ -247,15 +247,15 @@ class World:
         with self._handler_time.passing() if self._virtual_handlers else nullcontext():
             self.kernel.run(lambda: until() or (end is not None and self.kernel.time >= end))
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Let time pass as ``run`` does, in leaps over the times at which idle workers would only look and wait."""
         end = self.kernel.time + seconds
-        while self.kernel.time < end:
+        while self.kernel.time < end and not until():
             due = self.server.next_due()
             leap = min(end, due if due is not None else end) - LEAP_BEFORE_S - self.kernel.time
             if leap > 0 and self.idle():
                 self.kernel.leap(leap)
-            self.run(for_s=min(LEAP_BEFORE_S, end - self.kernel.time))
+            self.run(until, for_s=min(LEAP_BEFORE_S, end - self.kernel.time))
 
     def idle(self) -> bool:
         """Whether workers are all there is, and none has anything to do before the next job is due."""
