@@ -85,9 +85,9 @@ class States:
         world = self._world
         walk = Walk(world.kernel.time, float(world.max_attempts - 1))
         walk.any(more)
-        for facts in (rows, world.untold(), sorted(world.returned)):
+        for facts in (rows, world.untold()):
             walk.any([job_id for job_id in facts if job_id not in closed])
-        for counts in (world.ended, world.announced):
+        for counts in (world.ended, world.announced, world.returned):
             walk.any([(job_id, counts[job_id]) for job_id in sorted(counts) if job_id not in closed])
         for predicate in world.predicates:
             predicate_text(walk, predicate, closed)

@@ -32,6 +32,7 @@ from kashvi.queues import Queue
 from kashvi.registry import Registry
 
 from .clock import Escape, HandlerTime
+from .excuses import excuse, untold
 from .faults import Faults, Moment, Scene
 from .kernel import EPOCH, Choose, Kernel
 from .network import Line, Waiter
@@ -43,22 +44,6 @@ from .trace import FaultStruck, ProcessKilled, ServerRolledBack
 
 Hook = Callable[[str, SimRuntime], None]
 """Called as ``hook("before exchange", process)`` and ``("after …")``; may raise, sleep or kill."""
-
-ROLLED_BACK = frozenset(
-    {
-        "none lost",
-        "never early",
-        "backoff kept",
-        "recorded iff exhausted",
-        "settle fenced",
-        "drains",
-        "FIFO",
-        "starts once",
-        "done is done",
-        "suspects alone",
-    }
-)
-
 
 PROGRESS = frozenset({JobDispatched, JobSucceeded, JobFailed, FailureRecorded})
 
@@ -122,15 +107,14 @@ class World:
         self.waiters: list[Waiter] = []
         self.ended: dict[str, list[str]] = {}
         """What the server did for good, by job id."""
-        self.returned: Counter[str] = Counter()
-        self.announced: Counter[str] = Counter()
+        self.returned, self.announced = Counter[str](), Counter[str]()
         """Attempts that would count if their process died; one that did is taken off."""
         self.unannounced: list[AttemptLost] = []
         """Attempts that were counted as lost, and had never been announced by then."""
-        self._silent: set[str] = set()
-        self._tellers: dict[str, list[SimRuntime]] = {}
+        self.silent: set[str] = set()
+        self.tellers: dict[str, list[SimRuntime]] = {}
         """Whose place it is to tell what the server did with a job."""
-        self._retriers: dict[str, list[SimRuntime]] = {}
+        self.retriers: dict[str, list[SimRuntime]] = {}
         self.lost_pushes: dict[str, str] = {}
         self.rolled_back: dict[str, str] = {}
         self.poisoned: set[str] = set()
@@ -354,9 +338,9 @@ class World:
         job_id = _id_of(s.new or s.old)
         if s.move in ("done", "fail"):
             self.ended.setdefault(job_id, []).append(s.move)
-            self._tellers.setdefault(job_id, []).append(process)
+            self.tellers.setdefault(job_id, []).append(process)
         elif s.move == "retry":
-            self._retriers.setdefault(job_id, []).append(process)
+            self.retriers.setdefault(job_id, []).append(process)
         elif s.move == "return":
             self.returned[job_id] += 1
         elif s.move == "start":
@@ -418,7 +402,7 @@ class World:
                 self.unannounced.append(event)
         elif isinstance(event, WorkerStopped):
             if event.unsettled:
-                self._silent.add(self._of_events[event.process].name)
+                self.silent.add(self._of_events[event.process].name)
             self.on_end(self._of_events[event.process])
         self.judges.see(event)
 
@@ -433,7 +417,7 @@ class World:
 
     def unexcused(self) -> list[Violation]:
         """Promises broken so far that no fault excuses."""
-        return [violation for violation in self.broken() if not self._excuse(violation, self._stored)]
+        return [violation for violation in self.broken() if not excuse(self, violation, self._stored)]
 
     @property
     def predicates(self) -> list[Predicate]:
@@ -442,7 +426,7 @@ class World:
     def untold(self) -> list[str]:
         """Jobs that ended on the server, and the process that had to tell is dead."""
         told = {event.job_id for event in self.events if isinstance(event, JobSucceeded | JobFailed)}
-        return sorted(job_id for job_id in self.ended.keys() - told if self._untold(job_id))
+        return sorted(job_id for job_id in self.ended.keys() - told if untold(self, job_id))
 
     def judge(self, *, with_store: bool | None = None) -> tuple[list[Violation], list[Excused]]:
         """What the events violate, given that all work is said to be done; and what a fault excuses.
@@ -457,8 +441,8 @@ class World:
         violations: list[Violation] = []
         excused: list[Excused] = []
         for violation in self.judges.violations():
-            if excuse := self._excuse(violation, stored):
-                excused.append(Excused(violation, excuse))
+            if fault := excuse(self, violation, stored):
+                excused.append(Excused(violation, fault))
             else:
                 violations.append(violation)
         return violations, excused
@@ -470,43 +454,6 @@ class World:
     def judged(self) -> dict[str, int]:
         """How often each promise was tested."""
         return {predicate.name: predicate.judged for predicate in self.judges.predicates}
-
-    def _excuse(self, v: Violation, stored: bool) -> str:
-        if v.predicate in ("none lost", "drains"):
-            if v.job_id in self.lost_pushes:
-                return self.lost_pushes[v.job_id]
-            return self._untold(v.job_id)
-        if v.predicate in ROLLED_BACK and v.job_id in self.rolled_back:
-            return self.rolled_back[v.job_id]
-        if v.predicate == "suspects alone":
-            # The other of the two may be the one that was rolled back; and the process's own clock measured it.
-            other = (why for job_id, why in self.rolled_back.items() if job_id in v.why)
-            clock = (rule for rule in ("jump_back", "drift") if self.struck[rule])
-            return [*other, *clock, ""][0]
-        if v.predicate == "recorded iff exhausted" and not stored and "fail" in self.ended.get(v.job_id, ()):
-            return self._untold(v.job_id)
-        if v.predicate == "attempts counted" and "never settled" in v.why:
-            return self._gone(self._retriers.get(v.job_id, ()))
-        if v.predicate == "FIFO" and v.job_id in self.returned:
-            return "kill"
-        if v.predicate == "starts once" and self._most_starts(v.job_id) - 1 <= self.returned[v.job_id]:
-            return "kill"  # it was handed back, and who did it was gone before telling
-        return ""
-
-    def _gone(self, tellers: Sequence[SimRuntime]) -> str:
-        """Whether one of those that had to tell never could: killed, or left without an answer."""
-        if any(process.dead for process in tellers):
-            return "kill"
-        return "no answer" if any(process.name in self._silent for process in tellers) else ""
-
-    def _most_starts(self, job_id: str) -> int:
-        """Of one attempt at this job."""
-        starts = Counter(e.attempt for e in self.events if isinstance(e, AttemptStarted) and e.job_id == job_id)
-        return max(starts.values(), default=0)
-
-    def _untold(self, job_id: str) -> str:
-        """The server did it, and the process that had to tell never could: killed, or left without an answer."""
-        return self._gone(self._tellers.get(job_id, ()))
 
 
 def _id_of(raw: bytes) -> str:

@@ -1,0 +1,71 @@
+"""Which broken promises a fault excuses: what a server forgot, what nobody could tell, what a wrong clock measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kashvi_spec.judging import Violation
+
+from kashvi.events import AttemptStarted
+
+if TYPE_CHECKING:
+    from .runtime import SimRuntime
+    from .world import World
+
+ROLLED_BACK = frozenset(
+    {
+        "none lost",
+        "never early",
+        "backoff kept",
+        "recorded iff exhausted",
+        "settle fenced",
+        "drains",
+        "FIFO",
+        "starts once",
+        "done is done",
+        "suspects alone",
+    }
+)
+"""What a server that comes back as it was may break, for the jobs it forgot something about."""
+
+
+def excuse(world: World, v: Violation, stored: bool) -> str:
+    """The fault's name, or nothing. ``stored``: whether every row must be told of."""
+    if v.predicate in ("none lost", "drains"):
+        return world.lost_pushes.get(v.job_id) or untold(world, v.job_id)
+    if v.predicate in ROLLED_BACK and v.job_id in world.rolled_back:
+        return world.rolled_back[v.job_id]
+    if v.predicate == "suspects alone":
+        # The other of the two may be the one that was rolled back; and the process's own clock measured it.
+        other = (why for job_id, why in world.rolled_back.items() if job_id in v.why)
+        clock = (rule for rule in ("jump_back", "drift") if world.struck[rule])
+        return [*other, *clock, ""][0]
+    if v.predicate == "recorded iff exhausted" and not stored and "fail" in world.ended.get(v.job_id, ()):
+        return untold(world, v.job_id)
+    if v.predicate == "attempts counted" and "never settled" in v.why:
+        return _gone(world, world.retriers.get(v.job_id, ()))
+    if v.predicate == "FIFO" and v.job_id in world.returned:
+        return "kill"
+    if v.predicate == "starts once" and _most_starts(world, v.job_id) - 1 <= world.returned[v.job_id]:
+        return "kill"  # it was handed back, and who did it was gone before telling
+    return ""
+
+
+def untold(world: World, job_id: str) -> str:
+    """The server did it, and nobody could tell."""
+    return _gone(world, world.tellers.get(job_id, ()))
+
+
+def _gone(world: World, tellers: Sequence[SimRuntime]) -> str:
+    """Whether one of those that had to tell never could: killed, or left without an answer."""
+    if any(process.dead for process in tellers):
+        return "kill"
+    return "no answer" if any(process.name in world.silent for process in tellers) else ""
+
+
+def _most_starts(world: World, job_id: str) -> int:
+    """Of one attempt at this job."""
+    starts = Counter(e.attempt for e in world.events if isinstance(e, AttemptStarted) and e.job_id == job_id)
+    return max(starts.values(), default=0)
