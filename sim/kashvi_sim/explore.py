@@ -71,7 +71,7 @@ def explore(
             search.step()
             if search.executions % COLLECT == 0:
                 look(search)
-                gc.collect()
+                gc.collect(0)
     broken = [search.shortest(one) for one in search.broken[:1]]
     if search.exhausted and not broken and (state := search.hopeless()):
         broken = [search.shortest(search.stuck(state[0]))]
