@@ -5,6 +5,7 @@ The tests that clauses cite, then the suite for drivers on every driver of the p
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,12 @@ def main() -> int:
     subprocess.run(tests, check=False)
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         drivers = ["memory", "fakeredis", CUSTOM]
-        for name in sorted(name for name, binary in REDIS_BINARIES.items() if binary()):
+        for name in sorted(REDIS_BINARIES):
+            if REDIS_BINARIES[name]() is None:
+                print(f"left out: {name} is not installed", file=sys.stderr)
+                if os.environ.get("CI"):
+                    return 1
+                continue
             server = RedisServer(name, Path(folder) / name).start()
             stack.callback(server.stop)
             drivers.append(server.url)

@@ -1,4 +1,7 @@
-"""The suite for drivers: those of the project pass, and so does one that was not written for it."""
+"""The suite for drivers, as pytest runs it: memory passes, and so does one that was not written for it.
+
+The others, and real servers, are held to it by ``nox -s conformance``.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,21 @@ from kashvi_spec.clauses import load
 from kashvi_spec.kit.conformance import about_drivers, conformance, selected
 from kashvi_spec.kit.pytest_plugin import HeldClause
 from kashvi_spec.kit.steps import STEPS, Bench
-from kashvi_spec.kit.subject import subject_of
+from kashvi_spec.kit.subject import Clock, subject_of
 
 from examples.custom_driver.conformance import sqlite
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import InvalidSetting
 from kashvi.runtime import SystemRuntime
+from tests.servers.launch import RedisServer
 
 MEMORY = subject_of("memory")
-FAKEREDIS = subject_of("fakeredis")
 ALONE = replace(MEMORY, name="alone", again=None)
 
 
 def test_memory_keeps_the_clause(kashvi_clause: HeldClause) -> None:
     """Each clause that is about drivers."""
     kashvi_clause.holds_of(MEMORY)
-
-
-def test_fakeredis_keeps_the_clause(kashvi_clause: HeldClause) -> None:
-    """With the real scripts."""
-    kashvi_clause.holds_of(FAKEREDIS)
 
 
 def test_a_driver_of_another_kind_keeps_the_clause(kashvi_clause: HeldClause) -> None:
@@ -110,6 +108,43 @@ def test_a_driver_that_raises_what_it_must_not_fails_with_the_error() -> None:
     [verdict] = conformance(replace(MEMORY, empty=empty), selected(about_drivers(), "DELAY-3"))
     assert verdict.outcome == "failed"
     assert "the driver raised OSError: no space left" in verdict.reasons[0]
+
+
+def test_on_a_server_it_touches_its_own_keys_alone_and_leaves_none(valkey: RedisServer) -> None:
+    """It may be somebody's."""
+    valkey.client().set("somebody's", "own")
+    subject = subject_of(valkey.url)
+    assert [one.outcome for one in conformance(subject, selected(about_drivers(), "DELAY-3"))] == ["passed"]
+    assert subject.name.startswith("Valkey 9")
+    assert list(valkey.client().scan_iter()) == [b"somebody's"]
+
+
+def test_a_queue_that_is_not_empty_is_told_so() -> None:
+    """Or everything that follows would be puzzling."""
+    same = MEMORY.empty(lambda: 1.0)
+    same.push([b"left over"])
+    verdicts = list(conformance(replace(MEMORY, empty=lambda now: same), selected(about_drivers(), "DELAY-3")))
+    assert [verdict.outcome for verdict in verdicts] == ["failed"]
+    assert all("empty() returned a queue that is not empty: Stats(ready=1" in why for why in verdicts[0].reasons)
+
+
+def test_a_driver_that_ends_the_program_or_breaks_in_a_thread_fails_and_does_not_end_the_suite() -> None:
+    """SystemExit is an error like any other."""
+
+    class Exits(MemoryDriver):
+        def wait(self, worker: str, seconds: float) -> bytes | None:
+            raise SystemExit(0)
+
+    inner = MEMORY.empty
+
+    def empty(now: Clock) -> Exits:
+        found = inner(now)
+        assert isinstance(found, MemoryDriver)
+        return Exits(store=found.store)
+
+    verdicts = {one.clause.id: one for one in conformance(replace(MEMORY, empty=empty, again=None))}
+    assert any("SystemExit" in why for why in verdicts["DELIVERY-7"].reasons)
+    assert verdicts["DISPATCH-2"].outcome == "failed"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from kashvi.runtime import SystemRuntime
 from ..clauses import Clause, ids_by_predicate, load
 from .examples import Ran, run
 from .situation import example_of
-from .steps import STEPS, Bench, Step
+from .steps import STEPS, Bench, Step, emptied
 from .subject import DriverUnderTest
 
 PATIENCE_S = 60.0
@@ -128,7 +128,7 @@ class _Suite:
                 judged.judged += times
 
     def _serve(self, kernel: Kernel) -> GivenServer:
-        return GivenServer(kernel, self.subject.empty(lambda: kernel.time), self.subject.again)
+        return GivenServer(kernel, emptied(self.subject, lambda: kernel.time), self.subject.again)
 
     def steps(self, verdict: Verdict) -> None:
         for step in STEPS:

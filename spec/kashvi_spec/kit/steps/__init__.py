@@ -13,10 +13,19 @@ from kashvi_sim.kernel import EPOCH
 from kashvi.ports import Driver, Exchange, Move, Place, Settlement
 from kashvi.runtime import SystemRuntime
 
-from ..subject import DriverUnderTest
+from ..subject import Clock, DriverUnderTest
 
 REAL_S = 0.05
 """What a second of a step takes with a driver that heeds no clock."""
+
+
+def emptied(subject: DriverUnderTest, now: Clock) -> Driver:
+    """A queue with nothing on it. Raises AssertionError for one that has something."""
+    driver = subject.empty(now)
+    stats = driver.stats()
+    if stats.ready + stats.delayed + stats.held + stats.unrecorded + stats.workers:
+        raise AssertionError(f"empty() returned a queue that is not empty: {stats}")
+    return driver
 
 
 class Bench:
@@ -29,7 +38,7 @@ class Bench:
         self.moment = 0.01 if subject.heeds_clock else 0.5
         """How shortly before a time a step looks whether it is too early; real time is coarse."""
         self.shared = subject.again is not None
-        self.driver = subject.empty(lambda: self._virtual)
+        self.driver = emptied(subject, lambda: self._virtual)
 
     def let_pass(self, seconds: float) -> None:
         """Time passes: the clock's, or real time, at twenty times the speed."""
