@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import types
+from collections.abc import Sequence
 from pathlib import Path
 
 from junitparser import JUnitXml, TestCase
@@ -29,10 +30,10 @@ def run_code(clause: Clause, code: str) -> None:
         os.environ.update(aside)
 
 
-def tests_of(path: Path) -> dict[str, str]:
-    """From a JUnit file of pytest: ``tests/x/test_y.py::test_z`` to "" or why it did not pass."""
+def tests_of(paths: Sequence[Path]) -> dict[str, str]:
+    """From JUnit files of pytest: ``tests/x/test_y.py::test_z`` to "" or why it did not pass."""
     found: dict[str, str] = {}
-    for suite in JUnitXml.fromfile(str(path)):
+    for suite in (suite for path in paths for suite in JUnitXml.fromfile(str(path))):
         for case in suite:
             assert isinstance(case, TestCase)
             name = f"{(case.classname or '').replace('.', '/')}.py::{(case.name or '').partition('[')[0]}"

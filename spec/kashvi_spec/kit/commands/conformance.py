@@ -53,7 +53,10 @@ kashvi spec:conformance --driver mypackage.conformance:driver --clauses RETRY,DE
 )
 @click.option("--strict", is_flag=True, help="SHOULD counts as MUST does, and what a driver can't do as a failure.")
 @click.option(
-    "--tests", type=click.Path(path_type=Path, exists=True), help="pytest's JUnit file: adds the library itself."
+    "--tests",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="pytest's JUnit file: adds the library itself. May be repeated.",
 )
 @json_option
 @click.option("--junit", type=FILE, callback=_folder_is_there, help="Write a JUnit file.")
@@ -62,7 +65,7 @@ def conformance_command(
     drivers: tuple[str, ...],
     wanted: str,
     strict: bool,
-    tests: Path | None,
+    tests: tuple[Path, ...],
     as_json: bool,
     junit: Path | None,
     html: Path | None,
@@ -83,10 +86,10 @@ def conformance_command(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--clauses") from error
     of_drivers = about_drivers(clauses)
-    if not of_drivers and tests is None:
+    if not of_drivers and not tests:
         raise click.BadParameter(f"no clause of {wanted} is about drivers", param_hint="--clauses")
     columns = [_held(subject, of_drivers, quiet=as_json) for subject in _opened(drivers)]
-    if tests is not None:
+    if tests:
         columns.append(_library(tests, clauses))
     if junit:
         report.write_junit(columns, junit)
@@ -130,7 +133,7 @@ def _held(subject: Any, clauses: list[Clause], *, quiet: bool) -> Column:
     return _timed(subject.name, all_of_it)
 
 
-def _library(tests: Path, clauses: list[Clause]) -> Column:
+def _library(tests: tuple[Path, ...], clauses: list[Clause]) -> Column:
     from ..library import library, tests_of
 
     return _timed("kashvi itself", lambda: {v.clause.id: v for v in library(clauses, tests_of(tests))})
