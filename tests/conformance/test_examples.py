@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kashvi_spec.clauses import Clause, load
 from kashvi_spec.kit.examples import run
-from kashvi_spec.kit.library import run_code
+from kashvi_spec.kit.itself import run_code
 from kashvi_spec.kit.situation import example_of
 
 CLAUSES = load()

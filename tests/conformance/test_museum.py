@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kashvi_spec.clauses import load
 from kashvi_spec.kit.conformance import about_drivers, conformance
-from kashvi_spec.kit.library import run_code
+from kashvi_spec.kit.itself import run_code
 from kashvi_spec.kit.museum import MUSEUM, Exhibit
 from kashvi_spec.kit.subject import subject_of
 

@@ -134,7 +134,7 @@ def _held(subject: Any, clauses: list[Clause], *, quiet: bool) -> Column:
 
 
 def _library(tests: tuple[Path, ...], clauses: list[Clause]) -> Column:
-    from ..library import library, tests_of
+    from ..itself import library, tests_of
 
     return _timed("kashvi itself", lambda: {v.clause.id: v for v in library(clauses, tests_of(tests))})
 
