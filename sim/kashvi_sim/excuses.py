@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kashvi_spec.judging import Violation
@@ -31,6 +32,16 @@ ROLLED_BACK = frozenset(
 """What a server that comes back as it was may break, for the jobs it forgot something about."""
 
 
+@dataclass
+class Telling:
+    """Whose place it is to tell what the server did with a job."""
+
+    ends: dict[str, list[SimRuntime]] = field(default_factory=dict)
+    retries: dict[str, list[SimRuntime]] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
+    """Processes that were left without an answer."""
+
+
 def excuse(world: World, v: Violation, stored: bool) -> str:
     """The fault's name, or nothing. ``stored``: whether every row must be told of."""
     if v.predicate in ("none lost", "drains"):
@@ -45,7 +56,7 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
     if v.predicate == "recorded iff exhausted" and not stored and "fail" in world.ended.get(v.job_id, ()):
         return untold(world, v.job_id)
     if v.predicate == "attempts counted" and "never settled" in v.why:
-        return _gone(world, world.retriers.get(v.job_id, ()))
+        return _gone(world, world.telling.retries.get(v.job_id, ()))
     if v.predicate == "FIFO" and v.job_id in world.returned:
         return "kill"
     if v.predicate == "starts once" and _most_starts(world, v.job_id) - 1 <= world.returned[v.job_id]:
@@ -55,14 +66,14 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
 
 def untold(world: World, job_id: str) -> str:
     """The server did it, and nobody could tell."""
-    return _gone(world, world.tellers.get(job_id, ()))
+    return _gone(world, world.telling.ends.get(job_id, ()))
 
 
 def _gone(world: World, tellers: Sequence[SimRuntime]) -> str:
     """Whether one of those that had to tell never could: killed, or left without an answer."""
     if any(process.dead for process in tellers):
         return "kill"
-    return "no answer" if any(process.name in world.silent for process in tellers) else ""
+    return "no answer" if any(process.name in world.telling.silent for process in tellers) else ""
 
 
 def _most_starts(world: World, job_id: str) -> int:

@@ -32,7 +32,7 @@ from kashvi.queues import Queue
 from kashvi.registry import Registry
 
 from .clock import Escape, HandlerTime
-from .excuses import excuse, untold
+from .excuses import Telling, excuse, untold
 from .faults import Faults, Moment, Scene
 from .kernel import EPOCH, Choose, Kernel
 from .network import Line, Waiter
@@ -102,25 +102,23 @@ class World:
         self.faults = faults
         self.struck: Counter[str] = Counter()
         self.down_until = self.refusing_until = self.database_down_until = 0.0
-        self.refusal = ""
-        self.refused_calls: frozenset[str] = frozenset()
+        self.refusal, self.refused_calls = "", frozenset[str]()
         self.waiters: list[Waiter] = []
         self.ended: dict[str, list[str]] = {}
         """What the server did for good, by job id."""
-        self.returned, self.announced = Counter[str](), Counter[str]()
+        self.returned: Counter[str] = Counter()
+        """How often a job was handed back."""
+        self.announced: Counter[str] = Counter()
         """Attempts that would count if their process died; one that did is taken off."""
         self.unannounced: list[AttemptLost] = []
         """Attempts that were counted as lost, and had never been announced by then."""
-        self.silent: set[str] = set()
-        self.tellers: dict[str, list[SimRuntime]] = {}
-        """Whose place it is to tell what the server did with a job."""
-        self.retriers: dict[str, list[SimRuntime]] = {}
+        self.telling = Telling()
         self.lost_pushes: dict[str, str] = {}
         self.rolled_back: dict[str, str] = {}
         self.poisoned: set[str] = set()
         self.late = 0
         """Requests that are still on their way."""
-        self.progress = self._sim_seq = 0
+        self.progress = 0
         """Jobs that came, ended or were recorded."""
         self.longest_delay_s = 0.0
         self.on_end: Callable[[SimRuntime], None] = lambda process: None
@@ -132,7 +130,7 @@ class World:
         self._queues: dict[int, SimQueue] = {}
         self._lines: dict[int, Line] = {}
         self._touches: list[tuple[float, str, bool]] = []
-        self._rolling_back = self._closed = False
+        self._rolling_back, self._closed, self._sim_seq = False, False, 0
         self.judges = Judge(every_predicate(max_attempts, self._stored))
         self._attempting: dict[int, AttemptStarted] = {}
         self._of_events: dict[str, SimRuntime] = {}
@@ -338,9 +336,9 @@ class World:
         job_id = _id_of(s.new or s.old)
         if s.move in ("done", "fail"):
             self.ended.setdefault(job_id, []).append(s.move)
-            self.tellers.setdefault(job_id, []).append(process)
+            self.telling.ends.setdefault(job_id, []).append(process)
         elif s.move == "retry":
-            self.retriers.setdefault(job_id, []).append(process)
+            self.telling.retries.setdefault(job_id, []).append(process)
         elif s.move == "return":
             self.returned[job_id] += 1
         elif s.move == "start":
@@ -402,7 +400,7 @@ class World:
                 self.unannounced.append(event)
         elif isinstance(event, WorkerStopped):
             if event.unsettled:
-                self.silent.add(self._of_events[event.process].name)
+                self.telling.silent.add(self._of_events[event.process].name)
             self.on_end(self._of_events[event.process])
         self.judges.see(event)
 

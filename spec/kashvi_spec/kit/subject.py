@@ -26,7 +26,7 @@ class DriverUnderTest:
     """A driver of the port ``kashvi.ports.Driver``, as the suite takes it: a function returns one."""
 
     empty: Callable[[Clock], Driver]
-    """A queue with nothing on it. All its times come from the clock; the suite calls this some hundred times."""
+    """A queue with nothing on it, each time anew: the suite asks some hundred times. All its times are the clock's."""
     name: str = ""
     """In reports; by default where it was found."""
     again: Callable[[Any], Driver] | None = None
@@ -49,7 +49,7 @@ def subject_of(text: str) -> DriverUnderTest:
     found = _import(text)
     try:
         subject = found() if callable(found) else found
-    except BaseException as error:  # a stranger's function may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's function may raise anything
         raise InvalidSetting("the driver", text, f"a function that does not raise {describe(error)}") from error
     if not isinstance(subject, DriverUnderTest):
         raise InvalidSetting("the driver", text, f"a function that returns a DriverUnderTest (this gave {subject!r})")
@@ -63,7 +63,7 @@ def _import(text: str) -> Any:
         raise InvalidSetting("the driver", text, allowed)
     try:
         return getattr(importlib.import_module(module), name)
-    except BaseException as error:  # as a module may when it is imported
+    except (Exception, SystemExit) as error:  # as a module may when it is imported
         raise InvalidSetting("the driver", text, f"{allowed} that can be imported ({describe(error)})") from error
 
 
