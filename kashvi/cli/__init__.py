@@ -1,14 +1,14 @@
-"""The command line. Commands are imported when they are called; other packages add theirs by entry point."""
+"""The command line. Commands are imported when they are called; other packages add tables of theirs by entry point."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.metadata import entry_points, version
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
+from .. import __version__
 from ..errors import KashviError
 
 COMMANDS = {
@@ -31,35 +31,38 @@ Examples:
 
 
 class Commands(click.Group):
-    """Finds a command by name: ours in the table above, others in the entry points ``kashvi.commands``."""
+    """Finds a command by name: ours in the table above, others in those of the entry points ``kashvi.commands``."""
 
-    def _others(self) -> dict[str, Any]:
-        return {point.name: point for point in entry_points(group="kashvi.commands")}
+    def _table(self) -> dict[str, tuple[str, str]]:
+        from importlib.metadata import entry_points  # slow, and our own commands need none of it
+
+        table = dict(COMMANDS)
+        for point in sorted(entry_points(group="kashvi.commands")):
+            table = point.load() | table
+        return table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *sorted(set(self._others()) - set(COMMANDS))]
+        others = self._table().keys() - COMMANDS.keys()
+        return [*COMMANDS, *sorted(others)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in COMMANDS:
-            module, _, name = COMMANDS[cmd_name][0].partition(":")
-            found: click.Command = getattr(import_module(module), name)
-            return found
-        point = self._others().get(cmd_name)
-        return point.load() if point else None
+        place, _ = COMMANDS.get(cmd_name) or self._table().get(cmd_name, ("", ""))
+        if not place:
+            return None
+        module, _, name = place.partition(":")
+        found: click.Command = getattr(import_module(module), name)
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, text) for name, (_, text) in COMMANDS.items()]
-        for name in self.list_commands(ctx)[len(COMMANDS) :]:
-            command = self.get_command(ctx, name)
-            rows.append((name, command.get_short_help_str(80) if command else ""))
+        table = self._table()
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([(name, table[name][1]) for name in self.list_commands(ctx)])
 
 
 @click.group(
     cls=Commands, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(version("kashvi"), prog_name="kashvi")
+@click.version_option(__version__, prog_name="kashvi")
 def cli() -> None:
     """kashvi: a background-job queue whose every promise can be run."""
 

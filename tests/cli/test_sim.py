@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from kashvi_sim.commands import COMMANDS
 from kashvi_sim.commands.options import PLACES
 
 from tests.servers.launch import RedisServer, until_true
@@ -18,7 +19,7 @@ JSON_KEYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["sim:run", "sim:replay", "sim:sweep", "sim:explore", "sim:faults", "sim:bench"])
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_help_with_examples(kashvi: Shell, command: str) -> None:
     """As those of the library."""
     shown = kashvi(command, "--help")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from importlib import import_module
@@ -17,6 +16,7 @@ from kashvi_sim.commands.options import workload_named
 from kashvi_sim.play import play
 from kashvi_sim.trace import ProcessKilled, write
 from kashvi_spec.clauses import load
+from kashvi_spec.kit.commands import COMMANDS
 from kashvi_spec.kit.museum import MUSEUM
 from kashvi_spec.traces import KINDS, NotATrace, judge, read
 
@@ -25,19 +25,10 @@ from kashvi.retry import GiveUp, RetryAfter
 
 from .test_bad_traces import BAD, EXHAUSTED, TAKEN_OVER, dispatched, gave_up, raised, recorded, started, worker
 
-ROOT = Path(__file__).parents[2]
-POINTS = {
-    name: point
-    for name, point in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][
-        "kashvi.commands"
-    ].items()
-    if name.startswith("spec:")
-}
-
 
 def kashvi(command: str, *words: str) -> Result:
-    """The command, as ``pyproject.toml`` names it."""
-    module, _, name = POINTS[command].partition(":")
+    """The command, as the table of the entry point names it."""
+    module, _, name = COMMANDS[command][0].partition(":")
     return CliRunner().invoke(getattr(import_module(module), name), [str(word) for word in words])
 
 
@@ -53,7 +44,7 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> str:
     return written(path, play(workload_named("storm"), seed=11).world.events)
 
 
-@pytest.mark.parametrize("command", sorted(POINTS))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_help_with_examples(command: str) -> None:
     """As those of the library and the simulator."""
     shown = kashvi(command, "--help")

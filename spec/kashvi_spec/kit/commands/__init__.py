@@ -1,1 +1,11 @@
-"""What the kit adds to the command line; each command in a module of its own, imported when it is called for."""
+"""What the kit adds to the command line: each command's place, and its line in ``kashvi --help``."""
+
+COMMANDS = {
+    "spec:list": ("kashvi_spec.kit.commands.reading:list_command", "List the clauses: what must hold."),
+    "spec:show": ("kashvi_spec.kit.commands.reading:show_command", "Show a clause and its examples' runs."),
+    "spec:check": ("kashvi_spec.kit.commands.checking:check_command", "Judge a trace against every clause."),
+    "spec:conformance": (
+        "kashvi_spec.kit.commands.conformance:conformance_command",
+        "Hold drivers against the clauses.",
+    ),
+}
