@@ -37,9 +37,9 @@ class Attempts:
 
     def make(self, d: Delivery) -> Settling:
         """Raises KeyboardInterrupt, where interruptible; nothing else."""
+        if d.envelope is None:
+            return self._undeliverable(d, printable(d.error))
         try:
-            if d.error is not None:
-                raise d.error
             job = decode(d.envelope, self._registry)
         except UndeliverableJob as why:
             return self._undeliverable(d, printable(str(why)))
@@ -92,9 +92,8 @@ class Attempts:
         return settling
 
 
-def decode(envelope: Envelope | None, registry: Registry) -> Job:
+def decode(envelope: Envelope, registry: Registry) -> Job:
     """A fresh instance of the job. Raises UnknownJobType, PayloadMismatch."""
-    assert envelope is not None
     job_type = registry.named(envelope.type)
     payload = bytes(envelope.payload)
     if not payload:

@@ -63,6 +63,7 @@ class Books:
         self._suspects: deque[Delivery] = deque()
         self._suspect_at: float | None = None
         self._last_suspect: Delivery | None = None
+        self._watched: float | None = None
         self._urgent = False
         self._taken = 0
         self._job_s: float | None = None
@@ -89,6 +90,21 @@ class Books:
         if self.waiting or self.exchanging or self._want() <= 0:
             return None
         return "wait"
+
+    def watch(self) -> float | None:
+        """When an idle thread should look up, if at all: a job becomes due, and a server may end a wait 100 ms late."""
+        due = self.next_due_at
+        if due is None or due <= self._now() or not self.waiting or self.stopping:
+            return None
+        if self._watched is not None and self._watched <= due:
+            return None
+        self._watched = due
+        return due
+
+    def watched(self, at: float | None) -> None:
+        """An idle thread that watched looks up, for whatever reason."""
+        if at == self._watched:
+            self._watched = None
 
     @property
     def leaves_work(self) -> bool:
@@ -141,18 +157,20 @@ class Books:
     def sending(self, claim: bool) -> tuple[list[Settling], int]:
         """For an exchange that begins: what to settle, and how many jobs to ask for."""
         batch, self.outbox = self.outbox, []
-        if self._may_start_suspect():
+        starting = self._may_start_suspect()
+        if starting:
             self._suspect_at, self._last_suspect = self._now(), self._suspects.popleft()
             batch.append(settle.started(self._last_suspect, self._suspect_at))
         self.look = self._urgent = False
         self.waited_at = None
-        return batch, max(self._want(), 0) if claim and not self.stopping else 0
+        return batch, max(self._want() - starting, 0) if claim and not self.stopping else 0
 
     def announced(self, d: Delivery, refused: bool) -> None:
         """A suspect may start now, unless it is no longer ours."""
         if refused:
             self._suspect_at = None
             return
+        self._suspect_at = self._now()  # the answer may have taken longer than a lease
         d.place = "running"
         self._ready.appendleft(d)
 
@@ -164,6 +182,11 @@ class Books:
         if not self._ready:
             self._ready_since = self._now()
         self._ready.append(d)
+
+    def put(self, settlings: list[Settling]) -> None:
+        """For the dead: they have waited long enough."""
+        self.outbox += settlings
+        self._urgent = self._urgent or bool(settlings)
 
     def ended(self, settling: Settling) -> None:
         """An attempt is over."""
@@ -213,4 +236,4 @@ class Books:
     def overdue(self) -> bool:
         """Finished work has waited long enough, or the server for a sign of life after a wait."""
         since = self.outbox[0].ended_at if self.outbox else self.waited_at
-        return since is not None and self._now() - since >= FLUSH_S / 2
+        return since is not None and (self._urgent or self._now() - since >= FLUSH_S / 2)

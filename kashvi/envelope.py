@@ -18,7 +18,7 @@ COUNT_MAX = 2**31 - 1
 Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 
 
-class Envelope(msgspec.Struct, omit_defaults=True):
+class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     """A decoded envelope. ``id`` is empty where a Go program pushed it."""
 
     type: str

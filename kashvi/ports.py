@@ -114,6 +114,10 @@ class Driver(Protocol):
         Promotes nothing and renews no lease: exchanges do. It may return earlier, with None.
         """
 
+    def next_due(self) -> float | None:
+        """When the earliest delayed job is due, in Unix seconds of the server's clock; None: there is none. Changes
+        nothing."""
+
     def wake(self, worker: str) -> None:
         """End a wait of this worker early, where the driver can."""
 

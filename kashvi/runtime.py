@@ -15,6 +15,20 @@ import uuid_utils
 from .ports import Condition, Task
 
 
+class _Process:
+    """This process's number: to ask the system at every job costs more than to be told of forks."""
+
+    def __init__(self) -> None:
+        self.number = os.getpid()
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self.number = os.getpid()
+
+
+_PROCESS = _Process()
+
+
 class SystemRuntime:
     """The Runtime of a real process.
 
@@ -25,7 +39,9 @@ class SystemRuntime:
     # In the class, out of reach of what patches modules.
     monotonic = staticmethod(time.monotonic)
     sleep = staticmethod(time.sleep)
-    process = staticmethod(os.getpid)
+
+    def process(self) -> int:
+        return _PROCESS.number
 
     def now(self) -> float:
         return time.time()

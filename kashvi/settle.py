@@ -14,50 +14,42 @@ from .ports import LostDelivery, Move, Place, Settlement
 ERROR_MAX = 10_000
 
 
-class Delivery:
+class Delivery(msgspec.Struct, eq=False, gc=False):
     """A claimed job: the bytes as they stand in the owner's list, and what they say."""
 
-    __slots__ = (
-        "attempts",
-        "claim",
-        "envelope",
-        "error",
-        "job_id",
-        "owner",
-        "place",
-        "raw",
-        "server_at",
-        "suspect",
-        "type",
+    raw: bytes
+    owner: str
+    server_at: float
+    claim: str
+    place: Place
+    envelope: Envelope | None
+    job_id: str
+    type: str
+    attempts: int
+    suspect: bool
+    error: str = ""
+    """Why the bytes are no envelope."""
+
+
+def delivery(
+    raw: bytes,
+    owner: str,
+    new_id: Callable[[], str],
+    server_at: float,
+    claim: str = "exchange",
+    place: Place = "held",
+) -> Delivery:
+    """Read what has been claimed; a job without an id gets one."""
+    try:
+        read = envelope.read(raw)
+    except NotAnEnvelope as error:
+        return Delivery(raw, owner, server_at, claim, place, None, new_id(), "", 0, False, str(error))
+    return Delivery(
+        raw, owner, server_at, claim, place, read, read.id or new_id(), read.type, read.attempts, read.lost > 0
     )
 
-    def __init__(
-        self,
-        raw: bytes,
-        owner: str,
-        new_id: Callable[[], str],
-        server_at: float,
-        claim: str = "exchange",
-        place: Place = "held",
-    ) -> None:
-        self.raw = raw
-        self.owner = owner
-        self.place = place
-        self.server_at = server_at
-        self.claim = claim
-        self.error: NotAnEnvelope | None = None
-        self.envelope: Envelope | None
-        try:
-            self.envelope = read = envelope.read(raw)
-        except NotAnEnvelope as error:
-            self.envelope, self.error = None, error
-            self.job_id, self.type, self.attempts, self.suspect = new_id(), "", 0, False
-        else:
-            self.job_id, self.type, self.attempts = read.id or new_id(), read.type, read.attempts
-            self.suspect = read.lost > 0
 
-
-class Settling(msgspec.Struct):
+class Settling(msgspec.Struct, eq=False, gc=False):
     """A settlement on its way. Times are this process's monotonic seconds."""
 
     move: Move
@@ -113,16 +105,16 @@ def started(d: Delivery, ended_at: float) -> Settling:
 
 def gone(owner: str, ended_at: float) -> Settling:
     """Take a worker that holds nothing off the list: this one at its end, another long after its own."""
-    return Settling("leave", Delivery(b"", owner, str, 0.0), ended_at)
+    return Settling("leave", Delivery(b"", owner, 0.0, "", "held", None, "", "", 0, False), ended_at)
 
 
 def lost(
     found: LostDelivery, ended_at: float, new_id: Callable[[], str], max_attempts: int, server_at: float
 ) -> Settling:
     """The process that held the job died, or is taken for dead."""
-    d = Delivery(found.envelope, found.owner, new_id, server_at, place=found.place)
+    d = delivery(found.envelope, found.owner, new_id, server_at, place=found.place)
     if d.envelope is None:
-        return undeliverable(d, ended_at, str(d.error))
+        return undeliverable(d, ended_at, d.error)
     decision = retry.decide_lost(found.place == "running", d.attempts, max_attempts)
     if not isinstance(decision, retry.SendBack):
         error = f"the process died during attempt {d.attempts + 1}"

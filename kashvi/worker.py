@@ -17,8 +17,8 @@ from .ports import Driver, Exchange, Place, Runtime
 from .recorder import Recorder
 from .settle import Delivery, Settling
 
-WAIT_MAX_S = 0.5
-"""How long an idle worker waits before it looks for due jobs again."""
+WAIT_MAX_S = 0.6
+"""How long an idle worker waits before it looks again when the next delayed job is due."""
 HAND_BACK_S = 1.0
 """How long a process that is about to exit waits for calls under way."""
 
@@ -100,7 +100,9 @@ class Worker:
             stopping = books.stopping
             while (step := books.choose()) is None:
                 books.idle += 1
-                self._lock.wait()
+                watched = books.watch()
+                self._lock.wait(watched and max(watched - self._runtime.monotonic(), 0.0))
+                books.watched(watched)
                 books.idle -= 1
                 self._called = False
             if books.stopping and not stopping:
@@ -205,13 +207,11 @@ class Worker:
         """Wait on the server for one job. The caller has set ``waiting``."""
         books = self._books
         now = self._runtime.monotonic()
-        seconds = WAIT_MAX_S
-        if books.next_due_at is not None:
-            seconds = min(seconds, max(books.next_due_at - now, 0.0))
+        seconds = 0.0
         raw: bytes | None = None
         lost: DriverError | None = None
         try:
-            if seconds > 0:
+            if (seconds := self._until_due(now)) > 0:
                 raw = self._driver.wait(self.id, seconds)
         except DriverError as error:
             lost = error
@@ -223,7 +223,7 @@ class Worker:
         finally:
             with self._lock:
                 books.waiting = False
-                books.look = True
+                books.look = raw is not None or lost is not None
                 if raw is not None:
                     books.waited_at = self._runtime.monotonic()
                     self.lease.holding[raw] += 1
@@ -236,8 +236,17 @@ class Worker:
         if raw is None and left > seconds / 2 and not books.stopping:
             self._runtime.sleep(min(left, 0.05))  # a wait that does not wait must not make us spin
 
+    def _until_due(self, now: float) -> float:
+        """How long to wait. The last exchange said what is delayed; others may have delayed more since."""
+        books = self._books
+        if now - self.lease.renewed_at > WAIT_MAX_S / 2 and (due := self._driver.next_due()) is not None:
+            at = self._runtime.monotonic() + due - self.lease.server_now()
+            with self._lock:
+                books.next_due_at = at if books.next_due_at is None else min(books.next_due_at, at)
+        return WAIT_MAX_S if books.next_due_at is None else min(WAIT_MAX_S, max(books.next_due_at - now, 0.0))
+
     def _admit(self, raw: bytes, server_at: float, claim: str = "exchange", place: Place = "held") -> None:
-        self._books.admit(Delivery(raw, self.id, self._runtime.new_id, server_at, claim, place))
+        self._books.admit(settle.delivery(raw, self.id, self._runtime.new_id, server_at, claim, place))
 
     def _tell(self, answered: Answered) -> None:
         request, answer = answered.request, answered.answer
@@ -315,9 +324,9 @@ class Worker:
             self._runtime.sleep(FLUSH_S)
 
     def put(self, settlings: list[Settling]) -> None:
-        """Add to what the next exchange hands over."""
+        """To be handed over at the next occasion."""
         with self._lock:
-            self._books.outbox += settlings
+            self._books.put(settlings)
 
     def exchange_if_due(self) -> None:
         """Renew the lease and hand over what has waited, when no thread comes to it."""

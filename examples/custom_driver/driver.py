@@ -178,6 +178,11 @@ class SqliteDriver:
                 self._sleep(POLL_S)
         return None
 
+    def next_due(self) -> float | None:
+        with self._transaction() as c:
+            due: float | None = c.scalar(sa.select(sa.func.min(jobs.c.rank)).where(jobs.c.place == "delayed"))
+            return due
+
     def wake(self, worker: str) -> None:
         """A wait polls, and ends by itself."""
 

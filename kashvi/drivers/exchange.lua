@@ -23,13 +23,12 @@ local last, last_at, last_refused = string.match(
   redis.call('HGET', exchanges, worker) or '0 0 ', '^(%d+) (%S+) (.*)$')
 last = tonumber(last)
 redis.call('LLEN', jobs)
-redis.call('ZCARD', delayed)
-redis.call('ZCARD', workers)
+local some_delayed = redis.call('ZCARD', delayed) > 0
 redis.call('ZCARD', unrecorded)
 for i = 6, #KEYS do redis.call('LLEN', KEYS[i]) end
 
 local function answer(settled_at, refused, claimed, held_list, running_list)
-  local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+  local first = some_delayed and redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES') or {}
   return {
     text(now), settled_at, refused, redis.call('LLEN', held) + redis.call('LLEN', running), redis.call('LLEN', jobs),
     redis.call('ZCARD', unrecorded), first[2] and text(tonumber(first[2]) - now) or '', claimed,
@@ -44,7 +43,8 @@ if n == last then
   return answer(last_at, last_refused, {}, redis.call('LRANGE', held, 0, -1), redis.call('LRANGE', running, 0, -1))
 end
 
--- The first write is one that a full or read-only server refuses; after it, none is refused.
+-- The first write is one that a full or read-only server refuses (as it does where workers is no ZSET); after it,
+-- none is refused.
 redis.call('ZADD', workers, text(now + lease), worker)
 
 local function holds_nothing(owner_held, owner_running)
@@ -71,6 +71,7 @@ local function settle(move, owner, list_index, old, new, in_s)
   if not redis.call('LPOS', list, old, 'RANK', from) then return false end
   if move == 'retry' then
     redis.call('ZADD', delayed, text(now + tonumber(in_s)), new)
+    some_delayed = true
   elseif move == 'fail' then
     redis.call('ZADD', unrecorded, text(now + tonumber(in_s)), new)
   elseif move == 'return' then
@@ -104,7 +105,7 @@ refused = table.concat(refused, ' ')
 redis.call('HSET', exchanges, worker, n .. ' ' .. text(now) .. ' ' .. refused)
 
 local promoted = 0
-while promoted < promote_max do
+while some_delayed and promoted < promote_max do
   local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', text(now), 'LIMIT', 0, CHUNK)
   if #due == 0 then break end
   redis.call('LPUSH', jobs, unpack(due))

@@ -37,6 +37,8 @@ class MemoryStore:
         self.workers: dict[str, float] = {}
         self.answers: dict[str, tuple[int, float, tuple[int, ...]]] = {}
         self.unrecorded: dict[bytes, float] = {}
+        self.waiting = 0
+        """Who waits for a job."""
 
 
 class MemoryDriver:
@@ -61,7 +63,8 @@ class MemoryDriver:
             else:
                 due = None
                 store.jobs.extendleft(envelopes)
-            store.condition.notify_all()
+            if store.waiting:
+                store.condition.notify_all()
         return due
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
@@ -158,11 +161,19 @@ class MemoryDriver:
                 if left <= 0 or worker in self._woken:
                     self._woken.discard(worker)
                     return None
-                store.condition.wait(left)
+                store.waiting += 1
+                try:
+                    store.condition.wait(left)
+                finally:
+                    store.waiting -= 1
             envelope = store.jobs[-1]
             store.held.setdefault(worker, []).append(envelope)  # first: an interrupt here must not lose it
             store.jobs.pop()
             return envelope
+
+    def next_due(self) -> float | None:
+        with self.store.condition:
+            return self.store.delayed[0][0] if self.store.delayed else None
 
     def wake(self, worker: str) -> None:
         with self.store.condition:

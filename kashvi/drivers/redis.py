@@ -106,6 +106,10 @@ class RedisDriver:
             envelope = self._server.call("BLMOVE", *move, f"{min(seconds, BLOCK_MAX_S):.3f}")
         return envelope
 
+    def next_due(self) -> float | None:
+        first = self._server.call("ZRANGE", self._delayed, 0, 0, "WITHSCORES")
+        return next((float(due) for _, due in _pairs(first)), None)
+
     def wake(self, worker: str) -> None:
         """A wait on the server is short; it ends by itself."""
 

@@ -56,6 +56,10 @@ class SimDriver:
         self._after("wait")
         return envelope
 
+    def next_due(self) -> float | None:
+        self._before("next_due")
+        return self._inner.next_due()
+
     def wake(self, worker: str) -> None:
         self._inner.wake(worker)
 

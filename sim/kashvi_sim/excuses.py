@@ -48,6 +48,8 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         return world.lost_pushes.get(v.job_id) or untold(world, v.job_id)
     if v.predicate in ROLLED_BACK and v.job_id in world.rolled_back:
         return world.rolled_back[v.job_id]
+    if v.predicate == "lease kept":
+        return world.renewals_lost.get(v.job_id, "")
     if v.predicate == "suspects alone":
         # The other of the two may be the one that was rolled back; and the process's own clock measured it.
         other = (why for job_id, why in world.rolled_back.items() if job_id in v.why)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .world import World
 
 Moment = Literal["before", "after"]
-SERVER = frozenset({"push", "exchange", "wait", "expired", "unrecorded", "recorded"})
+SERVER = frozenset({"push", "exchange", "wait", "next_due", "expired", "unrecorded", "recorded"})
 WORKER = SERVER - {"push"}
 """The calls of workers; the process that dispatches is neither killed nor stopped."""
 ANYWHERE = WORKER | {"handle", "record"}

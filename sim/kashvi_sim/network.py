@@ -93,6 +93,9 @@ class Line:
 
         return self._call("wait", patient, effect)
 
+    def next_due(self) -> float | None:
+        return self._call("next_due", self._server.next_due)
+
     def wake(self, worker: str) -> None:
         """As on Redis: a wait is short, and ends by itself."""
 

@@ -55,9 +55,6 @@ class Server(Protocol):
     def holds(self, worker: str) -> bool:
         """Whether this worker has jobs."""
 
-    def next_due(self) -> float | None:
-        """When the earliest delayed job is due; or sooner, where nobody can say."""
-
     def snapshot(self) -> Any: ...
 
     def restore(self, snapshot: Any) -> None: ...
@@ -93,9 +90,6 @@ class MemoryServer:
 
     def holds(self, worker: str) -> bool:
         return bool(self.store.held.get(worker) or self.store.running.get(worker))
-
-    def next_due(self) -> float | None:
-        return self.store.delayed[0][0] if self.store.delayed else None
 
     def snapshot(self) -> MemoryStore:
         return self._copy(self.store)
@@ -150,10 +144,6 @@ class RedisServer:
     def holds(self, worker: str) -> bool:
         return any(self._client.llen(f"{self._prefix}:{place}:{worker}") for place in ("held", "running"))
 
-    def next_due(self) -> float | None:
-        first: list[Any] = self._client.zrange(f"{self._prefix}:delayed", 0, 0, withscores=True)
-        return float(first[0][1]) if first else None
-
     def snapshot(self) -> dict[bytes, bytes]:
         return {key: self._client.dump(key) for key in self._keys()}  # type: ignore[misc]
 
@@ -181,9 +171,6 @@ class GivenServer:
 
     def handle(self) -> Driver:
         return self.again(self.driver) if self.again else self.driver
-
-    def next_due(self) -> float | None:
-        return self.kernel.time if self.driver.stats().delayed else None
 
     def contents(self) -> NoReturn:
         raise InvalidSetting("the driver", self.driver, "memory or Redis where all that is on the server is asked for")

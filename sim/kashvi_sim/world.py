@@ -115,6 +115,8 @@ class World:
         self.telling = Telling()
         self.lost_pushes: dict[str, str] = {}
         self.rolled_back: dict[str, str] = {}
+        self.renewals_lost: dict[str, str] = {}
+        """By job, why the server forgot how long its worker has it."""
         self.poisoned: set[str] = set()
         self.late = 0
         """Requests that are still on their way."""
@@ -233,7 +235,7 @@ class World:
         """Let time pass as ``run`` does, in leaps over the times at which idle workers would only look and wait."""
         end = self.kernel.time + seconds
         while self.kernel.time < end and not until():
-            due = self.server.next_due()
+            due = self.server.driver.next_due()
             leap = min(end, due if due is not None else end) - LEAP_BEFORE_S - self.kernel.time
             if leap > 0 and self.idle():
                 self.kernel.leap(leap)
@@ -280,6 +282,7 @@ class World:
 
         def crash() -> None:
             self.kernel.sleep(after_s)
+            before = self.server.contents().shares
             self.server.restore(snapshot)
             self._rolling_back = False
             lost = 0
@@ -289,6 +292,9 @@ class World:
                 if pushed:
                     self.lost_pushes[job_id] = why
                     lost += 1
+            for worker, share in self.server.contents().shares.items():
+                if worker in before and before[worker].deadline != share.deadline:
+                    self.renewals_lost |= {_id_of(raw): why for raw in (*share.held, *share.running)}
             self.down_until = self.kernel.time + down_s
             self._tell(ServerRolledBack, why=why, lost=lost)
             for line in self._lines.values():

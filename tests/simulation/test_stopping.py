@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 
 import pytest
+from kashvi_sim.runtime import SimRuntime
 
 from kashvi.errors import DriverUnavailable, ReplyLost
 from kashvi.events import AttemptFailed, AttemptStarted, JobReturned, JobSucceeded, WorkerStopped
@@ -121,14 +123,15 @@ def test_a_worker_that_is_stopped_while_the_server_is_away_gives_up_after_a_leas
 
 
 def test_an_idle_worker_asks_the_server_at_most_five_times_a_second(new_world: NewWorld, registry: Registry) -> None:
-    """A wait and an exchange every half second."""
+    """A wait, and before it a look at what is delayed; its lease it renews as seldom as a busy one."""
     calls: list[str] = []
     scene = Scene(new_world, registry, fault=lambda point, process: calls.append(point))
     scene.queue.start_workers(10)
     scene.world.run(for_s=10)
     calls.clear()
     scene.world.run(for_s=60)
-    assert len([point for point in calls if point.startswith("before")]) <= 5 * 60
+    asked = Counter(point.removeprefix("before ") for point in calls if point.startswith("before"))
+    assert asked == {"wait": 100, "next_due": 98, "exchange": 6, "expired": 6}
 
 
 def test_suspects_start_one_at_a_time_and_the_worker_does_not_spin_meanwhile(
@@ -149,6 +152,37 @@ def test_suspects_start_one_at_a_time_and_the_worker_does_not_spin_meanwhile(
     starts = [at for at, n in scene.ran[4:] if n < 4]
     assert all(later - earlier >= 3 for earlier, later in itertools.pairwise(starts))
     assert len(calls) < 1000
+    scene.ended()
+
+
+def test_suspects_start_one_at_a_time_though_the_announcement_was_answered_late(
+    new_world: NewWorld, registry: Registry
+) -> None:
+    """Its lease counts from the start, not from when the server was asked."""
+
+    def fault(point: str, process: SimRuntime) -> None:
+        if process is slow and point == "after exchange" and 5 < scene.world.kernel.time - began < 15:
+            scene.world.kernel.sleep(7)
+
+    slow: SimRuntime | None = None
+    scene = Scene(new_world, registry, lease_s=5.0, fault=fault)
+    began = scene.world.kernel.time
+    early, late = scene.world.process(), scene.world.process()
+    early.start_workers(3)
+    scene.queue.dispatch_many([scene.job(n, takes=3) for n in range(3)])
+    scene.world.run(for_s=1)
+    late.start_workers(1)
+    scene.queue.dispatch(scene.job(3, takes=20))
+    scene.world.kill(early)
+    taking_over = scene.world.process()
+    slow = scene.world.runtime_of(taking_over)
+    taking_over.start_workers(2)
+    scene.world.run(for_s=9)
+    scene.world.kill(late)  # what it had is found while the answer about the first suspect is on its way
+    scene.world.run(for_s=120)
+    starts = [at for at, _ in scene.ran[4:]]
+    assert len(starts) == 4
+    assert all(later - earlier >= 3 for earlier, later in itertools.pairwise(starts))
     scene.ended()
 
 

@@ -25,7 +25,7 @@ def _(patch: Patch) -> None:
     real = Worker._admit
 
     def _admit(self: Worker, raw: bytes, *args: Any) -> None:
-        d = settle.Delivery(raw, self.id, self._runtime.new_id, 0.0)
+        d = settle.delivery(raw, self.id, self._runtime.new_id, 0.0)
         self._books.outbox.append(settle.succeeded(d, self._runtime.monotonic()))
         real(self, raw, *args)
 

@@ -120,6 +120,18 @@ def _(bench: Bench) -> None:
         raise AssertionError(f"claimed at {answer.server_at}, before it was due at {due}")
 
 
+@step("DELAY-1")
+def _(bench: Bench) -> None:
+    """Whoever waits is told when the earliest delayed job is due; and of none where there is none."""
+    expect(bench.driver.next_due(), None, "next_due() of an empty queue")
+    bench.push(b"later", delay=9)
+    due = bench.push(b"sooner", delay=5)
+    expect(bench.driver.next_due(), due, "next_due()")
+    bench.let_pass(5)
+    expect(bench.driver.next_due(), due, "next_due() of a job that is due and not promoted yet")
+    expect(bench.worker().claim(2), [b"sooner"], "claimed when it is due")
+
+
 @step("DELAY-3")
 def _(bench: Bench) -> None:
     """A delay of zero, or less, joins the queue where a push without delay would."""
