@@ -87,9 +87,7 @@ class Attempts:
             self._stream.emit(
                 events.AttemptSucceeded, job_id=d.job_id, type=d.type, attempt=number, duration_s=ended - began
             )
-        settling = settle.succeeded(d, ended)
-        settling.took_s = ended - began
-        return settling
+        return settle.succeeded(d, ended, ended - began)
 
 
 def decode(envelope: Envelope, registry: Registry) -> Job:

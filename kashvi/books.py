@@ -64,7 +64,8 @@ class Books:
         self._suspect_at: float | None = None
         self._last_suspect: Delivery | None = None
         self._watched: float | None = None
-        self._urgent = False
+        self.urgent = False
+        """What is to be handed over should not wait."""
         self._taken = 0
         self._job_s: float | None = None
 
@@ -72,7 +73,7 @@ class Books:
 
     def choose(self) -> Delivery | Step | None:
         """What an idle thread does next; None: nothing, until something changes."""
-        late = self.outbox and (self._urgent or self._now() - self.outbox[0].ended_at > FLUSH_S)
+        late = self.outbox and (self.urgent or self._now() - self.outbox[0].ended_at > FLUSH_S)
         if self._ready and not self.stopping and not (late and not self.exchanging):
             return self._take()
         if self.gave_up:
@@ -92,14 +93,17 @@ class Books:
         return "wait"
 
     def watch(self) -> float | None:
-        """When an idle thread should look up, if at all: a job becomes due, and a server may end a wait 100 ms late."""
+        """When an idle thread should look up, if at all: another one's wait may last too long for the next due job."""
+        if not self.waiting or self.stopping or not self.unwatched:
+            return None
+        self._watched = self.next_due_at
+        return self._watched
+
+    @property
+    def unwatched(self) -> bool:
+        """A job is to become due, and no idle thread looks up by then."""
         due = self.next_due_at
-        if due is None or due <= self._now() or not self.waiting or self.stopping:
-            return None
-        if self._watched is not None and self._watched <= due:
-            return None
-        self._watched = due
-        return due
+        return due is not None and due > self._now() and (self._watched is None or self._watched > due)
 
     def watched(self, at: float | None) -> None:
         """An idle thread that watched looks up, for whatever reason."""
@@ -161,7 +165,7 @@ class Books:
         if starting:
             self._suspect_at, self._last_suspect = self._now(), self._suspects.popleft()
             batch.append(settle.started(self._last_suspect, self._suspect_at))
-        self.look = self._urgent = False
+        self.look = self.urgent = False
         self.waited_at = None
         return batch, max(self._want() - starting, 0) if claim and not self.stopping else 0
 
@@ -186,7 +190,7 @@ class Books:
     def put(self, settlings: list[Settling]) -> None:
         """For the dead: they have waited long enough."""
         self.outbox += settlings
-        self._urgent = self._urgent or bool(settlings)
+        self.urgent = self.urgent or bool(settlings)
 
     def ended(self, settling: Settling) -> None:
         """An attempt is over."""
@@ -195,7 +199,7 @@ class Books:
         if d.place == "running":
             if d is self._last_suspect:  # one before it, that has run for over a lease, may end later
                 self._suspect_at = None
-            self._urgent = True  # until it is settled, our death would count against a job that has ended
+            self.urgent = True  # until it is settled, our death would count against a job that has ended
         self.outbox.append(settling)
         if took_s is not None:
             self._job_s = took_s if self._job_s is None else self._job_s + (took_s - self._job_s) * 0.2
@@ -236,4 +240,4 @@ class Books:
     def overdue(self) -> bool:
         """Finished work has waited long enough, or the server for a sign of life after a wait."""
         since = self.outbox[0].ended_at if self.outbox else self.waited_at
-        return since is not None and (self._urgent or self._now() - since >= FLUSH_S / 2)
+        return since is not None and (self.urgent or self._now() - since >= FLUSH_S / 2)

@@ -74,7 +74,7 @@ class Keeper:
     def _tend(self) -> None:
         now = self._runtime.monotonic()
         self._worker.stop_if_over()
-        if not self._worker.stopping and now >= self._reclaim_at:
+        if not self._worker.stopping and now >= self._reclaim_at and not self._worker.hurries:
             self._reclaim_at = now + self._worker.lease.lease_s / 3
             self._reclaim(now)
         self._worker.exchange_if_due()

@@ -73,8 +73,8 @@ class Settling(msgspec.Struct, eq=False, gc=False):
         return Settlement(self.move, d.owner, d.place, d.raw, self.new, self.wait_s - (monotonic - self.ended_at))
 
 
-def succeeded(d: Delivery, ended_at: float) -> Settling:
-    return Settling("done", d, ended_at, attempts=d.attempts + 1)
+def succeeded(d: Delivery, ended_at: float, took_s: float | None = None) -> Settling:
+    return Settling("done", d, ended_at, attempts=d.attempts + 1, took_s=took_s)
 
 
 def failed(d: Delivery, ended_at: float, error: str, max_attempts: int) -> Settling:

@@ -168,13 +168,11 @@ class Worker:
                 books.announced(d, i in refused)
                 if i not in refused:
                     continue
-            if d.owner == self.id:  # refused or not, it is off our books; if the server still has it, we compare
-                if (left := holding[d.raw] - 1) > 0:
-                    holding[d.raw] = left
-                else:
-                    holding.pop(d.raw, None)
+            # Refused or not, ours is off our books; if the server still has it, we compare.
+            if d.owner == self.id and (left := holding.pop(d.raw, 0) - 1) > 0:
+                holding[d.raw] = left
         for raw in answer.claimed:
-            holding[raw] += 1
+            holding[raw] = holding.get(raw, 0) + 1
             self._admit(raw, answer.server_at)
         books.backlog = answer.ready
         self.unrecorded = answer.unrecorded
@@ -238,12 +236,17 @@ class Worker:
 
     def _until_due(self, now: float) -> float:
         """How long to wait. The last exchange said what is delayed; others may have delayed more since."""
-        books = self._books
+        books, due = self._books, None
         if now - self.lease.renewed_at > WAIT_MAX_S / 2 and (due := self._driver.next_due()) is not None:
-            at = self._runtime.monotonic() + due - self.lease.server_now()
-            with self._lock:
-                books.next_due_at = at if books.next_due_at is None else min(books.next_due_at, at)
-        return WAIT_MAX_S if books.next_due_at is None else min(WAIT_MAX_S, max(books.next_due_at - now, 0.0))
+            due += self._runtime.monotonic() - self.lease.server_now()
+        with self._lock:
+            books.next_due_at = min((at for at in (books.next_due_at, due) if at is not None), default=None)
+            if books.next_due_at is None:
+                return WAIT_MAX_S
+            left = max(books.next_due_at - now, 0.0)
+            if left < WAIT_MAX_S and books.idle and books.unwatched:
+                self._lock.notify()  # it will watch: a server may end our wait 100 ms late
+            return min(WAIT_MAX_S, left)
 
     def _admit(self, raw: bytes, server_at: float, claim: str = "exchange", place: Place = "held") -> None:
         self._books.admit(settle.delivery(raw, self.id, self._runtime.new_id, server_at, claim, place))
@@ -351,6 +354,11 @@ class Worker:
             if not (self._compare() if books.audit else self._exchange(claim=False)):
                 return False
         return True
+
+    @property
+    def hurries(self) -> bool:
+        """Whether it has settlements for the dead, or about suspects, that have not gone out yet."""
+        return self._books.urgent
 
     @property
     def unsettled(self) -> int:
