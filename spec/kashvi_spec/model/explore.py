@@ -1,0 +1,189 @@
+"""Every state the model can come to, searched breadth first.
+
+Workers are interchangeable, and so are jobs: of states that differ only in which is which, one is kept. And steps that
+nobody else can see or hinder (an attempt's outcome, a promotion) are taken before all others, as their order changes
+nothing. Tests compare with a search that leaves nothing out, and TLC counts that one's states.
+"""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .invariants import Broken, of_state, of_step
+from .states import NOBODY, Action, Job, State, Step, of_job, of_worker, start_of, steps
+from .table import TABLE, Decisions, Row, decisions
+
+
+class Scope(NamedTuple):
+    """How much is explored."""
+
+    workers: int = 2
+    jobs: int = 2
+    crashes: int = 1
+    silences: int = 0
+    limit: int = 2
+    """Of attempts."""
+
+
+class Kind(NamedTuple):
+    """What steps are told apart by, when they are counted."""
+
+    action: Action
+    about: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.action} ({self.about})" if self.about else self.action
+
+
+@dataclass
+class Explored:
+    """What an exploration came to."""
+
+    scope: Scope
+    states: int = 0
+    steps: int = 0
+    depth: int = 0
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    broken: list[Broken] = field(default_factory=list)
+    path: list[str] = field(default_factory=list)
+    """The shortest way to what is broken: steps, the last one included."""
+
+
+def kind_of(before: State, step: Step) -> Kind:
+    """Steps of one kind do the same for the same reason."""
+    old = before.jobs[step.job] if step.job != NOBODY else None
+    if step.row is not None:
+        assert old is not None
+        of = f" {old.attempts + 1}" if step.row.attempt else ""
+        who = ", a suspect" if old.suspect and step.row.end != "lost" else ""
+        return Kind(step.action, f"{step.row.end}{of}{who}")
+    if old is not None and old.suspect:
+        return Kind(step.action, "a suspect")
+    if step.action == "lapse":
+        return Kind(step.action, "alive" if before.workers[step.worker].up else "dead")
+    return Kind(step.action)
+
+
+def explore(scope: Scope, table: tuple[Row, ...] = TABLE, *, reduce: bool = True) -> Explored:
+    """Search it all; ends with the first broken clause. ``reduce``: False leaves nothing out."""
+    found = Explored(scope)
+    rules = decisions(scope.limit, table)
+    stand_for: Callable[[State], State] = canonical if reduce else (lambda state: state)
+    first = stand_for(start_of(scope.workers, scope.jobs, scope.crashes, scope.silences))
+    number = {first: 0}
+    order, parents = [first], array("l", [0])
+    onward, offsets = array("l"), array("l", [0])
+    ends_level, at = 1, 0
+    while at < len(order):
+        if at == ends_level:
+            found.depth, ends_level = found.depth + 1, len(order)
+        before = order[at]
+        for step in private(before, rules) if reduce else steps(before, rules):
+            found.steps += 1
+            found.kinds[kind_of(before, step)] += 1
+            after = stand_for(step.state)
+            known = number.get(after)
+            found.broken = list(of_step(before, step, scope.limit))
+            if known is None:
+                known = number[after] = len(order)
+                order.append(after)
+                parents.append(at)
+                found.broken += of_state(after, scope.limit)
+            if found.broken:
+                found.states, found.path = len(order), _path(order, parents, at, rules, step)
+                return found
+            if not _harms(before, step):
+                onward.append(known)
+        offsets.append(len(onward))
+        at += 1
+    found.states = len(order)
+    if (stuck := _stuck(order, onward, offsets)) is not None:
+        found.broken = [Broken("DELIVERY-1", f"from here, all jobs' ends are out of reach: {order[stuck]}")]
+        found.path = _path(order, parents, stuck, rules, None)
+    return found
+
+
+def canonical(state: State) -> State:
+    """The one that stands for all that differ in which worker, or which job, is which."""
+    workers = state.workers
+    shares: list[list[tuple[str, int, bool, str]]] = [[] for _ in workers]
+    jobs: list[Job] = []
+    for job in state.jobs:
+        if job.owner == NOBODY:
+            jobs.append(job)
+        else:
+            shares[job.owner].append((job.place, job.attempts, job.suspect, job.stage))
+    for share in shares:
+        share.sort()
+    ordered = sorted(zip(workers, shares, strict=True))
+    for w, (_, share) in enumerate(ordered):
+        jobs += [_job(place, attempts, suspect, w, stage) for place, attempts, suspect, stage in share]
+    jobs.sort()
+    return State(tuple(jobs), tuple([worker for worker, _ in ordered]), state.crashes, state.silences)
+
+
+_jobs: dict[tuple[object, ...], Job] = {}
+
+
+def _job(*fields: object) -> Job:
+    """One object for equal jobs: millions of states share a few dozens."""
+    if (job := _jobs.get(fields)) is None:
+        job = _jobs[fields] = Job(*fields)  # type: ignore[arg-type]
+    return job
+
+
+def private(state: State, table: Decisions) -> Iterable[Step]:
+    """Steps of one job or worker that are taken first, where there are any; else all steps."""
+    for j, job in enumerate(state.jobs):
+        place, stage = job.place, job.stage
+        if place in ("new", "delayed", "unrecorded"):
+            return of_job(state, j, job, table)
+        startable = stage == "claimed" and not (job.suspect and place == "held")
+        if startable or stage == "trying":
+            return [step for step in of_job(state, j, job, table) if step.action != "take over"]
+        if job.owner != NOBODY and not state.workers[job.owner].up and (found := list(of_job(state, j, job, table))):
+            return found
+    for w, worker in enumerate(state.workers):
+        if not worker.up and (found := list(of_worker(state, w, worker))):
+            return found
+        if any(late.stage != "ended" for late in worker.late):
+            return [
+                step for step in of_worker(state, w, worker) if step.action in ("late start", "late void", "late end")
+            ]
+    return steps(state, table)
+
+
+def _harms(before: State, step: Step) -> bool:
+    """A death, or a silence: what need not happen."""
+    return step.action == "crash" or (step.action == "lapse" and before.workers[step.worker].up)
+
+
+def _stuck(order: list[State], onward: array[int], offsets: array[int]) -> int | None:
+    """The first state from which no harmless steps lead to the end of all jobs."""
+    good = bytearray(all(job.place in ("done", "recorded") for job in state.jobs) for state in order)
+    changed = True
+    while changed:
+        changed = False
+        for at in range(len(order) - 1, -1, -1):
+            if not good[at] and any(good[after] for after in onward[offsets[at] : offsets[at + 1]]):
+                good[at] = changed = True
+    return next((at for at, fine in enumerate(good) if not fine), None)
+
+
+def _path(order: list[State], parents: array[int], at: int, rules: Decisions, last: Step | None) -> list[str]:
+    """In words, found by taking the steps again."""
+    way = [at]
+    while way[-1]:
+        way.append(parents[way[-1]])
+    way.reverse()
+    told = []
+    for before, after in itertools.pairwise(way):
+        into = order[after]
+        step = next(s for s in steps(order[before], rules) if into in (s.state, canonical(s.state)))
+        told.append(str(kind_of(order[before], step)))
+    return [*told, str(kind_of(order[at], last))] if last else told

@@ -1,0 +1,143 @@
+"""What must hold in every state of the model, and of every step, said as the clauses say it: without the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from .states import NOBODY, Action, Job, State, Step
+
+ENDS = ("done", "unrecorded", "recorded")
+AN_ATTEMPT = ("succeeded", "failed", "lost")
+"""Ends of attempts that were made."""
+
+
+class Broken(NamedTuple):
+    """A clause, and what breaks it."""
+
+    clause: str
+    why: str
+
+
+def of_state(state: State, limit: int) -> Iterator[Broken]:
+    """What is wrong with a state by itself."""
+    for j, job in enumerate(state.jobs):
+        place, attempts, suspect, owner, stage = job
+        if (place in ("held", "running")) != (owner != NOBODY):
+            yield Broken("DISPATCH-1", f"job {j} is {place} and its owner is {owner}")
+        if place not in ENDS and attempts >= limit:
+            yield Broken("RETRY-1", f"job {j} is {place} after {attempts} of {limit} attempts")
+        if place == "running" and not suspect:
+            yield Broken("DELIVERY-9", f"job {j} was announced and is no suspect")
+        if suspect and place == "held" and stage in ("trying", "good", "bad", "void"):
+            yield Broken("DELIVERY-9", f"job {j}, a suspect, was started and not announced")
+    for w in range(len(state.workers)):
+        under_way = [
+            j for j in state.jobs if j.owner == w and j.place == "running" and j.stage in ("claimed", "trying")
+        ]
+        if len(under_way) > 1:
+            yield Broken("DELIVERY-9", f"worker {w} runs {len(under_way)} suspects at a time")
+
+
+Check = Callable[[State, Step, Job, Job, int], bool]
+"""Of a step: the state before it, the step, its job before and after it, the limit. True: as it must be."""
+
+NOTHING = Job()
+
+
+def of_step(before: State, step: Step, limit: int) -> Iterator[Broken]:
+    """What is wrong with a step."""
+    j = step.job
+    old, new = (before.jobs[j], step.state.jobs[j]) if j != NOBODY else (NOTHING, NOTHING)
+    for clause, why, holds in CHECKS.get(step.action, ()):
+        if not holds(before, step, old, new, limit):
+            yield Broken(clause, f"{step.action}: {why}: {_brief(old)} → {_brief(new)}")
+
+
+def _brief(job: Job) -> str:
+    marks = f"{' suspect' if job.suspect else ''}{' ' + job.stage if job.stage else ''}"
+    return f"{job.place}{marks}, {job.attempts} attempts"
+
+
+def _end(step: Step) -> str:
+    assert step.row is not None
+    return step.row.end
+
+
+def _last(old: Job, limit: int) -> bool:
+    return old.attempts + 1 == limit
+
+
+def _bad(step: Step) -> bool:
+    """An attempt that was made has failed, or died with its process."""
+    return _end(step) in ("failed", "lost")
+
+
+def _row_counts(step: Step) -> bool:
+    return step.row is not None and step.row.counts
+
+
+_COUNTED: tuple[tuple[str, str, Check], ...] = (
+    ("JOBS-2", "done if and only if the attempt succeeded",
+     lambda b, s, old, new, limit: (new.place == "done") == (_end(s) == "succeeded")),
+    ("RETRY-1", "a job that failed is tried as often as the limit says",
+     lambda b, s, old, new, limit: not _bad(s) or _last(old, limit) or new.place == "delayed"),
+    ("RETRY-3", "after the last attempt it fails at once",
+     lambda b, s, old, new, limit: not (_bad(s) and _last(old, limit)) or new.place == "unrecorded"),
+    ("RETRY-6", "attempts that were made are counted, one by one, and no others",
+     lambda b, s, old, new, limit: _row_counts(s) == (_end(s) in AN_ATTEMPT)
+     and (new.place in ENDS or new.attempts == old.attempts + _row_counts(s))),
+    ("RETRY-2", "after attempt n, n seconds pass",
+     lambda b, s, old, new, limit: s.row is not None
+     and s.row.wait_s == (new.attempts if new.place == "delayed" else 0)),
+    ("FAILURES-6", "what can't be attempted is recorded at once",
+     lambda b, s, old, new, limit: _end(s) != "void" or new.place == "unrecorded"),
+    ("DELIVERY-8", "an attempt that ends normally clears the mark, a death leaves it",
+     lambda b, s, old, new, limit: new.place in ENDS or new.suspect == (_end(s) != "failed")),
+)  # fmt: skip
+
+CHECKS: dict[Action, tuple[tuple[str, str, Check], ...]] = {
+    "claim": (
+        ("RETRY-7", "only what is ready is claimed", lambda b, s, old, new, limit: old.place == "ready"),
+        ("DELIVERY-7", "by a worker that is there", lambda b, s, old, new, limit: b.workers[s.worker].up),
+    ),
+    "start": (
+        ("RETRY-1", "no attempt over the limit", lambda b, s, old, new, limit: old.attempts < limit),
+        ("DELIVERY-7", "once a claim", lambda b, s, old, new, limit: old.stage == "claimed"),
+        ("DELIVERY-9", "a suspect once it is announced",
+         lambda b, s, old, new, limit: not old.suspect or old.place == "running"),
+    ),
+    "settle": _COUNTED,
+    "take over": (
+        ("DELIVERY-3", "after the lease",
+         lambda b, s, old, new, limit: not b.workers[s.worker].leased),
+        ("DELIVERY-8", "the first death costs no attempt, and makes a suspect",
+         lambda b, s, old, new, limit: _end(s) != "died"
+         or (new.place, new.attempts, new.suspect) == ("ready", old.attempts, True)),
+        ("DELIVERY-10", "only an announced attempt is lost",
+         lambda b, s, old, new, limit: (_end(s) == "lost") == (old.place == "running")),
+        *_COUNTED,
+    ),
+    "return": (
+        ("WORKERS-3", "handed back as it was",
+         lambda b, s, old, new, limit: s.row is not None and (s.row.counts, s.row.wait_s) == (False, 0)
+         and (new.place, new.attempts, new.suspect) == ("ready", old.attempts, old.suspect)),
+    ),
+    "refused": (
+        ("DELIVERY-5", "a refused settlement changes nothing",
+         lambda b, s, old, new, limit: b.jobs == s.state.jobs),
+    ),
+    "record": (
+        ("FAILURES-1", "recorded is what was settled as failed",
+         lambda b, s, old, new, limit: (old.place, new.place) == ("unrecorded", "recorded")),
+    ),
+    "crash": (
+        ("DISPATCH-1", "a death moves no job",
+         lambda b, s, old, new, limit: [j[:4] for j in b.jobs] == [j[:4] for j in s.state.jobs]),
+    ),
+}  # fmt: skip
+CLAUSES = sorted(
+    {clause for checks in CHECKS.values() for clause, _, _ in checks}
+    | {"DELIVERY-1", "DELIVERY-9", "DISPATCH-1", "RETRY-1"}
+)
+"""All that an exploration judges."""

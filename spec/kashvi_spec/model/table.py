@@ -1,0 +1,66 @@
+"""What must become of a job whose attempt ended: the rules of retry.md, delivery.md and failures.md, row by row.
+
+Literal on purpose: no formula that a library could share, so that both must be wrong in the same way to agree.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+End = Literal["succeeded", "failed", "lost", "void", "died", "returned"]
+"""How it ended. lost: its owner died, and it had been announced; died: it had not. void: no attempt could be made."""
+Verdict = Literal["done", "delayed", "unrecorded", "ready"]
+
+ANY = 0
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    end: End
+    attempt: int
+    """Its number, from 1."""
+    limit: int
+    to: Verdict
+    counts: bool = False
+    suspect: bool | None = None
+    """Marked or cleared; None: as it was."""
+    wait_s: float = 0.0
+    """Of the delayed."""
+
+
+TABLE: tuple[Row, ...] = (
+    Row("succeeded", ANY, ANY, "done", counts=True),
+    Row("void", ANY, ANY, "unrecorded"),
+    Row("returned", ANY, ANY, "ready"),
+    Row("died", ANY, ANY, "ready", suspect=True),
+    Row("failed", 1, 1, "unrecorded", counts=True, suspect=False),
+    Row("failed", 1, 2, "delayed", counts=True, suspect=False, wait_s=1),
+    Row("failed", 2, 2, "unrecorded", counts=True, suspect=False),
+    Row("failed", 1, 3, "delayed", counts=True, suspect=False, wait_s=1),
+    Row("failed", 2, 3, "delayed", counts=True, suspect=False, wait_s=2),
+    Row("failed", 3, 3, "unrecorded", counts=True, suspect=False),
+    Row("lost", 1, 1, "unrecorded", counts=True, suspect=False),
+    Row("lost", 1, 2, "delayed", counts=True, suspect=True, wait_s=1),
+    Row("lost", 2, 2, "unrecorded", counts=True, suspect=False),
+    Row("lost", 1, 3, "delayed", counts=True, suspect=True, wait_s=1),
+    Row("lost", 2, 3, "delayed", counts=True, suspect=True, wait_s=2),
+    Row("lost", 3, 3, "unrecorded", counts=True, suspect=False),
+)
+LIMITS = (1, 2, 3)
+"""Of attempts: those the table speaks of."""
+
+Decisions = dict[tuple[End, int], Row]
+"""By end and attempt."""
+
+
+def decisions(limit: int, table: tuple[Row, ...] = TABLE) -> Decisions:
+    """What the table says under one limit of attempts. Raises KeyError for one that it does not speak of."""
+    if limit not in LIMITS:
+        raise KeyError(limit)
+    return {
+        (row.end, attempt): row
+        for row in table
+        if row.limit in (limit, ANY)
+        for attempt in ([row.attempt] if row.attempt else range(1, limit + 1))
+    }

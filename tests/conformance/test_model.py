@@ -1,0 +1,83 @@
+"""The model of the queue: explored to the end, and found out where its table is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from kashvi_spec.clauses import load
+from kashvi_spec.model import explore as exploring
+from kashvi_spec.model.explore import Explored, Kind, Scope, explore
+from kashvi_spec.model.invariants import CLAUSES
+from kashvi_spec.model.states import State, Step, steps
+from kashvi_spec.model.table import LIMITS, TABLE, Decisions, Row
+
+DEEP = Scope(workers=2, jobs=1, crashes=2, silences=2, limit=3)
+"""One job, and what can happen to it at the worst: three announced attempts die, after a first death."""
+
+
+@pytest.mark.parametrize(
+    ("scope", "states", "found"),
+    [
+        (Scope(2, 2, 1), 933, 2110),
+        (Scope(2, 2, 1, silences=1), 13332, 39579),
+        (Scope(3, 2, 2, limit=3), 4743, 11712),
+        (DEEP, 5086, 15232),
+    ],
+)
+def test_a_scope_is_explored_to_the_end_and_every_clause_holds(scope: Scope, states: int, found: int) -> None:
+    """The numbers are those of spec/model.md: another number is another model."""
+    explored = explore(scope)
+    assert explored.broken == []
+    assert (explored.states, explored.steps) == (states, found)
+
+
+def test_what_is_judged_are_clauses() -> None:
+    """By their ids."""
+    assert set(CLAUSES) <= {clause.id for clause in load()}
+
+
+@pytest.mark.parametrize("scope", [Scope(2, 2, 1), Scope(2, 1, 1, silences=1, limit=3), Scope(1, 2, 2)])
+def test_what_is_left_out_comes_to_the_same(scope: Scope) -> None:
+    """The search that leaves nothing out takes steps of the same kinds; a worker that quits gives back, and is gone."""
+    all_of_it, reduced = explore(scope, reduce=False), explore(scope)
+    assert all_of_it.broken == reduced.broken == []
+    assert all_of_it.kinds.keys() - reduced.kinds.keys() <= {Kind("quit"), Kind("quit", "a suspect")}
+    assert reduced.kinds.keys() <= all_of_it.kinds.keys()
+    assert reduced.states < all_of_it.states
+
+
+def mutated() -> Iterator[tuple[str, Row, Row]]:
+    """Each row, with one thing in it changed. What has come to its end is no suspect; what is lost was one before."""
+    for row in TABLE:
+        name = f"{row.end} {row.attempt}/{row.limit}"
+        for to in ("done", "delayed", "unrecorded", "ready"):
+            if to != row.to:
+                yield f"{name} to {to}", row, row._replace(to=to)
+        yield f"{name} counts", row, row._replace(counts=not row.counts)
+        for suspect in {True, False, None} - {row.suspect}:
+            if row.to == "ready" or (row.to == "delayed" and suspect is not None):
+                yield f"{name} suspect {suspect}", row, row._replace(suspect=suspect)
+        yield f"{name} waits", row, row._replace(wait_s=row.wait_s + 1)
+
+
+@pytest.mark.parametrize(("row", "wrong"), [pytest.param(*rows, id=name) for name, *rows in mutated()])
+def test_a_wrong_row_of_the_table_is_found(row: Row, wrong: Row) -> None:
+    """By a clause, with the shortest way there."""
+    table = tuple(wrong if one is row else one for one in TABLE)
+    explored = explore(DEEP._replace(limit=row.limit or LIMITS[-1]), table)
+    assert explored.broken
+    assert explored.path
+
+
+@pytest.mark.parametrize("action", ["take over", "promote", "record", "settle", "announce", "restart"])
+def test_a_step_that_is_missing_is_found(action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing bad happens then, and nothing good either: jobs never come to their end."""
+    real = exploring.private
+
+    def without(state: State, table: Decisions) -> list[Step]:
+        return [step for step in real(state, table) or steps(state, table) if step.action != action]
+
+    monkeypatch.setattr(exploring, "private", without)
+    explored: Explored = explore(Scope(1 if action == "restart" else 2, 1, 2))
+    assert [one.clause for one in explored.broken] == ["DELIVERY-1"]
