@@ -25,8 +25,8 @@ from .subject import DriverUnderTest
 
 PATIENCE_S = 60.0
 """In real time, for one example or step."""
-Outcome = Literal["passed", "failed", "incapable"]
-"""incapable: the driver says that it can't do what the check needs."""
+Outcome = Literal["passed", "failed", "incapable", "unobserved"]
+"""incapable: the driver says that it can't do what the check needs. unobserved: a worker can't be watched doing it."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Verdict:
     clause: Clause
     outcome: Outcome = "passed"
     reasons: list[str] = field(default_factory=list)
-    """Of a failure: what was seen, and what was expected. Of an incapable driver: ``lacking``."""
+    """Of a failure: what was seen, and what was expected. Of an incapable driver: ``lacking``. Or why not observed."""
     examples: int = 0
     steps: int = 0
     lacking: list[str] = field(default_factory=list)
@@ -44,6 +44,8 @@ class Verdict:
     judged: int = 0
     """How often the clause's predicate tested something, in all examples that ran."""
     seconds: float = 0.0
+    evidence: list[str] = field(default_factory=list)
+    """Of a worker's failure: what was pushed and seen, a line each, with the time."""
 
 
 def about_drivers(clauses: Iterable[Clause] | None = None) -> list[Clause]:

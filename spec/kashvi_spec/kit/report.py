@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 from junitparser import Failure, JUnitXml, Properties, Property, Skipped, TestCase, TestSuite
 
-from .conformance import Verdict
+from .conformance import Outcome, Verdict
+
+OUTCOMES = get_args(Outcome)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def as_json(columns: list[Column], strict: bool) -> bytes:
                     "name": column.name,
                     "conforms": column.conforms(strict),
                     "seconds": round(column.seconds, 3),
-                    **{outcome: column.counted()[outcome] for outcome in ("passed", "failed", "incapable")},
+                    **{outcome: column.counted()[outcome] for outcome in OUTCOMES},
                     "clauses": [_plain(verdict) for verdict in column.verdicts.values()],
                 }
                 for column in columns
@@ -64,6 +67,7 @@ def _plain(verdict: Verdict) -> dict[str, object]:
         "steps": verdict.steps,
         "judged": verdict.judged,
         "seconds": round(verdict.seconds, 3),
+        "evidence": verdict.evidence,
     }
 
 

@@ -9,4 +9,8 @@ COMMANDS = {
         "kashvi_spec.kit.commands.conformance:conformance_command",
         "Hold drivers against the clauses.",
     ),
+    "spec:worker": (
+        "kashvi_spec.kit.commands.worker:worker_command",
+        "Hold a worker, in any language, against the clauses.",
+    ),
 }

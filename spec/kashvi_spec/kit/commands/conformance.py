@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 
 
-def _folder_is_there(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+def folder_is_there(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
     """Before the run, not after it."""
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"there is no folder {str(path.parent)!r}")
@@ -59,8 +59,8 @@ kashvi spec:conformance --driver mypackage.conformance:driver --clauses RETRY,DE
     help="pytest's JUnit file: adds the library itself. May be repeated.",
 )
 @json_option
-@click.option("--junit", type=FILE, callback=_folder_is_there, help="Write a JUnit file.")
-@click.option("--html", type=FILE, callback=_folder_is_there, help="Write the matrix as a page.")
+@click.option("--junit", type=FILE, callback=folder_is_there, help="Write a JUnit file.")
+@click.option("--html", type=FILE, callback=folder_is_there, help="Write the matrix as a page.")
 def conformance_command(
     drivers: tuple[str, ...],
     wanted: str,

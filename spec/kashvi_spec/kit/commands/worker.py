@@ -1,0 +1,143 @@
+"""``kashvi spec:worker``: hold a worker, in any language, against the clauses."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kashvi.cli.setup import examples, json_option
+from kashvi.errors import KashviError
+from kashvi.runtime import SystemRuntime
+
+from .conformance import FILE, MARKS, folder_is_there
+
+if TYPE_CHECKING:
+    from ..report import Column
+
+NAME_MAX = 60
+"""Of a command, as the name of its column."""
+WORDS = {"passed": "kept", "failed": "broken", "unobserved": "not observable"}
+OF_KASHVI = "kashvi queue:work --app kashvi_spec.kit.worker.jobs --workers {threads} --lease {lease}"
+
+
+@examples(
+    f"""
+kashvi spec:worker --redis-url redis://localhost:6379/9 --command "node worker.js"
+kashvi spec:worker --redis-url redis://localhost:6379/9 --command "./worker --threads {{threads}}" --threads 8 --json
+kashvi spec:worker --redis-url redis://localhost:6379/9 --lease 3 --html worker.html \\
+    --command "{OF_KASHVI}"
+"""
+)
+@click.command("spec:worker")
+@click.option("--redis-url", required=True, help="redis://, rediss:// or unix:// URL of a database that nobody uses.")
+@click.option("--command", required=True, help="Starts one worker process. No shell reads it.")
+@click.option(
+    "--database-url",
+    default="",
+    help="SQLAlchemy URL for the failure table.  [default: a SQLite file that is deleted afterwards]",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=5, show_default=True, help="How many jobs the command runs at once."
+)
+@click.option(
+    "--lease",
+    "lease_s",
+    type=click.FloatRange(0.5),
+    default=30.0,
+    show_default=True,
+    help="After so many seconds of silence, a worker's jobs go to others. The run takes about 27 s and three leases.",
+)
+@json_option
+@click.option("--html", type=FILE, callback=folder_is_there, help="Write the report as a page.")
+def worker_command(
+    redis_url: str, command: str, database_url: str, threads: int, lease_s: float, as_json: bool, html: Path | None
+) -> None:
+    """Hold a worker, in any language, against every clause that can be watched through Redis.
+
+    The command is started, stopped and killed, several times and two at a time, and has to run the job types of
+    spec/worker-kit.md. It finds the server in KASHVI_REDIS_URL and the failure table in KASHVI_DATABASE_URL; or the
+    command has {redis_url}, {database_url}, {threads} or {lease} where these should stand.
+
+    The kit writes to kashvi:queue:… and kashvi-spec:…, refuses to start if there is a queue, and clears up at the end.
+    For two seconds it holds up all that is written to the server: take one that nobody needs.
+
+    Exit codes: 0 no MUST is broken, 1 one is, 2 wrong usage, or nothing could be judged.
+    """
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that workers are ended
+    try:
+        column = _judged(redis_url, command, database_url, threads, lease_s, quiet=as_json)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if html:
+        from ..matrix import write_html
+
+        write_html([column], html)
+    if as_json:
+        from .. import report
+
+        click.echo(report.as_json([column], strict=False).decode())
+    else:
+        _show(column)
+    if not column.conforms(strict=False):
+        sys.exit(1)
+
+
+def _judged(redis_url: str, command: str, database_url: str, threads: int, lease_s: float, *, quiet: bool) -> Column:
+    """Raises click.BadParameter."""
+    import redis
+
+    from ..report import Column
+    from ..worker.bench import Bench
+    from ..worker.process import CannotJudge
+    from ..worker.script import play
+    from ..worker.verdicts import verdicts_on
+
+    def tell(scene: str) -> None:
+        if not quiet:
+            click.secho(f"{monotonic() - began:5.1f} s  {scene}", err=True, dim=True)
+
+    monotonic = SystemRuntime().monotonic
+    began = monotonic()
+    try:
+        redis.Redis.from_url(redis_url).ping()
+        with Bench(redis_url, command, database_url, threads, lease_s) as bench:
+            verdicts = verdicts_on(play(bench, tell))
+    except CannotJudge as why:
+        raise click.BadParameter(str(why), param_hint=why.option) from None
+    except KashviError as error:
+        raise click.BadParameter(str(error), param_hint="--database-url") from None
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise click.BadParameter(str(error), param_hint="--redis-url") from None
+    return Column(command[:NAME_MAX], {one.clause.id: one for one in verdicts}, monotonic() - began)
+
+
+def _show(column: Column) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("clause", "", "", box=None, header_style="bold", pad_edge=False)
+    unobserved: dict[str, list[str]] = {}
+    for id_, verdict in column.verdicts.items():
+        if verdict.outcome == "unobserved":
+            unobserved.setdefault(verdict.reasons[0], []).append(id_)
+        else:
+            mark, style = MARKS[verdict.outcome]
+            table.add_row(id_, f"[{style}]{mark}[/]", Text(verdict.clause.sentence))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    for id_, verdict in column.verdicts.items():
+        if verdict.outcome == "failed":
+            for reason in verdict.reasons:
+                click.secho(f"\nbreaks {id_}: {reason}", fg="red")
+            for line in verdict.evidence:
+                click.secho(f"    {line}", dim=True)
+    click.secho("\nnot observable:", fg="yellow")
+    for reason, ids in unobserved.items():
+        click.echo(click.wrap_text(f"{', '.join(ids)}: {reason}", 118, "  ", "    "))
+    counted = column.counted()
+    said = ", ".join(f"{counted[outcome]} {word}" for outcome, word in WORDS.items())
+    click.echo(f"\n{column.name}: {said} in {column.seconds:.1f} s")

@@ -1,0 +1,62 @@
+"""A clause's judge: it reads a story, and says what in it breaks the clause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from .story import Pushed, Story
+
+EARLY_S = 0.005
+"""Earlier than this is early: the log's times are whole milliseconds."""
+LATE_S = 5.0
+"""Later than this is late, also on a busy machine."""
+TAKEOVER_S = 10.0
+"""So long after a lease has ended, what was held starts elsewhere; also on a busy machine."""
+LIMIT = 3
+"""Attempts in all."""
+
+
+class NotSeen(Exception):
+    """The story does not show whether the clause holds. The message says why."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What breaks a clause, in plain words; and the jobs whose story is the evidence."""
+
+    why: str
+    jobs: tuple[str, ...] = ()
+
+
+Judge = Callable[[Story], Iterable[Finding]]
+JUDGES: dict[str, Judge] = {}
+"""By clause."""
+
+
+def judges(clause: str) -> Callable[[Judge], Judge]:
+    """Of this clause. A judge yields findings, or raises NotSeen."""
+
+    def add(judge: Judge) -> Judge:
+        assert clause not in JUDGES, clause
+        JUDGES[clause] = judge
+        return judge
+
+    return add
+
+
+def pushed(story: Story, *situations: str) -> list[Pushed]:
+    """Raises NotSeen where none was."""
+    if why := next((story.missed[one] for one in situations if one in story.missed), ""):
+        raise NotSeen(why)
+    found = story.of(*situations)
+    if not found:
+        raise NotSeen("the kit did not come so far")
+    return found
+
+
+def named(jobs: Iterable[str], most: int = 3) -> str:
+    """``a, b and 4 more``"""
+    names = [repr(job) for job in jobs]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

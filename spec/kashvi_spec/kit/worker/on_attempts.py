@@ -1,0 +1,271 @@
+"""Judges of attempts, retries, and what is recorded of those that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from .judging import EARLY_S, LATE_S, LIMIT, Finding, NotSeen, judges, named, pushed
+from .pushing import NUMBER, UNKNOWN_FIELD
+from .story import Pushed, Record, Story, document
+
+SOON_S = 2.5
+"""A failure is known at once; under the 3 s for which the original waits."""
+FAILING = ("failing", "odd bytes")
+
+
+@judges("JOBS-2")
+def settled_as_it_ended(story: Story) -> Iterator[Finding]:
+    for one in pushed(story, "flaky"):
+        if not story.told(one.name, "end"):
+            yield Finding("a job that fails twice and then succeeds did not succeed", (one.name,))
+    for one in pushed(story, *FAILING):
+        if len(story.told(one.name)) == 1:
+            yield Finding(f"{one.name!r} failed and was not tried again", (one.name,))
+            return
+
+
+@judges("JOBS-7")
+def fresh_instances(story: Story) -> Iterator[Finding]:
+    again = [one for one in pushed(story, *FAILING) if len(story.told(one.name)) > 1]
+    if not again:
+        raise NotSeen("no failed job was tried again")
+    for one in again:
+        seen = [entry.fields.get("seen", "") for entry in story.told(one.name)]
+        if set(seen) != {"0"}:
+            yield Finding(
+                f"{one.name!r} was sent with seen = 0 and adds 1 to it when it runs; its attempts were given "
+                f"{', '.join(seen)}: what an attempt changed was still there in the next",
+                (one.name,),
+            )
+            return
+
+
+@judges("ENVELOPE-4")
+def without_an_id(story: Story) -> Iterator[Finding]:
+    for one in pushed(story, "no id"):
+        starts = len(story.told(one.name))
+        if starts < LIMIT * one.copies:
+            yield Finding(
+                f"two equal jobs without an id should have had {LIMIT * one.copies} attempts, and had {starts}",
+                (one.name,),
+            )
+        seen = [wait for wait in story.waiting if wait.job == one.name]
+        if any(not document(wait.raw).get("id") for wait in seen):
+            yield Finding("a job that came without an id waits for its next attempt without one", (one.name,))
+
+
+@judges("ENVELOPE-5")
+def bytes_are_kept(story: Story) -> Iterator[Finding]:
+    for one in pushed(story, "odd bytes"):
+        seen = [wait.raw for wait in story.waiting if wait.job == one.name]
+        if not seen:
+            raise NotSeen("no retry was seen in kashvi:queue:delayed (see REDIS-2)")
+        payload = one.raw[one.raw.index(b'"payload":') + len(b'"payload":') : -1]
+        if any(payload not in raw for raw in seen):
+            yield Finding(
+                f"the payload's bytes are not those that were pushed; 1.0, {NUMBER} and blanks have to stay",
+                (one.name,),
+            )
+        if any(
+            UNKNOWN_FIELD.encode() not in raw.replace(b" ", b"").replace(b"workerkit1", b"worker kit 1") for raw in seen
+        ):
+            yield Finding(f"the field {UNKNOWN_FIELD} of the envelope is gone", (one.name,))
+
+
+@judges("ENVELOPE-6")
+def misfits_do_not_run(story: Story) -> Iterator[Finding]:
+    for one in pushed(story, "undeliverable"):
+        if story.told(one.name):
+            yield Finding(f"{one.name!r} ran, though its payload does not fit its type", (one.name,))
+
+
+@judges("RETRY-1")
+def three_attempts(story: Story) -> Iterator[Finding]:
+    for one in pushed(story, *FAILING):
+        if (starts := len(story.told(one.name))) != LIMIT:
+            yield Finding(f"{one.name!r} always fails, and had {starts} attempts, not {LIMIT}", (one.name,))
+
+
+@judges("RETRY-2")
+def backoff(story: Story) -> Iterator[Finding]:
+    gaps = 0
+    for one in pushed(story, *FAILING, "flaky"):
+        starts = [entry.at for entry in story.told(one.name)[:LIMIT]]
+        for n, (failed, again) in enumerate(pairwise(starts), 1):
+            gaps += 1
+            if again - failed < n - EARLY_S:
+                yield Finding(
+                    f"{one.name!r} was tried again {again - failed:.3f} s after attempt {n}, not {n} s", (one.name,)
+                )
+    if not gaps:
+        raise NotSeen("no failed job was tried again")
+
+
+@judges("RETRY-3")
+def no_wait_after_the_last(story: Story) -> Iterator[Finding]:
+    known = 0
+    for one in pushed(story, *FAILING):
+        starts, records = story.told(one.name), [record for record in story.records if record.job == one.name]
+        if len(starts) < LIMIT or not records:
+            continue
+        known += 1
+        # A recorder may be late; then the row says when it failed, unless it says it in whole seconds.
+        told = [record.failed_at for record in records if record.failed_at and record.failed_at % 1]
+        soonest = min([record.at for record in records] + told)
+        if soonest - starts[LIMIT - 1].at > SOON_S:
+            yield Finding(
+                f"{one.name!r} had its last attempt, and was recorded as failed only "
+                f"{soonest - starts[LIMIT - 1].at:.1f} s later",
+                (one.name,),
+            )
+            return
+    if not known:
+        raise NotSeen("no job was recorded after its last attempt (see FAILURES-1)")
+
+
+@judges("RETRY-4")
+def waiting_holds_no_worker(story: Story) -> Iterator[Finding]:
+    [behind] = pushed(story, "behind")
+    starts = story.told(behind.name)
+    # Between the second attempts and the third: a worker that waits has no thread free before the third.
+    between = [(at[1].at + at[2].at) / 2 for one in story.of("failing") if len(at := story.told(one.name)) >= LIMIT]
+    if not starts or (between and starts[0].at > min(between)):
+        failing = [one.name for one in story.of("failing")]
+        waited = f"started {starts[0].at - behind.at:.1f} s later" if starts else "did not start"
+        yield Finding(
+            f"a job behind failing ones {waited}: the worker waited for their next attempts and did nothing else",
+            (behind.name, *failing[:1]),
+        )
+
+
+@judges("RETRY-6")
+def attempts_are_counted(story: Story) -> Iterator[Finding]:
+    jobs = pushed(story, *FAILING, "flaky")
+    seen = [wait for one in jobs for wait in story.waiting if wait.job == one.name]
+    if not seen:
+        raise NotSeen("no retry was seen in kashvi:queue:delayed (see REDIS-2)")
+    for wait in seen:
+        made = sum(entry.at <= wait.at for entry in story.told(wait.job))
+        if (said := document(wait.raw).get("attempts", 0)) != made:
+            yield Finding(f"after attempt {made}, the envelope of {wait.job!r} says attempts = {said}", (wait.job,))
+            return
+
+
+@judges("RETRY-7")
+def done_is_done(story: Story) -> Iterator[Finding]:
+    for one in pushed(story, *FAILING, "flaky"):
+        ends = [entry.at for entry in story.told(one.name, "end")] + [record.at for record in story.recorded(one.name)]
+        if ends and any(entry.at > min(ends) for entry in story.told(one.name)):
+            yield Finding(f"{one.name!r} had ended, and was started again", (one.name,))
+
+
+@judges("FAILURES-1")
+def recorded_iff_exhausted(story: Story) -> Iterator[Finding]:
+    for one in pushed(story, *FAILING):
+        if len(story.told(one.name)) >= LIMIT and not story.recorded(one.name):
+            yield Finding(
+                f"{one.name!r} had its last attempt; it is neither in the table nor in kashvi:queue:unrecorded",
+                (one.name,),
+            )
+    for one in story.pushed.values():
+        if one.fate == "done" and story.told(one.name, "end") and story.recorded(one.name):
+            yield Finding(f"{one.name!r} succeeded, and is recorded as failed", (one.name,))
+
+
+@judges("FAILURES-4")
+def last_error(story: Story) -> Iterator[Finding]:
+    for one, record in _recorded(story):
+        last = story.told(one.name)[-1].id
+        if last not in record.error:
+            yield Finding(f"the last error of {one.name!r} names {last}; recorded is {record.error!r}", (one.name,))
+            return
+
+
+@judges("FAILURES-5")
+def number_of_attempts(story: Story) -> Iterator[Finding]:
+    for one, record in _recorded(story):
+        if (made := len(story.told(one.name))) != record.attempts:
+            yield Finding(f"{one.name!r} had {made} attempts, and {record.attempts} are recorded", (one.name,))
+            return
+
+
+@judges("FAILURES-6")
+def nothing_is_dropped(story: Story) -> Iterator[Finding]:
+    dropped = [one.name for one in pushed(story, "undeliverable") if not story.recorded(one.name)]
+    if dropped:
+        yield Finding(
+            f"{named(dropped, 5)} can't be attempted; dropped: neither in the table nor in kashvi:queue:unrecorded",
+            tuple(dropped),
+        )
+    for one in story.of("undeliverable"):
+        records = story.recorded(one.name)
+        if not records:
+            continue
+        if records[0].attempts != 0:
+            yield Finding(
+                f"{one.name!r} can't be attempted, and {records[0].attempts} attempts are recorded", (one.name,)
+            )
+        elif records[0].at - min(entry.at for entry in story.entries) > LATE_S:
+            yield Finding(f"{one.name!r} was not recorded at once", (one.name,))
+
+
+@judges("TABLE-1")
+def columns(story: Story) -> Iterator[Finding]:
+    documented = {"id", "job_type", "payload", "error", "attempts", "failed_at", "job_id"}
+    if not story.columns:
+        raise NotSeen("there was no table kashvi_failed_jobs in the database")
+    if missing := sorted(documented - set(story.columns)):
+        yield Finding(f"the table has no column {named(missing)}; it has {', '.join(story.columns)}")
+
+
+@judges("TABLE-2")
+def what_a_row_says(story: Story) -> Iterator[Finding]:
+    for one, record in _recorded(story, "table"):
+        sent = document(one.raw)
+        for what, wrong in (
+            (f"job_type is {record.type!r}, not {one.type!r}", record.type != one.type),
+            (f"the payload is {record.payload}, not what was sent", document(record.payload) != sent["payload"]),
+            ("there is no time in failed_at", record.failed_at is None),
+        ):
+            if wrong:
+                yield Finding(f"in the row of {one.name!r}, {what}", (one.name,))
+                return
+
+
+@judges("TABLE-4")
+def one_row_a_job(story: Story) -> Iterator[Finding]:
+    rows = {
+        one.name: [r for r in story.records if r.job == one.name and r.where == "table"]
+        for one in story.pushed.values()
+    }
+    if not any(rows.values()):
+        raise NotSeen("no row was written")
+    for name, found in rows.items():
+        if len(found) > story.pushed[name].copies:
+            yield Finding(f"{name!r} has {len(found)} rows", (name,))
+
+
+@judges("TABLE-5")
+def payload_as_text(story: Story) -> Iterator[Finding]:
+    rows = {record.job: record for record in story.records if record.where == "table"}
+    odd, plain = rows.get("garbage with NUL"), rows.get("garbage")
+    if odd is None and plain is None:
+        raise NotSeen("bytes that are no envelope have no row (see FAILURES-6)")
+    if odd and not odd.payload.startswith("base64:"):
+        yield Finding(f"bytes that are no text are stored as {odd.payload!r}, not as base64:…", (odd.job,))
+    if plain and plain.payload.encode() != story.pushed["garbage"].raw:
+        yield Finding(f"a payload that is plain text is stored as {plain.payload!r}", (plain.job,))
+
+
+def _recorded(story: Story, where: str = "") -> list[tuple[Pushed, Record]]:
+    """Failing jobs with the record of each. Raises NotSeen where there is none."""
+    found = [
+        (one, record)
+        for one in pushed(story, *FAILING)
+        for record in story.recorded(one.name)[:1]
+        if where in ("", record.where)
+    ]
+    if not found:
+        raise NotSeen("no failure of these jobs was recorded (see FAILURES-1)" if not where else "no row was written")
+    return found

@@ -1,0 +1,199 @@
+"""Judges of what becomes of jobs when their process is killed, held up or told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .judging import EARLY_S, LATE_S, LIMIT, TAKEOVER_S, Finding, NotSeen, judges, named, pushed
+from .story import PREFIX, Pushed, Story
+
+TAKES_S = 1.0
+"""A job that is killed or held up."""
+REPEATED = ("killed", "paused", "race", "told twice", "no id", "odd bytes", "flaky", "failing")
+"""Situations in which a job is started more than once for a reason, or whose repetition is judged elsewhere."""
+
+
+@judges("DISPATCH-1")
+def none_lost(story: Story) -> Iterator[Finding]:
+    there = b"\n".join(raw for _, raw in story.left)
+    lost = [one for one in _unsettled(story) if _quoted(one) not in there]
+    if lost:
+        yield Finding(
+            f"{_counted(lost)} did not come to an end, and {'is' if len(lost) == 1 else 'are'} nowhere on the queue",
+            _one_of_each(lost),
+        )
+
+
+@judges("DELIVERY-1")
+def drains(story: Story) -> Iterator[Finding]:
+    if unsettled := _unsettled(story):
+        yield Finding(
+            f"with a worker that is well, {_counted(unsettled)} did not come to an end", _one_of_each(unsettled)
+        )
+    for key in sorted({key for key, _ in story.left if key != f"{PREFIX}unrecorded"}):
+        yield Finding(f"in {key}, {sum(k == key for k, _ in story.left)} jobs are left over when all should be done")
+
+
+@judges("DELIVERY-2")
+def killed_is_run_again(story: Story) -> Iterator[Finding]:
+    by = _killed_at(story) + story.lease_s + TAKEOVER_S
+    running = _running_when_killed(story)
+    if lost := [one.name for one in running if not _after_the_kill(story, one)]:
+        yield Finding(
+            f"{named(lost)} ran when the process was killed; within {story.lease_s + TAKEOVER_S:g} s, no other ran "
+            f"{'it' if len(lost) == 1 else 'them'}",
+            tuple(lost[:2]),
+        )
+    for one in running:
+        if (again := _after_the_kill(story, one)) and again[0] > by:
+            yield Finding(
+                f"{one.name!r} was run again {again[0] - _killed_at(story):.1f} s after the kill", (one.name,)
+            )
+
+
+@judges("DELIVERY-3")
+def lease_is_kept(story: Story) -> Iterator[Finding]:
+    held = [one for one in _running_when_killed(story) + _held_up(story) if len(story.told(one.name)) > 1]
+    if not held:
+        raise NotSeen("nobody took over a job of a worker that was killed or held up (see DELIVERY-2)")
+    for one in held:
+        first, second = story.told(one.name)[:2]
+        if second.at < one.at + story.lease_s - EARLY_S and first.worker != second.worker:
+            yield Finding(
+                f"{one.name!r} was pushed, and taken from its worker {second.at - one.at:.3f} s later: the worker was "
+                f"heard of since, and its lease is {story.lease_s:g} s",
+                (one.name,),
+            )
+
+
+@judges("DELIVERY-4")
+def longer_than_the_lease(story: Story) -> Iterator[Finding]:
+    for one in pushed(story, "long"):
+        starts = len(story.told(one.name))
+        if starts != 1 or not story.told(one.name, "end"):
+            yield Finding(
+                f"a job that takes {story.lease_s + 1.5:g} s, with a lease of {story.lease_s:g} s, was started "
+                f"{starts} times and {'ended' if story.told(one.name, 'end') else 'did not end'}",
+                (one.name,),
+            )
+
+
+@judges("DELIVERY-5")
+def settled_once(story: Story) -> Iterator[Finding]:
+    pushed(story, "paused")
+    if not (held := _held_up(story)):
+        raise NotSeen("the job ended before its worker could be held up")
+    [one] = held
+    starts = story.told(one.name)
+    if len({entry.worker for entry in starts[:2]}) < 2:
+        raise NotSeen("no other worker took over the job of one that was held up for longer than its lease")
+    # One attempt that did not count, in the worker that was held up; then as many as the limit.
+    if len(starts) > LIMIT + 1 or len(story.recorded(one.name)) > 1:
+        yield Finding(
+            f"a job that was taken over while its worker was held up had {len(starts)} attempts and "
+            f"{len(story.recorded(one.name))} records: what the first worker said of it afterwards still counted",
+            (one.name,),
+        )
+
+
+@judges("DELIVERY-7")
+def started_once(story: Story) -> Iterator[Finding]:
+    if any(not end.asked for end in story.did("ended")):
+        raise NotSeen("a worker ended by itself, so its jobs had to be started again (see WORKERS-2)")
+    for one in story.pushed.values():
+        if one.situation not in REPEATED and len(story.told(one.name)) > one.copies:
+            yield Finding(
+                f"{one.name!r} was started {len(story.told(one.name))} times, with no death and no silence in between",
+                (one.name,),
+            )
+            return
+
+
+@judges("DELIVERY-8")
+def first_death_is_free(story: Story) -> Iterator[Finding]:
+    jobs = [one for one in _running_when_killed(story) if one.fate == "failed" and _after_the_kill(story, one)]
+    if not jobs:
+        raise NotSeen("no job that fails was run again after its process was killed (see DELIVERY-2)")
+    for one in jobs:
+        starts = len(_after_the_kill(story, one))
+        if starts != LIMIT:
+            yield Finding(
+                f"{one.name!r} was running when its process was killed, and had {starts} attempts after that, "
+                f"not {LIMIT}",
+                (one.name,),
+            )
+
+
+@judges("DELIVERY-9")
+def suspects_alone(story: Story) -> Iterator[Finding]:
+    again = [
+        (entries[1], ends[-1])
+        for one in _running_when_killed(story)
+        if len(entries := story.told(one.name)) > 1 and (ends := story.told(one.name, "end"))
+    ]
+    pairs = [(a, b) for a in again for b in again if a is not b and a[0].worker == b[0].worker]
+    if not pairs:
+        raise NotSeen("no worker ran two jobs of one that was killed")
+    for (start, end), (other, _) in pairs:
+        if start.at < other.at < min(end.at, start.at + story.lease_s):
+            yield Finding(
+                f"{other.job!r} was started beside {start.job!r}: both had been running when their process died",
+                (start.job, other.job),
+            )
+            return
+
+
+def _unsettled(story: Story) -> list[Pushed]:
+    """Of what can be run: an undeliverable job is FAILURES-6's, a name with a star JOBS-6's."""
+    known = [one for one in story.pushed.values() if one.fate in ("done", "failed") and not one.type.startswith("*")]
+    return [one for one in known if not story.ended(one)]
+
+
+def _counted(jobs: list[Pushed]) -> str:
+    """``3 jobs (wrong type 0, stopped 1 and 2 more)``, one of each situation by name"""
+    return f"{len(jobs)} job{'' if len(jobs) == 1 else 's'} ({named(_one_of_each(jobs), 6)})"
+
+
+def _one_of_each(jobs: list[Pushed]) -> tuple[str, ...]:
+    """Of each situation the first."""
+    return tuple({one.situation: one.name for one in reversed(jobs)}.values())
+
+
+def _quoted(one: Pushed) -> bytes:
+    return b'"%s"' % one.name.encode()
+
+
+def _killed_at(story: Story) -> float:
+    jobs = pushed(story, "killed")
+    kills = [one.at for one in story.did("SIGKILL") if one.at >= jobs[0].at]
+    if not kills:
+        raise NotSeen("no worker was killed")
+    return kills[0]
+
+
+def _running_when_killed(story: Story) -> list[Pushed]:
+    """Raises NotSeen where none was."""
+    at = _killed_at(story)
+    found = [one for one in story.of("killed") if _runs_at(story, one, at)]
+    if not found:
+        raise NotSeen("no job was running when its process was killed")
+    return found
+
+
+def _held_up(story: Story) -> list[Pushed]:
+    """The job in whose middle a worker was; none if it had ended."""
+    return [one for one in story.of("paused") for stop in story.did("SIGSTOP") if _runs_at(story, one, stop.at)]
+
+
+def _runs_at(story: Story, one: Pushed, at: float) -> bool:
+    """Its first attempt, well in the middle: a signal may come a little later than it is told of."""
+    starts = story.told(one.name)
+    if not starts or not starts[0].at <= at <= starts[0].at + TAKES_S / 2:
+        return False
+    return not any(entry.worker == starts[0].worker for entry in story.told(one.name, "end"))
+
+
+def _after_the_kill(story: Story, one: Pushed) -> list[float]:
+    at = _killed_at(story)
+    killed = {kill.worker for kill in story.did("SIGKILL") if kill.at <= at + LATE_S}
+    return [entry.at for entry in story.told(one.name) if entry.at > at and entry.worker not in killed]

@@ -1,0 +1,84 @@
+"""Worker processes, through the command line alone: each leads a process group, which the kit ends."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from kashvi.runtime import SystemRuntime
+
+TAIL = 2_000
+"""Bytes of a process's output that are shown."""
+GONE_S = 5.0
+LOOK_S = 0.02
+
+
+class CannotJudge(Exception):
+    """There is nothing to judge. The message says what to do, and ``option`` which one is to blame."""
+
+    def __init__(self, why: str, option: str = "--command") -> None:
+        self.option = option
+        super().__init__(why)
+
+
+def words_of(command: str, values: Mapping[str, str]) -> list[str]:
+    """The command's words, with ``{redis_url}`` and its like filled in. No shell is involved. Raises CannotJudge."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise CannotJudge(f"{command!r} can't be split into words: {error}") from None
+    if not words:
+        raise CannotJudge("it is empty")
+    for name, value in values.items():
+        words = [word.replace(f"{{{name}}}", value) for word in words]
+    return words
+
+
+class WorkerProcess:
+    """One process, and those that it starts in its group."""
+
+    def __init__(self, name: str, words: list[str], environment: Mapping[str, str], output: Path) -> None:
+        self.name = name
+        self.asked_to_end = False
+        self._output = output
+        with output.open("wb") as out:
+            try:
+                self._process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    start_new_session=True,
+                    env={**os.environ, **environment, "KASHVI_SPEC_WORKER": name},
+                )
+            except OSError as error:
+                raise CannotJudge(f"can't start {words[0]!r}: {error.strerror or error}") from None
+
+    def send(self, number: signal.Signals) -> None:
+        """To the whole group, as a terminal would; nothing where it has gone."""
+        self.asked_to_end |= number in (signal.SIGTERM, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def code(self) -> int | None:
+        """How it exited; None while it runs."""
+        return self._process.poll()
+
+    def end(self) -> None:
+        """Whatever it is doing, and what it has started."""
+        self.send(signal.SIGKILL)
+        self._process.wait(GONE_S)
+
+    def tail(self) -> str:
+        """The last of what it printed."""
+        return self._output.read_bytes()[-TAIL:].decode("utf-8", "replace").strip()
+
+
+def pause() -> None:
+    """Between two looks."""
+    SystemRuntime().sleep(LOOK_S)

@@ -1,0 +1,111 @@
+"""The jobs of each situation, as bytes: what other programs put on a queue, the Go program among them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kashvi.runtime import SystemRuntime
+
+from .story import Fate
+
+TEXT = "h\u00e9llo <&> \u2028 \U0001f600"
+NUMBER = 9_007_199_254_740_993
+"""2**53 + 1: an integer that no float holds."""
+UNKNOWN_FIELD = '"origin":"worker kit 1"'
+BACKLOG = 6
+"""Jobs a thread where an order is to be seen."""
+
+
+@dataclass(frozen=True)
+class ToPush:
+    """A job before it is pushed. ``delay``: seconds from now, negative for long due."""
+
+    name: str
+    situation: str
+    type: str
+    raw: bytes
+    delay: float | None = None
+    fate: Fate = "done"
+    copies: int = 1
+
+
+class Jobs:
+    """Makes them; ``log`` is the key that they write to."""
+
+    def __init__(self, log: str, threads: int) -> None:
+        self._log = log
+        self._threads = threads
+        self._new_id = SystemRuntime().new_id
+
+    def _job(self, situation: str, name: str, type_: str, /, fate: Fate = "done", **payload: object) -> ToPush:
+        """With an id; ``delay`` among the payload is the job's."""
+        delay = payload.pop("delay", None)
+        assert delay is None or isinstance(delay, float)
+        envelope = {"id": self._new_id(), "type": type_, "payload": {"log": self._log, "name": name, **payload}}
+        return ToPush(name, situation, type_, _compact(envelope), delay, fate)
+
+    def echo(self, situation: str, name: str, delay: float | None = None) -> ToPush:
+        return self._job(situation, name, "spec.Echo", text=name, number=1, delay=delay)
+
+    def fail(self, situation: str, name: str, seconds: float = 0.0) -> ToPush:
+        return self._job(situation, name, "spec.Fail", "failed", seconds=seconds, seen=0)
+
+    def flaky(self, situation: str, name: str, fails: int) -> ToPush:
+        return self._job(situation, name, "spec.Flaky", fails=fails)
+
+    def sleep(self, situation: str, name: str, seconds: float, fate: Fate = "done") -> ToPush:
+        return self._job(situation, name, "spec.Sleep", fate, seconds=seconds)
+
+    def before_any_worker(self) -> Iterator[ToPush]:
+        """A backlog, so that an order can be seen; and everything that is odd and quick."""
+        backlog = range(BACKLOG * self._threads)
+        yield from (self.echo("in order", f"in order {n}") for n in backlog)
+        for n in sorted(backlog, key=lambda n: n % 3):
+            yield self.echo("due before", f"due before {n}", delay=n * 0.5 - 1000.0)
+        yield from reversed([self.echo("due together", f"due together {n}", delay=-2000.0) for n in backlog])
+        yield self._values()
+        yield self._job("star", "star", "*spec.Echo", text="star", number=1)
+        yield from self._undeliverable()
+
+    def _values(self) -> ToPush:
+        """Escaped as Go does it, with fields in another order, blanks, and a key that nobody knows."""
+        text = json.dumps(TEXT).replace("<", "\\u003c").replace("&", "\\u0026").replace(">", "\\u003e")
+        raw = (
+            f'{{ "payload" : {{"number": {NUMBER}, "nobody knows": [1, {{}}], "text": {text}, "name": "values",'
+            f' "log": {json.dumps(self._log)}}}, "type": "spec.Echo", "id": "{self._new_id()}" }}'
+        )
+        return ToPush("values", "values", "spec.Echo", raw.encode())
+
+    def _undeliverable(self) -> Iterator[ToPush]:
+        unknown = self._job("undeliverable", "unknown type", "spec.Nobody", "undeliverable", text="", number=1)
+        misfit = self._job("undeliverable", "misfit", "spec.Echo", "undeliverable", text="", number="1")
+        lacking = self._job("undeliverable", "lacks a field", "spec.Echo", "undeliverable", text="")
+        noise = f"no envelope of {self._log}".encode()
+        yield from (unknown, misfit, lacking)
+        yield ToPush("garbage", "undeliverable", "", noise, fate="undeliverable")
+        yield ToPush("garbage with NUL", "undeliverable", "", b"\xff\x00" + noise, fate="undeliverable")
+
+    def failing(self) -> list[ToPush]:
+        """At least one for each thread, so that a worker that sleeps between attempts has none left."""
+        plain = {"log": self._log, "name": "no id", "seconds": 0, "seen": 0}
+        jobs = [
+            ToPush("no id", "no id", "spec.Fail", _compact({"type": "spec.Fail", "payload": plain}), None, "failed", 2),
+            self._odd(),
+            self.flaky("flaky", "flaky", fails=2),
+        ]
+        more = max(1, self._threads - 4)
+        return jobs + [self.fail("failing", f"failing {n}") for n in range(more)]
+
+    def _odd(self) -> ToPush:
+        """Its payload has bytes that a number or a dictionary of another language would not keep."""
+        raw = (
+            f'{{"id":"{self._new_id()}","type":"spec.Fail",{UNKNOWN_FIELD},"payload":{{ "x":1.0,"name":"odd bytes",'
+            f' "big":{NUMBER},"seen":0,"log":{json.dumps(self._log)},  "seconds":0}}}}'
+        )
+        return ToPush("odd bytes", "odd bytes", "spec.Fail", raw.encode(), None, "failed")
+
+
+def _compact(envelope: object) -> bytes:
+    return json.dumps(envelope, separators=(",", ":")).encode()

@@ -1,0 +1,216 @@
+"""The course of a run: one scene after the other, with as many situations at once as do not disturb each other."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+from .bench import Bench
+from .judging import LATE_S, TAKEOVER_S
+from .process import CannotJudge, WorkerProcess
+from .server import cut_off, idle_commands, pause_writes, put_in_the_way, take_away
+from .story import Story
+
+START_S = 30.0
+"""For a process to run its first job."""
+STOP_S = 15.0
+"""From a signal to the end of the process, over what its jobs take."""
+IDLE_S = 2.0
+DISTURBED_S = 2.2
+"""Two looks of a worker that looks once a second; under the 3 s after which some clients give up."""
+
+
+def play(bench: Bench, tell: Callable[[str], None]) -> Story:
+    """All of it. ``tell`` gets a line at each scene. Raises CannotJudge, redis.RedisError."""
+    run = _Run(bench)
+    for scene, title in (
+        (run.one_worker, "a backlog, then an idle worker"),
+        (run.failing, "jobs that fail"),
+        (run.two_workers, "two workers: a race, a key of the wrong type, a job longer than a lease"),
+        (run.deaths, "both killed, two others started, one of them held up"),
+        (run.stopping, "a worker is told to stop"),
+        (run.told_twice, "a worker is told to stop twice"),
+    ):
+        tell(title)
+        scene()
+    return bench.story
+
+
+class _Run:
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.story = bench.story
+        self.jobs = bench.jobs
+        self.until = bench.watch.until
+        self.threads = bench.story.threads
+        self._greetings = 0
+
+    # -- scenes --------------------------------------------------------------------------------
+
+    def one_worker(self) -> None:
+        self.bench.push(self.jobs.before_any_worker())
+        others = {client["addr"] for client in self.bench.client.client_list()}
+        self._first_job(self.bench.start())
+        self.settle("in order", "due before", "due together", "values")
+        self.bench.push([self.jobs.sleep("at once", f"at once {n}", 1.0) for n in range(2 * self.threads)])
+        self.settle("at once", seconds=2.0 + LATE_S)
+        self.bench.push([self.jobs.echo("idle", "idle")])
+        self.settle("idle")
+        if why := cut_off(self.bench.client, others):
+            self.story.missed["cut off"] = why
+        self.bench.push([self.jobs.echo("cut off", "cut off")])
+        self.settle("cut off")
+        delays = (IDLE_S + 0.5, IDLE_S + 0.75, IDLE_S + 1.25)
+        self.bench.push([self.jobs.echo("delayed", f"delayed {n}", delay) for n, delay in enumerate(delays)])
+        asked = idle_commands(self.bench.client, others, IDLE_S)
+        if isinstance(asked, str):
+            self.story.missed["idle commands"] = asked
+        else:
+            self.story.asked_idle, self.story.idle_s = asked, IDLE_S
+        self.settle("delayed", seconds=1.25 + LATE_S)
+
+    def failing(self) -> None:
+        """Enough to fill a worker that sleeps between attempts; and one that is behind them."""
+        self._alive(1)
+        failing = self.jobs.failing()
+        self.bench.push([*failing, self.jobs.echo("behind", "behind")])
+        rounds = -(-len(failing) // self.threads)
+        self.settle("no id", "odd bytes", "flaky", "failing", "behind", seconds=rounds * 6.0 + LATE_S)
+
+    def two_workers(self) -> None:
+        self._alive(2)
+        self.bench.push([self.jobs.echo("race", f"race {n}", 0.1) for n in range(20)])
+        if why := pause_writes(self.bench.client, DISTURBED_S):
+            self.story.missed["race"] = why
+        self.settle("race", seconds=DISTURBED_S + LATE_S)
+        self._wrong_type()
+        self.bench.push([self.jobs.sleep("long", "long", self.story.lease_s + 1.5)])
+        self.settle("long", "wrong type", seconds=self.story.lease_s + 1.5 + LATE_S)
+
+    def _wrong_type(self) -> None:
+        if not put_in_the_way(self.bench.client):
+            self.story.missed["wrong type"] = "kashvi:queue:jobs was not empty when nothing was left to do"
+            return
+        try:
+            self.bench.push([self.jobs.echo("wrong type", f"wrong type {n}", 0.1) for n in range(3)])
+            self.until(lambda: False, DISTURBED_S)
+        finally:
+            take_away(self.bench.client)
+
+    def deaths(self) -> None:
+        self._alive(2)
+        victims = [self.jobs.fail("killed", "killed and failing", 1.0)]
+        victims += [self.jobs.sleep("killed", f"killed {n}", 1.0) for n in range(min(2, 2 * self.threads - 1))]
+        self.bench.push([self.jobs.echo("outlives", "outlives", 4.0), *victims])
+        self.until(lambda: all(self.story.told(one.name) for one in victims), LATE_S)
+        for worker in self.bench.running():
+            self.bench.send(worker, signal.SIGKILL)
+        self.until(lambda: not self.bench.running(), LATE_S)
+        killed_at = self.bench.watch.now
+        self._alive(2)
+        self._hold_one_up()
+        taken_over_by = killed_at + self.story.lease_s + TAKEOVER_S
+
+        def taken_over() -> bool:
+            return self._settled("outlives") and all(len(self.story.told(one.name)) > 1 for one in victims)
+
+        self.until(taken_over, taken_over_by - self.bench.watch.now)
+        again = [one.name for one in self.story.of("killed", "paused") if len(self.story.told(one.name)) > 1]
+        self.until(lambda: all(self.story.ended(self.story.pushed[name]) for name in again), 8.0 + LATE_S)
+
+    def _hold_one_up(self) -> None:
+        """For longer than its lease, in the middle of a job, until another has taken that over."""
+        [name] = self.bench.push([self.jobs.fail("paused", "paused", 1.0)])
+        self.until(lambda: self.story.told(name), LATE_S)
+        worker = next(
+            (
+                one
+                for one in self.bench.running()
+                if self.story.told(name) and self.story.told(name)[0].worker == one.name
+            ),
+            None,
+        )
+        if worker is None:
+            self.story.missed["paused"] = "the job that should be held up did not start"
+            return
+        self.bench.send(worker, signal.SIGSTOP)
+        self.until(lambda: len(self.story.told(name)) > 1, self.story.lease_s + TAKEOVER_S)
+        self.bench.send(worker, signal.SIGCONT)
+
+    def stopping(self) -> None:
+        self._alive(1)
+        for worker in self.bench.running()[1:]:
+            self._stop(worker, STOP_S)
+        [worker] = self.bench.running()[:1] or [self._alive(1)[0]]
+        running = [self.jobs.sleep("stopped", f"running {n}", 2.0) for n in range(self.threads)]
+        self.bench.push([*running, *(self.jobs.echo("stopped", f"not started {n}") for n in range(self.threads + 1))])
+        self.until(lambda: all(self.story.told(one.name) for one in running), LATE_S)
+        if self._stop(worker, 2.0 + STOP_S):
+            self.story.handed_back = self.bench.on_the_list()
+        self._alive(1)
+        in_order = self.story.handed_back is not None
+        self.settle("stopped", seconds=LATE_S if in_order else self.story.lease_s + TAKEOVER_S)
+        self.story.left = self.bench.on_the_queue()
+
+    def told_twice(self) -> None:
+        [worker] = self._alive(1)
+        jobs = [self.jobs.sleep("told twice", f"told twice {n}", 60.0, "left") for n in range(self.threads)]
+        self.bench.push(jobs)
+        self.until(lambda: all(self.story.told(one.name) for one in jobs), LATE_S)
+        self.bench.send(worker, signal.SIGTERM)
+        if self.until(lambda: self.bench.ended(worker), 1.0):
+            self.story.missed["told twice"] = "the first signal had ended the process"
+        elif self._stop(worker, LATE_S):
+            self.story.handed_back_at_once = self.bench.on_the_list()
+
+    # -- what scenes do --------------------------------------------------------------------------
+
+    def settle(self, *situations: str, seconds: float = LATE_S) -> None:
+        """Wait until all of their jobs have ended, or a worker had so many seconds for it."""
+        self.until(lambda: self._settled(*situations), seconds)
+
+    def _settled(self, *situations: str) -> bool:
+        return all(self.story.ended(one) for one in self.story.of(*situations))
+
+    def _first_job(self, worker: WorkerProcess) -> None:
+        bench = self.bench
+        self.until(lambda: self.story.entries or bench.ended(worker), START_S)
+        said = f"\nIt printed:\n{worker.tail()}" if worker.tail() else "\nIt printed nothing."
+        if not self.story.entries and (code := worker.code()) is not None:
+            raise CannotJudge(f"the worker ended before it ran a job, with exit code {code}.{said}")
+        if not any(entry.job in self.story.pushed for entry in self.story.entries):
+            raise CannotJudge(
+                f"no job of the kit told of its start within {START_S:g} s. The worker has to take jobs from "
+                "kashvi:queue:jobs on the server in KASHVI_REDIS_URL, and the job types of spec/worker-kit.md "
+                f"have to write to the log that their payload names.{said}"
+            )
+
+    def _alive(self, count: int) -> list[WorkerProcess]:
+        """As many workers as this, each of which has run a job."""
+        for _ in range(count - len(self.bench.running())):
+            worker = self.bench.start()
+            if not self._greeted(worker):
+                raise CannotJudge(
+                    f"{worker.name} ran no job within {START_S:g} s, beside one that did.\n{worker.tail()}"
+                )
+        return self.bench.running()
+
+    def _greeted(self, worker: WorkerProcess) -> bool:
+        """A small job now and then, until this worker has taken one."""
+        for _ in range(int(START_S / 0.1)):
+            self._greetings += 1
+            self.bench.push([self.jobs.echo("greeting", f"greeting {self._greetings}")])
+            if self.until(lambda: any(entry.worker == worker.name for entry in self.story.entries), 0.1):
+                return True
+            if self.bench.ended(worker):
+                return False
+        return False
+
+    def _stop(self, worker: WorkerProcess, seconds: float) -> bool:
+        """Tell it; whether it ended in time. If not, it is killed."""
+        self.bench.send(worker, signal.SIGTERM)
+        if self.until(lambda: self.bench.ended(worker), seconds):
+            return True
+        self.bench.send(worker, signal.SIGKILL)
+        self.until(lambda: self.bench.ended(worker), LATE_S)
+        return False

@@ -1,0 +1,72 @@
+"""What is done to the server to see how a worker bears it. Each leaves it as it was."""
+
+from __future__ import annotations
+
+import re
+
+import redis
+
+from kashvi.runtime import SystemRuntime
+
+from .story import JOBS
+
+MONITORED = re.compile(rb"^[0-9.]+ \[(\d+) (\S+)\] (.*)$")
+
+
+def idle_commands(client: redis.Redis, others: set[str], seconds: float) -> list[str] | str:
+    """What clients other than these ask this database in so many seconds; or why it can't be watched.
+
+    What a script does on the server is not asked by anybody.
+    """
+    database = str(client.connection_pool.connection_kwargs.get("db") or 0).encode()
+    monotonic = SystemRuntime().monotonic
+    connection = client.connection_pool.get_connection()
+    asked: list[str] = []
+    try:
+        connection.send_command("MONITOR")
+        connection.read_response()
+        ends = monotonic() + seconds
+        while (left := ends - monotonic()) > 0:
+            if not connection.can_read(timeout=left):
+                break
+            line = MONITORED.match(connection.read_response(disable_decoding=True))
+            if line and line[1] == database and line[2] != b"lua" and line[2].decode() not in others:
+                asked.append(line[3].decode("utf-8", "backslashreplace"))
+    except redis.ResponseError as error:
+        return f"the server does not let anybody watch it: {error}"
+    finally:
+        connection.disconnect()
+        client.connection_pool.release(connection)
+    return asked
+
+
+def cut_off(client: redis.Redis, others: set[str]) -> str:
+    """Close all connections but those of these clients and our own. Returns why it can't; else nothing."""
+    client.connection_pool.disconnect()
+    own = {one["addr"] for one in (client.client_info(),)}
+    try:
+        for one in client.client_list():
+            if one["addr"] not in others | own:
+                client.client_kill_filter(addr=one["addr"])
+    except redis.ResponseError as error:
+        return f"the server does not let anybody close connections: {error}"
+    return ""
+
+
+def pause_writes(client: redis.Redis, seconds: float) -> str:
+    """Reads are answered, all else waits, for so many seconds. Returns why the server would not; else nothing."""
+    try:
+        client.execute_command("CLIENT PAUSE", int(seconds * 1000), "WRITE")
+    except redis.ResponseError as error:
+        return f"the server does not let anybody hold up what is written: {error}"
+    return ""
+
+
+def put_in_the_way(client: redis.Redis) -> bool:
+    """Something that is no list where the list of jobs should be; False if there is a list."""
+    return bool(client.set(JOBS, "not a list, for a moment", nx=True))
+
+
+def take_away(client: redis.Redis) -> None:
+    if client.type(JOBS) == b"string":
+        client.delete(JOBS)

@@ -1,0 +1,31 @@
+"""Why some clauses can't be judged through Redis alone."""
+
+from __future__ import annotations
+
+OF_AREAS = {
+    "dispatch": "it is about whoever dispatches, and here that is the kit",
+    "memory": "it is about a queue in one process's memory",
+    "commands": "it is about kashvi's own commands",
+    "table": "it is about what a program does with the table, beside recording",
+    "jobs": "it is about job types in Python",
+    "envelope": "it is about whoever dispatches, and here that is the kit",
+    "workers": "it is about workers inside a Python program",
+}
+OF_CLAUSES = {
+    "DELAY-3": OF_AREAS["dispatch"],
+    "DELAY-4": OF_AREAS["dispatch"],
+    "DELAY-7": "the kit does not change clocks",
+    "DELIVERY-6": "the kit does not lose replies on their way",
+    "DELIVERY-10": "the kit does not kill one job's process again and again",
+    "DELIVERY-11": "the kit does not change clocks",
+    "ENVELOPE-7": "the kit tries a few odd entries only; vectors/go_wire.json has the others",
+    "FAILURES-2": "the list is in the worker's memory",
+    "FAILURES-3": "the list is in the worker's memory",
+    "FAILURES-7": "the kit does not stop the database",
+    "FAILURES-8": "the kit names a failure table to every worker",
+    "REDIS-5": "other programs may keep keys of their own in this database",
+    "REDIS-6": "it is about connections inside a Python program",
+    "REDIS-7": OF_AREAS["dispatch"],
+    "RETRY-5": "the kit knows no way to change the limit of any worker",
+    "WORKERS-4": "the kit does not stop the server",
+}
