@@ -17,6 +17,7 @@ PREFETCH_S = 0.02
 """Claim ahead what the threads are likely to finish in this time."""
 FLUSH_S = 0.02
 """Finished work is handed over after this time even while more work is at hand."""
+JOB_MIN_S = 1e-6
 HOSTAGE_S = 1.0
 """Claimed jobs that could not start for so long go back to the queue, for others."""
 
@@ -202,8 +203,8 @@ class Books:
             self.urgent = True  # until it is settled, our death would count against a job that has ended
         self.outbox.append(settling)
         if took_s is not None:
-            self._job_s = took_s if self._job_s is None else self._job_s + (took_s - self._job_s) * 0.2
-            self._job_s = max(self._job_s, 1e-6)
+            job_s = took_s if self._job_s is None else self._job_s + (took_s - self._job_s) * 0.2
+            self._job_s = job_s if job_s > JOB_MIN_S else JOB_MIN_S
 
     # -- giving back ------------------------------------------------------------------------
 

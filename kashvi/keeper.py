@@ -16,7 +16,7 @@ from .worker import Worker
 TICK_S = 1.0
 CLOSE_S = 10.0
 """How long a worker that ends waits for the failure table."""
-LOST_MAX = 500
+LOST_MAX = 300
 """Jobs of the dead that are settled at a time."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .drivers.memory import MemoryDriver
@@ -18,6 +19,7 @@ from .registry import Registry
 from .trace import TraceFile
 
 if TYPE_CHECKING:
+    from .dispatch import Sealed
     from .drivers.redis import RedisDriver
     from .failures.table import FailedJobRecord
     from .pool import Workers
@@ -39,7 +41,7 @@ class _DefaultQueue(Queue):
             return RedisDriver(url)
         return super()._default_driver()
 
-    def _push(self, jobs: list[object], delay_s: float) -> list[str]:
+    def _push(self, sealed: Sequence[Sealed], delay_s: float) -> None:
         if not self._asked:
             self._asked = True
             if not (self._worked or self._driver_set) and isinstance(self.driver, MemoryDriver):
@@ -50,7 +52,7 @@ class _DefaultQueue(Queue):
                     MemoryQueueWarning,
                     stacklevel=3,
                 )
-        return super()._push(jobs, delay_s)
+        super()._push(sealed, delay_s)
 
     @property
     def store(self) -> FailureStore | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import dispatch
+from .dispatch import Sealed
 from .drivers.memory import MemoryDriver
 from .envelope import text_of
 from .errors import InvalidSetting, StoreError, WorkersRunning
@@ -117,7 +118,9 @@ class Queue:
         The payload is captured here. Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge, and
         DriverError, whose ``maybe_sent`` says whether dispatching again could run the job twice.
         """
-        return self._push([job], 0.0)[0]
+        sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit)
+        self._push((sealed,), 0.0)
+        return sealed.job_id
 
     def dispatch_after(self, job: object, delay: float | timedelta) -> str:
         """Put a job on the queue, to start not before ``delay`` (seconds or a timedelta) from now; returns its id.
@@ -125,7 +128,10 @@ class Queue:
         The payload is captured here, not when it is due. A delay of 0 is ``dispatch``.
         Raises InvalidDelay, and what ``dispatch`` raises.
         """
-        return self._push([job], dispatch.seconds_of(delay))[0]
+        delay_s = dispatch.seconds_of(delay)
+        sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit)
+        self._push((sealed,), delay_s)
+        return sealed.job_id
 
     def dispatch_many(self, jobs: Iterable[object]) -> list[str]:
         """Put many jobs on the queue in one round trip, in order; returns their ids.
@@ -136,13 +142,13 @@ class Queue:
         many = list(jobs)
         if len(many) > MANY_MAX:
             raise InvalidSetting("the number of jobs in one dispatch_many", len(many), f"{MANY_MAX:,} or less")
-        return self._push(many, 0.0)
-
-    def _push(self, jobs: list[object], delay_s: float) -> list[str]:
-        sealed = [dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit) for job in jobs]
+        sealed = [dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit) for job in many]
         if sealed:
-            dispatch.push(self._driver or self._resolve_driver(), self._stream, sealed, delay_s)
+            self._push(sealed, 0.0)
         return [one.job_id for one in sealed]
+
+    def _push(self, sealed: Sequence[Sealed], delay_s: float) -> None:
+        dispatch.push(self._driver or self._resolve_driver(), self._stream, sealed, delay_s)
 
     # -- settings ---------------------------------------------------------------------------
 

@@ -63,9 +63,9 @@ def test_every_mark_names_a_clause_that_exists() -> None:
 
 
 def test_what_a_storm_marks_has_a_symbol_and_a_clause() -> None:
-    """Twenty seeds with every fault."""
+    """Thirty seeds with every fault."""
     kinds: Counter[str] = Counter()
-    for seed in range(20):
+    for seed in range(30):
         for mark in picture(play(workload_named("storm"), seed=seed, faults="all")).marks:
             kinds[mark.kind] += 1
             assert mark.clause
