@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +25,7 @@ from kashvi_spec.kit.worker.verdicts import JUDGES, verdicts_on
 
 from tests.servers.launch import RedisServer, until_true
 
-from .worker_story import Tale, good
+from .worker_story import Tale, cut_short, good
 
 
 def broken(story: Story) -> set[str]:
@@ -161,7 +164,7 @@ BREAKS: dict[str, tuple[set[str], Callable[[Tale], object]]] = {
     "an idle worker is busy": ({"REDIS-10"}, lambda tale: tale.asked_idle.extend(['"BLMOVE" …'] * 8)),
     "a killed worker's job is lost": ({"DELIVERY-2"} | LOST, lambda tale: after(tale, "killed 1", 31)),
     "taken over too late": ({"DELIVERY-2"}, lambda tale: tale.starts("killed 1", 30.01, 44)),
-    "taken over before the lease ends": ({"DELIVERY-3"}, lambda tale: tale.starts("killed 0", 30.01, 32.9)),
+    "taken over before the lease ends": ({"DELIVERY-3"}, lambda tale: tale.starts("killed 0", 30.01, 31.4)),
     "a long job is started again": ({"DELIVERY-4", "DELIVERY-7"}, lambda tale: second_start(tale, "long", 28.5)),
     "a stale worker may fail a job": ({"DELIVERY-5"}, lambda tale: second_start(tale, "paused", 37.2)),
     "a job is run twice": ({"DELIVERY-7"}, lambda tale: second_start(tale, "in order 3", 1.2)),
@@ -218,6 +221,15 @@ def test_a_departure_breaks_its_clauses_and_no_other(clauses: set[str], breaks: 
     breaks(tale)
     assert broken(tale) == clauses
     assert all(verdict.reasons for verdict in verdicts_on(tale) if verdict.outcome == "failed")
+
+
+def test_what_a_run_that_was_cut_short_did_not_show_is_not_judged() -> None:
+    """And it is said why."""
+    verdicts = {verdict.clause.id: verdict for verdict in verdicts_on(cut_short())}
+    assert broken(cut_short()) == set()
+    assert verdicts["DISPATCH-3"].outcome == "passed"
+    assert verdicts["RETRY-1"].reasons == ["the kit did not come so far: worker-2 ran no job"]
+    assert verdicts["DELIVERY-2"].outcome == verdicts["WORKERS-3"].outcome == "unobserved"
 
 
 def test_every_judge_is_put_to_the_test_here() -> None:
@@ -315,6 +327,21 @@ def test_a_command_that_takes_no_job_is_an_error_and_its_processes_are_ended(
     assert "here I am" in ran.output
     pid = int(child.read_text())
     until_true(lambda: not alive(pid), 10, "its child is still there")
+    assert valkey.client().keys() == []
+
+
+def test_the_kit_ends_its_workers_when_it_is_told_to_stop_itself(valkey: RedisServer, tmp_path: Path) -> None:
+    """And clears up."""
+    child = tmp_path / "pid"
+    command = f"sh -c 'echo $$ > {child}.new; mv {child}.new {child}; sleep 60'"
+    words = ["spec:worker", "--redis-url", valkey.url, "--command", command]
+    main = [sys.executable, "-c", "from kashvi.cli import main; main()"]
+    kit = subprocess.Popen([*main, *words], stderr=subprocess.PIPE)
+    until_true(child.exists, 20)
+    kit.terminate()
+    kit.communicate(timeout=20)
+    assert kit.returncode == 128 + signal.SIGTERM
+    assert not alive(int(child.read_text()))
     assert valkey.client().keys() == []
 
 

@@ -85,6 +85,14 @@ def good() -> Tale:
     return tale
 
 
+def cut_short() -> Tale:
+    """The first scene of it, and no more."""
+    tale = Tale()
+    tale.cut_short = "worker-2 ran no job"
+    _one_worker(tale)
+    return tale
+
+
 def _one_worker(tale: Tale) -> None:
     jobs = tale.jobs
     tale.push(0, *jobs.before_any_worker())
@@ -135,7 +143,7 @@ def _two_workers(tale: Tale) -> None:
 def _deaths(tale: Tale) -> None:
     jobs = tale.jobs
     killed = [jobs.sleep("killed", f"killed {n}", 1.0) for n in range(2)]
-    tale.push(30, jobs.echo("outlives", "outlives", 4.0), jobs.fail("killed", "killed and failing", 1.0), *killed)
+    tale.push(30, jobs.echo("outlives", "outlives", 1.5), jobs.fail("killed", "killed and failing", 1.0), *killed)
     for one in tale.of("killed"):
         tale.tell(30.01, one.name, "start", "worker-1", seen="0")
     for worker in ("worker-1", "worker-2"):
@@ -143,7 +151,7 @@ def _deaths(tale: Tale) -> None:
         tale.done_to(30.06, worker, "ended", -9)
     for worker in ("worker-3", "worker-4"):
         tale.done_to(30.1, worker, "started")
-    tale.run(34.01, "outlives", "worker-3")
+    tale.run(31.51, "outlives", "worker-3")
     tale.run(33.5, "killed 0", "worker-3", takes=1.0)
     tale.run(34.5, "killed 1", "worker-3", takes=1.0)
     tale.fail("killed and failing", (35.5, "worker-3"), (37.51, "worker-3"), (40.52, "worker-3"), takes=1.0)

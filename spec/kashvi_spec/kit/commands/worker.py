@@ -18,7 +18,7 @@ from .conformance import FILE, MARKS, folder_is_there
 if TYPE_CHECKING:
     from ..report import Column
 
-NAME_MAX = 60
+NAME_MAX = 40
 """Of a command, as the name of its column."""
 WORDS = {"passed": "kept", "failed": "broken", "unobserved": "not observable"}
 OF_KASHVI = "kashvi queue:work --app kashvi_spec.kit.worker.jobs --workers {threads} --lease {lease}"
@@ -49,7 +49,7 @@ kashvi spec:worker --redis-url redis://localhost:6379/9 --lease 3 --html worker.
     type=click.FloatRange(0.5),
     default=30.0,
     show_default=True,
-    help="After so many seconds of silence, a worker's jobs go to others. The run takes about 27 s and three leases.",
+    help="After so many seconds of silence, a worker's jobs go to others. The run takes about 35 s and three leases.",
 )
 @json_option
 @click.option("--html", type=FILE, callback=folder_is_there, help="Write the report as a page.")
@@ -65,11 +65,11 @@ def worker_command(
     The kit writes to kashvi:queue:… and kashvi-spec:…, refuses to start if there is a queue, and clears up at the end.
     For two seconds it holds up all that is written to the server: take one that nobody needs.
 
-    Exit codes: 0 no MUST is broken, 1 one is, 2 wrong usage, or nothing could be judged.
+    Exit codes: 0 no MUST is broken, 1 one is, or the run was cut short, 2 wrong usage, or nothing could be judged.
     """
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that workers are ended
     try:
-        column = _judged(redis_url, command, database_url, threads, lease_s, quiet=as_json)
+        column, cut_short = _judged(redis_url, command, database_url, threads, lease_s, quiet=as_json)
     finally:
         signal.signal(signal.SIGTERM, before)
     if html:
@@ -82,12 +82,16 @@ def worker_command(
         click.echo(report.as_json([column], strict=False).decode())
     else:
         _show(column)
-    if not column.conforms(strict=False):
+    if cut_short:
+        click.secho(f"cut short: {cut_short}", fg="red", err=True)
+    if cut_short or not column.conforms(strict=False):
         sys.exit(1)
 
 
-def _judged(redis_url: str, command: str, database_url: str, threads: int, lease_s: float, *, quiet: bool) -> Column:
-    """Raises click.BadParameter."""
+def _judged(
+    redis_url: str, command: str, database_url: str, threads: int, lease_s: float, *, quiet: bool
+) -> tuple[Column, str]:
+    """And why the run was cut short, if it was. Raises click.BadParameter."""
     import redis
 
     from ..report import Column
@@ -103,16 +107,28 @@ def _judged(redis_url: str, command: str, database_url: str, threads: int, lease
     monotonic = SystemRuntime().monotonic
     began = monotonic()
     try:
-        redis.Redis.from_url(redis_url).ping()
+        _reach(redis_url)
         with Bench(redis_url, command, database_url, threads, lease_s) as bench:
-            verdicts = verdicts_on(play(bench, tell))
+            story = play(bench, tell)
     except CannotJudge as why:
         raise click.BadParameter(str(why), param_hint=why.option) from None
     except KashviError as error:
         raise click.BadParameter(str(error), param_hint="--database-url") from None
+    except redis.RedisError as error:
+        raise click.BadParameter(f"the server did not answer as it should: {error}", param_hint="--redis-url") from None
+    verdicts = {one.clause.id: one for one in verdicts_on(story)}
+    name = " ".join(Path(word).name for word in command.split())[:NAME_MAX]
+    return Column(name, verdicts, monotonic() - began), story.cut_short
+
+
+def _reach(redis_url: str) -> None:
+    """Raises click.BadParameter."""
+    import redis
+
+    try:
+        redis.Redis.from_url(redis_url).ping()
     except (redis.RedisError, OSError, ValueError) as error:
         raise click.BadParameter(str(error), param_hint="--redis-url") from None
-    return Column(command[:NAME_MAX], {one.clause.id: one for one in verdicts}, monotonic() - began)
 
 
 def _show(column: Column) -> None:

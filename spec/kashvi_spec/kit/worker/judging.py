@@ -51,7 +51,7 @@ def pushed(story: Story, *situations: str) -> list[Pushed]:
         raise NotSeen(why)
     found = story.of(*situations)
     if not found:
-        raise NotSeen("the kit did not come so far")
+        raise NotSeen(f"the kit did not come so far: {story.cut_short}")
     return found
 
 

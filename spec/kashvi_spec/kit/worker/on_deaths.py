@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .judging import EARLY_S, LATE_S, LIMIT, TAKEOVER_S, Finding, NotSeen, judges, named, pushed
-from .story import PREFIX, Pushed, Story
+from .judging import LATE_S, LIMIT, TAKEOVER_S, Finding, NotSeen, judges, named, pushed
+from .story import UNRECORDED, Pushed, Story
 
 TAKES_S = 1.0
 """A job that is killed or held up."""
@@ -30,7 +30,7 @@ def drains(story: Story) -> Iterator[Finding]:
         yield Finding(
             f"with a worker that is well, {_counted(unsettled)} did not come to an end", _one_of_each(unsettled)
         )
-    for key in sorted({key for key, _ in story.left if key != f"{PREFIX}unrecorded"}):
+    for key in sorted({key for key, _ in story.left if key != UNRECORDED}):
         yield Finding(f"in {key}, {sum(k == key for k, _ in story.left)} jobs are left over when all should be done")
 
 
@@ -53,15 +53,16 @@ def killed_is_run_again(story: Story) -> Iterator[Finding]:
 
 @judges("DELIVERY-3")
 def lease_is_kept(story: Story) -> Iterator[Finding]:
-    held = [one for one in _running_when_killed(story) + _held_up(story) if len(story.told(one.name)) > 1]
+    held = [one for one in _running_when_killed(story) + _held_up(story) if story.elsewhere(one.name)]
     if not held:
         raise NotSeen("nobody took over a job of a worker that was killed or held up (see DELIVERY-2)")
     for one in held:
-        first, second = story.told(one.name)[:2]
-        if second.at < one.at + story.lease_s - EARLY_S and first.worker != second.worker:
+        second = story.told(one.name)[1]
+        # Its lease may have been renewed some time before, not long: nobody lets half of one go by.
+        if second.at < one.at + story.lease_s / 2:
             yield Finding(
-                f"{one.name!r} was pushed, and taken from its worker {second.at - one.at:.3f} s later: the worker was "
-                f"heard of since, and its lease is {story.lease_s:g} s",
+                f"{one.name!r} was pushed, and had been taken from its worker {second.at - one.at:.3f} s later, with a "
+                f"lease of {story.lease_s:g} s",
                 (one.name,),
             )
 
@@ -85,7 +86,7 @@ def settled_once(story: Story) -> Iterator[Finding]:
         raise NotSeen("the job ended before its worker could be held up")
     [one] = held
     starts = story.told(one.name)
-    if len({entry.worker for entry in starts[:2]}) < 2:
+    if not story.elsewhere(one.name):
         raise NotSeen("no other worker took over the job of one that was held up for longer than its lease")
     # One attempt that did not count, in the worker that was held up; then as many as the limit.
     if len(starts) > LIMIT + 1 or len(story.recorded(one.name)) > 1:

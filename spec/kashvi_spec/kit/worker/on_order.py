@@ -145,7 +145,7 @@ def wrong_type_loses_nothing(story: Story) -> Iterator[Finding]:
 @judges("REDIS-10")
 def idle_asks_little(story: Story) -> Iterator[Finding]:
     if not story.idle_s:
-        raise NotSeen(story.missed.get("idle commands", "the kit did not come so far"))
+        raise NotSeen(story.missed.get("idle commands", f"the kit did not come so far: {story.cut_short}"))
     if len(story.asked_idle) > ASKED_PER_S * story.idle_s + ASKED_MORE:
         yield Finding(
             f"an idle worker asked the server {len(story.asked_idle)} times in {story.idle_s:g} s, such as: "

@@ -33,7 +33,7 @@ def goes_on(story: Story) -> Iterator[Finding]:
         if not end.asked:
             yield Finding(
                 f"{end.worker} ended by itself at {story.since(end.at)}, with exit code {end.code}: a worker lives "
-                "through whatever jobs do"
+                "through whatever jobs do (and what else is broken may come of that)"
             )
 
 

@@ -18,6 +18,10 @@ GONE_S = 5.0
 LOOK_S = 0.02
 
 
+class CutShort(Exception):
+    """A further process did not come to work. What was seen until then is judged."""
+
+
 class CannotJudge(Exception):
     """There is nothing to judge. The message says what to do, and ``option`` which one is to blame."""
 

@@ -7,21 +7,23 @@ from collections.abc import Callable
 
 from .bench import Bench
 from .judging import LATE_S, TAKEOVER_S
-from .process import CannotJudge, WorkerProcess
+from .process import CannotJudge, CutShort, WorkerProcess
 from .server import cut_off, idle_commands, pause_writes, put_in_the_way, take_away
-from .story import Story
+from .story import UNRECORDED, Story
 
 START_S = 30.0
 """For a process to run its first job."""
 STOP_S = 15.0
 """From a signal to the end of the process, over what its jobs take."""
+TRIES = 3
+"""To have one process that lives."""
 IDLE_S = 2.0
 DISTURBED_S = 2.2
 """Two looks of a worker that looks once a second; under the 3 s after which some clients give up."""
 
 
 def play(bench: Bench, tell: Callable[[str], None]) -> Story:
-    """All of it. ``tell`` gets a line at each scene. Raises CannotJudge, redis.RedisError."""
+    """All of it, or as far as it goes. ``tell`` gets a line at each scene. Raises CannotJudge, redis.RedisError."""
     run = _Run(bench)
     for scene, title in (
         (run.one_worker, "a backlog, then an idle worker"),
@@ -32,7 +34,12 @@ def play(bench: Bench, tell: Callable[[str], None]) -> Story:
         (run.told_twice, "a worker is told to stop twice"),
     ):
         tell(title)
-        scene()
+        try:
+            scene()
+        except CutShort as why:
+            bench.story.cut_short = str(why)
+            bench.story.left = bench.on_the_queue()
+            break
     return bench.story
 
 
@@ -88,8 +95,8 @@ class _Run:
         self.settle("long", "wrong type", seconds=self.story.lease_s + 1.5 + LATE_S)
 
     def _wrong_type(self) -> None:
-        if not put_in_the_way(self.bench.client):
-            self.story.missed["wrong type"] = "kashvi:queue:jobs was not empty when nothing was left to do"
+        if not self.until(lambda: put_in_the_way(self.bench.client), LATE_S):
+            self.story.missed["wrong type"] = "kashvi:queue:jobs did not become empty when nothing was left to do"
             return
         try:
             self.bench.push([self.jobs.echo("wrong type", f"wrong type {n}", 0.1) for n in range(3)])
@@ -100,48 +107,45 @@ class _Run:
     def deaths(self) -> None:
         self._alive(2)
         victims = [self.jobs.fail("killed", "killed and failing", 1.0)]
-        victims += [self.jobs.sleep("killed", f"killed {n}", 1.0) for n in range(min(2, 2 * self.threads - 1))]
-        self.bench.push([self.jobs.echo("outlives", "outlives", 4.0), *victims])
+        victims += [self.jobs.sleep("killed", f"killed {n}", 1.0) for n in range(min(3, 2 * self.threads - 1))]
+        self.bench.push([self.jobs.echo("outlives", "outlives", 0.5), *victims])
         self.until(lambda: all(self.story.told(one.name) for one in victims), LATE_S)
         for worker in self.bench.running():
             self.bench.send(worker, signal.SIGKILL)
         self.until(lambda: not self.bench.running(), LATE_S)
-        killed_at = self.bench.watch.now
+        self._alive(1)
+        self.settle("outlives")
         self._alive(2)
-        self._hold_one_up()
-        taken_over_by = killed_at + self.story.lease_s + TAKEOVER_S
 
-        def taken_over() -> bool:
-            return self._settled("outlives") and all(len(self.story.told(one.name)) > 1 for one in victims)
+        def over() -> bool:
+            """All are done, but for the retries of the one that fails."""
+            return all(self.story.elsewhere(one.name) for one in victims) and self._settled_but("failed", "killed")
 
-        self.until(taken_over, taken_over_by - self.bench.watch.now)
-        again = [one.name for one in self.story.of("killed", "paused") if len(self.story.told(one.name)) > 1]
-        self.until(lambda: all(self.story.ended(self.story.pushed[name]) for name in again), 8.0 + LATE_S)
+        if self.until(over, self.story.lease_s + TAKEOVER_S):
+            self._hold_one_up()
+        else:
+            self.story.missed["paused"] = "a killed worker's jobs were not taken over, so a held up one's would not be"
+
+    def _settled_but(self, fate: str, situation: str) -> bool:
+        return all(self.story.ended(one) for one in self.story.of(situation) if one.fate != fate)
 
     def _hold_one_up(self) -> None:
         """For longer than its lease, in the middle of a job, until another has taken that over."""
         [name] = self.bench.push([self.jobs.fail("paused", "paused", 1.0)])
         self.until(lambda: self.story.told(name), LATE_S)
-        worker = next(
-            (
-                one
-                for one in self.bench.running()
-                if self.story.told(name) and self.story.told(name)[0].worker == one.name
-            ),
-            None,
-        )
-        if worker is None:
-            self.story.missed["paused"] = "the job that should be held up did not start"
-            return
-        self.bench.send(worker, signal.SIGSTOP)
-        self.until(lambda: len(self.story.told(name)) > 1, self.story.lease_s + TAKEOVER_S)
-        self.bench.send(worker, signal.SIGCONT)
+        started = {entry.worker for entry in self.story.told(name)}
+        for worker in self.bench.running():
+            if worker.name in started:
+                self.bench.send(worker, signal.SIGSTOP)
+                self.until(lambda: self.story.elsewhere(name), self.story.lease_s + TAKEOVER_S)
+                self.bench.send(worker, signal.SIGCONT)
+        self.settle("paused", "killed", seconds=8.0 + LATE_S)
 
     def stopping(self) -> None:
-        self._alive(1)
-        for worker in self.bench.running()[1:]:
-            self._stop(worker, STOP_S)
-        [worker] = self.bench.running()[:1] or [self._alive(1)[0]]
+        held_up = {stop.worker for stop in self.story.did("SIGSTOP")}
+        for worker in sorted(self._alive(1), key=lambda worker: worker.name in held_up)[1:]:
+            self._stop(worker, STOP_S)  # such a one may still be busy
+        worker = self._alive(1)[0]
         running = [self.jobs.sleep("stopped", f"running {n}", 2.0) for n in range(self.threads)]
         self.bench.push([*running, *(self.jobs.echo("stopped", f"not started {n}") for n in range(self.threads + 1))])
         self.until(lambda: all(self.story.told(one.name) for one in running), LATE_S)
@@ -150,10 +154,12 @@ class _Run:
         self._alive(1)
         in_order = self.story.handed_back is not None
         self.settle("stopped", seconds=LATE_S if in_order else self.story.lease_s + TAKEOVER_S)
+        # A job tells of its end before its worker settles it.
+        self.until(lambda: not [key for key, _ in self.bench.on_the_queue() if key != UNRECORDED], LATE_S)
         self.story.left = self.bench.on_the_queue()
 
     def told_twice(self) -> None:
-        [worker] = self._alive(1)
+        worker = self._alive(1)[0]
         jobs = [self.jobs.sleep("told twice", f"told twice {n}", 60.0, "left") for n in range(self.threads)]
         self.bench.push(jobs)
         self.until(lambda: all(self.story.told(one.name) for one in jobs), LATE_S)
@@ -186,14 +192,15 @@ class _Run:
             )
 
     def _alive(self, count: int) -> list[WorkerProcess]:
-        """As many workers as this, each of which has run a job."""
-        for _ in range(count - len(self.bench.running())):
+        """As many workers as this, each of which has run a job. Raises CutShort."""
+        for _ in range(TRIES * count):
+            if len(running := self.bench.running()) >= count:
+                return running
             worker = self.bench.start()
             if not self._greeted(worker):
-                raise CannotJudge(
-                    f"{worker.name} ran no job within {START_S:g} s, beside one that did.\n{worker.tail()}"
-                )
-        return self.bench.running()
+                how = "it ended by itself" if self.bench.ended(worker) else f"not within {START_S:g} s"
+                raise CutShort(f"{worker.name} ran no job ({how}), after another process of the command did")
+        raise CutShort(f"processes of the command end by themselves, again and again: {worker.name} was the last")
 
     def _greeted(self, worker: WorkerProcess) -> bool:
         """A small job now and then, until this worker has taken one."""

@@ -15,7 +15,9 @@ SHOWN_MAX = 300
 """Characters of an envelope, as evidence."""
 LINES_MAX = 40
 AFTER_S = 2.0
-"""What was done to workers so soon after the last of a job may have to do with it."""
+"""What was done to workers so soon after the last of a job may have to do with it;"""
+AFTER_IN_ITS_WORKER_S = 20.0
+"""and to the workers that ran it, so long after."""
 
 Fate = Literal["done", "failed", "undeliverable", "left"]
 """What has to become of a job. left: the kit ends before it does."""
@@ -118,6 +120,8 @@ class Story:
     """The same after the second signal."""
     missed: dict[str, str] = field(default_factory=dict)
     """Situations that could not be brought about, and why."""
+    cut_short: str = ""
+    """Why the kit did not come to its end."""
 
     def of(self, *situations: str) -> list[Pushed]:
         return [one for one in self.pushed.values() if one.situation in situations]
@@ -133,6 +137,10 @@ class Story:
     def ended(self, one: Pushed) -> bool:
         """It succeeded, or is recorded as failed."""
         return len(self.told(one.name, "end")) + len(self.recorded(one.name)) >= one.copies
+
+    def elsewhere(self, job: str) -> bool:
+        """A second attempt, in another process than the first."""
+        return len({entry.worker for entry in self.told(job)[:2]}) > 1
 
     def did(self, what: str, worker: str = "") -> list[Happened]:
         return [one for one in self.happened if one.what == what and worker in ("", one.worker)]
@@ -157,9 +165,11 @@ class Story:
             for one in self.records
             if one.job in names
         ]
-        until = max((at for at, _ in lines), default=0.0) + AFTER_S
-        since = min((at for at, _ in lines), default=0.0)
-        lines += [(one.at, _done_to(one)) for one in self.happened if since <= one.at <= until]
+        since, last = (pick((at for at, _ in lines), default=0.0) for pick in (min, max))
+        ran_it = {one.worker for one in self.entries if one.job in names}
+        for one in self.happened:
+            until = last + (AFTER_IN_ITS_WORKER_S if one.worker in ran_it else AFTER_S)
+            lines += [(one.at, _done_to(one))] if since <= one.at <= until else []
         told = [f"{self.since(at)} {text}" for at, text in sorted(lines, key=lambda line: line[0])]
         return told[:LINES_MAX] + ([f"… and {len(told) - LINES_MAX} more lines"] if len(told) > LINES_MAX else [])
 
