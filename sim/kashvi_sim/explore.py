@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from kashvi_spec.predicates import Violation
 from .play import play, undisturbed
 from .scope import Scope
 from .shrink import shrink
+from .state import State
 from .trial import Pop, Stopped, Trial
 
 END = 0
@@ -94,18 +96,21 @@ class Search:
         self._place = place
         self._prune = prune
         self._reduce = reduce
-        self._known: dict[bytes, int] = {}
+        self._known: dict[bytes, list[tuple[State, int]]] = {}
+        """By key."""
         self._ways: list[set[int]] = [set()]
         """By state, those that lead there without a death."""
         self._stories: list[tuple[int, ...]] = [()]
         """By state, the decisions that led there first."""
-        self._pending = [Branch((), (), END, 0)]
+        self._pending = deque([Branch((), (), END, 0)])
+        self._deaths: dict[bytes, list[State]] = {}
+        """What deaths left behind, by key."""
         self._source, self._since = END, 0
         self._sources: list[tuple[int, int]] = []
 
     @property
     def states(self) -> int:
-        return len(self._known)
+        return len(self._ways) - 1
 
     @property
     def exhausted(self) -> bool:
@@ -113,9 +118,11 @@ class Search:
 
     def step(self) -> None:
         """One trial, and what branches off it."""
-        branch = self._pending.pop()
+        branch = self._pending.popleft()
         self._source, self._since, self._sources = branch.source, branch.since, []
-        trial = Trial(self.scope, branch.given, branch.path, self._at_state, self._place, reduce=self._reduce)
+        trial = Trial(
+            self.scope, branch.given, branch.path, self._at_state, self._is_new_death, self._place, reduce=self._reduce
+        )
         self.executions += 1
         with suppress(Stopped):
             trial.play()
@@ -142,7 +149,7 @@ class Search:
 
     def stuck(self, state: int) -> Broken:
         """What is broken in a hopeless state, as a run from there shows."""
-        trial = Trial(self.scope, self._stories[state], (), lambda trial: True, self._place)
+        trial = Trial(self.scope, self._stories[state], (), lambda trial: True, lambda left: True, self._place)
         with suppress(Stopped):
             trial.play()
         choices = trial.choices()
@@ -166,19 +173,29 @@ class Search:
 
     def _at_state(self, trial: Trial) -> bool:
         """Whether the trial ends here."""
-        key = trial.fingerprint()
-        state = self._known.get(key)
+        now = trial.state()
+        known = self._known.setdefault(now.key, [])
+        state = next((number for one, number in known if one.shows_all_of(now)), None)
         if state is not None:
             self._lead_to(state, trial)
             if self._prune:
                 return True
         else:
-            state = self._known[key] = len(self._ways)
+            state = len(self._ways)
+            known.append((now, state))
             self._ways.append(set())
             self._stories.append(tuple(trial.taken))
             self._lead_to(state, trial)
         self._source, self._since = state, len(trial.taken)
         return False
+
+    def _is_new_death(self, left: State) -> bool:
+        """Whether no death was tried that leaves this."""
+        known = self._deaths.setdefault(left.key, [])
+        new = not self._prune or not any(one.shows_all_of(left) for one in known)
+        if new:
+            known.append(left)
+        return new
 
     def _lead_to(self, state: int, trial: Trial) -> None:
         self._note_sources(trial)

@@ -18,7 +18,6 @@ from typing import Any
 
 import msgspec
 from greenlet import greenlet
-from kashvi_spec.predicates import Drains, Fifo, Predicate
 
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
@@ -227,26 +226,3 @@ _NOTHING: dict[str, Any] = {}
 _PLAIN: dict[type, Callable[[Any], str]] = {
     type(None): repr, bool: repr, int: repr, str: repr, bytes: repr, msgspec.Raw: lambda raw: repr(bytes(raw)),
 }  # fmt: skip
-
-
-def predicate_text(walk: Walk, predicate: Predicate, closed: frozenset[str]) -> None:
-    """What a predicate remembers of jobs that are not ``closed``: it decides what it will say."""
-    walk.out.append(f"\n{predicate.name}")
-    if isinstance(predicate, Fifo):
-        latest_at, latest = next(iter(predicate._latest.values()), (0.0, -1))  # a scope has one producer
-        open_ = {
-            job_id: place < latest
-            for job_id, (_, place) in predicate._position.items()
-            if job_id not in predicate._excused and job_id not in closed
-        }
-        walk.any((open_, latest_at) if open_ else ())
-        return
-    for name, value in vars(predicate).items():
-        if name in ("judged", "violations"):
-            continue
-        if isinstance(value, dict | set):
-            kept = [key for key in value if (key[0] if isinstance(key, tuple) else key) not in closed]
-            why = isinstance(predicate, Drains) and name == "_waiting"  # for people
-            walk.any({key: value[key] for key in kept} if isinstance(value, dict) and not why else sorted(kept))
-        else:
-            walk.any(value)

@@ -10,15 +10,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from kashvi.events import JobDispatched, JobFailed, JobSucceeded
+from kashvi.settle import Delivery
 
-from .fingerprint import Walk, predicate_text, process_text
+from .fingerprint import Walk, process_text
+from .memory import Memory
 from .process import SimQueue
 from .server import Contents, Share
 from .world import World
 
 NOBODY = Share([], [], None, 0, "")
+
+
+class State(NamedTuple):
+    """``key``: of all that decides how things go on, except ``duties`` and ``excuses`` (see ``memory.py``)."""
+
+    key: bytes
+    duties: frozenset[str]
+    excuses: frozenset[str]
+
+    def shows_all_of(self, other: State) -> bool:
+        """Whether what is broken from the other on is broken from here on, too."""
+        return self.key == other.key and self.duties >= other.duties and self.excuses <= other.excuses
 
 
 class States:
@@ -35,29 +50,32 @@ class States:
         self.steps: dict[object, int] = {}
         """By process, how often one of its tasks ran."""
 
-    def fingerprint(self, rows: Sequence[str], *more: object) -> bytes:
-        """Of all that matters from here on. ``rows``: job ids in the failure table; ``more`` is the caller's."""
-        return hashlib.blake2b(self.text(rows, *more).encode(), digest_size=16).digest()
+    def state(self, rows: Sequence[str], *more: object) -> State:
+        """All that matters from here on. ``rows``: job ids in the failure table; ``more`` is the caller's."""
+        text, *facts = self.texts(rows, *more)
+        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        return State(key, *(frozenset(some.splitlines()) for some in facts))
 
-    def text(self, rows: Sequence[str], *more: object) -> str:
+    def texts(self, rows: Sequence[str], *more: object) -> list[str]:
+        """As text; and the duties and the excuses, a line each."""
         contents = self._world.server.contents()
         producer, *workers = self._world.queues
         shares = [(queue, text) for queue in workers if (text := self._share(queue, contents))]
         self._shares = {queue.process: text for queue, text in shares}
         if not self._ordered:
             shares.sort(key=lambda share: share[1])
-        texts = [self._server(contents), self._process(producer, False), *(text for _, text in shares)]
-        whole = "\n\n".join(texts)
+        whole = "\n\n".join([self._server(contents), self._process(producer, False), *(text for _, text in shares)])
         closed = self._closed(whole, rows)
-        whole += self._judges(rows, closed, more)
+        judges, *facts = self._judges(rows, closed, more)
+        texts = [whole + judges, *facts]
         for place, (queue, _) in enumerate(shares):
             for name in (queue.process_id, _worker_id(queue)):
-                whole = whole.replace(name, f"other{place}")
+                texts[0] = texts[0].replace(name, f"other{place}")
         for n in range(len(self._jobs())):
-            whole = whole.replace(f'{{"n":{n}}}', "{}")
+            texts[0] = texts[0].replace(f'{{"n":{n}}}', "{}")
         for place, job_id in enumerate(job_id for job_id in self._jobs() if job_id not in closed):
-            whole = whole.replace(job_id, f"job{place}")
-        return whole
+            texts = [text.replace(job_id, f"job{place}") for text in texts]
+        return texts
 
     def _server(self, contents: Contents) -> str:
         """What is nobody's own."""
@@ -80,8 +98,8 @@ class States:
             and (job_id in self._told or job_id in untold)
         )
 
-    def _judges(self, rows: Sequence[str], closed: frozenset[str], more: tuple[object, ...]) -> str:
-        """What the judges remember, and what they will ask at the end."""
+    def _judges(self, rows: Sequence[str], closed: frozenset[str], more: tuple[object, ...]) -> list[str]:
+        """What the judges remember, and what they will ask at the end; and the duties and excuses."""
         world = self._world
         walk = Walk(world.kernel.time, float(world.max_attempts - 1))
         walk.any(more)
@@ -89,9 +107,21 @@ class States:
             walk.any([job_id for job_id in facts if job_id not in closed])
         for counts in (world.ended, world.announced, world.returned):
             walk.any([(job_id, counts[job_id]) for job_id in sorted(counts) if job_id not in closed])
+        memory = Memory(walk, world.kernel.time, world.max_attempts, closed, self._claimed())
         for predicate in world.predicates:
-            predicate_text(walk, predicate, closed)
-        return " ".join(walk.out)
+            memory.tell(predicate)
+        return [" ".join(walk.out), "\n".join(memory.duties), "\n".join(memory.excuses)]
+
+    def _claimed(self) -> list[Delivery]:
+        """What living workers have claimed and not started."""
+        found: list[Delivery] = []
+        for queue in self._world.queues[1:]:
+            if not queue.process.dead:
+                worker = queue.handles[0]._worker
+                books = worker._books
+                announcing = [*books.outbox, *(worker.lease.unanswered or ())]
+                found += [s.delivery for s in announcing if s.move == "start"] + [*books._ready, *books._suspects]
+        return found
 
     def _jobs(self) -> list[str]:
         """By id."""

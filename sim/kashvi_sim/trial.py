@@ -23,7 +23,7 @@ from .network import Database, Line
 from .play import Run, Swarm, settled_twice, undeserved
 from .runtime import SimRuntime
 from .scope import Scope
-from .state import States
+from .state import State, States
 from .tape import Stream, Tape
 from .workload import Acts
 from .world import World
@@ -85,6 +85,7 @@ class Trial(Run):
         given: Sequence[int],
         path: Sequence[Pop],
         at_state: Callable[[Trial], bool],
+        is_new_death: Callable[[State], bool],
         place: dict[str, Any],
         *,
         reduce: bool = True,
@@ -113,6 +114,7 @@ class Trial(Run):
         self.world.faults = _Deaths(self, scope, self.world.faults.until_s if self.world.faults else 0.0)
         self.world.kernel.next = self._next
         self._at_state = at_state
+        self._is_new_death = is_new_death
         self._at = self.world.kernel.time
         self._seen = 0
         self.pops: list[Pop] = []
@@ -146,8 +148,19 @@ class Trial(Run):
         self.popped.append(len(self.pops))
         return choice
 
-    def fingerprint(self) -> bytes:
-        return self.states.fingerprint(self.rows(), self.crashes_left)
+    def state(self) -> State:
+        return self.states.state(self.rows(), self.crashes_left)
+
+    def is_new_death(self, process: SimRuntime) -> bool:
+        """Whether it would leave something that no death has left before."""
+        if not self.reduce:
+            return True
+        process.dead = True
+        waiters, worker = self.world.waiters, self.world.queues[process.number].handles[0].id
+        self.world.waiters = [waiter for waiter in waiters if waiter.worker != worker]
+        left = self.states.state(self.rows(), self.crashes_left - 1)
+        process.dead, self.world.waiters = False, waiters
+        return self._is_new_death(left)
 
     def choices(self) -> dict[tuple[str, int], int]:
         """The tape that repeats this trial: there, a task's place in the order is chosen when it becomes runnable."""
@@ -298,7 +311,7 @@ class _Deaths(Faults):
         position, stream.position = stream.position, stream.position + 1
         if (moment, call) not in DEADLY or trial.crashes_left <= 0 or not self._matters(world, moment, call, process):
             return None
-        if not trial.decide(2):
+        if not trial.decide(2, [1] if trial.fresh and trial.is_new_death(process) else []):
             return None
         trial.crashes.append(len(trial.taken) - 1)
         stream.taken[position] = RULES.index(KILL) + 1

@@ -8,12 +8,18 @@ import fakeredis
 import pytest
 from kashvi_sim.explore import Explored, Search, explore
 from kashvi_sim.fingerprint import Walk, process_text
-from kashvi_sim.kernel import Kernel
+from kashvi_sim.kernel import EPOCH, Kernel
 from kashvi_sim.liveness import live_after
+from kashvi_sim.memory import Memory
 from kashvi_sim.play import play, undisturbed
 from kashvi_sim.scope import Scope
+from kashvi_sim.state import State
 from kashvi_sim.tape import choices_of, token_of
 from kashvi_sim.trial import Trial
+from kashvi_spec.predicates import BackoffKept, Fifo, NeverEarly, NoneLost, Predicate
+
+from kashvi.events import AttemptStarted, AttemptSucceeded, JobDispatched, JobReturned, RetryScheduled
+from kashvi.settle import Delivery
 
 from .planted import PLANTED
 
@@ -130,12 +136,93 @@ def test_what_is_left_out_at_a_state_comes_to_the_same_as_what_is_tried(scope: S
     assert searched.executions < everything.executions
 
 
-@pytest.mark.parametrize("bug", ["every lost job is counted", "removed before it is recorded", "retry off by one"])
+LEFT_OUT = {
+    "every lost job is counted": Scope(1, 1, 2, 1),
+    "removed before it is recorded": Scope(1, 1, 2, 1),
+    "retry off by one": Scope(1, 1, 2, 1),
+    "ack before handling": Scope(1, 2, 2, 1),
+    "last in, first out": Scope(1, 2, 2, 1),
+    "constant backoff": Scope(1, 1, 3, 1),
+    "retry by the worker's own clock": Scope(1, 1, 3, 1),
+}
+"""Each promise that a judge has to remember something for is broken by one of them."""
+
+
+@pytest.mark.parametrize("bug", LEFT_OUT)
 def test_what_is_left_out_hides_no_bug(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same promises are broken with and without."""
     PLANTED[bug][1](monkeypatch)
-    reduced, whole = (Listening(Scope(1, 1, 2, 1), prune=less, reduce=less).run() for less in (True, False))
+    reduced, whole = (Listening(LEFT_OUT[bug], prune=less, reduce=less).run() for less in (True, False))
     assert reduced.predicates == whole.predicates != set()
+
+
+def test_a_state_stands_for_one_that_has_fewer_duties_and_more_excuses() -> None:
+    """Whatever is broken from that one on is broken from here on; not the other way round."""
+    strict, mild = State(b"", frozenset({"claim"}), frozenset()), State(b"", frozenset(), frozenset({"done"}))
+    assert strict.shows_all_of(mild)
+    assert strict.shows_all_of(strict)
+    assert not mild.shows_all_of(strict)
+    assert not mild.shows_all_of(State(b"", frozenset(), frozenset()))
+    assert not strict.shows_all_of(State(b"another", frozenset(), frozenset()))
+
+
+NOW = EPOCH + 100.0
+
+
+def _memory(predicate: Predicate, *claimed: Delivery) -> tuple[str, set[str], set[str]]:
+    memory = Memory(walk := Walk(NOW, 1.0), NOW, 3, frozenset(), claimed)
+    memory.tell(predicate)
+    return " ".join(walk.out), memory.duties, memory.excuses
+
+
+def _delivery(server_at: float, attempts: int) -> Delivery:
+    return Delivery(b"", "worker", server_at, "exchange", "held", None, "a", "jobs.A", attempts, False)
+
+
+def _started(job_id: str, attempt: int, ago_s: float) -> AttemptStarted:
+    return AttemptStarted(job_id=job_id, type="", attempt=attempt, worker="w", server_at=NOW - ago_s, claim="exchange")
+
+
+def test_when_a_job_is_due_counts_until_no_claim_can_be_from_before() -> None:
+    """A suspect may have been claimed before, and has not started yet."""
+
+    def due(in_s: float, *claimed: Delivery) -> object:
+        predicate = NeverEarly()
+        predicate.see(RetryScheduled(job_id="a", type="", attempts=1, wait_s=1.0, due=NOW + in_s))
+        return _memory(predicate, *claimed)
+
+    assert due(0.5) != due(0.25)
+    assert due(-0.5) == due(-0.25) == _memory(NeverEarly())
+    assert due(-0.5, _delivery(NOW - 0.75, 1)) != due(-0.25, _delivery(NOW - 0.75, 1))
+    assert due(-0.5, _delivery(NOW - 0.375, 1)) == due(-0.5, _delivery(NOW - 0.75, 0)) == due(-0.5)
+
+
+def test_when_an_attempt_began_counts_until_the_next_may_begin_and_is_an_excuse_then() -> None:
+    """Of the last attempt it never counts."""
+
+    def began(ago_s: float, attempt: int = 1) -> tuple[str, set[str], set[str]]:
+        predicate = BackoffKept()
+        predicate.see(_started("a", attempt, ago_s))
+        return _memory(predicate)
+
+    assert began(0.5) != began(0.25)
+    assert began(1.5) == began(1.25) == (_memory(BackoffKept())[0], set(), {"began a 1"})
+    assert began(0.25, 3) == _memory(BackoffKept())
+
+
+def test_to_be_overtaken_is_a_duty_and_to_have_succeeded_an_excuse() -> None:
+    """The duty ends with whatever excuses the order."""
+    order, lost = Fifo(), NoneLost()
+    for job_id in "ab":
+        order.see(JobDispatched(job_id=job_id, type="", process="p"))
+    assert _memory(order)[1] == set()
+    order.see(_started("b", 1, 1.0))
+    assert len(_memory(order)[1]) == 1
+    order.see(JobReturned(job_id="a", type="", owner="w", suspect=False))
+    assert _memory(order)[1] == set()
+    before = _memory(lost)
+    lost.see(AttemptSucceeded(job_id="a", type="", attempt=1, duration_s=0.0))
+    assert _memory(lost) == (before[0], set(), {"done a"})
 
 
 # -- what a state is ----------------------------------------------------------------------------------
