@@ -13,4 +13,5 @@ COMMANDS = {
         "kashvi_spec.kit.commands.worker:worker_command",
         "Hold a worker, in any language, against the clauses.",
     ),
+    "spec:plant": ("kashvi_spec.kit.commands.planting:plant_command", "Run a command with a known bug planted."),
 }

@@ -1,0 +1,54 @@
+"""``kashvi spec:plant``: any command, with a known bug in kashvi while it runs."""
+
+from __future__ import annotations
+
+import difflib
+
+import click
+
+from kashvi.cli import cli
+from kashvi.cli.setup import examples
+
+from ..museum import MUSEUM, Exhibit
+
+
+@examples(
+    """
+kashvi spec:plant "constant backoff" spec:show RETRY-2
+kashvi spec:plant "nobody reclaims" sim:sweep --seeds 50
+kashvi spec:plant "early promotion" sim:run storm --faults all --token k1-…
+kashvi spec:plant "constant backoff"
+"""
+)
+@click.command(
+    "spec:plant",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    options_metavar="",
+)
+@click.argument("bug")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND...")
+def plant_command(bug: str, command: tuple[str, ...]) -> None:
+    """Run another COMMAND of kashvi, with BUG, one of the known-bad implementations, planted in it.
+
+    Without COMMAND, say what the bug is. Exit codes are the command's.
+    """
+    exhibit = _named(bug)
+    if not command:
+        click.echo(f"{exhibit.name}: {exhibit.about}\nbreaks {', '.join(sorted(exhibit.clauses))}")
+        return
+    words = list(command)
+    if words[0] == "sim:sweep":
+        # In a process of its own, kashvi would be as it should.
+        if any(word.partition("=")[0] == "--cores" for word in words):
+            raise click.UsageError("a bug is planted in this process alone: leave out --cores")
+        words += ["--cores", "1"]
+    with exhibit.planted():
+        cli.main(words, prog_name="kashvi", standalone_mode=False)
+
+
+def _named(bug: str) -> Exhibit:
+    if exhibit := MUSEUM.get(bug):
+        return exhibit
+    near = difflib.get_close_matches(bug, MUSEUM, n=3, cutoff=0.4)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise click.BadParameter(f"no known-bad implementation {bug!r}{hint}", param_hint="BUG")
