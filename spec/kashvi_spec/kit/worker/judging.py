@@ -15,6 +15,8 @@ TAKEOVER_S = 10.0
 """So long after a lease has ended, what was held starts elsewhere; also on a busy machine."""
 LIMIT = 3
 """Attempts in all."""
+FAILING = ("failing", "odd bytes")
+"""Situations of jobs that fail at each attempt, and by no accident."""
 
 
 class NotSeen(Exception):

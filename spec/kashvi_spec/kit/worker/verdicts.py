@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from ...clauses import Clause, load
 from ..conformance import Verdict
-from . import on_attempts, on_deaths, on_order, on_stopping
+from . import on_attempts, on_deaths, on_order, on_records, on_stopping
 from .judging import JUDGES, NotSeen
 from .story import Story
 from .unobserved import OF_AREAS, OF_CLAUSES
 
 __all__ = ["JUDGES", "verdicts_on"]
 
-_ALL = (on_order, on_attempts, on_deaths, on_stopping)
+_ALL = (on_order, on_attempts, on_records, on_deaths, on_stopping)
 """They have entered their judges in JUDGES."""
 
 
