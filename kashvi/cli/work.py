@@ -32,6 +32,8 @@ from .setup import (
     redis_option,
 )
 
+LOOK_S = 1.0
+"""How long the main thread waits at a time."""
 EXIT_S = 3.0
 """How long a second signal waits for jobs to be handed back."""
 
@@ -121,7 +123,8 @@ def work(
     stopping = _Signals()
     running = queue.start_workers(workers, limits=limits)
     stopping.stops(running, quiet=as_json)
-    running.join()
+    while not running.join(LOOK_S):
+        """A signal that comes just before this thread begins to wait is seen when the wait ends."""
     output.close()
     if trace is not None:
         trace.close()
