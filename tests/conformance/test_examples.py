@@ -35,3 +35,18 @@ def test_the_examples_of_a_trace_clause_give_its_predicate_something_to_judge(cl
 def test_the_python_of_a_clause_runs_by_itself(clause: Clause, code: str) -> None:
     """In a module of its own."""
     run_code(clause, code)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("ran = [2]\nassert ran == [1]", r"expected ran == \[1\], and ran is \[2\]"),
+        ("n = 7\nassert 0 < n <= 5", "expected 0 < n <= 5, and n is 7"),
+        ("done = False\nassert done", "expected done"),
+        ("n = 7\nassert n == 5, 'of the second'", "of the second: expected n == 5, and n is 7"),
+    ],
+)
+def test_an_assert_of_a_clause_says_what_it_saw(code: str, why: str) -> None:
+    """Whoever reads it has not written it."""
+    with pytest.raises(AssertionError, match=why):
+        run_code(CLAUSES[0], code)

@@ -72,7 +72,7 @@ def conformance(subject: DriverUnderTest, clauses: Sequence[Clause] | None = Non
     ``clauses``, so verdicts come at the end of all examples.
     """
     wanted = about_drivers() if clauses is None else clauses
-    suite = _Suite(subject, [Verdict(clause) for clause in wanted])
+    suite = Suite(subject, [Verdict(clause) for clause in wanted])
     for verdict in suite.verdicts:
         began = SystemRuntime().monotonic()
         suite.examples(verdict)
@@ -82,16 +82,14 @@ def conformance(subject: DriverUnderTest, clauses: Sequence[Clause] | None = Non
         with suppress(Exception):
             subject.empty(lambda: EPOCH)  # so that nothing is left behind
     for verdict in suite.verdicts:
-        clause = verdict.clause
-        if clause.predicate and verdict.examples and not verdict.judged:
-            verdict.reasons.append("no example put it to the test: nothing came to be judged")
+        suite.was_judged(verdict)
         verdict.outcome = "failed" if verdict.reasons else "passed" if verdict.examples + verdict.steps else "incapable"
         if verdict.outcome == "incapable":
             verdict.reasons = verdict.lacking
         yield verdict
 
 
-class _Suite:
+class Suite:
     """One run over one driver."""
 
     def __init__(self, subject: DriverUnderTest, verdicts: list[Verdict]) -> None:
@@ -103,6 +101,7 @@ class _Suite:
         self._ids = ids_by_predicate()
 
     def examples(self, verdict: Verdict) -> None:
+        """Run its examples; what predicates find is a reason of their own clause's verdict."""
         clause = verdict.clause
         if clause.examples and not self.subject.heeds_clock:
             verdict.lacking.append("it heeds no clock, so examples can't run in virtual time")
@@ -113,6 +112,11 @@ class _Suite:
             ran = self._attempt(lambda text=text: run(example_of(text), self._serve), where, verdict)  # type: ignore[misc]
             if ran is not None:
                 self._told(ran, where, verdict)
+
+    def was_judged(self, verdict: Verdict) -> None:
+        """A clause that holds for want of something to look at is broken."""
+        if verdict.clause.predicate and verdict.examples and not verdict.judged:
+            verdict.reasons.append("no example put it to the test: nothing came to be judged")
 
     def _told(self, ran: Ran, where: str, verdict: Verdict) -> None:
         verdict.reasons += [f"{where}: {mistake}" for mistake in ran.mistakes]
@@ -133,6 +137,7 @@ class _Suite:
         return GivenServer(kernel, emptied(self.subject, lambda: kernel.time), self.subject.again)
 
     def steps(self, verdict: Verdict) -> None:
+        """Take its steps."""
         for step in STEPS:
             if step.clause != verdict.clause.id:
                 continue

@@ -15,6 +15,8 @@ from .situation import Example
 
 PARTIAL = frozenset({"attempts_at", "starts_of", "ended", "error", "left"})
 """What need not name every job."""
+TIMER_S = 0.02
+"""So much later than expected something may happen: timers are coarse. Earlier it may not."""
 CALLS_MAX = 20_000
 """More calls of server and database than any example needs."""
 
@@ -49,7 +51,7 @@ class Seen:
             wanted, got = getattr(self.example, name), getattr(self, f"_seen_{name}")()
             if name in PARTIAL and isinstance(wanted, dict):
                 got = {key: got.get(key) for key in wanted}
-            if not (wanted[0] <= got <= wanted[1] if name == "last_start_between" else got == wanted):
+            if not (wanted[0] <= got <= wanted[1] if name == "last_start_between" else _as_wanted(got, wanted)):
                 found.append(f"{name} is {got!r}, not {wanted!r}")
         return found
 
@@ -115,3 +117,13 @@ class Seen:
     def _seen_left(self) -> dict[str, int]:
         stats = self.world.server.driver.stats()
         return {name: getattr(stats, name) for name in ("ready", "delayed", "held", "unrecorded")}
+
+
+def _as_wanted(got: Any, wanted: Any) -> bool:
+    if isinstance(wanted, float):
+        return isinstance(got, float) and 0 <= got - wanted <= TIMER_S
+    if isinstance(wanted, dict):
+        return got.keys() == wanted.keys() and all(_as_wanted(got[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, tuple):
+        return len(got) == len(wanted) and all(map(_as_wanted, got, wanted))
+    return bool(got == wanted)

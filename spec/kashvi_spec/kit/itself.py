@@ -10,9 +10,8 @@ from pathlib import Path
 
 from junitparser import JUnitXml, TestCase
 
-from kashvi.attempt import describe
-
 from ..clauses import Clause
+from . import asserting
 from .conformance import Verdict
 
 CONFIGURES = ("KASHVI_REDIS_URL", "KASHVI_DATABASE_URL")
@@ -21,13 +20,29 @@ CONFIGURES = ("KASHVI_REDIS_URL", "KASHVI_DATABASE_URL")
 def run_code(clause: Clause, code: str) -> None:
     """A Python block of a clause, in a module of its own, as in a process that nothing configures."""
     module = types.ModuleType(f"clause_{clause.id.lower().replace('-', '_')}")
+    module.__dict__["_told"] = asserting.told
     aside = {name: os.environ.pop(name) for name in CONFIGURES if name in os.environ}
     sys.modules[module.__name__] = module
     try:
-        exec(compile(code, f"spec/{clause.area}.md, {clause.id}", "exec"), module.__dict__)
+        exec(asserting.compiled(code, _where(clause)), module.__dict__)
     finally:
         del sys.modules[module.__name__]
         os.environ.update(aside)
+
+
+def _where(clause: Clause) -> str:
+    return f"spec/{clause.area}.md, {clause.id}"
+
+
+def run_blocks(verdict: Verdict) -> None:
+    """All Python of its clause; what goes wrong is a reason."""
+    for n, code in enumerate(verdict.clause.code, 1):
+        verdict.steps += 1
+        try:
+            run_code(verdict.clause, code)
+        except BaseException as error:  # as SystemExit is
+            block = f"its Python block {n}" if len(verdict.clause.code) > 1 else "its Python"
+            verdict.reasons.append(f"{block}: {asserting.why(error, code, _where(verdict.clause))}")
 
 
 def tests_of(paths: Sequence[Path]) -> dict[str, str]:
@@ -47,12 +62,7 @@ def library(clauses: list[Clause], tests: dict[str, str]) -> list[Verdict]:
     verdicts = []
     for clause in clauses:
         verdict = Verdict(clause)
-        for n, code in enumerate(clause.code, 1):
-            verdict.steps += 1
-            try:
-                run_code(clause, code)
-            except BaseException as error:  # as SystemExit is
-                verdict.reasons.append(f"its Python block {n} raises {describe(error)}")
+        run_blocks(verdict)
         for test in clause.tests:
             verdict.steps += 1
             if why := tests.get(test, f"{test} is not among the results"):

@@ -11,13 +11,15 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 from unittest.mock import patch
 
 import fakeredis
 import redis
 
 from kashvi.cli import main
+
+from .fork import forked
 
 URL = "redis://shop"
 APP = """
@@ -76,13 +78,29 @@ class Shell:
 
     def __call__(self, *words: str) -> Shown:
         """Run a command; what it sets in the process is set back, so that the next is as in a process of its own."""
+        with io.StringIO() as out, io.StringIO() as err:
+            return Shown(self._run(words, out, err), out.getvalue(), err.getvalue())
+
+    def apart(self, *words: str) -> Shown:
+        """Run a command that may end its process: in a copy of this one, and on a copy of the fake server."""
+        files = [self.directory / "out.txt", self.directory / "err.txt"]
+
+        def run() -> None:
+            with files[0].open("w", buffering=1) as out, files[1].open("w", buffering=1) as err:
+                sys.exit(self._run(words, out, err))
+
+        process = forked(run)
+        process.join()
+        return Shown(process.exitcode, *(file.read_text() for file in files))
+
+    def _run(self, words: tuple[str, ...], out: TextIO, err: TextIO) -> Any:
         others = {name: value for name, value in os.environ.items() if not name.startswith("KASHVI_")}
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         code: Any = None
         with (
             contextlib.chdir(self.directory),
-            contextlib.redirect_stdout(io.StringIO()) as out,
-            contextlib.redirect_stderr(io.StringIO()) as err,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
             patch.dict(os.environ, others | {"KASHVI_APP": "shop:queue"}, clear=True),
             patch.object(sys, "argv", ["kashvi", *words]),
             patch.object(sys, "path", sys.path[:]),
@@ -97,7 +115,7 @@ class Shell:
                 sys.modules.pop("shop", None)
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
-        return Shown(code, out.getvalue(), err.getvalue())
+        return code
 
     def push(self, *numbers: int) -> None:
         """As another program does."""

@@ -14,4 +14,5 @@ COMMANDS = {
         "Hold a worker, in any language, against the clauses.",
     ),
     "spec:plant": ("kashvi_spec.kit.commands.planting:plant_command", "Run a command with a known bug planted."),
+    "spec:mutants": ("kashvi_spec.kit.commands.mutants:mutants_command", "Hold the clauses against known-bad code."),
 }

@@ -24,13 +24,19 @@ Plant = Callable[[Patch], None]
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A bug, and what it breaks."""
+    """A bug, and what it breaks; or what is otherwise than in kashvi and legal."""
 
     name: str
     about: str
+    source: str
+    """Whose bug it is."""
     clauses: frozenset[str]
-    """Its own: those that say the opposite. What follows from it may break others too."""
+    """Its own: those that say the opposite. Of a legal variant: those whose freedom it takes."""
+    also: frozenset[str]
+    """Those that what follows from it breaks, too. No other clause rejects it."""
     plant: Plant
+    area: str = ""
+    legal: bool = False
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -49,17 +55,67 @@ class _Until:
 
 
 MUSEUM: dict[str, Exhibit] = {}
+"""Known-bad implementations, by name."""
+VARIANTS: dict[str, Exhibit] = {}
+"""What every clause must accept."""
 
 
-def exhibit(name: str, about: str, clauses: str) -> Callable[[Plant], Plant]:
-    """Put a bug on show. ``clauses``: ids, with blanks between."""
+def where(patch: Patch, target: Any, name: str, condition: Callable[..., bool], instead: Callable[..., Any]) -> None:
+    """Change a function where ``condition(*args)`` holds, and there alone: ``instead(real, *args)`` is called then.
+
+    So a clause whose checks never come there need not be tried.
+    """
+    real = getattr(target, name)
+
+    def changed(*args: Any, **named: Any) -> Any:
+        return instead(real, *args, **named) if condition(*args, **named) else real(*args, **named)
+
+    changed.condition = condition  # type: ignore[attr-defined]
+    patch.setattr(target, name, changed)
+
+
+def exhibit(name: str, about: str, clauses: str, *, source: str = "ours", also: str = "") -> Callable[[Plant], Plant]:
+    """Put a bug on show. ``clauses``, ``also``: ids, with blanks between."""
 
     def note(plant: Plant) -> Plant:
-        assert name not in MUSEUM, name
-        MUSEUM[name] = Exhibit(name, about, frozenset(clauses.split()), plant)
+        own = clauses.split()
+        area = own[0].rpartition("-")[0].lower()
+        _show(MUSEUM, Exhibit(name, about, source, frozenset(own), frozenset(also.split()), plant, area))
         return plant
 
     return note
 
 
-from . import drivers, stores, workers  # noqa: E402, F401
+def variant(name: str, about: str, clauses: str) -> Callable[[Plant], Plant]:
+    """Show something legal."""
+
+    def note(plant: Plant) -> Plant:
+        own = frozenset(clauses.split())
+        _show(VARIANTS, Exhibit(name, about, "", own, frozenset(), plant, "legal variants", legal=True))
+        return plant
+
+    return note
+
+
+def _show(room: dict[str, Exhibit], exhibit: Exhibit) -> None:
+    assert exhibit.name not in MUSEUM | VARIANTS, exhibit.name
+    room[exhibit.name] = exhibit
+
+
+from . import (  # noqa: E402
+    commands,  # noqa: F401
+    delays,  # noqa: F401
+    dispatching,  # noqa: F401
+    envelope,  # noqa: F401
+    exchanges,  # noqa: F401
+    failures,  # noqa: F401
+    jobs,  # noqa: F401
+    leases,  # noqa: F401
+    memory,  # noqa: F401
+    redis,  # noqa: F401
+    retries,  # noqa: F401
+    suspects,  # noqa: F401
+    table,  # noqa: F401
+    variants,  # noqa: F401
+    workers,  # noqa: F401
+)

@@ -1,26 +1,33 @@
-"""Workers that miscount, hurry, forget or do too much: kashvi's own, with one rule broken."""
+"""Workers that run too many, too few, or on after they were told to stop; and what an error does to them."""
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import Any
 
-from kashvi import dispatch, envelope, retry, settle
+from kashvi import attempt, queues, settle
 from kashvi.attempt import Attempts
 from kashvi.books import Books
-from kashvi.dispatch import Sealed
-from kashvi.errors import DriverError
-from kashvi.keeper import Keeper
-from kashvi.lease import Answered, Lease, Request
-from kashvi.ports import Driver, Exchange, Settlement
-from kashvi.settle import Delivery, Settling
+from kashvi.drivers.memory import MemoryDriver
+from kashvi.events import EventStream, WorkerStarted
+from kashvi.pool import Workers
+from kashvi.ports import Exchange
+from kashvi.queues import Queue
 from kashvi.worker import Worker
 
-from . import Patch, exhibit
+from . import Patch, exhibit, where
 
 
-@exhibit("ack before handling", "settled as done when it is claimed", "JOBS-2 DISPATCH-1")
+@exhibit(
+    "ack before handling",
+    "settled as done when it is claimed",
+    "JOBS-2 DISPATCH-1",
+    source="Sidekiq, Celery: early acknowledgement",
+    also="COMMANDS-2 COMMANDS-3 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 DELIVERY-2 DELIVERY-3 "
+    "DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-9 DELIVERY-10 ENVELOPE-4 ENVELOPE-6 ENVELOPE-7 "
+    "FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-6 FAILURES-7 FAILURES-8 JOBS-7 RETRY-1 "
+    "RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6",
+)
 def _(patch: Patch) -> None:
     real = Worker._admit
 
@@ -32,206 +39,32 @@ def _(patch: Patch) -> None:
     patch.setattr(Worker, "_admit", _admit)
 
 
-@exhibit("errors are swallowed", "a handler that raises has succeeded", "JOBS-2")
+@exhibit("one thread too many", "a worker of five says that it has four", "WORKERS-1", also="COMMANDS-1")
 def _(patch: Patch) -> None:
-    patch.setattr(settle, "failed", lambda d, ended_at, *rest: settle.succeeded(d, ended_at))
+    where(
+        patch,
+        EventStream,
+        "emit",
+        lambda self, kind, **facts: kind is WorkerStarted and facts["threads"] == 5,
+        lambda real, self, kind, **facts: real(self, kind, **facts | {"threads": 4}),
+    )
 
 
-@exhibit("only exceptions are failures", "SystemExit ends the thread, and the job with it", "JOBS-2 WORKERS-2")
+@exhibit("one thread too few", "of five, one looks after the others", "WORKERS-1", also="COMMANDS-1")
 def _(patch: Patch) -> None:
-    real = settle.failed
-
-    def failed(d: Delivery, ended_at: float, error: str, most: int) -> Settling:
-        return settle.succeeded(d, ended_at) if error.startswith("SystemExit") else real(d, ended_at, error, most)
-
-    patch.setattr(settle, "failed", failed)
-
-
-@exhibit("retry off by one", "one attempt more than allowed", "RETRY-1")
-def _(patch: Patch) -> None:
-    patch.setattr(retry, "decide", lambda n, most: retry.RetryAfter(float(n)) if n <= most else retry.GiveUp())
+    where(
+        patch, Books, "__init__",
+        lambda self, threads, *rest: threads == 5,
+        lambda real, self, threads, *rest: real(self, threads - 1, *rest),
+    )  # fmt: skip
 
 
-@exhibit("gives up too early", "one attempt less than allowed", "RETRY-1")
-def _(patch: Patch) -> None:
-    patch.setattr(retry, "decide", lambda n, most: retry.RetryAfter(float(n)) if n < most - 1 else retry.GiveUp())
-
-
-@exhibit("constant backoff", "one second after every attempt", "RETRY-2")
-def _(patch: Patch) -> None:
-    patch.setattr(retry, "decide", lambda n, most: retry.RetryAfter(1.0) if n < most else retry.GiveUp())
-
-
-@exhibit("exponential backoff", "1, 2, 4 s", "RETRY-2")
-def _(patch: Patch) -> None:
-    patch.setattr(retry, "decide", lambda n, most: retry.RetryAfter(2.0 ** (n - 1)) if n < most else retry.GiveUp())
-
-
-@exhibit("backoff in milliseconds", "a unit is lost on the way", "RETRY-2")
-def _(patch: Patch) -> None:
-    patch.setattr(retry, "decide", lambda n, most: retry.RetryAfter(n / 1000) if n < most else retry.GiveUp())
-
-
-@exhibit("a wait after the last attempt", "the original sleeps before it looks at the limit", "RETRY-3")
-def _(patch: Patch) -> None:
-    real = settle._counted
-
-    def _counted(d: Delivery, ended_at: float, error: str, most: int, decision: Any, lost: int | None) -> Settling:
-        if isinstance(decision, retry.GiveUp) and d.attempts + 1 == most and b'"rested"' not in d.raw:
-            new = envelope.rewrite(d.raw, d.job_id, attempts=most)
-            return Settling("retry", d, ended_at, new, most, float(most), error, most)
-        return real(d, ended_at, error, most, decision, lost)
-
-    def make(self: Attempts, d: Delivery) -> Settling:
-        if d.attempts >= self._max_attempts():
-            new = envelope.rewrite(d.raw, d.job_id, error="x")
-            at = self._runtime.monotonic()
-            return Settling("fail", d, at, new, d.attempts, 0.0, "x", self._max_attempts())
-        return real_make(self, d)
-
-    real_make = Attempts.make
-    patch.setattr(settle, "_counted", _counted)
-    patch.setattr(Attempts, "make", make)
-
-
-@exhibit("the limit is read once", "a running worker does not hear of a new limit", "RETRY-5")
-def _(patch: Patch) -> None:
-    real = Attempts.__init__
-
-    def init(self: Attempts, *args: Any, **named: Any) -> None:
-        real(self, *args, **named)
-        limit = self._max_attempts()
-        self._max_attempts = lambda: limit
-
-    patch.setattr(Attempts, "__init__", init)
-
-
-@exhibit("waits in the worker", "a failed attempt keeps its thread until the next one, as in the original", "RETRY-4")
-def _(patch: Patch) -> None:
-    real = Attempts.make
-
-    def make(self: Attempts, d: Delivery) -> Settling:
-        settling = real(self, d)
-        if settling.move == "retry":
-            self._runtime.sleep(settling.wait_s)
-        return settling
-
-    patch.setattr(Attempts, "make", make)
-
-
-@exhibit("attempts are counted twice", "every failure costs two", "RETRY-6")
-def _(patch: Patch) -> None:
-    real = settle._counted
-
-    def _counted(d: Delivery, *args: Any, **named: Any) -> Settling:
-        settling = real(d, *args, **named)
-        if settling.move == "retry":
-            new = envelope.rewrite(d.raw, d.job_id, attempts=settling.attempts + 1)
-            return replace(settling, new=new, attempts=settling.attempts + 1)
-        return settling
-
-    patch.setattr(settle, "_counted", _counted)
-
-
-@exhibit("the first error is kept", "what is recorded is why it failed at first", "FAILURES-4")
-def _(patch: Patch) -> None:
-    first: dict[str, str] = {}
-    real = settle.failed
-
-    def failed(d: Delivery, ended_at: float, error: str, most: int) -> Settling:
-        return real(d, ended_at, first.setdefault(d.job_id, error + f" (attempt {d.attempts + 1})"), most)
-
-    patch.setattr(settle, "failed", failed)
-
-
-@exhibit("the error is lost", "a failure is recorded without a reason", "FAILURES-4")
-def _(patch: Patch) -> None:
-    real = settle.failed
-    patch.setattr(settle, "failed", lambda d, ended_at, error, most: real(d, ended_at, "", most))
-
-
-@exhibit("the limit is recorded", "instead of the attempts that were made", "FAILURES-5")
-def _(patch: Patch) -> None:
-    real = settle._counted
-
-    def _counted(*args: Any, **named: Any) -> Settling:
-        settling = real(*args, **named)
-        return replace(settling, attempts=settling.attempts + 1) if settling.move == "fail" else settling
-
-    patch.setattr(settle, "_counted", _counted)
-
-
-@exhibit("unknown types are dropped", "as the original does, with a line in the log", "FAILURES-6")
-def _(patch: Patch) -> None:
-    patch.setattr(settle, "undeliverable", lambda d, ended_at, error: settle.succeeded(d, ended_at))
-
-
-@exhibit("unknown types are tried again", "as if a handler had raised", "FAILURES-6")
-def _(patch: Patch) -> None:
-    def _undeliverable(self: Attempts, d: Delivery, why: str) -> Settling:
-        return settle.failed(d, self._runtime.monotonic(), why, self._max_attempts())
-
-    patch.setattr(Attempts, "_undeliverable", _undeliverable)
-
-
-@exhibit("ids repeat", "every job of a type has the same id", "DISPATCH-5")
-def _(patch: Patch) -> None:
-    real = dispatch.seal_job
-
-    def seal_job(job: object, registry: Any, runtime: Any, limit: int) -> Sealed:
-        sealed = real(job, registry, runtime, limit)
-        same = sealed.job_id[:-12] + "000000000000"
-        return Sealed(same, sealed.type, sealed.envelope.replace(sealed.job_id.encode(), same.encode()))
-
-    from kashvi import queues
-
-    patch.setattr(dispatch, "seal_job", seal_job)
-    if hasattr(queues, "seal_job"):
-        patch.setattr(queues, "seal_job", seal_job)
-
-
-@exhibit("heartbeat forgotten", "a lease is renewed only when a job ends", "DELIVERY-4")
-def _(patch: Patch) -> None:
-    patch.setattr(Worker, "exchange_if_due", lambda self: None)
-
-
-@exhibit("claim reply lost", "what a lost reply handed over is not looked for", "DELIVERY-6")
-def _(patch: Patch) -> None:
-    real = Books.choose
-
-    def choose(self: Books) -> Any:
-        self.audit = False
-        return real(self)
-
-    patch.setattr(Books, "choose", choose)
-
-
-@exhibit("settle sent again under a new number", "a lost reply is answered by doing it twice", "DELIVERY-6")
-def _(patch: Patch) -> None:
-    real = Lease._send
-
-    def send(self: Lease, request: Request, give_up: Any) -> Answered | None:
-        driver: Driver = self._driver
-
-        class Renumbering:
-            def exchange(own, worker: str, n: int, *args: Any) -> Exchange:  # noqa: N805
-                try:
-                    return driver.exchange(worker, self._n, *args)
-                except DriverError as error:
-                    if error.maybe_sent:
-                        self._n += 1
-                    raise
-
-        self._driver = Renumbering()  # type: ignore[assignment]
-        try:
-            return real(self, request, give_up)
-        finally:
-            self._driver = driver
-
-    patch.setattr(Lease, "_send", send)
-
-
-@exhibit("wake-up lost", "threads that wait are not told of work or of the end", "WORKERS-1")
+@exhibit(
+    "wake-up lost",
+    "threads that wait are not told of work or of the end",
+    "WORKERS-1",
+    also="DELAY-6 DELAY-9 DELIVERY-1 DELIVERY-7 DELIVERY-8 DELIVERY-9 DISPATCH-1 DISPATCH-4 REDIS-8 RETRY-2 WORKERS-4",
+)
 def _(patch: Patch) -> None:
     from kashvi_sim.kernel import Condition
 
@@ -239,127 +72,279 @@ def _(patch: Patch) -> None:
     patch.setattr(Condition, "notify", lambda self, n=1: None)
 
 
-@exhibit("nobody reclaims", "jobs of a dead process stay in its list", "DELIVERY-1 DELIVERY-2")
+@exhibit(
+    "SystemExit ends the thread",
+    "and the worker has one less",
+    "WORKERS-2",
+    source="Go kashvi: Goexit in Handle ends that worker for good",
+    also="FAILURES-4",
+)
 def _(patch: Patch) -> None:
-    patch.setattr(Keeper, "_reclaim", lambda self, now: None)
+    def describe(real: Any, error: BaseException) -> str:
+        raise error
+
+    where(patch, attempt, "describe", lambda error: isinstance(error, SystemExit), describe)
 
 
-@exhibit("a lost attempt is never counted", "a poison job runs for ever", "DELIVERY-10")
+@exhibit(
+    "claims while it stops",
+    "a worker that was told to stop goes on taking jobs",
+    "WORKERS-3",
+    also="COMMANDS-3 DELIVERY-1 DISPATCH-1",
+)
 def _(patch: Patch) -> None:
-    patch.setattr(retry, "decide_lost", lambda announced, attempts, most: retry.SendBack())
-
-
-@exhibit("every lost job is counted", "a poison job takes its neighbours along", "DELIVERY-8")
-def _(patch: Patch) -> None:
-    patch.setattr(retry, "decide_lost", lambda announced, attempts, most: retry.decide(attempts + 1, most))
-
-
-@exhibit("suspects run together", "so the next death has many suspects", "DELIVERY-9")
-def _(patch: Patch) -> None:
-    real = Books._may_start_suspect
-
-    def _may_start_suspect(self: Books) -> bool:
-        self._suspect_at = None
-        return real(self)
-
-    patch.setattr(Books, "_may_start_suspect", _may_start_suspect)
-
-
-@exhibit("suspects are not announced", "they start like any other job", "DELIVERY-9")
-def _(patch: Patch) -> None:
-    real = Books.admit
-
-    def admit(self: Books, d: Delivery) -> None:
-        place, d.place = d.place, "running"
-        real(self, d)
-        d.place = place
-
-    patch.setattr(Books, "admit", admit)
-
-
-@exhibit("one thread too many", "a worker of n runs n + 1", "WORKERS-1")
-def _(patch: Patch) -> None:
-    real = Worker.__init__
-
-    def init(self: Worker, *args: Any, **named: Any) -> None:
-        real(self, *args, **named)
-        self.threads -= 1 if self.threads > 1 else 0  # what it says it has
-
-    patch.setattr(Worker, "__init__", init)
-
-
-@exhibit("claims while it stops", "a worker that was told to stop goes on taking jobs", "WORKERS-3")
-def _(patch: Patch) -> None:
-    real_sending, real_release = Books.sending, Books.release
-
-    def sending(self: Books, claim: bool) -> Any:
-        stopping, self.stopping = self.stopping, False
+    def sending(real: Any, self: Books, claim: bool) -> Any:
+        self.stopping = False
         try:
-            return real_sending(self, claim)
+            return real(self, claim)
         finally:
-            self.stopping = stopping
+            self.stopping = True
 
-    patch.setattr(Books, "sending", sending)
-    patch.setattr(Books, "release", lambda self: None if self.running else real_release(self))
+    where(patch, Books, "sending", lambda self, claim: self.stopping, sending)
+    where(patch, Books, "release", lambda self: self.stopping and bool(self.running), lambda real, self: None)
 
 
 @exhibit(
     "what was not started is forgotten at the stop", "a worker that stops drops what it had claimed ahead", "WORKERS-3"
 )
 def _(patch: Patch) -> None:
-    def release(self: Books) -> None:
+    def release(real: Any, self: Books) -> None:
         self._ready = deque()
         self._suspects = deque()
 
-    patch.setattr(Books, "release", release)
-
-
-@exhibit("running jobs are dropped at the stop", "a stop does not wait for them", "WORKERS-3")
-def _(patch: Patch) -> None:
-    real = Books.stop
-
-    def stop(self: Books) -> None:
-        real(self)
-        self.outbox += [settle.returned(d, self._now()) for d in self.running.values()]
-
-    patch.setattr(Books, "stop", stop)
-
-
-@exhibit("retry by the worker's own clock", "due is what the process thinks the time is", "RETRY-2")
-def _(patch: Patch) -> None:
-    real = settle.Settling.sent
-
-    def sent(self: Settling, monotonic: float) -> Settlement:
-        s = real(self, monotonic)
-        return s._replace(in_s=s.in_s - 0.5) if s.move == "retry" else s
-
-    patch.setattr(settle.Settling, "sent", sent)
+    where(patch, Books, "release", lambda self: bool(self._ready or self._suspects), release)
 
 
 @exhibit(
-    "delays by the producer's clock",
-    "the due time is made where the job is dispatched, by that host's clock",
-    "DELAY-7",
+    "running jobs are dropped at the stop",
+    "a stop does not wait for them",
+    "WORKERS-3",
+    source="Go kashvi: gone 7 ms after SIGTERM",
+    also="COMMANDS-3 COMMANDS-9 WORKERS-5",
 )
 def _(patch: Patch) -> None:
-    from kashvi_sim.network import Line
-
-    real = Line.push
-
-    def push(self: Line, envelopes: Any, delay_s: float = 0.0) -> float | None:
-        skew = self._process.now() - self._kernel.time
-        return real(self, envelopes, max(delay_s + skew, 0.001) if delay_s else 0.0)
-
-    patch.setattr(Line, "push", push)
-
-
-@exhibit("polls every three seconds", "an idle worker looks for due jobs now and then", "DELAY-2")
-def _(patch: Patch) -> None:
-    real = Worker._wait
-
-    def _wait(self: Worker) -> None:
-        self._books.next_due_at = None
-        self._runtime.sleep(3.0)
+    def stop(real: Any, self: Books) -> None:
         real(self)
+        self.outbox += [settle.returned(d, self._now()) for d in self.running.values()]
 
-    patch.setattr(Worker, "_wait", _wait)
+    where(patch, Books, "stop", lambda self: bool(self.running), stop)
+
+
+@exhibit("who leaves is forgotten at once", "with all that it held", "WORKERS-3", also="DELIVERY-1")
+def _(patch: Patch) -> None:
+    def leave(real: Any, self: MemoryDriver, worker: str, owner: str, now: float) -> bool:
+        for places in (self.store.held, self.store.running, self.store.answers, self.store.workers):
+            places.pop(owner, None)
+        return True
+
+    where(patch, MemoryDriver, "_leave", lambda self, worker, owner, now: bool(self.store.held.get(owner)), leave)
+
+
+def giving_up(patch: Patch, answer: bool) -> None:
+    """Whether a worker that stops, and can't reach its server, gives up."""
+    where(patch, Books, "give_up", lambda self: self.stopping, lambda real, self: answer)
+
+
+@exhibit("it never gives up", "whoever waits for the process to end waits for the server", "WORKERS-4")
+def _(patch: Patch) -> None:
+    giving_up(patch, False)
+
+
+@exhibit("it gives up at once", "one try, and its jobs wait for their lease to end", "WORKERS-4")
+def _(patch: Patch) -> None:
+    giving_up(patch, True)
+
+
+@exhibit(
+    "a stop that times out hands back",
+    "what its thread goes on with",
+    "WORKERS-5",
+    source="Sidekiq: pushed back before the threads are killed",
+)
+def _(patch: Patch) -> None:
+    def stop(real: Any, self: Workers, timeout: float | None = None) -> bool:
+        if not (ended := bool(real(self, timeout))):
+            self.hand_back()
+        return ended
+
+    where(patch, Workers, "stop", lambda self, timeout=None: timeout is not None, stop)
+
+
+@exhibit("a lease ends with the stop", "nobody renews it while the last job runs", "WORKERS-5", source="Celery #3802")
+def _(patch: Patch) -> None:
+    where(patch, Worker, "exchange_if_due", lambda self: self.stopping, lambda real, self: None)
+
+
+@exhibit("Ctrl-C is a failed attempt", "in work(), too, which nobody can interrupt then", "WORKERS-6")
+def _(patch: Patch) -> None:
+    interrupted(patch, interruptible=False)
+
+
+@exhibit("Ctrl-C is kept to itself", "work() returns as if all had been done", "WORKERS-6")
+def _(patch: Patch) -> None:
+    interrupted(patch, interruptible=True)
+
+
+@exhibit("Ctrl-C costs the job", "it is neither settled nor handed back", "WORKERS-6", source="Huey, RQ #2236")
+def _(patch: Patch) -> None:
+    real = Worker.run
+
+    def run(self: Worker) -> None:
+        try:
+            real(self)
+        except KeyboardInterrupt:
+            self._books.outbox = [one for one in self._books.outbox if one.move != "return"]
+            raise
+
+    patch.setattr(Worker, "run", run)
+
+
+def interrupted(patch: Patch, interruptible: bool) -> None:
+    """What KeyboardInterrupt does to ``work()``."""
+    real, real_init = Queue.work, Attempts.__init__
+
+    def work(self: Queue, **named: Any) -> None:
+        try:
+            real(self, **named)
+        except KeyboardInterrupt:
+            return
+
+    def init(self: Attempts, *args: Any, **named: Any) -> None:
+        real_init(self, *args, **named | {"interruptible": False})
+
+    if interruptible:
+        patch.setattr(Queue, "work", work)
+    else:
+        patch.setattr(Attempts, "__init__", init)
+
+
+def emptying(patch: Patch, until: str, instead: Any) -> None:
+    """When nothing is left but delayed jobs."""
+
+    def delayed_alone(self: Books) -> bool:
+        return self.limits.until == until and self.next_due_at is not None and self.next_due_at < self._now() + 60
+
+    where(patch, Books, "_finished", delayed_alone, instead)
+
+
+@exhibit(
+    "empty means drained",
+    "work() waits for what is due in a year",
+    "WORKERS-7",
+    source="Laravel, RQ: burst and empty differ",
+)
+def _(patch: Patch) -> None:
+    def finished(real: Any, self: Books) -> bool:
+        self.limits = self.limits._replace(until="drained")
+        return bool(real(self))
+
+    emptying(patch, "empty", finished)
+
+
+@exhibit("drained means empty", "work() leaves what is delayed", "WORKERS-7", also="DISPATCH-4 JOBS-7 REDIS-3 TABLE-2")
+def _(patch: Patch) -> None:
+    def finished(real: Any, self: Books) -> bool:
+        self.limits = self.limits._replace(until="empty")
+        return bool(real(self))
+
+    emptying(patch, "drained", finished)
+
+
+def counting(patch: Patch, when: Any, mend: Any) -> None:
+    """A number that should be refused is mended."""
+    where(
+        patch, queues, "_at_least", lambda name, value, least: when(value), lambda real, name, value, least: mend(value)
+    )
+
+
+@exhibit("True is one", "and a flag in the wrong place a number", "WORKERS-8")
+def _(patch: Patch) -> None:
+    counting(patch, lambda value: isinstance(value, bool), int)
+
+
+@exhibit(
+    "zero attempts are allowed",
+    "every job fails unseen",
+    "WORKERS-8",
+    source="Go kashvi: SetMaxRetry(0) never runs a job",
+)
+def _(patch: Patch) -> None:
+    def at_least(real: Any, name: str, value: int, least: int) -> int:
+        return value
+
+    where(patch, queues, "_at_least", lambda name, value, least: value == 0 and "attempts" in name, at_least)
+
+
+@exhibit("no number is the default", "None means three, or five", "WORKERS-8")
+def _(patch: Patch) -> None:
+    counting(patch, lambda value: value is None, lambda value: 3)
+
+
+def changing(patch: Patch, instead: Any) -> None:
+    """A setting that changes under running workers."""
+    where(patch, Queue, "_check_stopped", lambda self, what: bool(self._running()), instead)
+
+
+@exhibit(
+    "a driver is exchanged under its workers",
+    "they wait in the old one for ever",
+    "WORKERS-9",
+    source="Go kashvi: workers started before SetDriver",
+)
+def _(patch: Patch) -> None:
+    changing(patch, lambda real, self, what: None)
+
+
+@exhibit("only the driver may not change", "a table is exchanged under its workers", "WORKERS-9")
+def _(patch: Patch) -> None:
+    changing(patch, lambda real, self, what: real(self, what) if what == "the driver" else None)
+
+
+def observing(patch: Patch, after: Any) -> None:
+    """``after(stream, observer, error)`` when an observer has raised."""
+    real = EventStream.observe
+
+    def observe(self: EventStream, observer: Any) -> Any:
+        def watched(event: Any) -> None:
+            try:
+                observer(event)
+            except BaseException as error:
+                after(self, watched, error)
+
+        return real(self, watched)
+
+    patch.setattr(EventStream, "observe", observe)
+
+
+@exhibit("an observer that raises stops the worker", "with its own error", "WORKERS-10")
+def _(patch: Patch) -> None:
+    def after(stream: EventStream, observer: Any, error: BaseException) -> None:
+        raise KeyboardInterrupt from error
+
+    observing(patch, after)
+
+
+@exhibit("an observer that raises is dropped", "and sees no more", "WORKERS-10")
+def _(patch: Patch) -> None:
+    def after(stream: EventStream, observer: Any, error: BaseException) -> None:
+        stream._observers = tuple(other for other in stream._observers if other is not observer)
+
+    observing(patch, after)
+
+
+@exhibit(
+    "claims more than is wanted",
+    "ten at a time, whoever asks for how many",
+    "WORKERS-3",
+    source="Celery: prefetch",
+    also="DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DISPATCH-3 MEMORY-3 WORKERS-6",
+)
+def _(patch: Patch) -> None:
+    def exchange(real: Any, self: MemoryDriver, worker: str, n: int, lease_s: float, s: Any, want: int) -> Exchange:
+        answer: Exchange = real(self, worker, n, lease_s, s, 10)
+        return answer
+
+    def some(self: MemoryDriver, worker: str, n: int, lease_s: float, s: Any, want: int) -> bool:
+        return 0 < want < 10 and len(self.store.jobs) > want
+
+    where(patch, MemoryDriver, "exchange", some, exchange)

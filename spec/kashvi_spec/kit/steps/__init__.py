@@ -36,7 +36,7 @@ class Bench:
         self._virtual = EPOCH + 0.625  # no whole second, so that one who rounds is seen
         self.second = 1.0 if subject.heeds_clock else REAL_S
         self.moment = 0.01 if subject.heeds_clock else 0.5
-        """How shortly before a time a step looks whether it is too early; real time is coarse."""
+        """How shortly before a time, and after it, a step looks; timers are coarse."""
         self.shared = subject.again is not None
         self.driver = emptied(subject, lambda: self._virtual)
 
@@ -89,6 +89,13 @@ class Hand:
 
     def claim(self, want: int = 1) -> list[bytes]:
         return list(self.exchange(want=want).claimed)
+
+    def claim_all(self) -> list[bytes]:
+        """In as many exchanges as it takes: one may claim less than it is asked for."""
+        claimed: list[bytes] = []
+        while part := self.claim(1000):
+            claimed += part
+        return claimed
 
     def settle(self, move: Move, old: bytes, new: bytes = b"", place: Place = "held", owner: str = "") -> bool:
         """Whether it was accepted."""

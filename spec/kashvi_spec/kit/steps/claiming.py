@@ -39,6 +39,7 @@ def _(bench: Bench) -> None:
                 if (envelope := bench.driver.wait("w", 2.0)) is not None:
                     got.append(envelope)
                     return
+                SystemRuntime().sleep(0.001)
         except BaseException as error:
             raised.append(error)
 
@@ -81,12 +82,14 @@ def _(bench: Bench) -> None:
     """An exchange claims no more than it wants, and says how many are left."""
     bench.push(*envelopes(1500))
     w = bench.worker()
-    answer = w.exchange(want=700)
-    expect((len(answer.claimed), answer.holding, answer.ready), (700, 700, 800), "claimed, holding, ready")
+    first = w.exchange(want=700)
+    claimed = len(first.claimed)
+    if not 0 < claimed <= 700:
+        raise AssertionError(f"an exchange that wants 700 of 1,500 claims {claimed}")
+    expect((first.holding, first.ready), (claimed, 1500 - claimed), f"holding, ready after {claimed} were claimed")
     answer = w.exchange()
-    expect((answer.claimed, answer.holding, answer.ready), ([], 700, 800), "claimed, holding, ready with want=0")
-    answer = w.exchange(want=1000)
-    expect((len(answer.claimed), answer.holding, answer.ready), (800, 1500, 0), "claimed, holding, ready")
+    expect((answer.claimed, answer.holding), ([], claimed), "claimed, holding with want=0")
+    expect(claimed + len(w.claim_all()), 1500, "claimed in the end")
 
 
 @step("ENVELOPE-5")
@@ -107,14 +110,14 @@ def _(bench: Bench) -> None:
         raise AssertionError(f"a push with a delay of 5 s at {first.server_at} returned {due}, not when it is due")
     expect(first.claimed, [], "claimed at once")
     left = first.next_due_s or 0.0
-    if not 0 < left <= 5 * bench.second:
+    if not 0 < left <= (5 + bench.moment) * bench.second:
         raise AssertionError(f"next_due_s is {first.next_due_s} at once after a push with a delay of 5 s")
     bench.let_pass(5 - bench.moment)
     expect(bench.driver.wait("w", 0.0), None, f"a wait {bench.moment} s before it is due returns")
     expect(w.claim(), [], f"claimed {bench.moment} s before it is due")
-    bench.let_pass(bench.moment)
+    bench.let_pass(2 * bench.moment)
     answer = w.exchange(want=1)
-    expect(answer.claimed, [b"a"], "claimed when it is due")
+    expect(answer.claimed, [b"a"], f"claimed {bench.moment} s after it is due")
     expect(answer.next_due_s, None, "next_due_s when none is delayed")
     if answer.server_at < due:
         raise AssertionError(f"claimed at {answer.server_at}, before it was due at {due}")
@@ -127,7 +130,7 @@ def _(bench: Bench) -> None:
     bench.push(b"later", delay=9)
     due = bench.push(b"sooner", delay=5)
     expect(bench.driver.next_due(), due, "next_due()")
-    bench.let_pass(5)
+    bench.let_pass(5 + bench.moment)
     expect(bench.driver.next_due(), due, "next_due() of a job that is due and not promoted yet")
     expect(bench.worker().claim(2), [b"sooner"], "claimed when it is due")
 
@@ -161,7 +164,7 @@ def _(bench: Bench) -> None:
     batch = list(envelopes(20))
     bench.push(*batch[10:][::-1], *batch[:10], delay=2)
     bench.let_pass(3)
-    expect(bench.worker().claim(50), batch, "claimed")
+    expect(bench.worker().claim_all(), batch, "claimed")
 
 
 @step("DELAY-8")
@@ -169,7 +172,7 @@ def _(bench: Bench) -> None:
     """A job that is due is promoted once, whoever looks, and is not delayed any longer."""
     bench.push(*envelopes(50), delay=1)
     bench.let_pass(2)
-    claimed = [one for n in range(5) for one in bench.worker(f"w{n}").claim(20)]
+    claimed = [one for n in range(5) for one in bench.worker(f"w{n}").claim_all()]
     expect(claimed, list(envelopes(50)), "claimed by five workers")
     expect(bench.counts(), (0, 0, 50, 0), "ready, delayed, held, unrecorded")
 

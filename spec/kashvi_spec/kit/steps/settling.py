@@ -26,8 +26,8 @@ def _(bench: Bench) -> None:
     expect((settled.refused, bench.counts()), ((), (0, 1, 0, 0)), "refused; ready, delayed, held, unrecorded")
     bench.let_pass(3 - bench.moment)
     expect(w.claim(), [], f"claimed {bench.moment} s before it is due")
-    bench.let_pass(bench.moment)
-    expect(w.claim(), [b"new"], "claimed when it is due")
+    bench.let_pass(2 * bench.moment)
+    expect(w.claim(), [b"new"], f"claimed {bench.moment} s after it is due")
 
 
 @step("RETRY-7")

@@ -1,0 +1,17 @@
+"""A process that is this one's copy, with whatever is planted in it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from multiprocessing import get_context
+from typing import Any
+
+
+def forked(run: Callable[..., object], *args: Any) -> Any:
+    """Started; it ends when ``run`` does. A ``multiprocessing.Process``."""
+    process = get_context("fork").Process(target=run, args=args)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other threads may run; none of them is needed there
+        process.start()
+    return process

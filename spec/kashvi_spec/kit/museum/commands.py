@@ -1,0 +1,245 @@
+"""The command line: options that are not heeded, codes and output that programs can't read, rows that go too early."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+from unittest import mock
+
+import click
+import msgspec
+
+from kashvi import cli, envelope, errors
+from kashvi.cli import failed, setup, work
+from kashvi.cli.output import JsonLines, write
+from kashvi.cli.work import _Signals
+from kashvi.drivers.redis import RedisDriver
+from kashvi.failures.sql import SqlFailures
+from kashvi.queues import Queue
+from kashvi.worker import Worker
+
+from . import Patch, exhibit, where
+
+
+def working(patch: Patch, **fixed: Any) -> None:
+    """``queue:work`` with options that it does not take from the command line."""
+    real = work.work.callback
+    assert real is not None
+    patch.setattr(work.work, "callback", lambda **options: real(**options | fixed))
+
+
+@exhibit("--workers is not heeded", "one thread, however many are asked for", "COMMANDS-1")
+def _(patch: Patch) -> None:
+    working(patch, workers=1)
+
+
+@exhibit(
+    "a command that reads no Redis",
+    "it waits at a queue in its own memory",
+    "COMMANDS-1",
+    source="Go kashvi: MONITOR shows no command",
+    also="COMMANDS-2 COMMANDS-4 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-9",
+)
+def _(patch: Patch) -> None:
+    working(patch, redis_url=None, stop_when_empty=True)
+
+
+@exhibit(
+    "no table unless it is asked for",
+    "failures are in the memory of a worker that ends",
+    "COMMANDS-2",
+    source="Go kashvi: queue:work wires no database",
+    also="COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(work, "choose_database", lambda queue, url: setup.choose_database(queue, url) if url else None)
+
+
+@exhibit("the table is always in kashvi.db", "whatever URL is given", "COMMANDS-2")
+def _(patch: Patch) -> None:
+    patch.setattr(work, "choose_database", lambda queue, url: setup.choose_database(queue, None))
+
+
+@exhibit(
+    "the first signal ends it",
+    "with the jobs that run",
+    "COMMANDS-3",
+    source="Go kashvi: gone 7 ms after SIGTERM",
+)
+def _(patch: Patch) -> None:
+    import os
+
+    patch.setattr(_Signals, "_stop", lambda self, workers: os._exit(0))
+
+
+@exhibit("the second signal hands nothing back", "its jobs wait for their lease to end", "COMMANDS-3")
+def _(patch: Patch) -> None:
+    import os
+
+    patch.setattr(_Signals, "_exit", lambda self, number: os._exit(128 + number))
+
+
+@exhibit("errors exit with 0", "so a script goes on", "COMMANDS-4", also="COMMANDS-7")
+def _(patch: Patch) -> None:
+    def main() -> None:
+        try:
+            cli.cli()
+        except errors.KashviError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(0)
+
+    from .. import shell
+
+    patch.setattr(shell, "main", main)
+
+
+@exhibit("an error shows the URL", "with the password in it", "COMMANDS-4")
+def _(patch: Patch) -> None:
+    def init(real: Any, self: errors.InvalidSetting, name: str, value: object, allowed: str, *, secret: bool) -> None:
+        real(self, name, value, allowed)
+
+    where(patch, errors.InvalidSetting, "__init__", lambda self, *args, secret=False: secret, init)
+
+
+@exhibit(
+    "a banner before the JSON", "which no program can read", "COMMANDS-5", source="Celery", also="COMMANDS-1 COMMANDS-3"
+)
+def _(patch: Patch) -> None:
+    real = work._Signals.stops
+
+    def stops(self: _Signals, workers: Any, *, quiet: bool) -> None:
+        write("kashvi is processing jobs")
+        real(self, workers, quiet=quiet)
+
+    patch.setattr(work._Signals, "stops", stops)
+
+
+@exhibit("JSON over many lines", "pretty, and no object a line", "COMMANDS-5", also="COMMANDS-1 COMMANDS-3")
+def _(patch: Patch) -> None:
+    def call(self: JsonLines, event: Any) -> None:
+        write(msgspec.json.format(msgspec.json.encode(event)).decode())
+
+    patch.setattr(JsonLines, "__call__", call)
+
+
+@exhibit(
+    "pushed, then forgotten, without a note",
+    "an interruption between the two sends the job twice",
+    "COMMANDS-6",
+    source="Laravel: RetryCommand",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(RedisDriver, "push_retried", lambda self, failure, envelope: self.push([envelope]) is None)
+
+
+@exhibit("a job that is sent back is the old one", "with its id and its attempts", "COMMANDS-6")
+def _(patch: Patch) -> None:
+    real, seal = failed.send_back, envelope.seal
+
+    def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> None:
+        ids = iter([row.job_id for row in rows])
+        with mock.patch.object(failed, "seal", lambda job_id, *rest: seal(next(ids), *rest)):
+            real(store, driver, rows)
+
+    patch.setattr(failed, "send_back", send_back)
+
+
+@exhibit(
+    "forgotten, then pushed", "an interruption between the two loses the job", "COMMANDS-6", source="Laravel #24549"
+)
+def _(patch: Patch) -> None:
+    real = failed.send_back
+
+    def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> None:
+        store.remove([(row.id, row.job_id) for row in rows])
+        real(store, driver, rows)
+
+    patch.setattr(failed, "send_back", send_back)
+
+
+@exhibit("sent back into memory", "to a queue that ends with the command", "COMMANDS-7")
+def _(patch: Patch) -> None:
+    retrying(patch, lambda store, rows: store.remove(rows))
+
+
+@exhibit("without Redis nothing happens", "and the command says that all went well", "COMMANDS-7")
+def _(patch: Patch) -> None:
+    retrying(patch, lambda store, rows: None)
+
+
+def retrying(patch: Patch, do: Any) -> None:
+    """``queue:retry`` where there is no Redis."""
+    real = failed.retry.callback
+    assert real is not None
+
+    def retry(ids: tuple[str, ...], app: str | None, redis_url: str | None, **rest: Any) -> None:
+        if redis_url:
+            real(ids=ids, app=app, redis_url=redis_url, **rest)
+            return
+        store = failed._store(setup.load_app(app), rest["database_url"])
+        do(store, [(row.id, row.job_id) for row in store.rows()])
+
+    patch.setattr(failed.retry, "callback", retry)
+
+
+@exhibit("forget takes its neighbours along", "and all that failed before", "COMMANDS-8")
+def _(patch: Patch) -> None:
+    real = failed._chosen
+
+    def chosen(store: SqlFailures, ids: Sequence[str]) -> Any:
+        last = max((row.id for row in real(store, ids)), default=0)
+        return [row for row in store.rows() if row.id <= last]
+
+    patch.setattr(failed, "_chosen", chosen)
+
+
+@exhibit("looking makes a database", "where a typing error says it is", "COMMANDS-8")
+def _(patch: Patch) -> None:
+    def store(queue: Queue, url: str | None) -> Any:
+        setup.choose_database(queue, url)
+        return queue.store
+
+    patch.setattr(failed, "_store", store)
+
+
+@exhibit("--max-jobs is not heeded", "the worker takes all there is", "COMMANDS-9")
+def _(patch: Patch) -> None:
+    working(patch, max_jobs=None, stop_when_empty=True)
+
+
+@exhibit("one job more than --max-jobs", "the count is taken after the claim", "COMMANDS-9")
+def _(patch: Patch) -> None:
+    real = Worker.__init__
+
+    def init(self: Worker, *args: Any, limits: Any, **named: Any) -> None:
+        real(self, *args, limits=limits._replace(max_jobs=limits.max_jobs and limits.max_jobs + 1), **named)
+
+    def limited(self: Worker, *args: Any, limits: Any, **named: Any) -> bool:
+        return limits.max_jobs is not None
+
+    where(patch, Worker, "__init__", limited, lambda real, *args, **named: init(*args, **named))
+
+
+@exhibit("help without examples", "of options alone", "COMMANDS-10")
+def _(patch: Patch) -> None:
+    helping(patch, lambda text: text.partition("Examples:")[0])
+
+
+@exhibit("examples of another release", "with an option that is gone", "COMMANDS-10")
+def _(patch: Patch) -> None:
+    helping(patch, lambda text: text.replace("--json", "--as-json"))
+
+
+def helping(patch: Patch, change: Any) -> None:
+    """What ``--help`` prints, changed."""
+    real = click.Command.format_epilog
+
+    def epilog(self: click.Command, context: click.Context, formatter: click.HelpFormatter) -> None:
+        before, self.epilog = self.epilog, change(self.epilog or "")
+        try:
+            real(self, context, formatter)
+        finally:
+            self.epilog = before
+
+    patch.setattr(click.Command, "format_epilog", epilog)

@@ -1,0 +1,340 @@
+"""Handing a job over: captured late, sent twice or by halves, refused where it should not be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from kashvi import attempt, dispatch, job
+from kashvi.dispatch import Sealed
+from kashvi.drivers.memory import MemoryDriver
+from kashvi.envelope import Envelope
+from kashvi.errors import CommandRefused, DriverError, KashviError, UnencodableJob
+from kashvi.job import JobType
+from kashvi.ports import Exchange, Expired, Stats
+from kashvi.queues import Queue
+from kashvi.registry import Registry
+from kashvi.worker import Worker
+
+from . import Patch, exhibit, where
+
+
+@exhibit(
+    "a full queue drops jobs",
+    "from the 1,001st on, without a word",
+    "DISPATCH-1 DISPATCH-10 DELIVERY-1",
+    source="lists that are trimmed to a length",
+)
+def _(patch: Patch) -> None:
+    where(patch, MemoryDriver, "push", full, lambda real, self, envelopes, delay_s=0.0: None)
+
+
+@exhibit(
+    "a full queue refuses jobs",
+    "the 1,001st is an error",
+    "DISPATCH-10",
+    source="Go kashvi: the 1,001st Dispatch blocks for ever",
+)
+def _(patch: Patch) -> None:
+    def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        raise CommandRefused("the queue is full", "the memory queue")
+
+    where(patch, MemoryDriver, "push", full, push)
+
+
+def full(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> bool:
+    return delay_s <= 0 and len(self.store.jobs) + len(envelopes) > 1000
+
+
+@exhibit(
+    "an idle worker falls asleep",
+    "after half a minute without jobs, it looks every three seconds",
+    "DISPATCH-2",
+    also="DELAY-1",
+)
+def _(patch: Patch) -> None:
+    since: dict[str, tuple[int, float]] = {}
+
+    def sleepy(self: Worker) -> bool:
+        taken, now = self._books._taken, self._runtime.monotonic()
+        if since.get(self.id, (-1, now))[0] != taken:
+            since[self.id] = taken, now
+        return now - since[self.id][1] > 30
+
+    def wait(real: Any, self: Worker) -> None:
+        self._runtime.sleep(3.0)
+        real(self)
+
+    where(patch, Worker, "_wait", sleepy, wait)
+
+
+@exhibit("waking a worker that is not there", "is an error, although it does no harm", "DISPATCH-2")
+def _(patch: Patch) -> None:
+    def wake(real: Any, self: MemoryDriver, worker: str) -> None:
+        raise CommandRefused(f"no worker {worker}", "the memory queue")
+
+    where(patch, MemoryDriver, "wake", lambda self, worker: not self.store.workers, wake)
+
+
+@exhibit(
+    "last in, first out",
+    "the newest job is claimed first",
+    "DISPATCH-3",
+    also="DELAY-3 DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-9 DISPATCH-6 "
+    "ENVELOPE-5 JOBS-1 JOBS-2 REDIS-3 RETRY-7 WORKERS-3 WORKERS-6 WORKERS-10",
+)
+def _(patch: Patch) -> None:
+    real = MemoryDriver.push
+
+    def push(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        if delay_s > 0:
+            return real(self, envelopes, delay_s)
+        with self.store.condition:
+            self.store.jobs.extend(envelopes)
+            self.store.condition.notify_all()
+        return None
+
+    patch.setattr(MemoryDriver, "push", push)
+
+
+@exhibit("a wait takes the newest", "while exchanges take the oldest", "DISPATCH-3", also="DELIVERY-9 MEMORY-3")
+def _(patch: Patch) -> None:
+    def wait(real: Any, self: MemoryDriver, worker: str, seconds: float) -> bytes | None:
+        self.store.jobs.rotate(-1)
+        found: bytes | None = real(self, worker, seconds)
+        return found
+
+    where(patch, MemoryDriver, "wait", lambda self, worker, seconds: len(self.store.jobs) > 3, wait)
+
+
+@exhibit("a second batch overtakes the first", "batches of more than three are put at the head", "DISPATCH-3")
+def _(patch: Patch) -> None:
+    def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        self.store.jobs.extend(list(envelopes)[::-1])
+        return None
+
+    def second(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> bool:
+        return delay_s <= 0 and len(envelopes) > 3 and len(self.store.jobs) > 0
+
+    where(patch, MemoryDriver, "push", second, push)
+
+
+@exhibit(
+    "a delayed job is read when it is due",
+    "and runs with what its object holds by then",
+    "DISPATCH-4",
+    source="Go kashvi: DispatchAfter marshals at due time",
+)
+def _(patch: Patch) -> None:
+    by_reference(patch, delayed_alone=True)
+
+
+@exhibit("jobs in memory are not copied", "a worker gets what the caller's object is now", "DISPATCH-4")
+def _(patch: Patch) -> None:
+    by_reference(patch, delayed_alone=False)
+
+
+def by_reference(patch: Patch, delayed_alone: bool) -> None:
+    """The payload is made when the job is claimed."""
+    live: dict[bytes, tuple[object, JobType]] = {}
+    delayed: list[bytes] = []
+
+    def seal(one: object, registry: Registry, *rest: Any) -> bool:
+        with suppress(KashviError):
+            kind = registry.of(one)
+            live[kind.encode(one)] = one, kind
+        return False
+
+    def push(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> bool:
+        if delay_s > 0:
+            delayed.extend(envelopes)
+        return False
+
+    def changed(e: Envelope, registry: Registry) -> bool:
+        one, kind = live.get(bytes(e.payload), (None, None))
+        if kind is None or (delayed_alone and not any(e.id.encode() in raw for raw in delayed)):
+            return False
+        return kind.encode(one) != bytes(e.payload)
+
+    def decode(real: Any, e: Envelope, registry: Registry) -> Any:
+        one, kind = live[bytes(e.payload)]
+        return real(msgspec.structs.replace(e, payload=msgspec.Raw(kind.encode(one))), registry)
+
+    where(patch, dispatch, "seal_job", seal, decode)
+    where(patch, MemoryDriver, "push", push, decode)
+    where(patch, attempt, "decode", changed, decode)
+
+
+@exhibit(
+    "equal delayed jobs are one",
+    "the member of the set is the job without an id",
+    "DISPATCH-5",
+    source="Go kashvi: five equal PushDelayed are one member",
+    also="DELAY-8 DELIVERY-1 DISPATCH-1",
+)
+def _(patch: Patch) -> None:
+    def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        return self.store.now() + delay_s
+
+    def same(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> bool:
+        bodies = {body(envelope) for _, envelope in self.store.delayed}
+        return delay_s > 0 and all(body(envelope) in bodies for envelope in envelopes)
+
+    where(patch, MemoryDriver, "push", same, push)
+
+
+def body(envelope: bytes) -> bytes:
+    """All but the id."""
+    return envelope.partition(b'"type"')[2] or envelope
+
+
+@exhibit(
+    "equal jobs of one moment have one id",
+    "made of what they say and of the time",
+    "DISPATCH-5",
+    source="BullMQ, RQ: ids by hand",
+    also="DELIVERY-5 DELIVERY-7",
+)
+def _(patch: Patch) -> None:
+    def again(one: object, registry: Registry, runtime: Any, limit: int) -> bool:
+        last, vars(registry)["last"] = vars(registry).get("last"), (one, runtime.now())
+        return bool(last == vars(registry)["last"])
+
+    def seal_job(real: Any, one: object, registry: Registry, runtime: Any, limit: int) -> Sealed:
+        sealed: Sealed = real(one, registry, runtime, limit)
+        same = f"{sealed.job_id[:13]}-7000-8000-{int(runtime.now() * 1000) % 10**12:012}"
+        return Sealed(same, sealed.type, sealed.envelope.replace(sealed.job_id.encode(), same.encode()))
+
+    where(patch, dispatch, "seal_job", again, seal_job)
+
+
+@exhibit("half a batch is sent", "jobs go out one by one, until one can't", "DISPATCH-6", source="asynq: BatchEnqueue")
+def _(patch: Patch) -> None:
+    patch.setattr(Queue, "dispatch_many", lambda self, jobs: [self.dispatch(one) for one in jobs])
+
+
+@exhibit("what can't be sent is passed over", "and nobody hears of it", "DISPATCH-6")
+def _(patch: Patch) -> None:
+    real = Queue.dispatch_many
+
+    def dispatch_many(self: Queue, jobs: Iterable[object]) -> list[str]:
+        return real(self, [one for one in jobs if hasattr(type(one), "handle")])
+
+    patch.setattr(Queue, "dispatch_many", dispatch_many)
+
+
+def strange(driver: Any, *rest: Any) -> bool:
+    """A driver that is not kashvi's own."""
+    return not type(driver).__module__.startswith(("kashvi.", "kashvi_sim."))
+
+
+@exhibit(
+    "dispatched again behind the caller's back",
+    "until it succeeds, or three times",
+    "DISPATCH-7",
+    source="Sidekiq #3303: client timeout and retry",
+)
+def _(patch: Patch) -> None:
+    def push(real: Any, driver: Any, *rest: Any) -> None:
+        for _ in range(2):
+            with suppress(DriverError):
+                real(driver, *rest)
+                return
+        real(driver, *rest)
+
+    where(patch, dispatch, "push", strange, push)
+
+
+@exhibit("a failed dispatch was never sent", "so a lost reply says: safe to dispatch again", "DISPATCH-7")
+def _(patch: Patch) -> None:
+    def push(real: Any, driver: Any, *rest: Any) -> None:
+        try:
+            real(driver, *rest)
+        except DriverError as error:
+            error.maybe_sent = False
+            raise
+
+    where(patch, dispatch, "push", strange, push)
+
+
+def bulky(one: Any, *rest: Any) -> bool:
+    """About as large as it may be."""
+    return len(getattr(one, "data", "")) > 1_000_000
+
+
+@exhibit("one byte over the limit goes through", "the comparison is off by one", "DISPATCH-8")
+def _(patch: Patch) -> None:
+    where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:-1], rest[-1] + 1))
+
+
+@exhibit("the envelope counts", "the limit leaves a payload less than it says", "DISPATCH-8")
+def _(patch: Patch) -> None:
+    where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:-1], rest[-1] - 80))
+
+
+@exhibit("no limit at all", "one large job holds up the server for all others", "DISPATCH-8")
+def _(patch: Patch) -> None:
+    where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:-1], 2**40))
+
+
+def unwritable(self: JobType, one: Any) -> bool:
+    """Whether kashvi refuses to write it."""
+    try:
+        _encode(self, one)
+    except UnencodableJob:
+        return True
+    return False
+
+
+_encode = JobType.encode
+
+
+@exhibit("what JSON lacks is written as text", "json.dumps(…, default=str)", "DISPATCH-9")
+def _(patch: Patch) -> None:
+    def encode(real: Any, self: JobType, one: Any) -> bytes:
+        return json.dumps(vars(one), default=str).encode()
+
+    where(patch, JobType, "encode", unwritable, encode)
+
+
+@exhibit("nobody looks whether it would come back", "a tuple goes out, and a list arrives", "DISPATCH-9")
+def _(patch: Patch) -> None:
+    def encode(real: Any, self: JobType, one: Any) -> bytes:
+        try:
+            return job._write(one)
+        except Exception:
+            return bytes(real(self, one))
+
+    where(patch, JobType, "encode", unwritable, encode)
+
+
+@exhibit(
+    "nothing at all",
+    "a driver that takes jobs and never gives one out",
+    "DISPATCH-1 DISPATCH-2",
+    also="COMMANDS-3 DELAY-1 DELAY-2 DELAY-3 DELAY-4 DELAY-5 DELAY-6 DELAY-7 DELAY-8 DELAY-9 DELIVERY-1 "
+    "DELIVERY-2 DELIVERY-3 DELIVERY-4 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-9 "
+    "DELIVERY-10 DELIVERY-11 DISPATCH-3 DISPATCH-4 DISPATCH-5 DISPATCH-6 DISPATCH-10 ENVELOPE-4 "
+    "ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-6 "
+    "FAILURES-7 FAILURES-8 JOBS-1 JOBS-2 JOBS-3 JOBS-7 MEMORY-1 MEMORY-2 MEMORY-3 REDIS-3 REDIS-8 "
+    "RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-1 WORKERS-2 "
+    "WORKERS-3 WORKERS-5 WORKERS-6 WORKERS-7 WORKERS-10",
+)
+def _(patch: Patch) -> None:
+    def push(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        return None
+
+    def exchange(self: MemoryDriver, *args: Any) -> Exchange:
+        return Exchange(self.store.now(), self.store.now(), (), [], 0, 0, 0, None)
+
+    patch.setattr(MemoryDriver, "push", push)
+    patch.setattr(MemoryDriver, "exchange", exchange)
+    patch.setattr(MemoryDriver, "wait", lambda self, worker, seconds: None)
+    patch.setattr(MemoryDriver, "expired", lambda self, limit: Expired([], []))
+    patch.setattr(MemoryDriver, "unrecorded", lambda self, limit: [])
+    patch.setattr(MemoryDriver, "recorded", lambda self, envelopes: None)
+    patch.setattr(MemoryDriver, "stats", lambda self: Stats(0, 0, 0, 0, 0))

@@ -1,0 +1,228 @@
+"""What travels, written or read otherwise: other keys, other ids, fields that get lost on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import uuid
+from typing import Any
+
+import msgspec
+
+from kashvi import dispatch, envelope, job, settle
+from kashvi.drivers.memory import MemoryDriver
+from kashvi.errors import NotAnEnvelope, PayloadMismatch
+from kashvi.job import JobType
+from kashvi.runtime import SystemRuntime
+
+from . import Patch, exhibit, where
+
+
+def sealing(patch: Patch, form: bytes) -> None:
+    """A fresh envelope, made of id, type and payload in this form."""
+
+    def seal(job_id: str, type_json: bytes, payload: bytes) -> bytes:
+        return form % {b"id": job_id.encode(), b"type": type_json, b"payload": payload}
+
+    patch.setattr(envelope, "seal", seal)
+    patch.setattr(dispatch, "seal", seal)
+
+
+@exhibit(
+    "the type comes first",
+    "so that members of one score are sorted by type",
+    "ENVELOPE-1",
+    source="Go kashvi",
+    also="ENVELOPE-2",
+)
+def _(patch: Patch) -> None:
+    sealing(patch, b'{"type":%(type)b,"payload":%(payload)b,"id":"%(id)b"}')
+
+
+@exhibit(
+    "nothing is left out", "attempts, error and lost are written when they are empty", "ENVELOPE-1", also="ENVELOPE-2"
+)
+def _(patch: Patch) -> None:
+    sealing(patch, b'{"id":"%(id)b","type":%(type)b,"payload":%(payload)b,"attempts":0,"error":"","lost":0}')
+
+
+@exhibit("keys in camel case", "user_id travels as userId", "ENVELOPE-2", also="DISPATCH-4 JOBS-1")
+def _(patch: Patch) -> None:
+    def encode(real: Any, self: JobType, one: Any) -> bytes:
+        head, *tail = (next(n for n in names_of(self) if "_" in n)).split("_")
+        camel = head + "".join(word.title() for word in tail)
+        return bytes(real(self, one).replace(f'"{head}_{"_".join(tail)}"'.encode(), f'"{camel}"'.encode()))
+
+    where(patch, JobType, "encode", lambda self, one: any("_" in name for name in names_of(self)), encode)
+
+
+@exhibit("a payload without names", "its fields are a list, in their order", "ENVELOPE-2")
+def _(patch: Patch) -> None:
+    def encode(real: Any, self: JobType, one: Any) -> bytes:
+        real(self, one)
+        return msgspec.json.encode([getattr(one, name) for name in names_of(self)])
+
+    where(patch, JobType, "encode", lambda self, one: len(names_of(self)) > 1, encode)
+
+
+def names_of(self: JobType) -> list[str]:
+    return job._field_names(self.job_class) or []
+
+
+@exhibit("ids count down", "so that of two that are due, the newer comes first", "ENVELOPE-3", also="DISPATCH-6")
+def _(patch: Patch) -> None:
+    numbers = itertools.count(1)
+    patch.setattr(SystemRuntime, "new_id", lambda self: str(uuid.UUID(int=2**128 - next(numbers))))
+
+
+@exhibit(
+    "ids by the clock alone",
+    "those of one second come in any order",
+    "ENVELOPE-3",
+    also="DISPATCH-6",
+    source="UUIDs of the seventh version without a counter",
+)
+def _(patch: Patch) -> None:
+    numbers = itertools.count(1)
+
+    def new_id(self: SystemRuntime) -> str:
+        return str(uuid.UUID(f"{int(self.now()):012x}7{2**76 - next(numbers):019x}"))
+
+    patch.setattr(SystemRuntime, "new_id", new_id)
+
+
+@exhibit(
+    "an envelope without an id is none",
+    "what the Go program pushes is recorded as garbage",
+    "ENVELOPE-4",
+    also="COMMANDS-1 COMMANDS-2 COMMANDS-5 COMMANDS-9 ENVELOPE-6 ENVELOPE-7 JOBS-3 REDIS-1 REDIS-2",
+)
+def _(patch: Patch) -> None:
+    def read(real: Any, raw: bytes) -> envelope.Envelope:
+        raise NotAnEnvelope("it has no id")
+
+    where(patch, envelope, "read", lambda raw: b'"type"' in raw and b'"id"' not in raw, read)
+
+
+@exhibit(
+    "equal envelopes get equal ids",
+    "made of their bytes, so two jobs are one from the first retry on",
+    "ENVELOPE-4",
+    also="DELIVERY-5 DELIVERY-7",
+)
+def _(patch: Patch) -> None:
+    def delivery(real: Any, raw: bytes, owner: str, new_id: Any, *rest: Any, **named: Any) -> settle.Delivery:
+        found: settle.Delivery = real(raw, owner, hashlib.md5(raw).hexdigest, *rest, **named)
+        return found
+
+    def nameless(raw: bytes, *rest: Any, **named: Any) -> bool:
+        return b'"type"' in raw and b'"id"' not in raw
+
+    where(patch, settle, "delivery", nameless, delivery)
+
+
+@exhibit(
+    "who came without an id stays without",
+    "two equal envelopes fail, and one is recorded",
+    "ENVELOPE-4 ENVELOPE-5",
+    also="DELIVERY-1 RETRY-6",
+)
+def _(patch: Patch) -> None:
+    def rewrite(real: Any, raw: bytes, job_id: str, **changes: Any) -> bytes:
+        fields = msgspec.json.decode(real(raw, job_id, **changes), type=dict[str, msgspec.Raw])
+        del fields["id"]
+        return msgspec.json.encode(fields)
+
+    where(patch, envelope, "rewrite", lambda raw, job_id, **changes: b'"id"' not in raw, rewrite)
+
+
+@exhibit("bytes as text", "what is not UTF-8 comes back mended", "ENVELOPE-5")
+def _(patch: Patch) -> None:
+    def push(real: Any, self: MemoryDriver, envelopes: Any, delay_s: float = 0.0) -> float | None:
+        due: float | None = real(self, [e.decode("utf-8", "replace").encode() for e in envelopes], delay_s)
+        return due
+
+    def odd(self: MemoryDriver, envelopes: Any, delay_s: float = 0.0) -> bool:
+        return any(e.decode("utf-8", "replace").encode() != e for e in envelopes)
+
+    where(patch, MemoryDriver, "push", odd, push)
+
+
+@exhibit("a retry drops what it does not know", "a field of a newer release is gone after a failure", "ENVELOPE-5")
+def _(patch: Patch) -> None:
+    known = {"id", "type", "payload", "attempts", "error", "lost", "raw"}
+
+    def rewrite(real: Any, raw: bytes, job_id: str, **changes: Any) -> bytes:
+        fields = {name: value for name, value in envelope._decode_fields(raw).items() if name in known}
+        return bytes(real(msgspec.json.encode(fields), job_id, **changes))
+
+    def unknown(raw: bytes, job_id: str, **changes: Any) -> bool:
+        return not envelope._decode_fields(raw).keys() <= known
+
+    where(patch, envelope, "rewrite", unknown, rewrite)
+
+
+@exhibit("a retry writes the payload anew", "1.0 is 1 afterwards", "ENVELOPE-5", source="Laravel: cjson")
+def _(patch: Patch) -> None:
+    def plain(raw: bytes) -> bytes:
+        return msgspec.json.encode(msgspec.json.decode(envelope._decode_fields(raw)["payload"]))
+
+    def rewrite(real: Any, raw: bytes, job_id: str, **changes: Any) -> bytes:
+        return bytes(real(raw, job_id, **changes, payload=msgspec.Raw(plain(raw))))
+
+    def differs(raw: bytes, job_id: str, **changes: Any) -> bool:
+        return plain(raw) != bytes(envelope._decode_fields(raw)["payload"])
+
+    where(patch, envelope, "rewrite", differs, rewrite)
+
+
+def guessing(patch: Patch, mend: Any) -> None:
+    """What does not fit is mended, if it can be."""
+    strict = JobType.decode
+
+    def misfit(self: JobType, payload: bytes) -> bool:
+        try:
+            strict(self, payload)
+        except PayloadMismatch:
+            return True
+        return False
+
+    def decode(real: Any, self: JobType, payload: bytes) -> Any:
+        try:
+            return mend(self, payload)
+        except Exception:
+            return real(self, payload)
+
+    where(patch, JobType, "decode", misfit, decode)
+
+
+@exhibit('"1" is a number', "text is read as what it looks like", "ENVELOPE-6")
+def _(patch: Patch) -> None:
+    guessing(patch, lambda self, payload: msgspec.json.decode(payload, type=self.job_class, strict=False))
+
+
+@exhibit("1.0 is an integer", "and so is what a float was rounded to", "ENVELOPE-6")
+def _(patch: Patch) -> None:
+    guessing(patch, lambda self, payload: JobType.decode(self, payload.replace(b":1.0", b":1")))
+
+
+@exhibit("half a character is mended", "as Go does, and wire.md says that we do not", "ENVELOPE-7", source="Go kashvi")
+def _(patch: Patch) -> None:
+    where(
+        patch,
+        envelope,
+        "read",
+        lambda raw: b"\\ude00" in raw,
+        lambda real, raw: real(raw.replace(b"\\ude00", b"\\ufffd")),
+    )
+
+
+@exhibit("integers end at 64 bits", "as Go's do, and wire.md says that ours do not", "ENVELOPE-7", source="Go kashvi")
+def _(patch: Patch) -> None:
+    def decode(real: Any, self: JobType, payload: bytes) -> Any:
+        made = real(self, payload)
+        if any(isinstance(value, int) and value >= 2**63 for value in vars(made).values()):
+            raise PayloadMismatch(self.name, "an integer overflows")
+        return made
+
+    where(patch, JobType, "decode", lambda self, payload: b"9223372036854775808" in payload, decode)

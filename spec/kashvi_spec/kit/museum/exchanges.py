@@ -1,0 +1,118 @@
+"""Exchanges and lost replies: carried out twice, forgotten, too late; and jobs that are claimed by two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kashvi.books import Books
+from kashvi.drivers.memory import MemoryDriver
+from kashvi.errors import DriverError
+from kashvi.lease import Answered, Lease, Request
+from kashvi.ports import Driver, Exchange
+
+from . import Patch, exhibit, where
+
+
+@exhibit("a repeated number claims anew", "a lost reply is answered with more jobs", "DELIVERY-6", also="RETRY-6")
+def _(patch: Patch) -> None:
+    def exchange(real: Any, self: MemoryDriver, worker: str, n: int, *args: Any) -> Exchange:
+        last, at, refused = self.store.answers[worker]
+        self.store.answers[worker] = last - 1, at, refused
+        answer: Exchange = real(self, worker, n, *args)
+        return answer
+
+    def repeated(self: MemoryDriver, worker: str, n: int, lease_s: float, settlements: Any, want: int) -> bool:
+        return bool(n == self.store.answers.get(worker, (0,))[0] and want > 0)
+
+    where(patch, MemoryDriver, "exchange", repeated, exchange)
+
+
+@exhibit("late requests are carried out", "a number below the last is taken for a new one", "DELIVERY-6")
+def _(patch: Patch) -> None:
+    def exchange(real: Any, self: MemoryDriver, worker: str, *args: Any) -> Exchange:
+        del self.store.answers[worker]
+        answer: Exchange = real(self, worker, *args)
+        return answer
+
+    def late(self: MemoryDriver, worker: str, n: int, *args: Any) -> bool:
+        return bool(n < self.store.answers.get(worker, (0,))[0])
+
+    where(patch, MemoryDriver, "exchange", late, exchange)
+
+
+@exhibit(
+    "claim reply lost",
+    "what a lost reply handed over is not looked for",
+    "DELIVERY-6",
+    source="Celery #1789, RQ #1716",
+    also="DELIVERY-1 DISPATCH-1",
+)
+def _(patch: Patch) -> None:
+    def choose(real: Any, self: Books) -> Any:
+        self.audit = False
+        return real(self)
+
+    where(patch, Books, "choose", lambda self: self.audit, choose)
+
+
+@exhibit(
+    "settle sent again under a new number",
+    "a lost reply is answered by doing it twice",
+    "DELIVERY-6",
+    source="redis-py: commands are sent again",
+    also="RETRY-6",
+)
+def _(patch: Patch) -> None:
+    real = Lease._send
+
+    def send(self: Lease, request: Request, give_up: Any) -> Answered | None:
+        driver: Driver = self._driver
+
+        class Renumbering:
+            def exchange(own, worker: str, n: int, *args: Any) -> Exchange:  # noqa: N805
+                try:
+                    return driver.exchange(worker, self._n, *args)
+                except DriverError as error:
+                    if error.maybe_sent:
+                        self._n += 1
+                    raise
+
+        self._driver = Renumbering()  # type: ignore[assignment]
+        try:
+            return real(self, request, give_up)
+        finally:
+            self._driver = driver
+
+    patch.setattr(Lease, "_send", send)
+
+
+def many(self: MemoryDriver, *args: Any) -> bool:
+    """Some hundred jobs are ready."""
+    return 100 < len(self.store.jobs) < 1000
+
+
+@exhibit(
+    "a claim leaves one behind",
+    "read, and removed after another has read, too",
+    "DELIVERY-7",
+    source="sidekiq #6379: two fetch the same",
+    also="DELAY-8 DELIVERY-5 DISPATCH-10",
+)
+def _(patch: Patch) -> None:
+    def exchange(real: Any, self: MemoryDriver, *args: Any) -> Exchange:
+        answer: Exchange = real(self, *args)
+        self.store.jobs.extend(answer.claimed[-1:])
+        return answer
+
+    where(patch, MemoryDriver, "exchange", many, exchange)
+
+
+@exhibit("a wait takes a copy", "the job is still on the list", "DELIVERY-7")
+def _(patch: Patch) -> None:
+    def wait(real: Any, self: MemoryDriver, *args: Any) -> bytes | None:
+        envelope: bytes | None = real(self, *args)
+        if envelope is not None:
+            self.store.jobs.appendleft(envelope)
+        return envelope
+
+    where(patch, MemoryDriver, "wait", many, wait)

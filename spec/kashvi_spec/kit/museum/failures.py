@@ -1,0 +1,250 @@
+"""The failure record: forgotten, of the wrong attempt, lost with the database, never emptied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from kashvi import envelope, settle
+from kashvi.attempt import Attempts
+from kashvi.drivers.memory import MemoryDriver
+from kashvi.errors import StoreUnavailable
+from kashvi.failures.memory import FailedJob, FailedJobs
+from kashvi.failures.sql import SqlFailures
+from kashvi.ports import Failure, Settlement, Unrecorded
+from kashvi.recorder import Recorder, failure_of
+from kashvi.settle import Delivery, Settling
+
+from . import Patch, exhibit, where
+
+
+def failing(
+    patch: Patch, change: Callable[[Settlement], Settlement], when: Callable[[Settlement], bool] = lambda s: True
+) -> None:
+    """``change(settlement)`` is carried out instead of a failure."""
+    where(
+        patch, MemoryDriver, "_settle",
+        lambda self, worker, s, now: s.move == "fail" and when(s),
+        lambda real, self, worker, s, now: real(self, worker, change(s), now),
+    )  # fmt: skip
+
+
+@exhibit("it failed when the server heard of it", "the time that passed before is not counted", "FAILURES-1")
+def _(patch: Patch) -> None:
+    failing(patch, lambda s: s._replace(in_s=0.0), lambda s: s.in_s < -1)
+
+
+@exhibit("success is recorded, too", "of a job that had failed before", "FAILURES-1", also="MEMORY-3")
+def _(patch: Patch) -> None:
+    def _settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
+        settled: bool = real(self, worker, s, now)
+        if settled:
+            self.store.unrecorded[s.old] = now
+        return settled
+
+    def at_last(self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
+        return s.move == "done" and b'"attempts":2' in s.old
+
+    where(patch, MemoryDriver, "_settle", at_last, _settle)
+
+
+@exhibit(
+    "removed before it is recorded",
+    "a crash or a database that is down loses the row",
+    "FAILURES-1 FAILURES-7",
+    source="Laravel #24549: deleted, then inserted",
+    also="COMMANDS-5",
+)
+def _(patch: Patch) -> None:
+    def batch(self: Recorder, store: Any) -> bool:
+        waiting = self._driver.unrecorded(500)
+        self._driver.recorded([entry.envelope for entry in waiting])
+        store.record([failure_of(entry) for entry in waiting])
+        return False
+
+    patch.setattr(Recorder, "_batch", batch)
+
+
+@exhibit(
+    "a database that is down is a failure like any other",
+    "the row is given up",
+    "FAILURES-1 FAILURES-7",
+    source="Go kashvi: one line on standard output",
+)
+def _(patch: Patch) -> None:
+    real = Recorder._batch
+
+    def batch(self: Recorder, store: Any) -> bool:
+        try:
+            return real(self, store)
+        except StoreUnavailable:
+            self._driver.recorded([entry.envelope for entry in self._driver.unrecorded(500)])
+            return False
+
+    patch.setattr(Recorder, "_batch", batch)
+
+
+def remembering(patch: Patch, change: Callable[[FailedJob], FailedJob]) -> None:
+    """What is kept in memory, changed."""
+    real = FailedJobs.add
+    patch.setattr(FailedJobs, "add", lambda self, failed: real(self, change(failed)))
+
+
+@exhibit("failures have no time", "of when they happened; the list has that of the process's start", "FAILURES-2")
+def _(patch: Patch) -> None:
+    remembering(patch, lambda failed: replace(failed, failed_at=datetime(2020, 1, 1, tzinfo=UTC)))
+
+
+@exhibit(
+    "the job is not kept", "only what it was called", "FAILURES-2", source="Go kashvi: %T prints the factory's type"
+)
+def _(patch: Patch) -> None:
+    remembering(patch, lambda failed: replace(failed, job=failed.type))
+
+
+@exhibit(
+    "the list grows without end",
+    "a process that runs for months is full of it",
+    "FAILURES-3",
+    source="Go kashvi: the failed slice is never cut",
+)
+def _(patch: Patch) -> None:
+    def add(real: Any, self: FailedJobs, failed: FailedJob) -> None:
+        self._jobs = type(self._jobs)([*self._jobs, failed])
+
+    where(patch, FailedJobs, "add", lambda self, failed: len(self._jobs) == self._jobs.maxlen, add)
+
+
+@exhibit("the oldest failures are kept", "and the newest forgotten", "FAILURES-3")
+def _(patch: Patch) -> None:
+    where(
+        patch,
+        FailedJobs,
+        "add",
+        lambda self, failed: len(self._jobs) == self._jobs.maxlen,
+        lambda real, self, failed: None,
+    )
+
+
+@exhibit("the first error is kept", "what is recorded is why it failed at first", "FAILURES-4")
+def _(patch: Patch) -> None:
+    first: dict[str, str] = {}
+
+    def failed(real: Any, d: Delivery, ended_at: float, error: str, most: int) -> Settling:
+        settling: Settling = real(d, ended_at, first[d.job_id], most)
+        return settling
+
+    def another(d: Delivery, ended_at: float, error: str, most: int) -> bool:
+        if d.attempts == 0:
+            first[d.job_id] = error
+        return first.get(d.job_id, error) != error
+
+    where(patch, settle, "failed", another, failed)
+
+
+@exhibit("the error is lost", "a failure is recorded without a reason", "FAILURES-4", source="Go kashvi: a nil error")
+def _(patch: Patch) -> None:
+    where(
+        patch, settle, "failed",
+        lambda d, ended_at, error, most: error.startswith("SystemExit"),
+        lambda real, d, ended_at, error, most: real(d, ended_at, "", most),
+    )  # fmt: skip
+
+
+@exhibit(
+    "the limit is recorded",
+    "instead of the attempts that were made",
+    "FAILURES-5",
+    source="Go kashvi: the limit in force",
+    also="RETRY-5",
+)
+def _(patch: Patch) -> None:
+    def counted(real: Any, d: Delivery, ended_at: float, error: str, most: int, *rest: Any, **named: Any) -> Settling:
+        settling: Settling = real(d, ended_at, error, most, *rest, **named)
+        settling.attempts = most
+        settling.new = envelope.rewrite(d.raw, d.job_id, attempts=most, error=error, lost=None)
+        return settling
+
+    def other(d: Delivery, ended_at: float, error: str, most: int, *rest: Any, **named: Any) -> bool:
+        return d.attempts + 1 > most
+
+    where(patch, settle, "_counted", other, counted)
+
+
+@exhibit("attempts are not in the row", "every row says 1", "FAILURES-5")
+def _(patch: Patch) -> None:
+    def record(real: Any, self: SqlFailures, failures: Sequence[Failure]) -> dict[str, str]:
+        return dict(real(self, [failure._replace(attempts=1) for failure in failures]))
+
+    def several(self: SqlFailures, failures: Sequence[Failure]) -> bool:
+        return any(failure.attempts == 2 for failure in failures)
+
+    where(patch, SqlFailures, "record", several, record)
+
+
+@exhibit(
+    "unknown types are dropped",
+    "with a line in the log",
+    "FAILURES-6",
+    source="Go kashvi; Celery #6893; Taskiq",
+    also="DISPATCH-1 ENVELOPE-6 ENVELOPE-7 JOBS-2",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(settle, "undeliverable", lambda d, ended_at, error: settle.succeeded(d, ended_at))
+
+
+@exhibit(
+    "unknown types are tried again",
+    "as if a handler had raised",
+    "FAILURES-6",
+    source="Laravel #22513: retried for ever",
+    also="ENVELOPE-6 ENVELOPE-7",
+)
+def _(patch: Patch) -> None:
+    def undeliverable(self: Attempts, d: Delivery, why: str) -> Settling:
+        return settle.failed(d, self._runtime.monotonic(), why, self._max_attempts())
+
+    patch.setattr(Attempts, "_undeliverable", undeliverable)
+
+
+@exhibit("failures are read newest first", "when a table comes back, the oldest wait longest", "FAILURES-8")
+def _(patch: Patch) -> None:
+    def unrecorded(real: Any, self: MemoryDriver, limit: int) -> list[Unrecorded]:
+        newest = sorted(self.store.unrecorded.items(), key=lambda item: (-item[1], item[0]))[:limit]
+        return [Unrecorded(envelope, at) for envelope, at in newest]
+
+    where(patch, MemoryDriver, "unrecorded", lambda self, limit: len(self.store.unrecorded) > 1, unrecorded)
+
+
+@exhibit("recorded empties the list", "a row that came meanwhile is lost", "FAILURES-8")
+def _(patch: Patch) -> None:
+    def recorded(real: Any, self: MemoryDriver, envelopes: Sequence[bytes]) -> None:
+        self.store.unrecorded.clear()
+
+    where(
+        patch, MemoryDriver, "recorded", lambda self, envelopes: len(self.store.unrecorded) > len(envelopes), recorded
+    )
+
+
+@exhibit(
+    "who has no table throws away",
+    "what it can't record",
+    "FAILURES-8",
+    source="Sidekiq, RQ: a result that expires",
+    also="ENVELOPE-4",
+)
+def _(patch: Patch) -> None:
+    def run(real: Any, self: Recorder) -> bool:
+        self._driver.recorded([entry.envelope for entry in self._driver.unrecorded(500)])
+        return True
+
+    real_remember = Recorder.remember
+
+    def remember(self: Recorder, settling: Settling, failed_at: float) -> None:
+        real_remember(self, settling, failed_at)
+        if self._store is None:
+            run(None, self)
+
+    patch.setattr(Recorder, "remember", remember)

@@ -1,0 +1,230 @@
+"""What counts as a job, who owns a name, and what an attempt makes of it: taken too widely, or too narrowly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from kashvi import envelope, job, settle
+from kashvi.attempt import Attempts
+from kashvi.errors import InvalidSetting, PayloadMismatch, UnknownJobType, UnregisteredJob
+from kashvi.job import JobType
+from kashvi.registry import Registry, default_name
+
+from . import Patch, exhibit, where
+
+
+@exhibit(
+    "what is no job is called unregistered",
+    "None, 5 and a class are refused with the wrong advice",
+    "JOBS-1",
+    also="DISPATCH-6",
+)
+def _(patch: Patch) -> None:
+    def of(real: Any, self: Registry, one: Any) -> JobType:
+        raise UnregisteredJob(type(one), self.names())
+
+    where(patch, Registry, "of", lambda self, one: not hasattr(type(one), "handle"), of)
+
+
+@exhibit("only dataclasses are jobs", "a Struct with handle() is refused", "JOBS-1")
+def _(patch: Patch) -> None:
+    where(patch, job, "_field_names", lambda cls: issubclass(cls, msgspec.Struct), lambda real, cls: None)
+
+
+@exhibit(
+    "what handle() returns counts",
+    "False is a failure",
+    "JOBS-2",
+    source="Go kashvi: Handle() returns its error",
+)
+def _(patch: Patch) -> None:
+    returned(patch, "bool", lambda what: what is False)
+
+
+@exhibit(
+    "an error that is returned has failed",
+    "as if it had been raised",
+    "JOBS-2",
+    source="Go kashvi: Handle() returns its error",
+)
+def _(patch: Patch) -> None:
+    returned(patch, "Exception", lambda what: isinstance(what, Exception))
+
+
+def returned(patch: Patch, annotation: str, bad: Callable[[object], bool]) -> None:
+    """Handlers that say they return such a thing fail when it is bad."""
+
+    class Strict:
+        def __init__(self, one: Any) -> None:
+            self._one = one
+
+        def handle(self) -> None:
+            if bad(what := self._one.handle()):
+                raise ValueError(f"handle() returned {what!r}")
+
+    def says(self: Attempts, d: Any, one: Any) -> bool:
+        return annotation in str(type(one).handle.__annotations__.get("return"))
+
+    where(patch, Attempts, "_handle", says, lambda real, self, d, one: real(self, d, Strict(one)))
+
+
+@exhibit("large integers go through a float", "and lose their last digits", "JOBS-3", source="Laravel: cjson")
+def _(patch: Patch) -> None:
+    def decode(real: Any, self: JobType, payload: bytes) -> Any:
+        made = real(self, payload)
+        for name, value in vars(made).items():
+            setattr(made, name, int(float(value)) if isinstance(value, int) else value)
+        return made
+
+    where(patch, JobType, "decode", lambda self, payload: b"9007199254740993" in payload, decode)
+
+
+@exhibit("every field must be there", "a payload of an older release fits no longer", "JOBS-3", also="ENVELOPE-7")
+def _(patch: Patch) -> None:
+    def decode(real: Any, self: JobType, payload: bytes) -> Any:
+        raise PayloadMismatch(self.name, "a field is missing")
+
+    where(patch, JobType, "decode", lacks, decode)
+
+
+def lacks(self: JobType, payload: bytes) -> bool:
+    """Whether a field is left out."""
+    try:
+        return not set(job._field_names(self.job_class) or ()) <= msgspec.json.decode(payload).keys()
+    except (ValueError, AttributeError):
+        return False
+
+
+@exhibit("a nameless type is named at the dispatch", "in this process, and in no worker", "JOBS-4")
+def _(patch: Patch) -> None:
+    def of(real: Any, self: Registry, one: Any) -> JobType:
+        self.register(default_name(type(one)), type(one))
+        return self.of(one)
+
+    where(patch, Registry, "of", nameless, of)
+
+
+@exhibit(
+    "a nameless job is sent",
+    "and lost where a worker meets it",
+    "JOBS-4",
+    source="Go kashvi: Dispatch itself returns no error",
+)
+def _(patch: Patch) -> None:
+    where(patch, Registry, "of", nameless, lambda real, self, one: JobType(type(one).__name__, type(one)))
+
+
+def nameless(self: Registry, one: Any) -> bool:
+    """A job, and nobody registered it."""
+    return hasattr(type(one), "handle") and type(one) not in self._by_class
+
+
+@exhibit(
+    "a name is taken over",
+    "whoever registers it last has it",
+    "JOBS-5",
+    source="Go kashvi: registering a name again silently replaces it",
+)
+def _(patch: Patch) -> None:
+    def register(real: Any, self: Registry, name: str, factory: Any) -> None:
+        del self._by_name[name]
+        real(self, name, factory)
+
+    where(patch, Registry, "register", taken, register)
+
+
+def taken(self: Registry, name: str, factory: Any) -> bool:
+    """By another class."""
+    return name in self._by_name and self._by_name[name].job_class is not factory
+
+
+@exhibit("a job type has several names", "and what it is called depends on who dispatches it", "JOBS-5")
+def _(patch: Patch) -> None:
+    def register(real: Any, self: Registry, name: str, factory: Any) -> None:
+        del self._by_class[factory]
+        real(self, name, factory)
+
+    def named_otherwise(self: Registry, name: str, factory: Any) -> bool:
+        return factory in self._by_class and self._by_class[factory].name != name
+
+    where(patch, Registry, "register", named_otherwise, register)
+
+
+@exhibit("a module is imported once", "the same class again is refused", "JOBS-5")
+def _(patch: Patch) -> None:
+    def register(real: Any, self: Registry, name: str, factory: Any) -> None:
+        raise InvalidSetting("a job name", name, "registered once")
+
+    where(patch, Registry, "register", lambda self, name, factory: factory in self._by_class, register)
+
+
+@exhibit(
+    "a pointer's name is unknown",
+    "*jobs.X is another type than jobs.X",
+    "JOBS-6",
+    also="ENVELOPE-7",
+    source="Go kashvi: dispatching &Job{}",
+)
+def _(patch: Patch) -> None:
+    def named(real: Any, self: Registry, name: str) -> JobType:
+        raise UnknownJobType(name, self.names())
+
+    where(patch, Registry, "named", lambda self, name: name.startswith("*"), named)
+
+
+@exhibit("a name may begin with a star", "so that *jobs.X and jobs.X can be two", "JOBS-6")
+def _(patch: Patch) -> None:
+    def register(real: Any, self: Registry, name: str, factory: Any) -> None:
+        self._by_name[name] = JobType(name, factory)
+
+    where(patch, Registry, "register", lambda self, name, factory: name.startswith("*"), register)
+
+
+@exhibit(
+    "one instance for all attempts",
+    "what a failed attempt did to it, the next one finds",
+    "JOBS-7",
+    source="Go kashvi: the same instance is retried",
+)
+def _(patch: Patch) -> None:
+    def again(self: Attempts, d: settle.Delivery, one: Any) -> bool:
+        made: dict[str, Any] = vars(self).setdefault("made", {})
+        return made.setdefault(d.job_id, one) is not one
+
+    where(patch, Attempts, "_handle", again, lambda real, self, d, one: real(self, d, vars(self)["made"][d.job_id]))
+
+
+@exhibit(
+    "what an attempt changed is recorded",
+    "instead of what was dispatched",
+    "JOBS-7",
+    source="Go kashvi: the database payload holds the changed values",
+)
+def _(patch: Patch) -> None:
+    def handle(real: Any, self: Attempts, d: settle.Delivery, one: Any) -> settle.Settling:
+        settling: settle.Settling = real(self, d, one)
+        if settling.move not in ("fail", "retry") or d.envelope is None:
+            return settling
+        fields = envelope._decode_fields(settling.new)
+        fields["payload"] = msgspec.Raw(job._write(getattr(one, "job", one)))
+        d.envelope.payload = fields["payload"]
+        settling.new = msgspec.json.encode(fields)
+        return settling
+
+    def changeable(self: Attempts, d: settle.Delivery, one: Any) -> bool:
+        return any(isinstance(value, list | dict) for value in (job._parts(getattr(one, "job", one)) or {}).values())
+
+    where(patch, Attempts, "_handle", changeable, handle)
+
+
+@exhibit(
+    "only exceptions are failures", "after SystemExit, a job is done", "JOBS-2 WORKERS-2", also="DISPATCH-1 FAILURES-4"
+)
+def _(patch: Patch) -> None:
+    def failed(real: Any, d: settle.Delivery, ended_at: float, error: str, most: int) -> settle.Settling:
+        return settle.succeeded(d, ended_at)
+
+    where(patch, settle, "failed", lambda d, ended_at, error, most: error.startswith("SystemExit"), failed)

@@ -1,0 +1,299 @@
+"""Leases: not renewed, not heeded, counted by the wrong clock; and what is left of those whose lease is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kashvi_sim.network import Line
+
+from kashvi.drivers.memory import MemoryDriver
+from kashvi.keeper import Keeper
+from kashvi.ports import Exchange, Expired, LostDelivery, Settlement
+from kashvi.worker import Worker
+
+from . import Patch, exhibit, where
+
+
+def settling(patch: Patch, when: Callable[[MemoryDriver, str, Settlement], bool], instead: Any) -> None:
+    """``instead(real, driver, worker, settlement, now)``, where ``when`` holds."""
+    where(patch, MemoryDriver, "_settle", lambda self, worker, s, now: when(self, worker, s), instead)
+
+
+def holds(self: MemoryDriver, s: Settlement) -> bool:
+    """Whether the job is where the settlement says."""
+    return s.old in (self.store.held if s.place == "held" else self.store.running).get(s.owner, [])
+
+
+def accept_always(patch: Patch) -> None:
+    """Settle whatever is asked, held or not."""
+
+    def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
+        (self.store.held if s.place == "held" else self.store.running).setdefault(s.owner, []).append(s.old)
+        return bool(real(self, worker, s, now))
+
+    settling(patch, lambda self, worker, s: s.move != "leave" and not holds(self, s), settle)
+
+
+@exhibit(
+    "claim without reserving",
+    "a job is nowhere while it runs",
+    "DISPATCH-1 DELIVERY-1 DELIVERY-2",
+    source="Go kashvi, Sidekiq, Celery, Huey: BRPOP",
+    also="DELAY-8 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-9 DELIVERY-10 DISPATCH-2 "
+    "DISPATCH-5 DISPATCH-10 JOBS-2 MEMORY-3 REDIS-3 WORKERS-3",
+)
+def _(patch: Patch) -> None:
+    real, real_wait = MemoryDriver.exchange, MemoryDriver.wait
+
+    def exchange(self: MemoryDriver, worker: str, *args: Any) -> Exchange:
+        answer = real(self, worker, *args)
+        for envelope in answer.claimed:
+            self.store.held[worker].remove(envelope)
+        return answer._replace(holding=answer.holding - len(answer.claimed))
+
+    def wait(self: MemoryDriver, worker: str, seconds: float) -> bytes | None:
+        envelope = real_wait(self, worker, seconds)
+        if envelope is not None:
+            self.store.held[worker].remove(envelope)
+        return envelope
+
+    accept_always(patch)
+    patch.setattr(MemoryDriver, "exchange", exchange)
+    patch.setattr(MemoryDriver, "wait", wait)
+
+
+@exhibit(
+    "the dead keep what they announced",
+    "only what was not started is looked for",
+    "DELIVERY-2 DELIVERY-10",
+    source="asynq #1144: active without a lease, never recovered",
+    also="DELIVERY-1 DELIVERY-8 DISPATCH-1 MEMORY-3",
+)
+def _(patch: Patch) -> None:
+    def expired(real: Any, self: MemoryDriver, limit: int) -> Expired:
+        found: Expired = real(self, limit)
+        return found._replace(lost=[one for one in found.lost if one.place == "held"])
+
+    where(patch, MemoryDriver, "expired", lambda self, limit: any(self.store.running.values()), expired)
+
+
+@exhibit("all that is lost at once", "however little is asked for", "DELIVERY-2")
+def _(patch: Patch) -> None:
+    where(patch, MemoryDriver, "expired", lambda self, limit: limit == 2, lambda real, self, limit: real(self, 100))
+
+
+@exhibit(
+    "nobody reclaims",
+    "jobs of a dead process stay in its list",
+    "DELIVERY-1 DELIVERY-2",
+    source="AsyncTasQ: no reaper; taskiq-redis #131",
+    also="DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-9 DELIVERY-10 DISPATCH-1",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(Keeper, "_reclaim", lambda self, now: None)
+
+
+@exhibit(
+    "reclaim moves instead of settling in place",
+    "a reclaimer that dies takes the jobs along",
+    "DELIVERY-2",
+    also="DELIVERY-1 DISPATCH-1 MEMORY-3 REDIS-8",
+)
+def _(patch: Patch) -> None:
+    def expired(real: Any, self: MemoryDriver, limit: int) -> Expired:
+        found: Expired = real(self, limit)
+        for lost in found.lost:
+            (self.store.held if lost.place == "held" else self.store.running)[lost.owner].remove(lost.envelope)
+        vars(self.store).setdefault("taken", []).extend(found.lost)
+        return found
+
+    def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
+        taken: list[LostDelivery] = vars(self.store).get("taken", [])
+        mine = [one for one in taken if one.envelope == s.old and one.owner == s.owner]
+        if mine and worker != s.owner:
+            taken.remove(mine[0])
+            (self.store.held if s.place == "held" else self.store.running).setdefault(s.owner, []).append(s.old)
+        return bool(real(self, worker, s, now))
+
+    def some(self: MemoryDriver, limit: int) -> bool:
+        now = self.store.now()
+        return any(deadline <= now for deadline in self.store.workers.values())
+
+    where(patch, MemoryDriver, "expired", some, expired)
+    settling(patch, lambda self, worker, s: bool(vars(self.store).get("taken")), settle)
+
+
+@exhibit("the dead are forgotten with their jobs", "a list is tidied up without a look at what it holds", "DELIVERY-1")
+def _(patch: Patch) -> None:
+    def leave(real: Any, self: MemoryDriver, worker: str, owner: str, now: float) -> bool:
+        if self.store.workers.get(owner, now) <= now - 3600:
+            self.store.held.pop(owner, None)
+        return bool(real(self, worker, owner, now))
+
+    where(patch, MemoryDriver, "_leave", lambda self, worker, owner, now: owner != worker, leave)
+
+
+@exhibit(
+    "live workers are robbed",
+    "anybody may settle anybody's jobs: no lease is looked at",
+    "DELIVERY-3",
+    source="Oban, River: rescue by elapsed time",
+    also="MEMORY-3",
+)
+def _(patch: Patch) -> None:
+    def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
+        return bool(real(self, s.owner if s.move != "leave" else worker, s, now))
+
+    settling(patch, lambda self, worker, s: s.owner != worker, settle)
+
+
+@exhibit(
+    "who is unknown is dead",
+    "jobs of a worker that has only waited so far may be settled by anybody",
+    "DELIVERY-3",
+    source="SAQ #277: swept 0.1 s after the start",
+)
+def _(patch: Patch) -> None:
+    def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
+        return bool(real(self, s.owner, s, now))
+
+    settling(patch, lambda self, worker, s: s.owner != worker and s.owner not in self.store.workers, settle)
+
+
+def renewing(patch: Patch, when: Callable[[MemoryDriver, str], bool]) -> None:
+    """An exchange renews no lease, where ``when(driver, worker)`` holds."""
+
+    def exchange(real: Any, self: MemoryDriver, worker: str, *args: Any) -> Exchange:
+        before = self.store.workers[worker]
+        answer: Exchange = real(self, worker, *args)
+        if worker in self.store.workers:
+            self.store.workers[worker] = before
+        return answer
+
+    where(
+        patch,
+        MemoryDriver,
+        "exchange",
+        lambda self, worker, *args: worker in self.store.workers and when(self, worker),
+        exchange,
+    )
+
+
+@exhibit(
+    "a heartbeat renews nothing",
+    "an exchange with nothing to hand over and nothing to take",
+    "DELIVERY-3 DELIVERY-4",
+    source="Celery #5935: visibility timeout",
+    also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DISPATCH-1 MEMORY-3 WORKERS-5",
+)
+def _(patch: Patch) -> None:
+    def exchange(real: Any, self: MemoryDriver, worker: str, *args: Any) -> Exchange:
+        before = self.store.workers[worker]
+        answer: Exchange = real(self, worker, *args)
+        self.store.workers[worker] = before
+        return answer
+
+    def idle(self: MemoryDriver, worker: str, n: int, lease_s: float, settlements: Any, want: int) -> bool:
+        return worker in self.store.workers and not settlements and not want
+
+    where(patch, MemoryDriver, "exchange", idle, exchange)
+
+
+@exhibit(
+    "a lease is renewed for a minute",
+    "whatever runs for longer, runs twice",
+    "DELIVERY-4",
+    source="arq: in-progress for the longest timeout; Laravel: retry_after",
+    also="DELIVERY-1 DISPATCH-1",
+)
+def _(patch: Patch) -> None:
+    def old(self: MemoryDriver, worker: str) -> bool:
+        known: dict[str, tuple[Any, float]] = vars(self.store).setdefault("known", {})
+        held, now = self.store.held.get(worker, [])[:1], self.store.now()
+        if known.get(worker, (None, 0.0))[0] != held:
+            known[worker] = held, now
+        return bool(held) and now - known[worker][1] > 60
+
+    renewing(patch, old)
+
+
+@exhibit(
+    "heartbeat forgotten",
+    "a lease is renewed only when a job ends",
+    "DELIVERY-4",
+    source="Laravel: fixed retry_after, no heartbeat",
+    also="DELIVERY-1 DELIVERY-5 DELIVERY-9 DELIVERY-11 DISPATCH-1 WORKERS-5",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(Worker, "exchange_if_due", lambda self: None)
+
+
+@exhibit(
+    "settle not fenced",
+    "a worker that was taken for dead settles all the same",
+    "DELIVERY-5",
+    source="asynq: Done deletes the task a second worker runs",
+    also="DELIVERY-6 DELIVERY-9 MEMORY-3",
+)
+def _(patch: Patch) -> None:
+    accept_always(patch)
+
+
+@exhibit(
+    "a late retry is added",
+    "although nothing was there to remove",
+    "DELIVERY-5",
+    source="Laravel: release after the lease makes two of one job",
+    also="MEMORY-3",
+)
+def _(patch: Patch) -> None:
+    def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
+        self.store.delayed = sorted([*self.store.delayed, (now + s.in_s, s.new)])
+        return False
+
+    settling(patch, lambda self, worker, s: s.move == "retry" and not holds(self, s), settle)
+
+
+@exhibit(
+    "a late end is accepted",
+    "of a job that was given to another",
+    "DELIVERY-5",
+    source="streams: XACK of a consumer that lost the entry",
+    also="DELIVERY-6 DELIVERY-9 MEMORY-3",
+)
+def _(patch: Patch) -> None:
+    settling(patch, lambda self, worker, s: s.move == "done" and not holds(self, s), lambda real, *args: True)
+
+
+def skewed(patch: Patch, call: str, instead: Any) -> None:
+    """On the line of a process whose clock is wrong."""
+    where(patch, Line, call, lambda self, *args: abs(self._process.now() - self._kernel.time) > 1, instead)
+
+
+@exhibit(
+    "a lease ends by its worker's clock",
+    "one that is behind has none",
+    "DELIVERY-11",
+    source="asynq: rdb.clock and time.Now() are mixed",
+    also="DELIVERY-1 DISPATCH-1",
+)
+def _(patch: Patch) -> None:
+    def exchange(real: Any, self: Line, worker: str, n: int, lease_s: float, *args: Any) -> Exchange:
+        answer: Exchange = real(self, worker, n, lease_s + self._process.now() - self._kernel.time, *args)
+        return answer
+
+    skewed(patch, "exchange", exchange)
+
+
+@exhibit("who is ahead thinks others dead", "and takes what they run", "DELIVERY-11", also="DELIVERY-1 DISPATCH-1")
+def _(patch: Patch) -> None:
+    def expired(real: Any, self: Line, limit: int) -> Expired:
+        store = self._world.server.driver.store  # type: ignore[attr-defined]
+        behind = self._process.now() - self._kernel.time
+        for owner in store.workers:
+            store.workers[owner] -= max(behind, 0.0)
+        found: Expired = real(self, limit)
+        return found
+
+    skewed(patch, "expired", expired)

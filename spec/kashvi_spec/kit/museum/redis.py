@@ -1,0 +1,276 @@
+"""Keys and scripts: other keys, other ends of the list, keys that expire, steps in the wrong order."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+import redis
+
+from kashvi.drivers import redis as driver
+from kashvi.drivers.connection import Connections, Script
+from kashvi.drivers.redis import RedisDriver
+from kashvi.errors import CommandRefused, DriverError, DriverUnavailable
+from kashvi.lease import Lease
+from kashvi.worker import Worker
+
+from . import Patch, exhibit, where
+
+
+def calling(patch: Patch, change: Any, when: Any) -> None:
+    """``change(command)`` is sent instead, where ``when(command)`` holds."""
+    where(
+        patch, Connections, "call",
+        lambda self, *command: when(command),
+        lambda real, self, *command: real(self, *change(command)),
+    )  # fmt: skip
+
+
+def scripted(patch: Patch, script: Script, text: str, when: Any = lambda args: True) -> None:
+    """Another text for one of the scripts, where ``when`` holds of its arguments."""
+    assert text != script.text
+    other: Any = SimpleNamespace(text=text, sha=hashlib.sha1(text.encode()).hexdigest())
+    where(
+        patch, Connections, "run",
+        lambda self, one, keys, args: one is script and when(args),
+        lambda real, self, one, keys, args: real(self, other, keys, args),
+    )  # fmt: skip
+
+
+@exhibit("pushed at the right", "the newest job is at the head of the list", "REDIS-1")
+def _(patch: Patch) -> None:
+    calling(patch, lambda command: ("RPUSH", *command[1:]), lambda command: command[0] == "LPUSH")
+
+
+@exhibit(
+    "another list",
+    "kashvi:jobs, where nobody else looks",
+    "REDIS-1",
+    source="AsyncTasQ: keys of its own",
+    also="FAILURES-8 MEMORY-3 REDIS-3 REDIS-4 REDIS-5 REDIS-6 REDIS-7",
+)
+def _(patch: Patch) -> None:
+    calling(patch, lambda command: ("LPUSH", "kashvi:jobs", *command[2:]), lambda command: command[0] == "LPUSH")
+
+
+@exhibit(
+    "scores are whole seconds",
+    "rounded down, so jobs are due early",
+    "REDIS-2",
+    source="Go kashvi: floor of the Unix seconds",
+    also="MEMORY-3",
+)
+def _(patch: Patch) -> None:
+    due = "now + tonumber(ARGV[1])"
+    scripted(patch, driver._DELAY, driver._DELAY.text.replace(due, f"math.floor({due})"))
+
+
+@exhibit("scores are milliseconds", "of delays of a minute and more", "REDIS-2", source="BullMQ")
+def _(patch: Patch) -> None:
+    milliseconds = driver._DELAY.text.replace("now + tonumber(ARGV[1])", "(now + tonumber(ARGV[1])) * 1000")
+    scripted(patch, driver._DELAY, milliseconds, lambda args: float(args[0]) >= 60)
+
+
+@exhibit(
+    "a delay is a sleeping thread",
+    "of the process that dispatched",
+    "REDIS-2 REDIS-3",
+    source="Go kashvi: a sleeping goroutine",
+    also="MEMORY-3 REDIS-5",
+)
+def _(patch: Patch) -> None:
+    def push(real: Any, self: RedisDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        vars(self).setdefault("sleeping", []).append((delay_s, envelopes))
+        return time.time() + delay_s
+
+    where(patch, RedisDriver, "push", lambda self, envelopes, delay_s=0.0: delay_s > 0, push)
+
+
+@exhibit(
+    "a start clears what is delayed",
+    "by a process that is there no more",
+    "REDIS-3",
+    source="Celery: an ETA is its worker's",
+    also="COMMANDS-9",
+)
+def _(patch: Patch) -> None:
+    real = RedisDriver.__init__
+
+    def init(self: RedisDriver, *args: Any, **named: Any) -> None:
+        real(self, *args, **named)
+        with suppress(DriverError):
+            self._server.call("DEL", self._delayed)
+
+    patch.setattr(RedisDriver, "__init__", init)
+
+
+@exhibit("delayed jobs expire", "an hour after the last of them was dispatched", "REDIS-4")
+def _(patch: Patch) -> None:
+    def push(real: Any, self: RedisDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        due: float | None = real(self, envelopes, delay_s)
+        self._server.call("EXPIRE", self._delayed, 3600)
+        return due
+
+    where(patch, RedisDriver, "push", lambda self, envelopes, delay_s=0.0: delay_s > 0, push)
+
+
+@exhibit(
+    "what a worker holds expires", "when the longest job should have ended", "REDIS-4", source="arq: in-progress keys"
+)
+def _(patch: Patch) -> None:
+    taken = "redis.call('LTRIM', jobs, 0, -#part - 1)"
+    scripted(patch, driver._EXCHANGE, driver._EXCHANGE.text.replace(taken, f"{taken} redis.call('EXPIRE', held, 600)"))
+
+
+@exhibit("one key is forgotten", "the list of workers has the same name for all prefixes", "REDIS-5")
+def _(patch: Patch) -> None:
+    real = RedisDriver.__init__
+
+    def init(self: RedisDriver, *args: Any, **named: Any) -> None:
+        real(self, *args, **named)
+        self._workers = "kashvi:queue:workers"
+
+    patch.setattr(RedisDriver, "__init__", init)
+
+
+@exhibit("a worker's lists have no prefix", "so that a script's keys are in several slots", "REDIS-5", also="MEMORY-3")
+def _(patch: Patch) -> None:
+    patch.setattr(RedisDriver, "_lists", lambda self, worker: [f"held:{worker}", f"running:{worker}"])
+
+
+@exhibit(
+    "the client's pool is used",
+    "and its connections are gone while workers wait",
+    "REDIS-6",
+    source="Go kashvi: twenty workers, and Dispatch times out",
+)
+def _(patch: Patch) -> None:
+    from kashvi.drivers import connection
+
+    patch.setattr(connection, "_own_pool", lambda theirs: theirs)
+
+
+@exhibit("the client's settings are forgotten", "its database is, so jobs go to another", "REDIS-6")
+def _(patch: Patch) -> None:
+    from kashvi.drivers import connection
+
+    def own_pool(real: Any, theirs: redis.ConnectionPool) -> redis.ConnectionPool:
+        pool: redis.ConnectionPool = real(theirs)
+        pool.connection_kwargs["db"] = 0
+        return pool
+
+    where(patch, connection, "_own_pool", lambda theirs: theirs.connection_kwargs.get("db"), own_pool)
+
+
+@exhibit(
+    "a refusal is not heard", "a full server's no is taken for a yes", "REDIS-7", source="Go kashvi: errors ignored"
+)
+def _(patch: Patch) -> None:
+    hushed(patch, CommandRefused)
+
+
+@exhibit("a server that is away is not noticed", "the job goes nowhere, and nobody hears of it", "REDIS-7")
+def _(patch: Patch) -> None:
+    hushed(patch, DriverUnavailable)
+
+
+def hushed(patch: Patch, kind: type[DriverError]) -> None:
+    """A push that raises nothing of this kind."""
+    real = RedisDriver.push
+
+    def push(self: RedisDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        try:
+            return real(self, envelopes, delay_s)
+        except kind:
+            return None
+
+    patch.setattr(RedisDriver, "push", push)
+
+
+@exhibit(
+    "a worker ends with its connection",
+    "a server that restarts leaves nobody at work",
+    "REDIS-8",
+    source="Celery #8030",
+    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 WORKERS-4",
+)
+def _(patch: Patch) -> None:
+    gone(patch, lambda self: True)
+
+
+@exhibit(
+    "a worker gives up after a while",
+    "after five tries, it waits for a person",
+    "REDIS-8",
+    source="BullMQ #2466",
+    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 WORKERS-4",
+)
+def _(patch: Patch) -> None:
+    def often(self: Lease) -> bool:
+        vars(self)["tries"] = vars(self).get("tries", 0) + 1
+        return bool(vars(self)["tries"] > 5)
+
+    gone(patch, often)
+
+
+def gone(patch: Patch, tired: Any) -> None:
+    """A worker stops when the server is away and it is tired of it."""
+
+    def tell_lost(real: Any, self: Lease, error: DriverError) -> None:
+        real(self, error)
+        if tired(self):
+            self._runtime.sleep(1e6)
+
+    where(patch, Lease, "_tell_lost", lambda self, error: isinstance(error, DriverUnavailable), tell_lost)
+
+
+@exhibit(
+    "removed, then added",
+    "a list of the wrong type costs the jobs that were due",
+    "REDIS-9",
+    source="Go kashvi: ZREM, then LPUSH, errors ignored",
+)
+def _(patch: Patch) -> None:
+    promoting(patch, "redis.call('ZREM', delayed, unpack(due)) redis.call('LPUSH', jobs, unpack(due))")
+
+
+@exhibit("an error of a script is passed over", "and what it was about is gone", "REDIS-9", source="Go kashvi")
+def _(patch: Patch) -> None:
+    promoting(patch, "redis.call('ZREM', delayed, unpack(due)) redis.pcall('LPUSH', jobs, unpack(due))")
+
+
+def promoting(patch: Patch, how: str) -> None:
+    """Other words for the promotion, in a script that does not look first."""
+    text = driver._EXCHANGE.text.replace("\nredis.call('LLEN', jobs)\n", "\n")
+    step = "redis.call('LPUSH', jobs, unpack(due))\n  redis.call('ZREM', delayed, unpack(due))"
+    assert step in text
+    scripted(patch, driver._EXCHANGE, text.replace(step, how))
+
+
+@exhibit(
+    "ten threads look ten times as often",
+    "each new thread is a load for the server",
+    "REDIS-10",
+    source="Laravel: --sleep",
+)
+def _(patch: Patch) -> None:
+    def wait(self: Worker) -> None:
+        self._driver.wait(self.id, 0.0)
+        self._runtime.sleep(0.05)
+        self._books.waiting = False
+
+    where(patch, Worker, "_wait", lambda self: self.threads >= 10, lambda real, self: wait(self))
+
+
+@exhibit("an idle worker exchanges", "in each round, besides that it waits", "REDIS-10", source="ours, once")
+def _(patch: Patch) -> None:
+    def wait(real: Any, self: Worker) -> None:
+        for _ in range(3):
+            self._driver.stats()
+        real(self)
+
+    where(patch, Worker, "_wait", lambda self: self.threads >= 10, wait)

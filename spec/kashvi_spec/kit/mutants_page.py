@@ -1,0 +1,25 @@
+"""The kill matrix as one page: clauses down, mutants across, and what is said of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ..clauses import AREAS
+from .mutants import Row, judging
+
+
+def write_html(rows: list[Row], path: Path, seconds: float) -> None:
+    """Self-contained: no network, no script but the browser's own disclosure."""
+    env = Environment(loader=PackageLoader("kashvi_spec.kit", ""), autoescape=True, undefined=StrictUndefined)
+    mutants = [row for row in rows if not row.exhibit.legal]
+    page = env.get_template("mutants.html").render(
+        areas=[(area, [row for row in mutants if row.exhibit.area == area]) for area in AREAS],
+        clauses=judging(),
+        mutants=mutants,
+        variants=[row for row in rows if row.exhibit.legal],
+        wrong=[row for row in rows if row.wrong],
+        seconds=seconds,
+    )
+    path.write_text(page, encoding="utf-8")

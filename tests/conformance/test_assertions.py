@@ -1,0 +1,81 @@
+"""Each assertion of the suite does something: without it, a known-bad implementation gets through.
+
+Ten of them, of steps and of the Python of clauses, are taken out of the code that runs, one at a time.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from kashvi_spec.kit import conformance
+from kashvi_spec.kit.museum import MUSEUM
+from kashvi_spec.kit.steps import STEPS
+
+from .test_museum import matrix
+
+TAKEN_OUT = [
+    ("bytes as text", "ENVELOPE-5", "expect(bench.worker().claim(10), odd, 'claimed')"),
+    ("all that is lost at once", "DELIVERY-2", "expect(len(bench.lost(limit=2)), 2, 'lost, asked for two')"),
+    ("it failed when the server heard of it", "FAILURES-1", "if abs(entry.failed_at - "),
+    ("failures are read newest first", "FAILURES-8", "expect([one.envelope for one in bench.driver.unrecorded(2)]"),
+    ("a retry drops what it does not know", "ENVELOPE-5", 'assert b\'"trace":"00-4bf9"\' in again'),
+    ("a retry writes the payload anew", "ENVELOPE-5", "assert bytes(read(again).payload) == "),
+    ("an error shows the URL", "COMMANDS-4", "assert 'hidden' not in "),
+    ("failures have no time", "FAILURES-2", "assert abs(failed.failed_at.timestamp() - time.time()) < 5"),
+    ("delayed jobs expire", "REDIS-4", "assert set(ttls.values()) == {-1}"),
+    ("times are the host's", "TABLE-2", "assert -0.001 < row.failed_at.timestamp() - (start + 3) < 0.02"),
+]
+
+
+class Without(ast.NodeTransformer):
+    """The code without the statement that begins so."""
+
+    def __init__(self, statement: str) -> None:
+        self.statement = statement
+        self.found = 0
+
+    def visit(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.stmt) and ast.unparse(node).startswith(self.statement):
+            self.found += 1
+            return ast.copy_location(ast.Pass(), node)
+        return self.generic_visit(node)
+
+    def code(self, text: str) -> str:
+        return ast.unparse(self.visit(ast.parse(textwrap.dedent(text))))
+
+    def function(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        tree = ast.parse(self.code(inspect.getsource(run)))
+        [function] = tree.body
+        assert isinstance(function, ast.FunctionDef)
+        function.decorator_list = []
+        names: dict[str, Any] = {}
+        exec(compile(tree, "without", "exec"), run.__globals__, names)
+        found: Callable[..., Any] = names[run.__name__]
+        return found
+
+
+@pytest.mark.parametrize(("name", "clause", "statement"), TAKEN_OUT, ids=[name for name, *_ in TAKEN_OUT])
+def test_without_one_assertion_a_known_bad_implementation_survives(
+    name: str, clause: str, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All clauses accept it that rejected it before."""
+    exhibit = MUSEUM[name]
+    [before] = matrix().rows(1, [exhibit])
+    assert clause in before.rejected
+
+    without = Without(statement)
+    steps = [replace(one, run=without.function(one.run)) if one.clause == clause else one for one in STEPS]
+    clauses = [
+        replace(one, code=tuple(map(without.code, one.code))) if one.id == clause else one for one in matrix().clauses
+    ]
+    assert without.found == 1
+    monkeypatch.setattr(conformance, "STEPS", steps)
+    monkeypatch.setattr(matrix(), "clauses", clauses)
+    [after] = matrix().rows(1, [exhibit])
+    assert after.rejected == {}
