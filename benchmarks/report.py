@@ -151,7 +151,7 @@ def markdown(result: Result) -> str:
         "The median, in brackets the least and the most; then how many times as good kashvi is by the medians (below",
         "1: the other is better). Rates run from the first job's start to the last one's. All share two cores with",
         "the server, the producer and whatever else the machine does: read the ratios. A peer that needs longer than",
-        f"{result.sizes.limit_s:.0f} s is judged by what it did in that time, and what it has later is not seen.",
+        f"{result.sizes.limit_s:g} s is judged by what it did in that time, and what it has later is not seen.",
         "",
     ]
     for title, rows in result.groups():

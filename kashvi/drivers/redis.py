@@ -18,6 +18,8 @@ from .connection import BLOCK_MAX_S, Connections, Script
 
 PROMOTE_MAX = 500
 GONE_AFTER_S = 3600.0
+OWNERS_MAX = 50
+"""Of how many dead workers a call reads the lists: enough for most, and a short time of the server."""
 
 _EXCHANGE, _DELAY, _EXPIRED, _LISTED, _RETRIED, _STATS = map(
     Script, ("exchange.lua", "delay.lua", "expired.lua", "listed.lua", "retried.lua", "stats.lua")
@@ -114,17 +116,24 @@ class RedisDriver:
         """A wait on the server is short; it ends by itself."""
 
     def expired(self, limit: int) -> Expired:
-        """Two reads, the second only where a lease ran out; what they say is checked again when it is settled."""
+        """Reads, the later ones only where a lease ran out; what they say is checked again when it is settled."""
         now, entries = self._server.run(_EXPIRED, [self._workers], [self._now()])
         deadlines = {owner.decode(): float(at) for owner, at in _pairs(entries) if owner.isascii()}  # as ours are
-        if not deadlines:
-            return Expired([], [])
-        places: list[tuple[str, Place]] = [(o, p) for o in deadlines for p in ("held", "running")]
-        lists = self._server.run(_LISTED, [f"{self.prefix}:{place}:{o}" for o, place in places], [limit])
-        lost = [LostDelivery(o, place, e) for (o, place), part in zip(places, lists, strict=True) for e in part]
+        lost: list[LostDelivery] = []
+        owners = list(deadlines)
+        for at in range(0, len(owners), OWNERS_MAX):
+            places: list[tuple[str, Place]] = [
+                (o, p) for o in owners[at : at + OWNERS_MAX] for p in ("held", "running")
+            ]
+            lists = self._server.run(
+                _LISTED, [f"{self.prefix}:{place}:{o}" for o, place in places], [limit - len(lost)]
+            )
+            lost += [LostDelivery(o, place, e) for (o, place), part in zip(places, lists, strict=True) for e in part]
+            if len(lost) >= limit:
+                return Expired(lost, [])
         busy = {delivery.owner for delivery in lost}
         old = (o for o, deadline in deadlines.items() if deadline <= float(now) - GONE_AFTER_S)
-        return Expired(lost, [owner for owner in old if owner not in busy][:limit] if len(lost) < limit else [])
+        return Expired(lost, [owner for owner in old if owner not in busy][:limit])
 
     def unrecorded(self, limit: int) -> list[Unrecorded]:
         found = self._server.call("ZRANGE", self._unrecorded, 0, limit - 1, "WITHSCORES")
