@@ -32,9 +32,10 @@ def promoting(
     """Before an exchange that finds jobs due, ``change(driver, due)``; where ``when(driver)`` holds."""
 
     def exchange(real: Any, self: MemoryDriver, *args: Any) -> Exchange:
-        change(self, due(self))
-        answer: Exchange = real(self, *args)
-        return answer
+        with self.store.condition:
+            change(self, due(self))
+            answer: Exchange = real(self, *args)
+            return answer
 
     where(patch, MemoryDriver, "exchange", lambda self, *args: bool(self.store.delayed) and when(self), exchange)
 
