@@ -4,7 +4,7 @@ import os
 
 import nox
 
-nox.options.sessions = ["lint", "types", "layers", "tests", "servers", "conformance"]
+nox.options.sessions = ["lint", "types", "tests", "servers", "conformance"]
 nox.options.reuse_existing_virtualenvs = True
 RESULTS = ("build/tests.xml", "build/servers.xml")
 PYPROJECT = nox.project.load_toml("pyproject.toml")
@@ -12,9 +12,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 def install(session: nox.Session, *groups: str) -> None:
     """kashvi as the user gets it, and what the session needs."""
-    for group in groups:
-        session.install(*nox.project.dependency_groups(PYPROJECT, group))
-    session.install("-e", ".[sim]")
+    session.install(*nox.project.dependency_groups(PYPROJECT, *groups), "-e", ".[sim]")
 
 
 @nox.session
@@ -27,15 +25,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict types."""
-    install(session, "types", "example")
+    """Strict types, and who may import whom."""
+    install(session, "types", "example", "lint")
     session.run("mypy")
-
-
-@nox.session
-def layers(session: nox.Session) -> None:
-    """Who may import whom."""
-    install(session, "lint")
     session.run("lint-imports")
 
 
