@@ -33,9 +33,17 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All but the tests of ``servers``; or what follows ``--``, as pytest takes it."""
+    """All but the tests of ``servers`` and ``museum``; or what follows ``--``, as pytest takes it."""
     install(session, "test", "example")
-    session.run("pytest", *(session.posargs or ["-n", "2", "--ignore=tests/servers", f"--junitxml={RESULTS[0]}"]))
+    others = ["--ignore=tests/servers", "--ignore=tests/museum"]
+    session.run("pytest", *(session.posargs or ["-n", "2", *others, f"--junitxml={RESULTS[0]}"]))
+
+
+@nox.session
+def museum(session: nox.Session) -> None:
+    """Every known-bad implementation and legal variant against every clause, and the suite without one assertion."""
+    install(session, "test", "example")
+    session.run("pytest", *(session.posargs or ["-n", "2", "tests/museum"]))
 
 
 @nox.session
@@ -57,7 +65,7 @@ def conformance(session: nox.Session) -> None:
 def servers(session: nox.Session) -> None:
     """Every server and database, and real processes, killed; or what follows ``--``."""
     install(session, "test", "example")
-    session.run("pytest", *(session.posargs or ["-n", "2", "tests/servers", f"--junitxml={RESULTS[1]}"]))
+    session.run("pytest", *(session.posargs or ["-n", "3", "tests/servers", f"--junitxml={RESULTS[1]}"]))
 
 
 @nox.session

@@ -17,7 +17,7 @@ from kashvi_spec.kit import conformance
 from kashvi_spec.kit.museum import MUSEUM
 from kashvi_spec.kit.steps import STEPS
 
-from .test_museum import matrix
+from .test_matrix import matrix
 
 TAKEN_OUT = [
     ("bytes as text", "ENVELOPE-5", "expect(bench.worker().claim(10), odd, 'claimed')"),
