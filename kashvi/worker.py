@@ -55,6 +55,8 @@ class Worker:
         self._books = Books(threads, limits, lease.lease_s, runtime.monotonic)
         self._born_at = runtime.monotonic()
         self._waits = 0
+        self._counted_at = self._born_at
+        """When the server's count of what we hold was last compared with ours: never while somebody waits."""
         self._ghost = False
         """A wait whose answer never came may still claim a job."""
         self._flush_asked = False
@@ -178,6 +180,8 @@ class Worker:
         self.unrecorded = answer.unrecorded
         due_in = answer.next_due_s
         books.next_due_at = None if due_in is None else self._runtime.monotonic() + max(due_in, 0.0)
+        if quiet:
+            self._counted_at = answered.sent_at
         if answered.repeated or (quiet and answer.holding != holding.total()):
             books.audit = True
         self._release_if_stopping()
@@ -221,7 +225,8 @@ class Worker:
         finally:
             with self._lock:
                 books.waiting = False
-                books.look = raw is not None or lost is not None
+                uncounted = self._runtime.monotonic() - self._counted_at >= self.lease.lease_s / 4
+                books.look = raw is not None or lost is not None or uncounted
                 if raw is not None:
                     books.waited_at = self._runtime.monotonic()
                     self.lease.holding[raw] += 1
