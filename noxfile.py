@@ -33,17 +33,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All but the tests of ``servers`` and ``museum``; or what follows ``--``, as pytest takes it."""
+    """All but the tests of ``servers``; or what follows ``--``, as pytest takes it."""
     install(session, "test", "example")
-    others = ["--ignore=tests/servers", "--ignore=tests/museum"]
-    session.run("pytest", *(session.posargs or ["-n", "2", *others, f"--junitxml={RESULTS[0]}"]))
-
-
-@nox.session
-def museum(session: nox.Session) -> None:
-    """Every known-bad implementation and legal variant against every clause, and the suite without one assertion."""
-    install(session, "test", "example")
-    session.run("pytest", *(session.posargs or ["-n", "2", "tests/museum"]))
+    session.run("pytest", *(session.posargs or ["-n", "2", "--ignore=tests/servers", f"--junitxml={RESULTS[0]}"]))
 
 
 @nox.session

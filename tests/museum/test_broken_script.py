@@ -57,6 +57,7 @@ BROKEN = [
     ("n .. ' ' .. text(now) .. ' ' .. refused)", "n .. ' ' .. text(now) .. ' ')"),
     ("n .. ' ' .. text(now) .. ' ' .. refused)", "n .. ' ' .. text(now + 1) .. ' ' .. refused)"),
     ("ZRANGEBYSCORE', delayed, '-inf', text(now)", "ZRANGEBYSCORE', delayed, '-inf', text(now + 0.6)"),
+    ("  redis.call('ZREM', delayed, unpack(due))\n  promoted", "  promoted"),
     ("redis.call('LPUSH', jobs, unpack(due))", "redis.call('RPUSH', jobs, unpack(due))"),
     ("redis.call('LPUSH', held, unpack(oldest_first))", "redis.call('RPUSH', held, unpack(oldest_first))"),
     ("redis.call('LTRIM', jobs, 0, -#part - 1)", "redis.call('LTRIM', jobs, 0, -#part)"),

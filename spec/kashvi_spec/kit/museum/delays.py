@@ -56,7 +56,6 @@ def delaying(patch: Patch, when: Callable[[float], bool], change: Callable[[floa
     "due times are rounded down to the half second",
     "DELAY-1",
     source="Go kashvi: floor of the Unix seconds",
-    also="MEMORY-3",
 )
 def _(patch: Patch) -> None:
     def round_down(self: MemoryDriver, found: list[Entry]) -> None:
@@ -66,7 +65,7 @@ def _(patch: Patch) -> None:
     promoting(patch, lambda self: any(at % 0.5 for at, _ in self.store.delayed), round_down)
 
 
-@exhibit("due is nearly due", "who looks twenty milliseconds early finds it", "DELAY-1", also="RETRY-2")
+@exhibit("due is nearly due", "who looks twenty milliseconds early finds it", "DELAY-1", also="MEMORY-3 RETRY-2")
 def _(patch: Patch) -> None:
     def hurry(self: MemoryDriver, found: list[Entry]) -> None:
         now = self.store.now()
@@ -114,7 +113,7 @@ def _(patch: Patch) -> None:
     "to the second",
     "DELAY-2",
     source="Laravel, Go kashvi: whole seconds",
-    also="DELAY-1 DELAY-5",
+    also="DELAY-1 DELAY-5 MEMORY-3",
 )
 def _(patch: Patch) -> None:
     delaying(patch, lambda delay_s: delay_s % 1 > 0, ceil)
@@ -191,7 +190,7 @@ def _(patch: Patch) -> None:
     promoting(patch, lambda self: len({at for at, _ in due(self)}) > 2, backwards)
 
 
-@exhibit("what was delayed goes first", "before jobs that were ready already", "DELAY-5")
+@exhibit("what was delayed goes first", "before jobs that were ready already", "DELAY-5", also="MEMORY-3")
 def _(patch: Patch) -> None:
     def ahead(self: MemoryDriver, found: list[Entry]) -> None:
         self.store.delayed = [entry for entry in self.store.delayed if entry not in found]

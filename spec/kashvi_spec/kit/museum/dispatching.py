@@ -85,7 +85,7 @@ def _(patch: Patch) -> None:
     "the newest job is claimed first",
     "DISPATCH-3",
     also="DELAY-3 DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-9 DISPATCH-6 "
-    "ENVELOPE-5 JOBS-1 JOBS-2 REDIS-3 RETRY-7 WORKERS-3 WORKERS-6 WORKERS-10",
+    "ENVELOPE-5 JOBS-1 JOBS-2 MEMORY-3 REDIS-3 RETRY-7 WORKERS-3 WORKERS-6 WORKERS-10",
 )
 def _(patch: Patch) -> None:
     real = MemoryDriver.push
@@ -101,7 +101,7 @@ def _(patch: Patch) -> None:
     patch.setattr(MemoryDriver, "push", push)
 
 
-@exhibit("a wait takes the newest", "while exchanges take the oldest", "DISPATCH-3", also="DELIVERY-9 MEMORY-3")
+@exhibit("a wait takes the newest", "while exchanges take the oldest", "DISPATCH-3", also="DELIVERY-9")
 def _(patch: Patch) -> None:
     def wait(real: Any, self: MemoryDriver, worker: str, seconds: float) -> bytes | None:
         self.store.jobs.rotate(-1)
@@ -174,7 +174,7 @@ def by_reference(patch: Patch, delayed_alone: bool) -> None:
     "the member of the set is the job without an id",
     "DISPATCH-5",
     source="Go kashvi: five equal PushDelayed are one member",
-    also="DELAY-8 DELIVERY-1 DISPATCH-1",
+    also="DELAY-8 DELIVERY-1 DISPATCH-1 MEMORY-3",
 )
 def _(patch: Patch) -> None:
     def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
@@ -197,7 +197,7 @@ def body(envelope: bytes) -> bytes:
     "made of what they say and of the time",
     "DISPATCH-5",
     source="BullMQ, RQ: ids by hand",
-    also="DELIVERY-5 DELIVERY-7",
+    also="DELIVERY-5 DELIVERY-7 MEMORY-3",
 )
 def _(patch: Patch) -> None:
     def again(one: object, registry: Registry, runtime: Any, limit: int) -> bool:

@@ -36,7 +36,7 @@ def _(patch: Patch) -> None:
     failing(patch, lambda s: s._replace(in_s=0.0), lambda s: s.in_s < -1)
 
 
-@exhibit("success is recorded, too", "of a job that had failed before", "FAILURES-1", also="MEMORY-3")
+@exhibit("success is recorded, too", "of a job that had failed before", "FAILURES-1")
 def _(patch: Patch) -> None:
     def _settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
         settled: bool = real(self, worker, s, now)
@@ -200,7 +200,7 @@ def _(patch: Patch) -> None:
     "as if a handler had raised",
     "FAILURES-6",
     source="Laravel #22513: retried for ever",
-    also="ENVELOPE-6 ENVELOPE-7",
+    also="ENVELOPE-6 ENVELOPE-7 MEMORY-3",
 )
 def _(patch: Patch) -> None:
     def undeliverable(self: Attempts, d: Delivery, why: str) -> Settling:

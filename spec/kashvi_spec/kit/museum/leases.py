@@ -68,7 +68,7 @@ def _(patch: Patch) -> None:
     "only what was not started is looked for",
     "DELIVERY-2 DELIVERY-10",
     source="asynq #1144: active without a lease, never recovered",
-    also="DELIVERY-1 DELIVERY-8 DISPATCH-1 MEMORY-3",
+    also="DELIVERY-1 DELIVERY-8 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
     def expired(real: Any, self: MemoryDriver, limit: int) -> Expired:
@@ -98,7 +98,7 @@ def _(patch: Patch) -> None:
     "reclaim moves instead of settling in place",
     "a reclaimer that dies takes the jobs along",
     "DELIVERY-2",
-    also="DELIVERY-1 DISPATCH-1 MEMORY-3 REDIS-8",
+    also="DELIVERY-1 DISPATCH-1 REDIS-8",
 )
 def _(patch: Patch) -> None:
     def expired(real: Any, self: MemoryDriver, limit: int) -> Expired:
@@ -139,7 +139,6 @@ def _(patch: Patch) -> None:
     "anybody may settle anybody's jobs: no lease is looked at",
     "DELIVERY-3",
     source="Oban, River: rescue by elapsed time",
-    also="MEMORY-3",
 )
 def _(patch: Patch) -> None:
     def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
@@ -185,7 +184,7 @@ def renewing(patch: Patch, when: Callable[[MemoryDriver, str], bool]) -> None:
     "an exchange with nothing to hand over and nothing to take",
     "DELIVERY-3 DELIVERY-4",
     source="Celery #5935: visibility timeout",
-    also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DISPATCH-1 MEMORY-3 WORKERS-5",
+    also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DISPATCH-1 WORKERS-5",
 )
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, worker: str, *args: Any) -> Exchange:
@@ -234,7 +233,7 @@ def _(patch: Patch) -> None:
     "a worker that was taken for dead settles all the same",
     "DELIVERY-5",
     source="asynq: Done deletes the task a second worker runs",
-    also="DELIVERY-6 DELIVERY-9 MEMORY-3",
+    also="DELIVERY-6 DELIVERY-9",
 )
 def _(patch: Patch) -> None:
     accept_always(patch)
@@ -245,7 +244,6 @@ def _(patch: Patch) -> None:
     "although nothing was there to remove",
     "DELIVERY-5",
     source="Laravel: release after the lease makes two of one job",
-    also="MEMORY-3",
 )
 def _(patch: Patch) -> None:
     def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
@@ -260,7 +258,7 @@ def _(patch: Patch) -> None:
     "of a job that was given to another",
     "DELIVERY-5",
     source="streams: XACK of a consumer that lost the entry",
-    also="DELIVERY-6 DELIVERY-9 MEMORY-3",
+    also="DELIVERY-6 DELIVERY-9",
 )
 def _(patch: Patch) -> None:
     settling(patch, lambda self, worker, s: s.move == "done" and not holds(self, s), lambda real, *args: True)

@@ -41,7 +41,7 @@ def scripted(patch: Patch, script: Script, text: str, when: Any = lambda args: T
     )  # fmt: skip
 
 
-@exhibit("pushed at the right", "the newest job is at the head of the list", "REDIS-1")
+@exhibit("pushed at the right", "the newest job is at the head of the list", "REDIS-1", also="MEMORY-3")
 def _(patch: Patch) -> None:
     calling(patch, lambda command: ("RPUSH", *command[1:]), lambda command: command[0] == "LPUSH")
 

@@ -259,7 +259,10 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "what has failed is not removed", "where two work, it is found again after a lease", "RETRY-7", also="DELIVERY-5"
+    "what has failed is not removed",
+    "where two work, it is found again after a lease",
+    "RETRY-7",
+    also="DELIVERY-5 MEMORY-3",
 )
 def _(patch: Patch) -> None:
     staying(patch, "fail")

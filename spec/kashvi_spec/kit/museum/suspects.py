@@ -94,7 +94,7 @@ def _(patch: Patch) -> None:
     "announcements are forgotten",
     "a suspect's start is accepted and not noted",
     "DELIVERY-9 DELIVERY-10",
-    also="DELIVERY-1 DELIVERY-2 DELIVERY-8 DISPATCH-1 MEMORY-3",
+    also="DELIVERY-1 DELIVERY-2 DELIVERY-8 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
     def _settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:

@@ -91,11 +91,13 @@ class Hand:
         return list(self.exchange(want=want).claimed)
 
     def claim_all(self) -> list[bytes]:
-        """In as many exchanges as it takes: one may claim less than it is asked for."""
-        claimed: list[bytes] = []
+        """In as many exchanges as it takes: one may claim less than it is asked for. No two envelopes are the same."""
+        claimed: dict[bytes, None] = {}
         while part := self.claim(1000):
-            claimed += part
-        return claimed
+            if again := claimed.keys() & part:
+                raise AssertionError(f"claimed a second time: {_brief(min(again))}")
+            claimed |= dict.fromkeys(part)
+        return list(claimed)
 
     def settle(self, move: Move, old: bytes, new: bytes = b"", place: Place = "held", owner: str = "") -> bool:
         """Whether it was accepted."""
