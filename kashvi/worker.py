@@ -168,8 +168,9 @@ class Worker:
             d = settling.delivery
             if settling.move == "start":
                 books.announced(d, i in refused)
-                if i not in refused:
-                    continue
+                # Refused, it may be held all the same: taken over and claimed again unchanged, under another delivery.
+                books.audit = books.audit or i in refused
+                continue
             # Refused or not, ours is off our books; if the server still has it, we compare.
             if d.owner == self.id and (left := holding.pop(d.raw, 0) - 1) > 0:
                 holding[d.raw] = left
