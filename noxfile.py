@@ -1,6 +1,7 @@
 """Everything that is checked: ``nox`` runs it all, ``nox -l`` lists it."""
 
 import os
+import shutil
 
 import nox
 
@@ -58,6 +59,15 @@ def servers(session: nox.Session) -> None:
     """Every server and database, and real processes, killed; or what follows ``--``."""
     install(session, "test", "example")
     session.run("pytest", *(session.posargs or ["-n", "3", "tests/servers", f"--junitxml={RESULTS[1]}"]))
+
+
+@nox.session
+def tlc(session: nox.Session) -> None:
+    """The model of the queue, exported to TLA+: TLC, which needs Java, counts the states that our own search does."""
+    if shutil.which("java") is None:
+        session.skip("TLC needs Java, and there is no java on the PATH")
+    install(session, "tlc")
+    session.run("python", "-m", "kashvi_spec.kit.tlc")
 
 
 @nox.session

@@ -138,6 +138,7 @@ CHECKS: dict[Action, tuple[tuple[str, str, Check], ...]] = {
 }  # fmt: skip
 CLAUSES = sorted(
     {clause for checks in CHECKS.values() for clause, _, _ in checks}
-    | {"DELIVERY-1", "DELIVERY-9", "DISPATCH-1", "RETRY-1"}
+    | {"DELIVERY-1", "DELIVERY-9", "DISPATCH-1", "RETRY-1"},
+    key=lambda clause: (clause.partition("-")[0], int(clause.partition("-")[2])),
 )
 """All that an exploration judges."""

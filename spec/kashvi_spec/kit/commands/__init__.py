@@ -5,6 +5,7 @@ COMMANDS = {
     "spec:show": ("kashvi_spec.kit.commands.reading:show_command", "Show a clause and its examples' runs."),
     "spec:check": ("kashvi_spec.kit.commands.checking:check_command", "Judge a trace against every clause."),
     "spec:model": ("kashvi_spec.kit.commands.modelling:model_command", "Explore the queue as a small model."),
+    "spec:walk": ("kashvi_spec.kit.commands.walking:walk_command", "Walk traces through the small model."),
     "spec:conformance": (
         "kashvi_spec.kit.commands.conformance:conformance_command",
         "Hold drivers against the clauses.",

@@ -33,17 +33,17 @@ class Bench:
 
     def __init__(self, subject: DriverUnderTest) -> None:
         self._subject = subject
-        self._virtual = EPOCH + 0.625  # no whole second, so that one who rounds is seen
+        self.now = EPOCH + 0.625  # no whole second, so that one who rounds is seen
         self.second = 1.0 if subject.heeds_clock else REAL_S
         self.moment = 0.01 if subject.heeds_clock else 0.5
         """How shortly before a time, and after it, a step looks; timers are coarse."""
         self.shared = subject.again is not None
-        self.driver = emptied(subject, lambda: self._virtual)
+        self.driver = emptied(subject, lambda: self.now)
 
     def let_pass(self, seconds: float) -> None:
         """Time passes: the clock's, or real time, at twenty times the speed."""
         if self._subject.heeds_clock:
-            self._virtual += seconds
+            self.now += seconds
         else:
             SystemRuntime().sleep(seconds * REAL_S)
 

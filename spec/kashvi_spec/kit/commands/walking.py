@@ -1,0 +1,122 @@
+"""``kashvi spec:walk``: traces, as ways through the model."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from kashvi.cli.setup import examples, json_option
+from kashvi.errors import InvalidSetting
+
+from ...traces import NotATrace, read
+
+if TYPE_CHECKING:
+    from ...model.explore import Kind
+    from ...model.walk import Walked
+
+ROLLED_BACK = "ServerRolledBack"
+
+
+@examples(
+    """
+kashvi spec:walk --seeds 300
+kashvi spec:walk --workload poison --seeds 50 --faults kill --json
+kashvi sim:run storm --seed 7 --trace t.jsonl && kashvi spec:walk t.jsonl
+"""
+)
+@click.command("spec:walk")
+@click.argument("traces", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="[TRACE]...")
+@click.option("--seeds", type=click.IntRange(0), default=0, show_default=True, help="So many simulated traces.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
+@click.option("--workload", default="storm", show_default=True, help="A .toml file, or the name of one of ours.")
+@click.option("--faults", default="all", show_default=True, metavar="none|all|NAME,…", help="What may go wrong.")
+@json_option
+def walk_command(traces: tuple[Path, ...], seeds: int, first: int, workload: str, faults: str, as_json: bool) -> None:
+    """Walk traces through the model of the queue (spec/model.md): files of events, or simulated ones.
+
+    Each event has to be a step that the model allows, job by job. Jobs that the server forgot something about, when it
+    came back without its last second, are excused and counted; in a file nobody knows which, so all its jobs are.
+
+    Exit codes: 0 all are accepted, 1 one is not, 2 wrong usage.
+    """
+    from ...model.walk import CannotWalk, Walked
+
+    if not traces and not seeds:
+        raise click.UsageError("nothing to walk: name a TRACE, or give --seeds")
+    total, count, failing = Walked(), 0, []
+    try:
+        for name, walked in (*_files(traces), *_simulated(range(first, first + seeds), workload, faults)):
+            total.add(walked)
+            count += 1
+            failing += [(name, rejected) for rejected in walked.rejected]
+    except (CannotWalk, NotATrace) as error:
+        raise click.BadParameter(str(error), param_hint="TRACE") from error
+    except InvalidSetting as error:
+        raise click.UsageError(str(error)) from error
+    never = [str(kind) for kind in _all_kinds() if kind not in total.kinds]
+    if as_json:
+        found = {
+            "traces": count,
+            "jobs": total.jobs,
+            "excused": total.excused,
+            "rejected": [{"trace": name, **rejected._asdict()} for name, rejected in failing],
+            "kinds": {str(kind): n for kind, n in sorted(total.kinds.items())},
+            "never_taken": never,
+        }
+        click.echo(msgspec.json.encode(found).decode())
+    else:
+        _show(total, count, never)
+        for name, rejected in failing:
+            click.secho(f"\nREJECTED  {name}: {rejected.job_id}: {rejected.why}", fg="red", bold=True)
+    if failing:
+        sys.exit(1)
+
+
+def _files(traces: tuple[Path, ...]) -> Iterator[tuple[str, Walked]]:
+    from ...model.walk import walk
+
+    for path in traces:
+        passed_over: Counter[str] = Counter()
+        with path.open("rb") as lines:
+            found = list(read(lines, passed_over, []))
+        forgot = {event.job_id for event in found if hasattr(event, "job_id")} if passed_over[ROLLED_BACK] else ()
+        yield str(path), walk(found, excused=forgot)
+
+
+def _simulated(seeds: range, workload: str, faults: str) -> Iterator[tuple[str, Walked]]:
+    from kashvi_sim.commands.options import workload_named
+    from kashvi_sim.play import play
+
+    from ...model.walk import walk
+
+    script = workload_named(workload)
+    for seed in seeds:
+        world = play(script, seed=seed, faults=faults).world
+        yield f"seed {seed}", walk(world.events, script.workers.max_attempts, world.rolled_back.keys())
+
+
+def _all_kinds() -> list[Kind]:
+    """Every kind of step that one job can see."""
+    from ...model.explore import Scope, explore
+
+    return sorted({*explore(Scope(2, 1, 2, 2, 3)).kinds, *explore(Scope(1, 1, 0), reduce=False).kinds})
+
+
+def _show(total: Walked, count: int, never: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("step", "taken", box=None, header_style="bold", pad_edge=False)
+    table.columns[1].justify = "right"
+    for kind, n in sorted(total.kinds.items()):
+        table.add_row(str(kind), f"{n:,}")
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    click.echo(f"\nnever taken: {', '.join(never) or 'none'}")
+    accepted = total.jobs - total.excused - len(total.rejected)
+    click.echo(f"{count:,} traces, {total.jobs:,} jobs: {accepted:,} accepted, {total.excused:,} excused")

@@ -1,0 +1,188 @@
+"""A trace, job by job, as what the model can be asked about: who did what, and what must have come before it.
+
+Events are told when a process hears of what the server did, which may be late. So what the server did is ordered by its
+clock, what a process did by the process, and nothing else is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from kashvi.events import (
+    AttemptFailed,
+    AttemptLost,
+    AttemptStarted,
+    AttemptSucceeded,
+    Event,
+    FailureRecorded,
+    JobDispatched,
+    JobEvent,
+    JobFailed,
+    JobReturned,
+    JobSucceeded,
+    RetryScheduled,
+    SettleRefused,
+    WorkerStarted,
+    WorkerStopped,
+)
+
+from .table import Verdict
+
+What = Literal["dispatched", "claimed", "started", "ended", "void", "settled", "returned", "refused", "recorded"]
+ALONE: frozenset[What] = frozenset({"started", "ended", "void"})
+"""What a process does by itself, without the server."""
+SETTLED: dict[type[Event], Verdict] = {JobSucceeded: "done", RetryScheduled: "delayed", JobFailed: "unrecorded"}
+NOBODY = -1
+
+
+class Item(NamedTuple):
+    """Something that happened to a job. Processes are numbers, the first to be heard of is 0."""
+
+    what: What
+    actor: int = NOBODY
+    owner: int = NOBODY
+    """Whose job was settled, where it was another's, and known."""
+    number: int = 0
+    """Of the attempt, or how many were counted."""
+    flag: bool = False
+    """dispatched: with a delay. started, returned: as a suspect. ended: well. settled: undeliverable."""
+    lost: bool = False
+    to: Verdict | None = None
+    wait_s: float = 0.0
+    after: int = 0
+    """The items that come before it, as bits."""
+
+
+class Story(NamedTuple):
+    """One job's."""
+
+    items: tuple[Item, ...]
+    silent: tuple[bool, ...]
+    """Of each process: whether it may have done what it never told of, since it was killed or got no answer."""
+    ghosts: bool
+    """Whether there are such processes that are not heard of here, or whose story has another id."""
+
+
+class Told(NamedTuple):
+    """A story, and its events in the order of its items."""
+
+    job_id: str
+    story: Story
+    events: tuple[Event, ...]
+
+
+def stories(trace: Sequence[Event]) -> Iterable[Told]:
+    """One for each job of the trace."""
+    process_of = {event.worker: event.process for event in trace if isinstance(event, WorkerStarted | AttemptStarted)}
+    silent = silent_processes(trace)
+    of_job: dict[str, list[JobEvent]] = {}
+    for event in trace:
+        if isinstance(event, JobEvent):
+            of_job.setdefault(event.job_id, []).append(event)
+    for job_id, events in of_job.items():
+        yield _Teller(process_of, silent).tell(job_id, events)
+
+
+def silent_processes(trace: Sequence[Event]) -> frozenset[str]:
+    """Those with a worker of which it is not said that it ended with all settled."""
+    working: dict[str, set[str]] = {}
+    for event in trace:
+        if isinstance(event, WorkerStarted | AttemptStarted):
+            working.setdefault(event.process, set()).add(event.worker)
+    for event in trace:
+        if isinstance(event, WorkerStopped) and not event.unsettled:
+            working.get(event.process, set()).discard(event.worker)
+    return frozenset(process for process, workers in working.items() if workers)
+
+
+def _may_lack_id(event: JobEvent) -> bool:
+    """What can't be attempted may have no id, and then gets one from each worker that reads it."""
+    return (isinstance(event, AttemptFailed) and not event.attempt) or (
+        isinstance(event, JobFailed) and event.undeliverable
+    )
+
+
+class _Teller:
+    """Makes one job's story."""
+
+    def __init__(self, process_of: dict[str, str], silent: frozenset[str]) -> None:
+        self._process_of = process_of
+        self._silent = silent
+        self._numbers: dict[str, int] = {}
+        self._items: list[tuple[Item, Event, float | None]] = []
+        """With the server's time, where it is exact."""
+        self._local: dict[str, int] = {}
+        """By process, the last thing that it did by itself."""
+
+    def tell(self, job_id: str, events: Sequence[JobEvent]) -> Told:
+        dying: dict[str, AttemptLost] = {}
+        for event in events:
+            if isinstance(event, AttemptLost):
+                dying[event.process] = event
+            else:
+                self._add(event, dying)
+        exact = [(at, i) for i, (_, _, at) in enumerate(self._items) if at is not None]
+        items = tuple(
+            item._replace(after=item.after | sum(1 << j for earlier, j in exact if at is not None and earlier < at))
+            for item, _, at in self._items
+        )
+        silent = tuple(name in self._silent or name not in self._process_of.values() for name in self._numbers)
+        ghosts = bool(self._silent - self._numbers.keys()) or any(map(_may_lack_id, events))
+        story = Story(items, silent, ghosts)
+        return Told(job_id, story, tuple(event for _, event, _ in self._items))
+
+    def _add(self, event: JobEvent, dying: dict[str, AttemptLost]) -> None:
+        if isinstance(event, JobDispatched):
+            self._note(Item("dispatched", flag=event.due is not None), event)
+        elif isinstance(event, AttemptStarted):
+            actor = self._actor(event.process)
+            claimed = 0
+            if event.claim == "exchange":
+                claimed = 1 << self._note(Item("claimed", actor), event, event.server_at)
+            self._by_itself(Item("started", actor, number=event.attempt, flag=event.suspect, after=claimed), event)
+        elif isinstance(event, AttemptSucceeded):
+            self._by_itself(Item("ended", self._actor(event.process), number=event.attempt, flag=True), event)
+        elif isinstance(event, AttemptFailed):
+            what: What = "ended" if event.attempt else "void"
+            self._by_itself(Item(what, self._actor(event.process), number=event.attempt), event)
+        elif isinstance(event, JobSucceeded | RetryScheduled | JobFailed):
+            lost = dying.pop(event.process, None)
+            self._note(
+                Item(
+                    "settled",
+                    self._actor(event.process),
+                    owner=self._owner(lost.owner) if lost else NOBODY,
+                    number=event.attempts,
+                    flag=isinstance(event, JobFailed) and event.undeliverable,
+                    lost=lost is not None,
+                    to=SETTLED[type(event)],
+                    wait_s=event.wait_s if isinstance(event, RetryScheduled) else 0.0,
+                ),
+                event,
+                event.server_at,
+            )
+        elif isinstance(event, JobReturned):
+            actor, owner = self._actor(event.process), self._owner(event.owner)
+            self._note(Item("returned", actor, owner, flag=event.suspect), event, event.server_at)
+        elif isinstance(event, SettleRefused):
+            if self._owner(event.owner) == (actor := self._actor(event.process)):  # else two tried to take it over
+                self._note(Item("refused", actor), event, event.server_at)
+        elif isinstance(event, FailureRecorded) and not any(item.what == "recorded" for item, _, _ in self._items):
+            self._note(Item("recorded"), event)  # told by all that saw to it
+
+    def _by_itself(self, item: Item, event: Event) -> None:
+        """What a process does comes after what it did before."""
+        before = self._local.get(event.process)
+        after = item.after | (0 if before is None else 1 << before)
+        self._local[event.process] = self._note(item._replace(after=after), event)
+
+    def _note(self, item: Item, event: Event, at: float | None = None) -> int:
+        self._items.append((item, event, at))
+        return len(self._items) - 1
+
+    def _actor(self, process: str) -> int:
+        return self._numbers.setdefault(process, len(self._numbers))
+
+    def _owner(self, worker: str) -> int:
+        return self._actor(self._process_of.get(worker, worker))

@@ -1,0 +1,60 @@
+"""Which steps a story leaves out: those of which no event tells, and those of processes that died before they told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .states import NOBODY, Action, State, Step
+from .stories import ALONE, Story
+
+BY_ITSELF: frozenset[Action] = frozenset({
+    "start", "void", "succeed", "fail", "late start", "late void", "late end",
+})  # fmt: skip
+WITH_THE_SERVER: frozenset[Action] = frozenset({"settle", "return", "refused"})
+
+
+class Untold:
+    """Which steps may have been taken untold. Those that no story needs are left out."""
+
+    def __init__(self, story: Story) -> None:
+        self._silent = (*story.silent, True) if story.ghosts or not story.silent else story.silent
+        self._ghost = len(story.silent)
+        self._dispatched = any(item.what == "dispatched" for item in story.items)
+        self.anybody = any(self._silent)
+        # The items of each process, as bits: what it did by itself, what it did at all, what it had to do with.
+        workers = range(len(self._silent))
+        self._alone = [_bits(item.actor == w and item.what in ALONE for item in story.items) for w in workers]
+        self._acts = [_bits(item.actor == w for item in story.items) for w in workers]
+        self._named = [_bits(w in (item.actor, item.owner) for item in story.items) for w in workers]
+
+    def cost(self, step: Step, state: State, done: int) -> int | None:
+        """0: nobody ever tells of it. 1: somebody should have, or was dead. None: it can't have been.
+
+        A process tells of what it does in its order: untold is what it did after all that it told of.
+        """
+        action, w = step.action, step.worker
+        if action in ("dispatch", "dispatch after"):
+            return None if self._dispatched else 0
+        if action in ("promote", "announce"):
+            return 0
+        if w == NOBODY:
+            return None
+        silent, alive = self._silent[w], state.workers[w].up
+        alone, acts, named = self._alone[w] & ~done, self._acts[w] & ~done, self._named[w] & ~done
+        if action == "claim":
+            return 0 if named else 1 if silent else None
+        if action == "lapse":
+            return 0 if acts or not alive else None if w == self._ghost else 1
+        if action == "take over":
+            return 1 if any(others for other, others in enumerate(self._silent) if other != w) else None
+        if action == "crash":
+            return 0 if silent and not acts and state.jobs[0].owner == w else None
+        if action == "restart":
+            return 0 if w == self._ghost else None
+        if not silent or (alone if action in BY_ITSELF else acts & ~alone):
+            return None
+        return 1 if action in BY_ITSELF or action in WITH_THE_SERVER else None
+
+
+def _bits(which: Iterable[bool]) -> int:
+    return sum(1 << i for i, one in enumerate(which) if one)

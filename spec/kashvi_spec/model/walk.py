@@ -1,0 +1,172 @@
+"""Whether a trace is a way through the model: each event a step it allows, and what nobody told of as little as can be.
+
+Each job is walked by itself, with all processes that had to do with it. What happens between jobs (orders, one suspect
+at a time) is not in it; predicates watch that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from heapq import heappop, heappush
+from itertools import count
+from typing import NamedTuple
+
+from kashvi.events import Event, JobFailed
+
+from .explore import Kind, kind_of
+from .fitting import fits
+from .states import NOBODY, UNLIMITED, State, Step, start_of, steps
+from .stories import Story, stories
+from .table import LIMITS, decisions
+from .untold import Untold
+
+UNTOLD_MAX = 8
+"""Steps at a job that may have been taken by processes which died before they told of them."""
+LOOK_MAX = 100_000
+"""Places that are looked at before a story is given up. Most of those that are accepted take some hundreds; one with
+fifteen deaths around its job took over thirty thousand."""
+
+
+class Rejected(NamedTuple):
+    """A job whose story is no way through the model."""
+
+    job_id: str
+    why: str
+
+
+class CannotWalk(ValueError):
+    """The trace has a limit of attempts that the model does not speak of, or more than one."""
+
+
+@dataclass
+class Walked:
+    """What came of the jobs of a trace, or of several."""
+
+    jobs: int = 0
+    excused: int = 0
+    """Not walked, since the server forgot something about them."""
+    rejected: list[Rejected] = field(default_factory=list)
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    """Steps that were taken, told or not."""
+
+    def add(self, other: Walked) -> None:
+        self.jobs += other.jobs
+        self.excused += other.excused
+        self.rejected += other.rejected
+        self.kinds += other.kinds
+
+
+class _Way(NamedTuple):
+    """How far a story leads."""
+
+    done: int
+    """Its items that fit, as bits."""
+    state: State
+    kinds: tuple[Kind, ...]
+    looked_at: int
+    """Places; as many as may be: there may be another way."""
+
+
+def limit_of(trace: Sequence[Event], limit: int | None = None) -> int:
+    """As given, or as its failures say, or 3. Raises CannotWalk."""
+    told = {event.max_attempts for event in trace if isinstance(event, JobFailed) and event.max_attempts}
+    limits = sorted(told if limit is None else {limit, *told})
+    if not limits:
+        return LIMITS[-1]
+    if len(limits) > 1 or limits[0] not in LIMITS:
+        raise CannotWalk(
+            f"jobs ran under a limit of {' and '.join(map(str, limits))} attempts; "
+            f"the model walks traces of one limit, from {LIMITS[0]} to {LIMITS[-1]}"
+        )
+    return limits[0]
+
+
+def walk(
+    trace: Sequence[Event], limit: int | None = None, excused: Collection[str] = (), look_max: int = LOOK_MAX
+) -> Walked:
+    """Walk all its jobs but the excused. ``limit``: by default what the trace says. Raises CannotWalk."""
+    limit = limit_of(trace, limit)
+    walked = Walked()
+    for told in stories(trace):
+        walked.jobs += 1
+        if told.job_id in excused:
+            walked.excused += 1
+            continue
+        way = _way(told.story, limit, look_max)
+        if way.done == (1 << len(told.events)) - 1:
+            walked.kinds.update(way.kinds)
+        else:
+            walked.rejected.append(Rejected(told.job_id, _why(way, told.story, told.events, look_max)))
+    return walked
+
+
+@lru_cache(50_000)
+def _way(story: Story, limit: int, look_max: int) -> _Way:
+    """The way through all items with the fewest untold steps; if there is none, one that leads as far as any."""
+    items, hidden = story.items, Untold(story)
+    others = sum(item.what in ("settled", "returned") and item.owner not in (NOBODY, item.actor) for item in items)
+    workers = max(len(story.silent) + story.ghosts, 1)
+    first: _At = 0, start_of(workers, 1, UNLIMITED, others + 2 * hidden.anybody)
+    all_done = (1 << len(items)) - 1
+    came: _Came = {first: None}
+    farthest, number = first, count()
+    todo: list[tuple[int, int, int, _At]] = [(0, 0, 0, first)]
+    cost_of = {first: 0}
+    while todo and len(came) < look_max:
+        cost, _, _, at = heappop(todo)
+        done, state = at
+        if cost > cost_of[at]:
+            continue
+        if done.bit_count() > farthest[0].bit_count():
+            farthest = at
+            if done == all_done:
+                break
+        ready = [i for i, item in enumerate(items) if not done >> i & 1 and not item.after & ~done]
+        for step, kind in _steps(state, limit):
+            after = [(0, (done | 1 << i, step.state)) for i in ready if fits(items[i], state, step)]
+            if (untold := hidden.cost(step, state, done)) is not None:
+                after.append((untold, (done, step.state)))
+            for more, then in after:
+                if cost + more <= UNTOLD_MAX and cost + more < cost_of.get(then, UNTOLD_MAX + 1):
+                    cost_of[then], came[then] = cost + more, (at, kind)
+                    heappush(todo, (cost + more, -then[0].bit_count(), next(number), then))
+    return _Way(*farthest, tuple(_back(came, farthest))[::-1], len(came))
+
+
+_At = tuple[int, State]
+_Came = dict[_At, tuple[_At, Kind] | None]
+
+
+def _back(came: _Came, at: _At) -> Iterator[Kind]:
+    while (link := came[at]) is not None:
+        at, kind = link
+        yield kind
+
+
+@lru_cache(200_000)
+def _steps(state: State, limit: int) -> tuple[tuple[Step, Kind], ...]:
+    return tuple((step, kind_of(state, step)) for step in steps(state, decisions(limit)))
+
+
+def _why(way: _Way, story: Story, events: Sequence[Event], look_max: int) -> str:
+    briefs = [
+        "its claim" if item.what == "claimed" else _brief(event)
+        for item, event in zip(story.items, events, strict=True)
+    ]
+    told = [brief for i, brief in enumerate(briefs) if way.done >> i & 1]
+    left = [brief for i, brief in enumerate(briefs) if not way.done >> i & 1]
+    job = way.state.jobs[0]
+    after = f"after {', '.join(told)}" if told else "at the start"
+    return (
+        f"{after}, a job that is {job.place}, {job.attempts} attempts counted{', a suspect' if job.suspect else ''}, "
+        f"can't go on with any of: {', '.join(left)}"
+        + (f" (given up: {way.looked_at:,} places were looked at)" if way.looked_at >= look_max else "")
+    )
+
+
+def _brief(event: Event) -> str:
+    number = getattr(event, "attempt", getattr(event, "attempts", None))
+    return type(event).__name__ + (f" {number}" if number is not None else "")

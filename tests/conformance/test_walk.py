@@ -1,0 +1,148 @@
+"""Simulated traces are ways through the model; traces of an implementation that does otherwise are not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from kashvi_sim.commands.options import workload_named
+from kashvi_sim.play import Played, play
+from kashvi_sim.trace import write
+from kashvi_spec.kit.examples import run
+from kashvi_spec.kit.museum import MUSEUM
+from kashvi_spec.kit.situation import example_of
+from kashvi_spec.model.explore import Kind
+from kashvi_spec.model.walk import LOOK_MAX, CannotWalk, Walked, walk
+
+from kashvi.events import Event, JobFailed
+
+from .test_bad_traces import (
+    EXHAUSTED,
+    TAKEN_OVER,
+    about,
+    dispatched,
+    gave_up,
+    raised,
+    retried,
+    started,
+    stopped,
+    worker,
+)
+from .test_spec_commands import kashvi
+
+STORM = workload_named("storm")
+SEEDS = range(120)
+FEW = 3_000
+NEVER = {Kind("late void"), Kind("quit"), Kind("renew"), Kind("restart")}
+"""What no simulated trace shows; spec/model.md says why."""
+
+
+@pytest.fixture(scope="module")
+def storms() -> list[Played]:
+    """With all faults."""
+    return [play(STORM, seed=seed, faults="all") for seed in SEEDS]
+
+
+def walked(played: Played, look_max: int = LOOK_MAX) -> Walked:
+    return walk(played.world.events, 3, played.world.rolled_back.keys(), look_max)
+
+
+def test_every_simulated_trace_is_accepted(storms: list[Played]) -> None:
+    """Job by job, whatever strikes; few are excused, and only what no trace can show is never taken."""
+    total = Walked()
+    for played in storms:
+        total.add(walked(played, FEW))
+    assert total.rejected == []
+    assert total.jobs > 1_500
+    assert total.excused < total.jobs * 0.05
+    assert not total.kinds.keys() & NEVER
+    assert len(total.kinds) > 30
+
+
+@pytest.mark.parametrize(
+    "bug",
+    ["retry off by one", "constant backoff", "ack before handling", "settle not fenced", "every lost job is counted"],
+)
+def test_a_known_bad_implementation_leaves_the_model(bug: str) -> None:
+    """Within sixty seeds, of which all are accepted as fast without it."""
+    with MUSEUM[bug].planted():
+        assert any(walked(play(STORM, seed=seed, faults="all"), FEW).rejected for seed in range(60))
+
+
+BEFORE_THE_DEATH = [worker(), dispatched("a"), started("a", 0)]
+
+
+@pytest.mark.parametrize(
+    ("trace", "why"),
+    [
+        ([*BEFORE_THE_DEATH, raised("a", 1), retried("a", 1, wait_s=5.0), stopped()],
+         "after JobDispatched, its claim, AttemptStarted 1, AttemptFailed 1, a job that is held, 0 attempts counted, "
+         "can't go on with any of: RetryScheduled 1"),
+        ([*BEFORE_THE_DEATH, started("a", 1), stopped()],
+         "after JobDispatched, its claim, AttemptStarted 1, a job that is held, 0 attempts counted, "
+         "can't go on with any of: its claim, AttemptStarted 1"),
+        ([*BEFORE_THE_DEATH, raised("a", 1), gave_up("a", 1, 1), stopped()],
+         "after JobDispatched, its claim, AttemptStarted 1, AttemptFailed 1, a job that is held, 0 attempts counted, "
+         "can't go on with any of: JobFailed 1"),
+    ],
+    ids=["another wait", "started twice", "failed too early"],
+)  # fmt: skip
+def test_a_bad_trace_is_rejected_with_what_it_could_not_do(trace: list[Event], why: str) -> None:
+    """And with where the job stood by then."""
+    [rejected] = walk(trace).rejected
+    assert (rejected.job_id, rejected.why) == ("a", why)
+
+
+@pytest.mark.parametrize("trace", [EXHAUSTED, TAKEN_OVER])
+def test_a_good_trace_is_accepted(trace: list[Event]) -> None:
+    """Also where a process is silent at the end."""
+    assert walk(trace).rejected == []
+
+
+CLAIMED_AGAIN = """
+lease = 5
+jobs = [
+    { name = "long", takes = 30 },
+    { name = "twice", takes = 12 },
+    { name = "elsewhere", at = 2.5, takes = 60 },
+]
+workers = [{ threads = 2 }, { at = 2 }, { at = 3, threads = 3 }]
+happens = [
+    { at = 1, what = "kill", worker = 1 },
+    { at = 7.1, what = "cut off", worker = 3, for_s = 9 },
+]
+starts_of = { "long" = 3, "twice" = 2, "elsewhere" = 1 }
+"""
+
+
+def test_a_suspect_that_comes_back_to_the_same_worker_is_started_once() -> None:
+    """Taken over before it started, and claimed again unchanged, it was twice on that worker's books."""
+    ran = run(example_of(CLAIMED_AGAIN))
+    assert ran.mistakes == []
+    assert walk(ran.world.events).rejected == []
+
+
+def test_a_limit_that_the_table_does_not_know_is_refused() -> None:
+    """With what it does."""
+    failed = JobFailed(attempts=7, max_attempts=7, error="e", **about("a", 1))
+    with pytest.raises(CannotWalk, match="a limit of 7 attempts; the model walks traces of one limit, from 1 to 3"):
+        walk([failed])
+
+
+def test_the_command_walks_files_and_seeds(tmp_path: Path) -> None:
+    """Exit code 1 where a trace is rejected, 2 where there is nothing to do."""
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    write(TAKEN_OVER, good)
+    write([*BEFORE_THE_DEATH, started("a", 1), stopped()], bad)
+    shown = kashvi("spec:walk", str(good), "--seeds", "2")
+    assert shown.exit_code == 0
+    assert "3 traces" in shown.output
+    assert "never taken: " in shown.output
+    shown = kashvi("spec:walk", str(good), str(bad), "--json")
+    assert shown.exit_code == 1
+    result = json.loads(shown.output)
+    assert [(one["trace"], one["job_id"]) for one in result["rejected"]] == [(str(bad), "a")]
+    assert (result["traces"], result["jobs"], result["excused"]) == (2, 2, 0)
+    assert kashvi("spec:walk").exit_code == 2
+    assert kashvi("spec:walk", "--seeds", "1", "--workload", "no such").exit_code == 2
