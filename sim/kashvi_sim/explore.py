@@ -133,6 +133,7 @@ class Search:
         self._branch(trial, branch)
         self.made(trial)
         trial.world.close()
+        _take_apart(trial)
 
     def made(self, trial: Trial) -> None:
         """For those who want to look at every trial."""
@@ -214,10 +215,18 @@ class Search:
                 self._pending.append(Branch((*trial.taken[:at], choice), path, *self._sources[at - len(branch.given)]))
 
 
+def _take_apart(trial: Trial) -> None:
+    """What knows each other forgets it, so that a trial is gone with its end: to look for garbage takes far longer."""
+    world = trial.world
+    handles = [handle for queue in world.queues for handle in queue.handles]
+    workers = [handle._worker for handle in handles]
+    for part in (*workers, *handles, *world.queues, *world.processes, world.kernel, trial.states, world, trial):
+        vars(part).clear()
+
+
 @contextmanager
 def _frozen() -> Iterator[None]:
     """What was there before is not looked through for garbage, time and again."""
-    gc.collect()
     gc.freeze()
     try:
         with undisturbed():

@@ -58,8 +58,9 @@ class Task:
         try:
             self._work()
         except BaseException as error:
-            self.error = error
-            self._kernel.failures.append((self, error))
+            if not self._kernel.is_closed:  # or it would keep all its frames, and they all there was
+                self.error = error
+                self._kernel.failures.append((self, error))
         self.ended = True
         self._kernel.forget(self)
         for joiner in self._joiners[:]:
@@ -94,7 +95,7 @@ class Kernel:
         self._seq = 0
         self._graveyard: list[Task] = []
         self._unended: dict[Task, None] = {}
-        self._closed = False
+        self.is_closed = False
 
     def spawn(self, run: Callable[[], None], name: str = "task", process: Process | None = None) -> Task:
         task = Task(self, run, name, process)
@@ -162,7 +163,7 @@ class Kernel:
 
     def close(self) -> None:
         """Take the world down: what a suspended task refers to is never collected while it is suspended."""
-        self._closed = True
+        self.is_closed = True
         for task in list(self._unended):
             self.current = task
             task.fiber.parent = getcurrent()
@@ -176,7 +177,7 @@ class Kernel:
 
     def check_open(self) -> None:
         """Raises GreenletExit, which ends a task, after ``close``."""
-        if self._closed:
+        if self.is_closed:
             raise GreenletExit
 
     def forget(self, task: Task) -> None:
@@ -232,7 +233,7 @@ class Kernel:
 
     def wake(self, task: Task) -> None:
         """Make a waiting (or new) task runnable now."""
-        if self._closed:
+        if self.is_closed:
             return
         if task.waiting_in is not None:
             task.waiting_in.remove(task)

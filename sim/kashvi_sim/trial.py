@@ -177,17 +177,19 @@ class Trial(Run):
     def _next(self, heap: list[Entry]) -> Entry:
         """Who goes on: what is nobody's choice first, then one of those that may."""
         if len(self.pops) < len(self._path):
-            known = self._path[len(self.pops)]
-            entry = next(one for one in heap if one[2] == known.seq)
-            self._at = entry[0]
-            decided = known.decided
-            if decided:
+            pop = self._path[len(self.pops)]
+            at = next(i for i, one in enumerate(heap) if one[2] == pop.seq)
+            entry = heap[at]
+            self._at = pop.time
+            if pop.decided:
                 self.decide(0)
         else:
             entry, decided = self._choose(heap)
-        heap.remove(entry)
+            at = heap.index(entry)
+            pop = Pop(entry[0], entry[2], self.world.kernel.pushes, decided)
+        del heap[at]
         heapq.heapify(heap)
-        self.pops.append(Pop(entry[0], entry[2], self.world.kernel.pushes, decided))
+        self.pops.append(pop)
         process = entry[3].process
         self.states.steps[process] = self.states.steps.get(process, 0) + 1
         return entry
