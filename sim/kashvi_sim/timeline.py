@@ -29,11 +29,13 @@ class Timeline:
         where = self._process(event)
         if what is None:
             return None
-        job = ""
-        if isinstance(event, events.JobEvent):
-            number = self._jobs.setdefault(event.job_id, f"#{len(self._jobs) + 1}")
-            job = f"{event.type or '(no envelope)'} {number}"
+        job = self.name(event) if isinstance(event, events.JobEvent) else ""
         return f"{at - EPOCH:12.6f}  {where:<4} {job:<28} {what}"
+
+    def name(self, event: events.JobEvent) -> str:
+        """Of the job it tells of: its type, and a number."""
+        number = self._jobs.setdefault(event.job_id, f"#{len(self._jobs) + 1}")
+        return f"{event.type or '(no envelope)'} {number}"
 
     def _process(self, event: Event) -> str:
         if isinstance(event, FaultStruck | ProcessKilled):
@@ -63,7 +65,7 @@ def _told(event: Event) -> str | None:
         case events.JobSucceeded():
             return "settled: done"
         case events.RetryScheduled():
-            return f"settled: waits {event.wait_s:g} s"
+            return f"settled: waits {event.wait_s:g} s, due at {event.due - EPOCH:.6f}"
         case events.JobFailed(undeliverable=True):
             return f"settled: undeliverable: {event.error}"
         case events.JobFailed():

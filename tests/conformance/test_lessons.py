@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from kashvi_spec.kit.museum import MUSEUM
 
 from kashvi.cli import cli
 
@@ -45,7 +46,10 @@ def test_a_command_prints_what_the_lesson_says(line: str, said: list[str]) -> No
 
 
 def test_what_a_bug_is_can_be_asked_and_a_misspelt_one_is_named() -> None:
-    """With the nearest names there are."""
+    """With the nearest names there are; without a name, all are listed."""
+    ran = CliRunner().invoke(cli, ["spec:plant"])
+    assert ran.exit_code == 0
+    assert len(ran.stdout.splitlines()) > len(MUSEUM)
     ran = CliRunner().invoke(cli, ["spec:plant", "constant backoff"])
     assert (ran.exit_code, ran.stdout) == (0, "constant backoff: one second after every attempt\nbreaks RETRY-2\n")
     ran = CliRunner().invoke(cli, ["spec:plant", "constant backof", "spec:show", "RETRY-2"])

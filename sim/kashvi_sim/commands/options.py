@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..lanes import Picture
     from ..workload import Workload
 
+KASHVI = "kashvi"
+"""What a command begins with that is printed to be repeated."""
 HERE = Path(__file__).resolve()
 PLACES = (HERE.parents[2] / "workloads", HERE.parents[1] / "workloads")
 """In a checkout, and installed."""

@@ -13,6 +13,7 @@ import msgspec
 from kashvi import events
 from kashvi.cli.setup import examples, json_option
 
+from . import options
 from .options import (
     driver_option,
     faults_option,
@@ -110,7 +111,7 @@ def _command(workload: str, seed: int | None, token: str | None, driver: str, wo
     chance = f"--seed {seed}" if token is None else f"--token {token}"
     staff = f" --workers {workers}" if workers else ""
     place = "" if driver == "memory" else f" --driver {driver}"
-    return f"kashvi sim:run {shlex.quote(workload)} {chance} --faults {faults}{staff}{place}"
+    return f"{options.KASHVI} sim:run {shlex.quote(workload)} {chance} --faults {faults}{staff}{place}"
 
 
 def _plain(played: Played, seed: int | None, driver: str, again: str) -> dict[str, object]:
@@ -143,10 +144,17 @@ def _show(played: Played, name: str, again: str, verbose: bool) -> None:
     from rich.table import Table
 
     from ..timeline import Timeline
+    from .broken import show_broken
 
-    shown = 0
-    for event, line in Timeline(played.world.names).lines(played.world.times, played.world.events):
+    broken = {violation.job_id for violation in played.violations}
+    names: dict[str, str] = {}
+    stories: dict[str, list[str]] = {}
+    shown, timeline = 0, Timeline(played.world.names)
+    for event, line in timeline.lines(played.world.times, played.world.events):
         shown += 1
+        if isinstance(event, events.JobEvent) and event.job_id in broken:
+            names.setdefault(event.job_id, timeline.name(event))
+            stories.setdefault(event.job_id, []).append(line)
         if shown <= LINES or verbose:
             click.secho(line, fg=_color(event))
     if shown > LINES and not verbose:
@@ -172,8 +180,7 @@ def _show(played: Played, name: str, again: str, verbose: bool) -> None:
     Console().print(table)
     for one in played.excused:
         click.echo(f"  excused by {one.fault}: {one.violation.predicate}: {one.violation.job_id} {one.violation.why}")
-    for violation in played.violations:
-        click.secho(f"\nBROKEN  {violation.predicate}: {violation.job_id} {violation.why}", fg="red", bold=True)
+    show_broken(played.violations, names, stories)
     if played.violations:
         click.echo(f"  to repeat it: {again}")
     else:

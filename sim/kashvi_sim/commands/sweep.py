@@ -14,6 +14,7 @@ import msgspec
 
 from kashvi.cli.setup import examples, json_option
 
+from . import options
 from .options import driver_option, faults_option, redis_option, workload_named
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def sweep_command(
     wall_s = time.perf_counter() - began
     gaps = swept.missing(faults)
     place = "" if driver == "memory" else f" --driver {driver}"
-    again = f"kashvi sim:run {shlex.quote(workload)} --faults {faults}{place} --token "
+    again = f"{options.KASHVI} sim:run {shlex.quote(workload)} --faults {faults}{place} --token "
     if as_json:
         click.echo(msgspec.json.encode(_plain(swept, driver, faults, wall_s, gaps, again)).decode())
     else:

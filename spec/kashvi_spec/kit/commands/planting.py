@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import shlex
+import sys
+from unittest import mock
 
 import click
+from kashvi_sim.commands import options
 
 from kashvi.cli import cli
 from kashvi.cli.setup import examples
@@ -18,6 +22,7 @@ kashvi spec:plant "constant backoff" spec:show RETRY-2
 kashvi spec:plant "nobody reclaims" sim:sweep --seeds 50
 kashvi spec:plant "early promotion" sim:run storm --faults all --token k1-…
 kashvi spec:plant "constant backoff"
+kashvi spec:plant
 """
 )
 @click.command(
@@ -25,13 +30,16 @@ kashvi spec:plant "constant backoff"
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     options_metavar="",
 )
-@click.argument("bug")
+@click.argument("bug", required=False)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND...")
-def plant_command(bug: str, command: tuple[str, ...]) -> None:
+def plant_command(bug: str | None, command: tuple[str, ...]) -> None:
     """Run another COMMAND of kashvi, with BUG, one of the known-bad implementations, planted in it.
 
-    Without COMMAND, say what the bug is. Exit codes are the command's.
+    Without COMMAND, say what the bug is; without BUG, list them. Exit codes are the command's.
     """
+    if bug is None:
+        _list()
+        return
     exhibit = _named(bug)
     if not command:
         click.echo(f"{exhibit.name}: {exhibit.about}\nbreaks {', '.join(sorted(exhibit.clauses))}")
@@ -42,8 +50,19 @@ def plant_command(bug: str, command: tuple[str, ...]) -> None:
         if any(word.partition("=")[0] == "--cores" for word in words):
             raise click.UsageError("a bug is planted in this process alone: leave out --cores")
         words += ["--cores", "1"]
-    with exhibit.planted():
+    again = f"kashvi spec:plant {shlex.quote(exhibit.name)}"
+    with exhibit.planted(), mock.patch.object(options, "KASHVI", again):
         cli.main(words, prog_name="kashvi", standalone_mode=False)
+
+
+def _list() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("bug", "what it does", "breaks", box=None, header_style="bold", pad_edge=False)
+    for exhibit in MUSEUM.values():
+        table.add_row(exhibit.name, exhibit.about, ", ".join(sorted(exhibit.clauses)))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _named(bug: str) -> Exhibit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 from kashvi import envelope, settle
@@ -14,7 +15,7 @@ from kashvi.errors import StoreUnavailable
 from kashvi.failures.memory import FailedJob, FailedJobs
 from kashvi.failures.sql import SqlFailures
 from kashvi.ports import Failure, Settlement, Unrecorded
-from kashvi.recorder import Recorder, failure_of
+from kashvi.recorder import Recorder
 from kashvi.settle import Delivery, Settling
 
 from . import Patch, exhibit, where
@@ -58,11 +59,17 @@ def _(patch: Patch) -> None:
     also="COMMANDS-5",
 )
 def _(patch: Patch) -> None:
+    real = Recorder._batch
+
     def batch(self: Recorder, store: Any) -> bool:
-        waiting = self._driver.unrecorded(500)
-        self._driver.recorded([entry.envelope for entry in waiting])
-        store.record([failure_of(entry) for entry in waiting])
-        return False
+        driver = self._driver
+        waiting = driver.unrecorded(500)
+        driver.recorded([entry.envelope for entry in waiting])
+        self._driver = SimpleNamespace(unrecorded=lambda limit: waiting, recorded=lambda envelopes: None)
+        try:
+            return real(self, store)
+        finally:
+            self._driver = driver
 
     patch.setattr(Recorder, "_batch", batch)
 

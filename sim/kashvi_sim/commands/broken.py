@@ -1,0 +1,31 @@
+"""Broken promises, as a person reads them: which, of which job, and what befell it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import click
+from kashvi_spec.clauses import ids_by_predicate
+from kashvi_spec.predicates import Violation
+
+STORIES, LINES = 5, 30
+"""So many jobs are told of, in so many lines each."""
+
+
+def show_broken(
+    violations: Sequence[Violation], names: Mapping[str, str], stories: Mapping[str, Sequence[str]]
+) -> None:
+    """``names``, ``stories``: of jobs by id, as in the timeline."""
+    ids = ids_by_predicate()
+    told: set[str] = set()
+    for one in violations:
+        clause = f" ({ids[one.predicate]})" if one.predicate in ids else ""
+        job = f"{names[one.job_id]}, {one.job_id}," if one.job_id in names else one.job_id
+        click.secho(f"\nBROKEN  {one.predicate}{clause}: {job} {one.why}", fg="red", bold=True)
+        story = stories.get(one.job_id, ())
+        if one.job_id not in told and len(told) < STORIES:
+            told.add(one.job_id)
+            for line in story[:LINES]:
+                click.echo(line)
+            if len(story) > LINES:
+                click.echo(f"{'…':>12}  {len(story) - LINES:,} lines more")
