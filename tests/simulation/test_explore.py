@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import fakeredis
 import pytest
-from kashvi_sim.explore import Explored, Search, explore
+from kashvi_sim.explore import Explored, explore
 from kashvi_sim.fingerprint import Walk, process_text
 from kashvi_sim.kernel import EPOCH, Kernel
 from kashvi_sim.liveness import live_after
 from kashvi_sim.memory import Memory
 from kashvi_sim.play import play, undisturbed
 from kashvi_sim.scope import Scope
+from kashvi_sim.search import Search
 from kashvi_sim.state import State
 from kashvi_sim.tape import choices_of, token_of
 from kashvi_sim.trial import Trial
@@ -72,6 +73,29 @@ def test_it_is_the_same_search_on_memory_and_on_redis(scope: Scope) -> None:
     memory, redis = explore(scope, {}, LIMIT), explore(scope, {"client": fakeredis.FakeRedis()}, LIMIT)
     assert memory.exhausted
     assert memory[:-1] == redis[:-1]
+
+
+@pytest.mark.parametrize("bug", [None, "retry off by one"])
+def test_any_number_of_processes_makes_the_same_search(bug: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trial for trial, state for state; and finds the same."""
+    if bug:
+        PLANTED[bug][1](monkeypatch)
+    scope = Scope(2, 1, 2, 1)
+    one, three = (explore(scope, {}, LIMIT, processes=n) for n in (1, 3))
+    assert one[:-1] == three[:-1]
+    assert one.states > 50
+    assert bool(one.broken) == bool(bug)
+
+
+def test_what_is_raised_in_a_process_of_a_search_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the search ends."""
+
+    def broken(self: Trial) -> None:
+        raise ZeroDivisionError("in a trial")
+
+    monkeypatch.setattr(Trial, "play", broken)
+    with pytest.raises(ZeroDivisionError, match="in a trial"):
+        explore(Scope(2, 1, 2, 1), {}, LIMIT, processes=2)
 
 
 def test_a_limit_that_was_reached_proves_nothing() -> None:

@@ -11,10 +11,12 @@ import msgspec
 from kashvi.cli.setup import examples, json_option
 
 from ..scope import ATTEMPTS_MAX, JOBS_MAX, WORKERS_MAX
+from . import options
 from .options import driver_option, redis_option
 
 if TYPE_CHECKING:
-    from ..explore import Broken, Explored
+    from ..explore import Explored
+    from ..search import Broken
 
 LIMITED = 3
 """Exit code of a search that was not exhausted."""
@@ -59,8 +61,9 @@ def explore_command(
     from rich.console import Console
 
     from ..connect import connect
-    from ..explore import Search, explore
+    from ..explore import explore
     from ..scope import Scope
+    from ..search import Search
 
     with (
         connect(driver, redis_url) as place,
@@ -82,7 +85,7 @@ def _repeat(explored: Explored, broken: Broken, driver: str) -> str:
     from ..tape import token_of
 
     place = "" if driver == "memory" else f" --driver {driver}"
-    return f"kashvi sim:run {explored.scope.name} --faults kill{place} --token {token_of(broken.choices)}"
+    return f"{options.KASHVI} sim:run {explored.scope.name} --faults kill{place} --token {token_of(broken.choices)}"
 
 
 def _plain(explored: Explored, driver: str, limit: int) -> dict[str, object]:

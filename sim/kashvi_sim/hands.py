@@ -1,0 +1,78 @@
+"""Processes that make trials: copies of this one, with whatever is planted in it."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Self
+
+from .scope import Scope
+from .search import END, Branch, Known, Tried, tried
+from .state import State
+
+
+class Hands:
+    """So many processes, as a context manager. They know the states they are told of."""
+
+    def __init__(self, scope: Scope, processes: int) -> None:
+        self._scope = scope
+        self._count = processes
+        self._pipes: list[Connection] = []
+        self._processes: list[BaseProcess] = []
+
+    def __enter__(self) -> Self:
+        context = get_context("fork")
+        for _ in range(self._count):
+            pipe, theirs = context.Pipe()
+            others = [*self._pipes, pipe]
+            process = context.Process(target=_work, args=(self._scope, theirs, others), daemon=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # other threads may run; none is needed there
+                process.start()
+            theirs.close()
+            self._pipes.append(pipe)
+            self._processes.append(process)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            process.join(1)
+            process.kill()
+
+    def make(self, branches: Sequence[Branch], learned: Sequence[State]) -> list[Tried]:
+        """Their trials, in order. ``learned``: states that are known since the last time.
+
+        Raises whatever was raised in one.
+        """
+        for n, pipe in enumerate(self._pipes):
+            pipe.send((branches[n :: self._count], learned))
+        answers = [pipe.recv() for pipe in self._pipes]
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [answers[i % self._count][i // self._count] for i in range(len(branches))]
+
+
+def _work(scope: Scope, pipe: Connection, others: list[Connection]) -> None:
+    for other in others:
+        other.close()  # so that the end of ours is seen
+    known = Known()
+    gc.freeze()
+    while True:
+        try:
+            branches, learned = pipe.recv()
+        except EOFError:
+            return
+        for state in learned:
+            known.add(state, END)
+        try:
+            pipe.send([tried(scope, branch, {}, known, True) for branch in branches])
+        except Exception as error:
+            pipe.send(error)
+        gc.collect(0)
