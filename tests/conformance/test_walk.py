@@ -13,18 +13,20 @@ from kashvi_spec.kit.examples import run
 from kashvi_spec.kit.museum import MUSEUM
 from kashvi_spec.kit.situation import example_of
 from kashvi_spec.model.explore import Kind
-from kashvi_spec.model.walk import LOOK_MAX, CannotWalk, Walked, walk
+from kashvi_spec.model.walk import FEW, LOOK_MAX, CannotWalk, Walked, walk
 
-from kashvi.events import Event, JobFailed
+from kashvi.events import Event, JobFailed, SettleRefused
 
 from .test_bad_traces import (
     EXHAUSTED,
     TAKEN_OVER,
     about,
+    did,
     dispatched,
     gave_up,
     raised,
     retried,
+    returned,
     started,
     stopped,
     worker,
@@ -33,7 +35,6 @@ from .test_spec_commands import kashvi
 
 STORM = workload_named("storm")
 SEEDS = range(120)
-FEW = 3_000
 NEVER = {Kind("late void"), Kind("quit"), Kind("renew"), Kind("restart")}
 """What no simulated trace shows; spec/model.md says why."""
 
@@ -94,10 +95,40 @@ def test_a_bad_trace_is_rejected_with_what_it_could_not_do(trace: list[Event], w
     assert (rejected.job_id, rejected.why) == ("a", why)
 
 
-@pytest.mark.parametrize("trace", [EXHAUSTED, TAKEN_OVER])
+GIVEN_BACK = [
+    *BEFORE_THE_DEATH, raised("a", 0), retried("a", 0), started("a", 1, 2),
+    returned("a", 2, suspect=False, process="p"), stopped(),
+    worker("v", process="q"), started("a", 3, 2, "v", "q"), *did("a", 3, 2, "q"), stopped("v", "q"),
+]  # fmt: skip
+"""In the middle of its second attempt, by a second signal."""
+SUSPECT_GIVEN_BACK = [
+    *BEFORE_THE_DEATH, worker("v", process="q"), returned("a", 30), started("a", 31, 1, "v", "q", suspect=True),
+    did("a", 31)[0], SettleRefused(move="done", owner="w", **about("a", 31)), stopped(),
+    returned("a", 32, "v", suspect=True, process="q"), stopped("v", "q"),
+    worker("u", process="r"), started("a", 33, 1, "u", "r", suspect=True), *did("a", 34, 1, "r"), stopped("u", "r"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("trace", [EXHAUSTED, TAKEN_OVER, GIVEN_BACK, SUSPECT_GIVEN_BACK])
 def test_a_good_trace_is_accepted(trace: list[Event]) -> None:
     """Also where a process is silent at the end."""
     assert walk(trace).rejected == []
+
+
+ONE_PROCESS = [*BEFORE_THE_DEATH, raised("a", 1), retried("a", 1), started("a", 2, 2), *did("a", 2, 2)]
+
+
+@pytest.mark.parametrize("stops", [[stopped()], []], ids=["that stops", "that is killed"])
+@pytest.mark.parametrize(
+    "order",
+    [(0, 1, 2, 4, 3, 5, 6, 7), (0, 1, 2, 4, 5, 6, 7), (0, 1, 2, 2, 3, 4, 5, 6, 7), (0, 1, 2, 3, 4, 5, 7, 6)],
+    ids=["waits before it failed", "failure left out", "start told twice", "done before it succeeded"],
+)
+def test_what_one_process_tells_is_told_in_its_order_and_whole(order: tuple[int, ...], stops: list[Event]) -> None:
+    """Also by one that is killed: it tells up to some point, and then nothing."""
+    assert walk([*ONE_PROCESS, *stops]).rejected == []
+    assert walk([*(ONE_PROCESS[i] for i in order), *stops]).rejected
+    assert all(walk(ONE_PROCESS[:n]).rejected == [] for n in range(len(ONE_PROCESS)))
 
 
 CLAIMED_AGAIN = """
@@ -145,4 +176,7 @@ def test_the_command_walks_files_and_seeds(tmp_path: Path) -> None:
     assert [(one["trace"], one["job_id"]) for one in result["rejected"]] == [(str(bad), "a")]
     assert (result["traces"], result["jobs"], result["excused"]) == (2, 2, 0)
     assert kashvi("spec:walk").exit_code == 2
+    (empty := tmp_path / "empty.jsonl").write_bytes(b"")
+    shown = kashvi("spec:walk", str(good), str(empty))
+    assert (shown.exit_code, "empty.jsonl holds no event of kashvi" in shown.stderr) == (2, True)
     assert kashvi("spec:walk", "--seeds", "1", "--workload", "no such").exit_code == 2

@@ -1,7 +1,7 @@
 """A trace, job by job, as what the model can be asked about: who did what, and what must have come before it.
 
 Events are told when a process hears of what the server did, which may be late. So what the server did is ordered by its
-clock, what a process did by the process, and nothing else is.
+clock; what a process did by itself comes after all that it told before; and how an attempt ended is settled afterwards.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ class _Teller:
         self._numbers: dict[str, int] = {}
         self._items: list[tuple[Item, Event, float | None]] = []
         """With the server's time, where it is exact."""
-        self._local: dict[str, int] = {}
-        """By process, the last thing that it did by itself."""
+        self._told: dict[str, int] = {}
+        """By process, what it told so far, as bits."""
 
     def tell(self, job_id: str, events: Sequence[JobEvent]) -> Told:
         dying: dict[str, AttemptLost] = {}
@@ -124,8 +124,12 @@ class _Teller:
                 self._add(event, dying)
         exact = [(at, i) for i, (_, _, at) in enumerate(self._items) if at is not None]
         items = tuple(
-            item._replace(after=item.after | sum(1 << j for earlier, j in exact if at is not None and earlier < at))
-            for item, _, at in self._items
+            item._replace(
+                after=item.after
+                | sum(1 << j for earlier, j in exact if at is not None and earlier < at)
+                | self._end_of(item, i)
+            )
+            for i, (item, _, at) in enumerate(self._items)
         )
         silent = tuple(name in self._silent or name not in self._process_of.values() for name in self._numbers)
         ghosts = bool(self._silent - self._numbers.keys()) or any(map(_may_lack_id, events))
@@ -164,7 +168,8 @@ class _Teller:
             )
         elif isinstance(event, JobReturned):
             actor, owner = self._actor(event.process), self._owner(event.owner)
-            self._note(Item("returned", actor, owner, flag=event.suspect), event, event.server_at)
+            before = self._told.get(event.process, 0) if owner == actor else 0  # what it gives back, it does not start
+            self._note(Item("returned", actor, owner, flag=event.suspect, after=before), event, event.server_at)
         elif isinstance(event, SettleRefused):
             if self._owner(event.owner) == (actor := self._actor(event.process)):  # else two tried to take it over
                 self._note(Item("refused", actor), event, event.server_at)
@@ -173,13 +178,25 @@ class _Teller:
 
     def _by_itself(self, item: Item, event: Event) -> None:
         """What a process does comes after what it did before."""
-        before = self._local.get(event.process)
-        after = item.after | (0 if before is None else 1 << before)
-        self._local[event.process] = self._note(item._replace(after=after), event)
+        self._note(item._replace(after=item.after | self._told.get(event.process, 0)), event)
+
+    def _end_of(self, item: Item, i: int) -> int:
+        """The end of the attempt that its owner settles, as a bit: the last told before, or else the first after."""
+        if item.what != "settled" or item.lost or item.flag:
+            return 0
+        ends = [
+            j
+            for j, (other, _, _) in enumerate(self._items)
+            if other.what == "ended" and (other.actor, other.number) == (item.actor, item.number)
+        ]
+        before = [j for j in ends if j < i]
+        return 1 << (before[-1] if before else ends[0]) if ends else 0
 
     def _note(self, item: Item, event: Event, at: float | None = None) -> int:
+        n = len(self._items)
         self._items.append((item, event, at))
-        return len(self._items) - 1
+        self._told[event.process] = self._told.get(event.process, 0) | 1 << n
+        return n
 
     def _actor(self, process: str) -> int:
         return self._numbers.setdefault(process, len(self._numbers))

@@ -40,18 +40,19 @@ class Untold:
         if w == NOBODY:
             return None
         silent, alive = self._silent[w], state.workers[w].up
-        alone, acts, named = self._alone[w] & ~done, self._acts[w] & ~done, self._named[w] & ~done
+        acts, named = self._acts[w] & ~done, self._named[w] & ~done
         if action == "claim":
             return 0 if named else 1 if silent else None
         if action == "lapse":
             return 0 if acts or not alive else None if w == self._ghost else 1
         if action == "take over":
-            return 1 if any(others for other, others in enumerate(self._silent) if other != w) else None
+            takers = (v for v, silent in enumerate(self._silent) if silent and v != w and state.workers[v].up)
+            return None if next(takers, None) is None else 1
         if action == "crash":
             return 0 if silent and not acts and state.jobs[0].owner == w else None
         if action == "restart":
             return 0 if w == self._ghost else None
-        if not silent or (alone if action in BY_ITSELF else acts & ~alone):
+        if not silent or (acts if action in BY_ITSELF else acts & ~self._alone[w]):
             return None
         return 1 if action in BY_ITSELF or action in WITH_THE_SERVER else None
 

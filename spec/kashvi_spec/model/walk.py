@@ -25,9 +25,9 @@ from .untold import Untold
 
 UNTOLD_MAX = 8
 """Steps at a job that may have been taken by processes which died before they told of them."""
-LOOK_MAX = 100_000
-"""Places that are looked at before a story is given up. Most of those that are accepted take some hundreds; one with
-fifteen deaths around its job took over thirty thousand."""
+FEW, LOOK_MAX = 3_000, 100_000
+"""Places that are looked at before a story is given up: a few at first, and no more once a story of the trace was.
+Most of those that are accepted take some hundreds; one with fifteen deaths around its job took over thirty thousand."""
 
 
 class Rejected(NamedTuple):
@@ -67,7 +67,8 @@ class _Way(NamedTuple):
     state: State
     kinds: tuple[Kind, ...]
     looked_at: int
-    """Places; as many as may be: there may be another way."""
+    given_up: bool
+    """As many places as may be were looked at, and there may be another way."""
 
 
 def limit_of(trace: Sequence[Event], limit: int | None = None) -> int:
@@ -95,11 +96,14 @@ def walk(
         if told.job_id in excused:
             walked.excused += 1
             continue
-        way = _way(told.story, limit, look_max)
-        if way.done == (1 << len(told.events)) - 1:
+        all_done = (1 << len(told.events)) - 1
+        way = _way(told.story, limit, min(look_max, FEW))
+        if way.done != all_done and look_max > FEW and not walked.rejected:
+            way = _way(told.story, limit, look_max)
+        if way.done == all_done:
             walked.kinds.update(way.kinds)
         else:
-            walked.rejected.append(Rejected(told.job_id, _why(way, told.story, told.events, look_max)))
+            walked.rejected.append(Rejected(told.job_id, _why(way, told.story, told.events)))
     return walked
 
 
@@ -133,7 +137,7 @@ def _way(story: Story, limit: int, look_max: int) -> _Way:
                 if cost + more <= UNTOLD_MAX and cost + more < cost_of.get(then, UNTOLD_MAX + 1):
                     cost_of[then], came[then] = cost + more, (at, kind)
                     heappush(todo, (cost + more, -then[0].bit_count(), next(number), then))
-    return _Way(*farthest, tuple(_back(came, farthest))[::-1], len(came))
+    return _Way(*farthest, tuple(_back(came, farthest))[::-1], len(came), len(came) >= look_max)
 
 
 _At = tuple[int, State]
@@ -151,7 +155,7 @@ def _steps(state: State, limit: int) -> tuple[tuple[Step, Kind], ...]:
     return tuple((step, kind_of(state, step)) for step in steps(state, decisions(limit)))
 
 
-def _why(way: _Way, story: Story, events: Sequence[Event], look_max: int) -> str:
+def _why(way: _Way, story: Story, events: Sequence[Event]) -> str:
     briefs = [
         "its claim" if item.what == "claimed" else _brief(event)
         for item, event in zip(story.items, events, strict=True)
@@ -163,7 +167,7 @@ def _why(way: _Way, story: Story, events: Sequence[Event], look_max: int) -> str
     return (
         f"{after}, a job that is {job.place}, {job.attempts} attempts counted{', a suspect' if job.suspect else ''}, "
         f"can't go on with any of: {', '.join(left)}"
-        + (f" (given up: {way.looked_at:,} places were looked at)" if way.looked_at >= look_max else "")
+        + (f" (given up: {way.looked_at:,} places were looked at)" if way.given_up else "")
     )
 
 

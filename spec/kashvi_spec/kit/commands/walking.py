@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import msgspec
 
 from kashvi.cli.setup import examples, json_option
 from kashvi.errors import InvalidSetting
+from kashvi.events import Event, JobEvent
 
 from ...traces import NotATrace, read
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from ...model.walk import Walked
 
 ROLLED_BACK = "ServerRolledBack"
+ENOUGH = 10
+"""Rejected jobs."""
+Trace = tuple[str, Sequence[Event], int | None, Collection[str]]
+"""Its name, its events, its limit of attempts, and the jobs that are excused."""
 
 
 @examples(
@@ -40,23 +46,32 @@ kashvi sim:run storm --seed 7 --trace t.jsonl && kashvi spec:walk t.jsonl
 def walk_command(traces: tuple[Path, ...], seeds: int, first: int, workload: str, faults: str, as_json: bool) -> None:
     """Walk traces through the model of the queue (spec/model.md): files of events, or simulated ones.
 
+    It ends with the trace in which the tenth job is rejected.
+
     Each event has to be a step that the model allows, job by job. Jobs that the server forgot something about, when it
     came back without its last second, are excused and counted; in a file nobody knows which, so all its jobs are.
 
     Exit codes: 0 all are accepted, 1 one is not, 2 wrong usage.
     """
-    from ...model.walk import CannotWalk, Walked
+    from ...model.walk import FEW, LOOK_MAX, CannotWalk, Rejected, Walked, walk
 
     if not traces and not seeds:
         raise click.UsageError("nothing to walk: name a TRACE, or give --seeds")
-    total, count, failing = Walked(), 0, []
+    total, count = Walked(), 0
+    failing: list[tuple[str, Rejected]] = []
     try:
-        for name, walked in (*_files(traces), *_simulated(range(first, first + seeds), workload, faults)):
+        for name, events, limit, excused in chain(
+            _files(traces), _simulated(range(first, first + seeds), workload, faults)
+        ):
+            try:
+                walked = walk(events, limit, excused, FEW if failing else LOOK_MAX)
+            except CannotWalk as error:
+                raise click.BadParameter(f"{name}: {error}", param_hint="TRACE") from error
             total.add(walked)
             count += 1
             failing += [(name, rejected) for rejected in walked.rejected]
-    except (CannotWalk, NotATrace) as error:
-        raise click.BadParameter(str(error), param_hint="TRACE") from error
+            if len(failing) >= ENOUGH:
+                break
     except InvalidSetting as error:
         raise click.UsageError(str(error)) from error
     never = [str(kind) for kind in _all_kinds() if kind not in total.kinds]
@@ -78,27 +93,28 @@ def walk_command(traces: tuple[Path, ...], seeds: int, first: int, workload: str
         sys.exit(1)
 
 
-def _files(traces: tuple[Path, ...]) -> Iterator[tuple[str, Walked]]:
-    from ...model.walk import walk
-
+def _files(traces: tuple[Path, ...]) -> Iterator[Trace]:
     for path in traces:
         passed_over: Counter[str] = Counter()
-        with path.open("rb") as lines:
-            found = list(read(lines, passed_over, []))
-        forgot = {event.job_id for event in found if hasattr(event, "job_id")} if passed_over[ROLLED_BACK] else ()
-        yield str(path), walk(found, excused=forgot)
+        try:
+            with path.open("rb") as lines:
+                found = list(read(lines, passed_over, []))
+        except NotATrace as error:
+            raise click.BadParameter(f"{path}: {error}", param_hint="TRACE") from error
+        if not found:
+            raise click.BadParameter(f"{path} holds no event of kashvi", param_hint="TRACE")
+        forgot = {event.job_id for event in found if isinstance(event, JobEvent)} if passed_over[ROLLED_BACK] else ()
+        yield str(path), found, None, forgot
 
 
-def _simulated(seeds: range, workload: str, faults: str) -> Iterator[tuple[str, Walked]]:
+def _simulated(seeds: range, workload: str, faults: str) -> Iterator[Trace]:
     from kashvi_sim.commands.options import workload_named
     from kashvi_sim.play import play
-
-    from ...model.walk import walk
 
     script = workload_named(workload)
     for seed in seeds:
         world = play(script, seed=seed, faults=faults).world
-        yield f"seed {seed}", walk(world.events, script.workers.max_attempts, world.rolled_back.keys())
+        yield f"seed {seed}", world.events, script.workers.max_attempts, world.rolled_back.keys()
 
 
 def _all_kinds() -> list[Kind]:
