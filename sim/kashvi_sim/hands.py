@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import signal
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -60,19 +62,20 @@ class Hands:
 
 
 def _work(scope: Scope, pipe: Connection, others: list[Connection]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the search, and so us
     for other in others:
         other.close()  # so that the end of ours is seen
     known = Known()
     gc.freeze()
-    while True:
-        try:
+    answer: list[Tried] | Exception
+    with suppress(EOFError, OSError):  # the search is over, or was ended
+        while True:
             branches, learned = pipe.recv()
-        except EOFError:
-            return
-        for state in learned:
-            known.add(state, END)
-        try:
-            pipe.send([tried(scope, branch, {}, known, True) for branch in branches])
-        except Exception as error:
-            pipe.send(error)
-        gc.collect(0)
+            for state in learned:
+                known.add(state, END)
+            try:
+                answer = [tried(scope, branch, {}, known, True) for branch in branches]
+            except Exception as error:
+                answer = error
+            pipe.send(answer)
+            gc.collect(0)
