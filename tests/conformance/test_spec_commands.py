@@ -17,7 +17,9 @@ from kashvi_sim.play import play
 from kashvi_sim.trace import ProcessKilled, write
 from kashvi_spec.clauses import load
 from kashvi_spec.kit.commands import COMMANDS
+from kashvi_spec.kit.conformance import Verdict
 from kashvi_spec.kit.museum import MUSEUM
+from kashvi_spec.kit.report import Column, write_junit
 from kashvi_spec.traces import KINDS, NotATrace, judge, read
 
 from kashvi.events import Event, JobFailed, JobSucceeded
@@ -295,3 +297,12 @@ def case(test: str, result: str = "") -> str:
     path, _, name = test.partition("::")
     module = path.removesuffix(".py").replace("/", ".")
     return f'<testcase classname="{module}" name="{name}[a]">{result}</testcase>'
+
+
+def test_what_xml_can_not_hold_is_escaped_in_a_junit_file(tmp_path: Path) -> None:
+    """Names and reasons are other people's text."""
+    verdict = Verdict(load()[0], "failed", reasons=["claimed \x00\ud800, not \x1b"])
+    write_junit([Column("odd\x07", {verdict.clause.id: verdict}, 1.0)], path := tmp_path / "odd.xml")
+    root = ET.parse(path).getroot()
+    assert [suite.get("name") for suite in root.iter("testsuite")] == ["odd\\x07"]
+    assert [failure.get("message") for failure in root.iter("failure")] == ["claimed \\x00\\ud800, not \\x1b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from junitparser import Failure, JUnitXml, Properties, Property, Skipped, TestCa
 from .conformance import Outcome, Verdict
 
 OUTCOMES = get_args(Outcome)
+NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,24 @@ def write_junit(columns: list[Column], path: Path) -> None:
     """A suite for each implementation, a case for each clause."""
     xml = JUnitXml("kashvi conformance")
     for column in columns:
-        suite = TestSuite(column.name)
+        suite = TestSuite(name := _in_xml(column.name))
         for verdict in column.verdicts.values():
             clause = verdict.clause
-            case = TestCase(f"{clause.id} {clause.sentence}", f"kashvi.{column.name}.{clause.area}", verdict.seconds)
+            case = TestCase(f"{clause.id} {clause.sentence}", f"kashvi.{name}.{clause.area}", verdict.seconds)
             about = Properties()
             about.add_property(Property("clause", clause.id))
             about.add_property(Property("level", clause.level))
             case.append(about)
             if verdict.outcome == "failed":
-                case.result = [Failure("\n".join(verdict.reasons), clause.id)]
+                case.result = [Failure(_in_xml("\n".join(verdict.reasons)), clause.id)]
             elif verdict.outcome == "incapable":
-                case.result = [Skipped("\n".join(verdict.reasons))]
+                case.result = [Skipped(_in_xml("\n".join(verdict.reasons)))]
             suite.add_testcase(case)
         xml.add_testsuite(suite)
     xml.update_statistics()
     xml.write(str(path), pretty=True)
+
+
+def _in_xml(text: str) -> str:
+    """What XML can't hold is escaped as in Python."""
+    return NOT_IN_XML.sub(lambda odd: ascii(odd[0])[1:-1], text)
