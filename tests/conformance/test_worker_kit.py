@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +22,8 @@ from kashvi_spec.kit.commands.worker import worker_command
 from kashvi_spec.kit.matrix import write_html
 from kashvi_spec.kit.report import Column, as_json
 from kashvi_spec.kit.worker import jobs, script
+from kashvi_spec.kit.worker.bench import Bench
+from kashvi_spec.kit.worker.process import WorkerProcess
 from kashvi_spec.kit.worker.story import Story
 from kashvi_spec.kit.worker.unobserved import OF_AREAS, OF_CLAUSES
 from kashvi_spec.kit.worker.verdicts import JUDGES, verdicts_on
@@ -132,7 +137,45 @@ def forgotten(tale: Tale) -> None:
 
 
 def row_twice(tale: Tale) -> None:
-    tale.records.append(replace(tale.recorded("odd bytes")[0], key="another"))
+    tale.records.append(replace(tale.recorded("odd bytes")[0], key="99"))
+
+
+def fails_at(tale: Tale, job: str, *attempts: tuple[float, str]) -> None:
+    """So, and no other time; recorded with that number."""
+    takes = 1.0 if tale.of("killed", "paused") and tale.pushed[job].situation in ("killed", "paused") else 0.0
+    tale.fail(job, *attempts, takes=takes)
+    change(tale, job, attempts=len(attempts))
+
+
+def two_attempts(tale: Tale) -> None:
+    """As if the limit were two."""
+    for job in ("odd bytes", "failing 0", "flaky", "no id", "killed and failing", "paused"):
+        first = [entry for entry in tale.told(job) if job in ("killed and failing", "paused")][:1]
+        copies, at = tale.pushed[job].copies, tale.told(job)[len(first)].at - tale.began
+        tale.forget(job)
+        tale.entries.extend(first)
+        for _ in range(copies):
+            fails_at(
+                tale, job, (at, "worker-3" if first else "worker-1"), (at + 2.01, "worker-3" if first else "worker-1")
+            )
+
+
+def slow_to_come_back(tale: Tale) -> None:
+    """All that was seen after the kill comes 15 s later."""
+    for told in (tale.entries, tale.records, tale.waiting, tale.happened):
+        told[:] = [replace(one, at=one.at + 15) if one.at > 1030.07 else one for one in told]  # type: ignore[type-var]
+    tale.waiting = [replace(one, due=one.due + 15) if one.at > 1030.07 else one for one in tale.waiting]
+
+
+def retried_late_by_the_worker(tale: Tale) -> None:
+    tale.forget("flaky")
+    tale.fail("flaky", (10, "worker-1"), (17.5, "worker-1"), last=False)
+    tale.run(19.51, "flaky")
+    tale.waiting = [one for one in tale.waiting if one.job != "flaky"]
+
+
+def scores_later(tale: Tale, seconds: Callable[[float], float]) -> None:
+    tale.waiting = [replace(one, due=seconds(one.due)) for one in tale.waiting]
 
 
 LOST = {"DISPATCH-1", "DELIVERY-1"}
@@ -157,13 +200,18 @@ BREAKS: dict[str, tuple[set[str], Callable[[Tale], object]]] = {
     "promoted twice": ({"DELAY-8"}, lambda tale: second_start(tale, "race 1", 22.6)),
     "delayed jobs die with workers": ({"DELAY-9", "REDIS-3"} | LOST, lambda tale: tale.forget("outlives")),
     "retries wait in the worker": ({"REDIS-2"}, retries_in_the_worker),
+    "delayed jobs become another type": (
+        {"REDIS-2"},
+        lambda tale: tale.wrong_types.update({"kashvi:queue:delayed": "list"}),
+    ),
+    "the list becomes another type": ({"REDIS-1"}, lambda tale: tale.wrong_types.update({"kashvi:queue:jobs": "set"})),
     "scores in milliseconds": ({"REDIS-2"}, scores_in_milliseconds),
     "a key expires": ({"REDIS-4"}, lambda tale: tale.expiring.update({"kashvi:queue:held": 60_000})),
     "a cut connection is the end": ({"REDIS-8"} | LOST, lambda tale: tale.forget("cut off")),
     "removed before it is added": ({"REDIS-9"} | LOST, lambda tale: tale.forget("wrong type")),
     "an idle worker is busy": ({"REDIS-10"}, lambda tale: tale.asked_idle.extend(['"BLMOVE" …'] * 8)),
     "a killed worker's job is lost": ({"DELIVERY-2"} | LOST, lambda tale: after(tale, "killed 1", 31)),
-    "taken over too late": ({"DELIVERY-2"}, lambda tale: tale.starts("killed 1", 30.01, 44)),
+    "taken over too late": ({"DELIVERY-2"}, lambda tale: tale.starts("killed 1", 30.01, 44.6)),
     "taken over before the lease ends": ({"DELIVERY-3"}, lambda tale: tale.starts("killed 0", 30.01, 31.4)),
     "a long job is started again": ({"DELIVERY-4", "DELIVERY-7"}, lambda tale: second_start(tale, "long", 28.5)),
     "a stale worker may fail a job": ({"DELIVERY-5"}, lambda tale: second_start(tale, "paused", 37.2)),
@@ -184,6 +232,9 @@ BREAKS: dict[str, tuple[set[str], Callable[[Tale], object]]] = {
         {"RETRY-1", "FAILURES-4", "FAILURES-5"},
         lambda tale: tale.tell(13.025, "failing 0", "start", seen="0"),
     ),
+    "a limit of two": ({"RETRY-1"}, two_attempts),
+    "two seconds too long are waited": ({"RETRY-2"}, lambda tale: scores_later(tale, lambda due: due + 1.9)),
+    "too long is waited in the worker": ({"REDIS-2", "RETRY-2"}, retried_late_by_the_worker),
     "half a second is waited": ({"RETRY-2"}, lambda tale: tale.starts("flaky", 10.0, 10.5, 13.02)),
     "a wait after the last attempt": (
         {"RETRY-3"},
@@ -193,17 +244,31 @@ BREAKS: dict[str, tuple[set[str], Callable[[Tale], object]]] = {
     "attempts are not counted": ({"RETRY-6"}, lambda tale: waits(tale, "flaky", b'"attempts":2', b'"attempts":1')),
     "a done job runs again": ({"RETRY-7"}, lambda tale: second_start(tale, "flaky", 14)),
     "an exhausted job is forgotten": ({"FAILURES-1"} | LOST, forgotten),
+    "an exhausted job waits for a table that is there": (
+        {"FAILURES-1"},
+        lambda tale: change(tale, "failing 0", where="unrecorded"),
+    ),
     "a success is recorded": ({"FAILURES-1"}, lambda tale: tale.record(4.1, "idle", "?", 1)),
     "the first error is kept": ({"FAILURES-4"}, lambda tale: change(tale, "odd bytes", error="the first")),
     "the limit is recorded": ({"FAILURES-5"}, lambda tale: change(tale, "odd bytes", attempts=5)),
     "unknown types are dropped": ({"FAILURES-6"}, lambda tale: tale.forget("unknown type")),
+    "what waits for a table becomes another type": (
+        {"FAILURES-6"},
+        lambda tale: tale.wrong_types.update({"kashvi:queue:unrecorded": "list"}),
+    ),
     "unknown types are counted": ({"FAILURES-6"}, lambda tale: change(tale, "unknown type", attempts=3)),
     "unknown types wait": ({"FAILURES-6"}, lambda tale: change(tale, "unknown type", at=1009.0)),
     "a column is missing": ({"TABLE-1"}, lambda tale: tale.columns.remove("job_id")),
+    "an id is no integer": ({"TABLE-1"}, lambda tale: change(tale, "odd bytes", key="1db45780")),
+    "an error is no text": ({"TABLE-2"}, lambda tale: tale.no_text.update(error="odd bytes")),
     "a row has another payload": ({"TABLE-2"}, lambda tale: change(tale, "odd bytes", payload='{"seen":3}')),
     "a row has another type": ({"TABLE-2"}, lambda tale: change(tale, "odd bytes", type="Fail")),
     "a row has no time": ({"TABLE-2"}, lambda tale: change(tale, "odd bytes", failed_at=None)),
     "a row is there twice": ({"TABLE-4"}, row_twice),
+    "bytes are stored as if they were text": (
+        {"TABLE-5"},
+        lambda tale: tale.no_text.update(payload="garbage with NUL"),
+    ),
     "bytes are stored as they are": ({"TABLE-5"}, lambda tale: change(tale, "garbage with NUL", payload="?no")),
 }
 
@@ -221,6 +286,33 @@ def test_a_departure_breaks_its_clauses_and_no_other(clauses: set[str], breaks: 
     breaks(tale)
     assert broken(tale) == clauses
     assert all(verdict.reasons for verdict in verdicts_on(tale) if verdict.outcome == "failed")
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        slow_to_come_back,
+        lambda tale: scores_later(tale, lambda due: float(math.ceil(due))),
+        lambda tale: change(tale, "paused", where="unrecorded", at=1055.0),
+    ],
+    ids=["workers that start slowly", "scores in whole seconds", "nobody lived long enough to write a row"],
+)
+def test_what_only_looks_like_a_departure_breaks_nothing(happens: Callable[[Tale], object]) -> None:
+    """A good worker is not accused."""
+    tale = good()
+    happens(tale)
+    assert broken(tale) == set()
+
+
+def test_it_is_said_when_a_worker_held_nothing_that_it_could_hand_back() -> None:
+    """The clause is kept, but that part of it was not seen."""
+    tale = good()
+    stopping = {verdict.clause.id: verdict for verdict in verdicts_on(tale)}["WORKERS-3"]
+    assert (stopping.outcome, stopping.evidence) == ("passed", [])
+    tale.held = 0
+    stopping = {verdict.clause.id: verdict for verdict in verdicts_on(tale)}["WORKERS-3"]
+    assert (stopping.outcome, stopping.reasons) == ("passed", [])
+    assert stopping.evidence == ["the worker had taken no job that it had not started, so nothing was handed back"]
 
 
 def test_what_a_run_that_was_cut_short_did_not_show_is_not_judged() -> None:
@@ -292,6 +384,9 @@ def spec_worker(server: RedisServer, *words: str) -> Result:
         ),
         (("--database-url", "sqlite:////no/such/folder/x.db"), "Invalid value for --database-url: the failure table's"),
         (("--database-url", "nonsense"), "Invalid value for --database-url"),
+        (("--redis-url", "{url}?foo=1"), "Invalid value for --redis-url"),
+        (("--lease", "nan"), "Invalid value for '--lease'"),
+        (("--lease", "inf"), "Invalid value for '--lease'"),
     ],
 )
 def test_where_there_is_nothing_to_judge_the_command_ends_with_2_and_says_why(
@@ -299,7 +394,7 @@ def test_where_there_is_nothing_to_judge_the_command_ends_with_2_and_says_why(
 ) -> None:
     """And the server is as it was."""
     given = () if "--command" in words else ("--command", "sleep 60")
-    ran = spec_worker(valkey, *given, *words)
+    ran = spec_worker(valkey, *given, *(word.replace("{url}", valkey.url) for word in words))
     assert ran.exit_code == 2
     assert why in " ".join(ran.output.replace("│", " ").split())
     assert valkey.client().keys() == []
@@ -330,19 +425,95 @@ def test_a_command_that_takes_no_job_is_an_error_and_its_processes_are_ended(
     assert valkey.client().keys() == []
 
 
-def test_the_kit_ends_its_workers_when_it_is_told_to_stop_itself(valkey: RedisServer, tmp_path: Path) -> None:
-    """And clears up."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_kit_ends_its_workers_when_it_is_told_to_stop_itself(
+    valkey: RedisServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    """And clears up, its folder too."""
     child = tmp_path / "pid"
     command = f"sh -c 'echo $$ > {child}.new; mv {child}.new {child}; sleep 60'"
     words = ["spec:worker", "--redis-url", valkey.url, "--command", command]
     main = [sys.executable, "-c", "from kashvi.cli import main; main()"]
-    kit = subprocess.Popen([*main, *words], stderr=subprocess.PIPE)
+    own = tmp_path / "tmp"
+    own.mkdir()
+    kit = subprocess.Popen([*main, *words], stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(own)})
     until_true(child.exists, 20)
-    kit.terminate()
+    kit.send_signal(number)
     kit.communicate(timeout=20)
-    assert kit.returncode == 128 + signal.SIGTERM
+    assert kit.returncode == 128 + number
+    assert list(own.iterdir()) == []
     assert not alive(int(child.read_text()))
     assert valkey.client().keys() == []
+
+
+TABLES = {
+    "without an id": ("", ""),
+    "with an id of text": ("id text,", "'a7',"),
+    "with an id that is null": ("id text,", "NULL,"),
+    "with an id": ("id integer,", "7,"),
+}
+
+
+@pytest.mark.parametrize(("id_column", "id_"), TABLES.values(), ids=TABLES)
+def test_whatever_table_a_worker_has_made_is_read_and_left_without_the_rows_of_the_kit(
+    valkey: RedisServer, tmp_path: Path, id_column: str, id_: str
+) -> None:
+    """Bytes that are no text hide no other row, and no other column."""
+    path = tmp_path / "failures.db"
+    with sqlite3.connect(path, isolation_level=None) as table:
+        table.execute(f"CREATE TABLE kashvi_failed_jobs ({id_column} job_type text, payload text, error text)")
+        insert = "INSERT INTO kashvi_failed_jobs VALUES ({} 'x', CAST(? AS TEXT), CAST(? AS TEXT))"
+        table.execute(insert.format("NULL," if id_column else ""), (b"{}", b"\xfe"))
+        with Bench(valkey.url, "sleep 60", f"sqlite:///{path}", 2, 3.0) as bench:
+            bench.push([one for one in bench.jobs.before_any_worker() if one.situation == "undeliverable"])
+            pushed = bench.story.pushed
+            table.execute(insert.format(id_), (json.dumps(json.loads(pushed["misfit"].raw)["payload"]), b"\xfe"))
+            table.execute(insert.format(id_.replace("7", "8")), (pushed["garbage with NUL"].raw, b"a text"))
+            bench.watch.until(lambda: len(bench.story.records) == 2, 5)
+            found = {one.job: one.error for one in bench.story.records}
+            assert found == {"misfit": "\\xfe", "garbage with NUL": "a text"}
+            assert bench.story.no_text == {"error": "misfit", "payload": "garbage with NUL"}
+        assert [row[0] for row in table.execute("SELECT payload FROM kashvi_failed_jobs")] == ["{}"]
+
+
+def test_keys_that_a_worker_makes_another_type_are_told_of_and_the_run_goes_on(valkey: RedisServer) -> None:
+    """Until the kit itself can push no more: then it is cut short, and the key is named."""
+    with Bench(valkey.url, "sleep 60", "", 2, 3.0) as bench:
+        for key in ("delayed", "unrecorded"):
+            bench.client.lpush(f"kashvi:queue:{key}", "x")
+        bench.watch.look()
+        bench.client.set("kashvi:queue:jobs", "x")
+        story = script.play(bench, lambda title: None)
+    assert story.wrong_types == {
+        "kashvi:queue:delayed": "list",
+        "kashvi:queue:unrecorded": "list",
+        "kashvi:queue:jobs": "string",
+    }
+    assert "kashvi:queue:jobs was a string" in story.cut_short
+    assert broken(story) == {"REDIS-1", "REDIS-2", "FAILURES-6"}
+
+
+def test_a_worker_has_ended_when_all_of_its_group_has(tmp_path: Path) -> None:
+    """A shell around it dies at the signal, and the worker may still have jobs to end."""
+    there = tmp_path / "there"
+    words = ["sh", "-c", f"(trap '' TERM; echo > {there}; exec sleep 60) & wait"]
+    worker = WorkerProcess("worker-1", words, {}, tmp_path / "out")
+    until_true(there.exists, 20)
+    worker.send(signal.SIGTERM)
+    until_true(lambda: worker.code() is not None, 20)
+    assert not worker.ended()
+    worker.send(signal.SIGKILL)
+    until_true(worker.ended, 20)
+
+
+def test_of_what_a_worker_printed_only_the_end_is_read(tmp_path: Path) -> None:
+    """It may have printed more than the memory holds."""
+    worker = WorkerProcess("worker-1", ["true"], {}, tmp_path / "out")
+    until_true(worker.ended, 20)
+    with (tmp_path / "out").open("r+b") as out:
+        out.seek(2**42)
+        out.write(b" the last words")
+    assert worker.tail().endswith("the last words")
 
 
 def alive(pid: int) -> bool:

@@ -174,6 +174,7 @@ def _stopping(tale: Tale) -> None:
     tale.done_to(51.1, "worker-3", "SIGTERM")
     tale.done_to(53.1, "worker-3", "ended", 0)
     tale.handed_back = [one.raw for one in waiting]
+    tale.held = 2
     tale.done_to(54, "worker-5", "started")
     for one in waiting:
         tale.run(55, one.name, "worker-5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from pathlib import Path
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
 
 NAME_MAX = 40
 """Of a command, as the name of its column."""
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 WORDS = {"passed": "kept", "failed": "broken", "unobserved": "not observable"}
 OF_KASHVI = "kashvi queue:work --app kashvi_spec.kit.worker.jobs --workers {threads} --lease {lease}"
+
+
+def _finite(context: click.Context, option: click.Parameter, seconds: float) -> float:
+    if not math.isfinite(seconds):
+        raise click.BadParameter(f"{seconds} is no number of seconds")
+    return seconds
 
 
 @examples(
@@ -48,6 +56,7 @@ kashvi spec:worker --redis-url redis://localhost:6379/9 --lease 3 --html worker.
     "lease_s",
     type=click.FloatRange(0.5),
     default=30.0,
+    callback=_finite,
     show_default=True,
     help="After so many seconds of silence, a worker's jobs go to others. The run takes about 35 s and three leases.",
 )
@@ -67,11 +76,14 @@ def worker_command(
 
     Exit codes: 0 no MUST is broken, 1 one is, or the run was cut short, 2 wrong usage, or nothing could be judged.
     """
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that workers are ended
+    before = {number: signal.getsignal(number) for number in ENDING if signal.getsignal(number) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, _end)
     try:
         column, cut_short = _judged(redis_url, command, database_url, threads, lease_s, quiet=as_json)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if html:
         from ..matrix import write_html
 
@@ -86,6 +98,13 @@ def worker_command(
         click.secho(f"cut short: {cut_short}", fg="red", err=True)
     if cut_short or not column.conforms(strict=False):
         sys.exit(1)
+
+
+def _end(number: int, frame: object) -> None:
+    """By way of the bench, which ends the workers and clears up; nothing is to disturb that."""
+    for other in ENDING:
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _judged(
@@ -127,7 +146,7 @@ def _reach(redis_url: str) -> None:
 
     try:
         redis.Redis.from_url(redis_url).ping()
-    except (redis.RedisError, OSError, ValueError) as error:
+    except (redis.RedisError, OSError, ValueError, TypeError) as error:  # TypeError: an option that it does not know
         raise click.BadParameter(str(error), param_hint="--redis-url") from None
 
 
@@ -146,6 +165,8 @@ def _show(column: Column) -> None:
             table.add_row(id_, f"[{style}]{mark}[/]", Text(verdict.clause.sentence))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     for id_, verdict in column.verdicts.items():
+        if verdict.outcome == "passed" and verdict.evidence:
+            click.secho(f"\nof {id_}, a part was not seen: {'; '.join(verdict.evidence)}", fg="yellow")
         if verdict.outcome == "failed":
             for reason in verdict.reasons:
                 click.secho(f"\nbreaks {id_}: {reason}", fg="red")

@@ -73,9 +73,9 @@ class Bench:
                 if keys := list(self.client.scan_iter(match=pattern, count=1000)):
                     self.client.delete(*keys)
         with suppress(sa.exc.SQLAlchemyError), self._engine.begin() as connection:
-            rows = [record.key for record in self.story.records if record.where == "table"]
-            for row in rows:
-                connection.execute(sa.text(f"DELETE FROM {TABLE} WHERE id = :id"), {"id": int(row)})
+            for row in self.watch.rows:
+                condition, value = row.found_by
+                connection.execute(sa.text(f"DELETE FROM {TABLE} WHERE {condition}"), {"value": value})
         self._folder.cleanup()
 
     def _unpause(self) -> None:
@@ -97,10 +97,9 @@ class Bench:
 
     def ended(self, worker: WorkerProcess) -> bool:
         """And tell of it, once."""
-        code = worker.code()
-        if code is not None and not self.story.did("ended", worker.name):
-            self._happened(worker, "ended", code, worker.asked_to_end)
-        return code is not None
+        if (ended := worker.ended()) and not self.story.did("ended", worker.name):
+            self._happened(worker, "ended", worker.code(), worker.asked_to_end)
+        return ended
 
     def running(self) -> list[WorkerProcess]:
         return [worker for worker in self.workers if not self.ended(worker)]
@@ -110,7 +109,7 @@ class Bench:
         self.story.happened.append(Happened(self.watch.now, worker.name, what, code, asked))
 
     def push(self, jobs: Iterable[ToPush]) -> list[str]:
-        """In this order, in one step; returns their names."""
+        """In this order, in one step; returns their names. Those that the server does not take were never pushed."""
         self.watch.look()
         pipe = self.client.pipeline(transaction=True)
         names = []
@@ -125,7 +124,12 @@ class Bench:
             else:
                 self.watch.puts(one.raw)
                 pipe.zadd(DELAYED, {one.raw: due})
-        pipe.execute()
+        try:
+            pipe.execute()
+        except redis.ResponseError:
+            for name in names:
+                del self.story.pushed[name]
+            raise
         return names
 
     def on_the_list(self) -> list[bytes]:

@@ -15,6 +15,7 @@ TAKEOVER_S = 10.0
 """So long after a lease has ended, what was held starts elsewhere; also on a busy machine."""
 LIMIT = 3
 """Attempts in all."""
+NO_LIMIT = "jobs that always fail had different numbers of attempts (see RETRY-1)"
 FAILING = ("failing", "odd bytes")
 """Situations of jobs that fail at each attempt, and by no accident."""
 
@@ -31,7 +32,14 @@ class Finding:
     jobs: tuple[str, ...] = ()
 
 
-Judge = Callable[[Story], Iterable[Finding]]
+@dataclass(frozen=True)
+class Remark:
+    """What a clause that is kept was not held against."""
+
+    text: str
+
+
+Judge = Callable[[Story], Iterable[Finding | Remark]]
 JUDGES: dict[str, Judge] = {}
 """By clause."""
 
@@ -55,6 +63,12 @@ def pushed(story: Story, *situations: str) -> list[Pushed]:
     if not found:
         raise NotSeen(f"the kit did not come so far: {story.cut_short}")
     return found
+
+
+def limit_of(story: Story) -> int | None:
+    """Attempts of the jobs that fail each time; None where they had different numbers, which is RETRY-1's."""
+    numbers = {len(story.told(one.name)) for one in pushed(story, *FAILING)}
+    return numbers.pop() if len(numbers) == 1 else None
 
 
 def named(jobs: Iterable[str], most: int = 3) -> str:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from .judging import EARLY_S, FAILING, LIMIT, Finding, NotSeen, judges, pushed
+from .judging import EARLY_S, FAILING, LATE_S, LIMIT, NO_LIMIT, Finding, NotSeen, judges, limit_of, pushed
 from .pushing import NUMBER, UNKNOWN_FIELD
 from .story import Story, document
 
+ROUNDING_S = 0.1
+"""More than this is no rounding of a time that has a fraction; one in whole seconds may be rounded up."""
 SOON_S = 2.5
 """A failure is known at once; under the 3 s for which the original waits."""
 
 
 @judges("JOBS-2")
 def settled_as_it_ended(story: Story) -> Iterator[Finding]:
+    limit = limit_of(story)
     for one in pushed(story, "flaky"):
-        if not story.told(one.name, "end"):
+        if not story.told(one.name, "end") and (limit is None or limit >= LIMIT):
             yield Finding("a job that fails twice and then succeeds did not succeed", (one.name,))
     for one in pushed(story, *FAILING):
         if len(story.told(one.name)) == 1:
@@ -42,16 +45,19 @@ def fresh_instances(story: Story) -> Iterator[Finding]:
 
 @judges("ENVELOPE-4")
 def without_an_id(story: Story) -> Iterator[Finding]:
-    for one in pushed(story, "no id"):
-        starts = len(story.told(one.name))
-        if starts < LIMIT * one.copies:
-            yield Finding(
-                f"two equal jobs without an id should have had {LIMIT * one.copies} attempts, and had {starts}",
-                (one.name,),
-            )
-        seen = [wait for wait in story.waiting if wait.job == one.name]
-        if any(not document(wait.raw).get("id") for wait in seen):
-            yield Finding("a job that came without an id waits for its next attempt without one", (one.name,))
+    [one] = pushed(story, "no id")
+    limit, starts = limit_of(story), len(story.told(one.name))
+    without = [wait for wait in story.waiting if wait.job == one.name and not document(wait.raw).get("id")]
+    if without:
+        yield Finding("a job that came without an id waits for its next attempt without one", (one.name,))
+    if limit is None:
+        raise NotSeen(NO_LIMIT)
+    if starts < limit * one.copies:
+        yield Finding(
+            f"two equal jobs without an id should have had {limit * one.copies} attempts, as others that fail, and had "
+            f"{starts}",
+            (one.name,),
+        )
 
 
 @judges("ENVELOPE-5")
@@ -97,8 +103,21 @@ def backoff(story: Story) -> Iterator[Finding]:
                 yield Finding(
                     f"{one.name!r} was tried again {again - failed:.3f} s after attempt {n}, not {n} s", (one.name,)
                 )
+            elif too_long := _too_long(story, one.name, n, failed, again):
+                yield Finding(f"{one.name!r} {too_long} after attempt {n}, not {n} s", (one.name,))
     if not gaps:
         raise NotSeen("no failed job was tried again")
+
+
+def _too_long(story: Story, job: str, n: int, failed: float, again: float) -> str:
+    """Empty if it is not. By the score, which was set before it was seen; else by the start, which is often late."""
+    for wait in story.waiting:
+        if wait.job == job and failed <= wait.at <= again + EARLY_S:
+            rounding = 1.0 if wait.due.is_integer() else ROUNDING_S
+            if n + rounding < wait.due - wait.at < n + LATE_S:
+                return f"had a score in kashvi:queue:delayed that was {wait.due - wait.at:.3f} s ahead"
+            break
+    return f"was tried again {again - failed:.3f} s" if again - failed > n + LATE_S else ""
 
 
 @judges("RETRY-3")
@@ -106,16 +125,16 @@ def no_wait_after_the_last(story: Story) -> Iterator[Finding]:
     known = 0
     for one in pushed(story, *FAILING):
         starts, records = story.told(one.name), [record for record in story.records if record.job == one.name]
-        if len(starts) < LIMIT or not records:
+        if not starts or not records:
             continue
         known += 1
         # A recorder may be late; then the row says when it failed, unless it says it in whole seconds.
         told = [record.failed_at for record in records if record.failed_at and record.failed_at % 1]
         soonest = min([record.at for record in records] + told)
-        if soonest - starts[LIMIT - 1].at > SOON_S:
+        if soonest - starts[-1].at > SOON_S:
             yield Finding(
                 f"{one.name!r} had its last attempt, and was recorded as failed only "
-                f"{soonest - starts[LIMIT - 1].at:.1f} s later",
+                f"{soonest - starts[-1].at:.1f} s later",
                 (one.name,),
             )
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .judging import LATE_S, LIMIT, TAKEOVER_S, Finding, NotSeen, judges, named, pushed
+from .judging import LATE_S, NO_LIMIT, TAKEOVER_S, Finding, NotSeen, judges, limit_of, named, pushed
 from .story import UNRECORDED, Pushed, Story
 
 TAKES_S = 1.0
@@ -36,7 +36,7 @@ def drains(story: Story) -> Iterator[Finding]:
 
 @judges("DELIVERY-2")
 def killed_is_run_again(story: Story) -> Iterator[Finding]:
-    by = _killed_at(story) + story.lease_s + TAKEOVER_S
+    back = _back_at(story)
     running = _running_when_killed(story)
     if lost := [one.name for one in running if not _after_the_kill(story, one)]:
         yield Finding(
@@ -45,9 +45,10 @@ def killed_is_run_again(story: Story) -> Iterator[Finding]:
             tuple(lost[:2]),
         )
     for one in running:
-        if (again := _after_the_kill(story, one)) and again[0] > by:
+        again = _after_the_kill(story, one)
+        if again and again[0] > back + story.lease_s + TAKEOVER_S:
             yield Finding(
-                f"{one.name!r} was run again {again[0] - _killed_at(story):.1f} s after the kill", (one.name,)
+                f"{one.name!r} was run again {again[0] - back:.1f} s after another worker was there", (one.name,)
             )
 
 
@@ -88,8 +89,10 @@ def settled_once(story: Story) -> Iterator[Finding]:
     starts = story.told(one.name)
     if not story.elsewhere(one.name):
         raise NotSeen("no other worker took over the job of one that was held up for longer than its lease")
+    if (limit := limit_of(story)) is None:
+        raise NotSeen(NO_LIMIT)
     # One attempt that did not count, in the worker that was held up; then as many as the limit.
-    if len(starts) > LIMIT + 1 or len(story.recorded(one.name)) > 1:
+    if len(starts) > limit + 1 or len(story.recorded(one.name)) > 1:
         yield Finding(
             f"a job that was taken over while its worker was held up had {len(starts)} attempts and "
             f"{len(story.recorded(one.name))} records: what the first worker said of it afterwards still counted",
@@ -115,12 +118,14 @@ def first_death_is_free(story: Story) -> Iterator[Finding]:
     jobs = [one for one in _running_when_killed(story) if one.fate == "failed" and _after_the_kill(story, one)]
     if not jobs:
         raise NotSeen("no job that fails was run again after its process was killed (see DELIVERY-2)")
+    if (limit := limit_of(story)) is None:
+        raise NotSeen(NO_LIMIT)
     for one in jobs:
         starts = len(_after_the_kill(story, one))
-        if starts != LIMIT:
+        if starts != limit:
             yield Finding(
                 f"{one.name!r} was running when its process was killed, and had {starts} attempts after that, "
-                f"not {LIMIT}",
+                f"not {limit} as others that fail",
                 (one.name,),
             )
 
@@ -186,6 +191,17 @@ def _held_up(story: Story) -> list[Pushed]:
     return [one for one in story.of("paused") for stop in story.did("SIGSTOP") if _runs_at(story, one, stop.at)]
 
 
+def _back_at(story: Story) -> float:
+    """When a process that was started after the kill had run its first job; the kill, where none had."""
+    at, killed = _killed_at(story), _killed(story)
+    return min((one.at for one in story.entries if one.at > at and one.worker not in killed), default=at)
+
+
+def _killed(story: Story) -> set[str]:
+    at = _killed_at(story)
+    return {kill.worker for kill in story.did("SIGKILL") if kill.at <= at + LATE_S}
+
+
 def _runs_at(story: Story, one: Pushed, at: float) -> bool:
     """Its first attempt, well in the middle: a signal may come a little later than it is told of."""
     starts = story.told(one.name)
@@ -195,6 +211,5 @@ def _runs_at(story: Story, one: Pushed, at: float) -> bool:
 
 
 def _after_the_kill(story: Story, one: Pushed) -> list[float]:
-    at = _killed_at(story)
-    killed = {kill.worker for kill in story.did("SIGKILL") if kill.at <= at + LATE_S}
+    at, killed = _killed_at(story), _killed(story)
     return [entry.at for entry in story.told(one.name) if entry.at > at and entry.worker not in killed]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from .judging import EARLY_S, LATE_S, LIMIT, Finding, NotSeen, judges, named, pushed
 from .pushing import NUMBER, TEXT
-from .story import Pushed, Story
+from .story import DELAYED, JOBS, Pushed, Story
 
 ASKED_PER_S = 5
 ASKED_MORE = 5
@@ -89,12 +89,16 @@ def delayed_outlives_workers(story: Story) -> Iterator[Finding]:
 
 @judges("REDIS-1")
 def list_from_the_right(story: Story) -> Iterator[Finding]:
+    yield from _wrong_type(story, JOBS, "a list")
     yield from _not_run(story, pushed(story, "in order"), "pushed to kashvi:queue:jobs from the left")
     yield from _overtaken(story, pushed(story, "in order"), "pushed")
 
 
 @judges("REDIS-2")
 def delayed_in_the_set(story: Story) -> Iterator[Finding]:
+    if DELAYED in story.wrong_types:
+        yield from _wrong_type(story, DELAYED, "a sorted set")
+        return
     yield from _not_run(story, pushed(story, "delayed", "due before"), "put into kashvi:queue:delayed")
     for one in pushed(story, "failing", "odd bytes", "flaky"):
         starts = [entry.at for entry in story.told(one.name)[:LIMIT]]
@@ -151,6 +155,11 @@ def idle_asks_little(story: Story) -> Iterator[Finding]:
             f"an idle worker asked the server {len(story.asked_idle)} times in {story.idle_s:g} s, such as: "
             + "; ".join(story.asked_idle[:3])
         )
+
+
+def _wrong_type(story: Story, key: str, should: str) -> Iterator[Finding]:
+    if kind := story.wrong_types.get(key):
+        yield Finding(f"{key} has to be {should}, and a worker made it a {kind}")
 
 
 def _late(story: Story, jobs: list[Pushed], what: str) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .judging import FAILING, LATE_S, LIMIT, Finding, NotSeen, judges, named, pushed
-from .story import Pushed, Record, Story, document
+from .story import UNRECORDED, Pushed, Record, Story, document
 
 
 @judges("FAILURES-1")
@@ -19,6 +19,31 @@ def recorded_iff_exhausted(story: Story) -> Iterator[Finding]:
     for one in story.pushed.values():
         if one.fate == "done" and story.told(one.name, "end") and story.recorded(one.name):
             yield Finding(f"{one.name!r} succeeded, and is recorded as failed", (one.name,))
+    if unwritten := _unwritten(story):
+        yield Finding(
+            f"{named(unwritten)} {'has' if len(unwritten) == 1 else 'have'} no row: {LATE_S:g} s later still in "
+            "kashvi:queue:unrecorded, though a worker was there that had a database",
+            tuple(unwritten[:2]),
+        )
+
+
+def _unwritten(story: Story) -> list[str]:
+    """Jobs whose failure waited for a table while one worker lived long enough to write it there."""
+    first = {one.job: one.at for one in reversed(story.records) if one.where == "unrecorded"}
+    rows = {one.job for one in story.records if one.where == "table"}
+    lives = [_life(story, worker) for worker in sorted({entry.worker for entry in story.entries})]
+    return [
+        job
+        for job, at in sorted(first.items(), key=lambda one: one[1])
+        if job not in rows and any(born <= at and at + LATE_S <= until for born, until in lives)
+    ]
+
+
+def _life(story: Story, worker: str) -> tuple[float, float]:
+    """From its first job until something was done to it."""
+    done = [one.at for one in story.happened if one.worker == worker and one.what != "started"]
+    last = max([one.at for one in story.entries] + [one.at for one in story.happened])
+    return min(one.at for one in story.entries if one.worker == worker), min([*done, last])
 
 
 @judges("FAILURES-4")
@@ -40,6 +65,8 @@ def number_of_attempts(story: Story) -> Iterator[Finding]:
 
 @judges("FAILURES-6")
 def nothing_is_dropped(story: Story) -> Iterator[Finding]:
+    if kind := story.wrong_types.get(UNRECORDED):
+        yield Finding(f"{UNRECORDED} is a {kind}, not a sorted set: no worker can take from it what is to be recorded")
     dropped = [one.name for one in pushed(story, "undeliverable") if not story.recorded(one.name)]
     if dropped:
         yield Finding(
@@ -65,6 +92,10 @@ def columns(story: Story) -> Iterator[Finding]:
         raise NotSeen("there was no table kashvi_failed_jobs in the database")
     if missing := sorted(documented - set(story.columns)):
         yield Finding(f"the table has no column {named(missing)}; it has {', '.join(story.columns)}")
+    for record in story.records:
+        if record.where == "table" and "id" in story.columns and not record.key.isdecimal():
+            yield Finding(f"the id of a row is no integer: {record.key}", (record.job,))
+            return
 
 
 @judges("TABLE-2")
@@ -79,6 +110,9 @@ def what_a_row_says(story: Story) -> Iterator[Finding]:
             if wrong:
                 yield Finding(f"in the row of {one.name!r}, {what}", (one.name,))
                 return
+    for column, job in story.no_text.items():
+        if column != "payload":
+            yield Finding(f"in the row of {job!r}, {column} has bytes that are no UTF-8", (job,))
 
 
 @judges("TABLE-4")
@@ -98,6 +132,9 @@ def one_row_a_job(story: Story) -> Iterator[Finding]:
 def payload_as_text(story: Story) -> Iterator[Finding]:
     rows = {record.job: record for record in story.records if record.where == "table"}
     odd, plain = rows.get("garbage with NUL"), rows.get("garbage")
+    if job := story.no_text.get("payload"):
+        yield Finding("bytes that are no UTF-8 are stored as they are, not as base64:…", (job,))
+        return
     if odd is None and plain is None:
         raise NotSeen("bytes that are no envelope have no row (see FAILURES-6)")
     if odd and not odd.payload.startswith("base64:"):

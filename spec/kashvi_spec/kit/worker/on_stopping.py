@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .judging import LATE_S, Finding, NotSeen, judges, named, pushed
+from .judging import LATE_S, Finding, NotSeen, Remark, judges, named, pushed
 from .story import Story, document
 
 
@@ -38,7 +38,7 @@ def goes_on(story: Story) -> Iterator[Finding]:
 
 
 @judges("WORKERS-3")
-def stops_in_order(story: Story) -> Iterator[Finding]:
+def stops_in_order(story: Story) -> Iterator[Finding | Remark]:
     jobs = pushed(story, "stopped")
     told = _told_to_stop(story)
     yield from _running_ones_end(story)
@@ -58,6 +58,8 @@ def stops_in_order(story: Story) -> Iterator[Finding]:
         )
     if any(document(raw).get("attempts") for raw in story.handed_back):
         yield Finding("what had not started was handed back with an attempt counted")
+    if not story.held:
+        yield Remark("the worker had taken no job that it had not started, so nothing was handed back")
 
 
 @judges("COMMANDS-3")

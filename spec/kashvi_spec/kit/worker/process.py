@@ -49,6 +49,7 @@ class WorkerProcess:
     def __init__(self, name: str, words: list[str], environment: Mapping[str, str], output: Path) -> None:
         self.name = name
         self.asked_to_end = False
+        self._gone = False
         self._output = output
         with output.open("wb") as out:
             try:
@@ -66,12 +67,20 @@ class WorkerProcess:
     def send(self, number: signal.Signals) -> None:
         """To the whole group, as a terminal would; nothing where it has gone."""
         self.asked_to_end |= number in (signal.SIGTERM, signal.SIGKILL)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        if not self._gone:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
 
     def code(self) -> int | None:
         """How it exited; None while it runs."""
         return self._process.poll()
+
+    def ended(self) -> bool:
+        """If somebody asked it to, with all of its group: a shell around a worker may be gone long before it."""
+        if self.code() is None:
+            return False
+        self._gone = self._gone or not _lives(self._process.pid)
+        return self._gone or not self.asked_to_end
 
     def end(self) -> None:
         """Whatever it is doing, and what it has started."""
@@ -80,7 +89,23 @@ class WorkerProcess:
 
     def tail(self) -> str:
         """The last of what it printed."""
-        return self._output.read_bytes()[-TAIL:].decode("utf-8", "replace").strip()
+        with self._output.open("rb") as printed:
+            printed.seek(max(printed.seek(0, os.SEEK_END) - TAIL, 0))
+            return printed.read(TAIL).decode("utf-8", "replace").strip()
+
+
+def _lives(group: int) -> bool:
+    """A zombie that nobody has taken leave of does not."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, of_group = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            members += [state] if int(of_group) == group else []
+    return any(state not in "ZX" for state in members) or not Path("/proc/self/stat").exists()
 
 
 def pause() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
+import redis
+
 from .bench import Bench
 from .judging import LATE_S, TAKEOVER_S
 from .process import CannotJudge, CutShort, WorkerProcess
 from .server import cut_off, idle_commands, pause_writes, put_in_the_way, take_away
-from .story import UNRECORDED, Story
+from .story import DELAYED, JOBS, UNRECORDED, Story
+from .watch import WRONG_TYPE
 
 START_S = 30.0
 """For a process to run its first job."""
@@ -17,6 +20,8 @@ STOP_S = 15.0
 """From a signal to the end of the process, over what its jobs take."""
 TRIES = 3
 """To have one process that lives."""
+QUICK = 20
+"""Jobs a thread, before slow ones."""
 IDLE_S = 2.0
 DISTURBED_S = 2.2
 """Two looks of a worker that looks once a second; under the 3 s after which some clients give up."""
@@ -35,12 +40,24 @@ def play(bench: Bench, tell: Callable[[str], None]) -> Story:
     ):
         tell(title)
         try:
-            scene()
+            _whole(scene, bench)
         except CutShort as why:
             bench.story.cut_short = str(why)
             bench.story.left = bench.on_the_queue()
             break
     return bench.story
+
+
+def _whole(scene: Callable[[], None], bench: Bench) -> None:
+    """Raises CutShort also where a worker has made it impossible to go on."""
+    try:
+        scene()
+    except redis.ResponseError as error:
+        bench.watch.finds_wrong_type(JOBS, DELAYED)
+        if WRONG_TYPE not in str(error) or not bench.story.wrong_types:
+            raise
+        kinds = " and ".join(f"{key} was a {kind}" for key, kind in bench.story.wrong_types.items())
+        raise CutShort(f"{kinds}, so that it took no more jobs") from None
 
 
 class _Run:
@@ -146,9 +163,14 @@ class _Run:
         for worker in sorted(self._alive(1), key=lambda worker: worker.name in held_up)[1:]:
             self._stop(worker, STOP_S)  # such a one may still be busy
         worker = self._alive(1)[0]
+        # Quick ones first: some workers take more at a time than they can start, if jobs were short.
+        quick = [self.jobs.echo("before the slow", f"quick {n}") for n in range(QUICK * self.threads)]
         running = [self.jobs.sleep("stopped", f"running {n}", 2.0) for n in range(self.threads)]
-        self.bench.push([*running, *(self.jobs.echo("stopped", f"not started {n}") for n in range(self.threads + 1))])
-        self.until(lambda: all(self.story.told(one.name) for one in running), LATE_S)
+        waiting = [self.jobs.echo("stopped", f"not started {n}") for n in range(self.threads + 1)]
+        self.bench.push([*quick, *running, *waiting])
+        self.until(lambda: all(self.story.told(one.name) for one in running), 2 * LATE_S)
+        on_the_list = self.bench.on_the_list()
+        self.story.held = sum(one.raw not in on_the_list and not self.story.told(one.name) for one in waiting)
         if self._stop(worker, 2.0 + STOP_S):
             self.story.handed_back = self.bench.on_the_list()
         self._alive(1)

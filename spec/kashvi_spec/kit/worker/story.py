@@ -11,6 +11,8 @@ JOBS = "kashvi:queue:jobs"
 DELAYED = "kashvi:queue:delayed"
 UNRECORDED = "kashvi:queue:unrecorded"
 PREFIX = "kashvi:queue:"
+TYPES = {JOBS: "list", DELAYED: "zset", UNRECORDED: "zset"}
+"""What they are on the server."""
 SHOWN_MAX = 300
 """Characters of an envelope, as evidence."""
 LINES_MAX = 40
@@ -108,12 +110,18 @@ class Story:
     """Keys of the queue that had a time to live, in milliseconds."""
     columns: list[str] = field(default_factory=list)
     """Of the failure table; empty: it was not there."""
+    no_text: dict[str, str] = field(default_factory=dict)
+    """Its columns in which bytes stood that are no UTF-8, and the first job in whose row."""
+    wrong_types: dict[str, str] = field(default_factory=dict)
+    """Keys of the queue that a worker has made something else, and what."""
     asked_idle: list[str] = field(default_factory=list)
     """What an idle worker asked the server."""
     idle_s: float = 0.0
     """How long that was watched; 0: it could not be."""
     left: list[tuple[str, bytes]] = field(default_factory=list)
     """Key and bytes of what lay on the queue when all should have been done."""
+    held: int = 0
+    """Jobs that a worker had taken and not started when it was told to stop."""
     handed_back: list[bytes] | None = None
     """``kashvi:queue:jobs`` after the first signal ended the worker, the next to be taken first."""
     handed_back_at_once: list[bytes] | None = None
@@ -158,12 +166,7 @@ class Story:
             if one.job in names
         ]
         lines += [
-            (
-                one.at,
-                f"{one.job} seen in {_place(one)}: {one.attempts} attempts, {one.error!r}, {one.payload[:SHOWN_MAX]}",
-            )
-            for one in self.records
-            if one.job in names
+            (one.at, f"{one.job} seen in {_place(one)}: {_said(one)}") for one in self.records if one.job in names
         ]
         since, last = (pick((at for at, _ in lines), default=0.0) for pick in (min, max))
         ran_it = {one.worker for one in self.entries if one.job in names}
@@ -207,6 +210,10 @@ def _pushed(one: Pushed) -> str:
 def _entry(one: Entry) -> str:
     more = "".join(f", {name} {value}" for name, value in one.fields.items())
     return f"{one.job}: {one.did} in {one.worker}{more}"
+
+
+def _said(one: Record) -> str:
+    return f"{one.attempts} attempts, {one.error!r}, {shown(one.payload.encode())}"
 
 
 def _place(one: Record) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...clauses import Clause, load
 from ..conformance import Verdict
 from . import on_attempts, on_deaths, on_order, on_records, on_stopping
-from .judging import JUDGES, NotSeen
+from .judging import JUDGES, Finding, NotSeen, Remark
 from .story import Story
 from .unobserved import OF_AREAS, OF_CLAUSES
 
@@ -27,14 +27,19 @@ def _verdict(story: Story, clause: Clause) -> Verdict:
     if judge is None:
         why = OF_CLAUSES.get(clause.id) or OF_AREAS[clause.area]
         return Verdict(clause, "unobserved", [why])
+    seen: list[Finding | Remark] = []
     try:
-        findings = list(judge(story))
+        for one in judge(story):
+            seen.append(one)  # what was found counts, also where the rest was not seen
     except NotSeen as why:
-        return Verdict(clause, "unobserved", [str(why)])
+        if not seen:
+            return Verdict(clause, "unobserved", [str(why)])
+    findings = [one for one in seen if isinstance(one, Finding)]
+    remarks = [one.text for one in seen if isinstance(one, Remark)]
     jobs = [job for finding in findings for job in finding.jobs]
     return Verdict(
         clause,
         "failed" if findings else "passed",
         [finding.why for finding in findings],
-        evidence=story.evidence(dict.fromkeys(jobs)),
+        evidence=remarks + story.evidence(dict.fromkeys(jobs)),
     )

@@ -5,20 +5,21 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import redis
 import sqlalchemy as sa
 
-from kashvi.failures.table import TABLE, read_time
 from kashvi.runtime import SystemRuntime
 
-from .process import pause
-from .story import DELAYED, PREFIX, UNRECORDED, Entry, Record, Story, Waiting, document
+from .process import CannotJudge, pause
+from .rows import Row, read, take_any_text
+from .story import DELAYED, PREFIX, TYPES, UNRECORDED, Entry, Record, Story, Waiting, document
 
 ROWS_EVERY_S = 0.1
-BASE64 = "base64:"
+BASE64 = b"base64:"
+WRONG_TYPE = "WRONGTYPE"
+"""In the answer of a server that was asked for a list, and has something else."""
 
 
 class Watch:
@@ -28,9 +29,12 @@ class Watch:
         self.story = story
         self.now = 0.0
         """By the server, at the last look."""
+        self.rows: list[Row] = []
+        """Of ours, in the table."""
         self._client = client
         self._log = log
         self._engine = engine
+        take_any_text(engine)
         self._last_id = "0-0"
         self._put_there: set[bytes] = set()
         self._waiting: set[tuple[bytes, float]] = set()
@@ -54,24 +58,44 @@ class Watch:
             pause()
 
     def look(self) -> None:
-        """Raises redis.RedisError."""
+        """Raises CannotJudge, and redis.RedisError."""
         pipe = self._client.pipeline(transaction=True)  # so that the time is that of all the rest
         pipe.time()
         pipe.xrange(self._log, min=f"({self._last_id}")
         pipe.zrange(DELAYED, 0, -1, withscores=True)
         pipe.zrange(UNRECORDED, 0, -1, withscores=True)
-        time, entries, delayed, unrecorded = pipe.execute()
+        time, entries, delayed, unrecorded = pipe.execute(raise_on_error=False)
+        if isinstance(time, Exception):
+            raise time
         self.now = time[0] + time[1] / 1e6
-        for entry_id, fields in entries:
+        if isinstance(entries, redis.ResponseError) and WRONG_TYPE in str(entries):
+            raise CannotJudge(f"{self._log}, the log that jobs write to, has become something other than a stream")
+        for entry_id, fields in self._answer(entries):
             self._entry(entry_id.decode(), {key.decode(): _text(value) for key, value in fields.items()})
-        for raw, due in delayed:
+        for raw, due in self._answer(delayed, DELAYED):
             self._delayed(raw, due)
-        for raw, at in unrecorded:
+        for raw, at in self._answer(unrecorded, UNRECORDED):
             self._unrecorded(raw, at)
         if self._monotonic() >= self._rows_at:
             self._rows()
             self._expiring()
             self._rows_at = self._monotonic() + ROWS_EVERY_S
+
+    def _answer(self, answer: Any, key: str = "") -> Any:
+        """What is there; nothing where a worker has put something else."""
+        if not isinstance(answer, Exception):
+            return answer
+        if WRONG_TYPE not in str(answer):
+            raise answer
+        self.finds_wrong_type(key)
+        return ()
+
+    def finds_wrong_type(self, *keys: str) -> None:
+        """Tell of those of the queue's keys that are none of what they should be."""
+        for key in keys:
+            kind = _text(cast(bytes, self._client.type(key)))
+            if kind not in (TYPES[key], "none"):
+                self.story.wrong_types.setdefault(key, kind)
 
     def _entry(self, entry_id: str, fields: dict[str, str]) -> None:
         self._last_id = entry_id
@@ -99,20 +123,17 @@ class Watch:
             self._record(job, "unrecorded", str(envelope.get("id", "")), said, number, at)
 
     def _rows(self) -> None:
-        try:
-            with self._engine.connect() as connection:
-                rows = list(connection.execute(sa.text(f"SELECT * FROM {TABLE}")).mappings())
-                if not self.story.columns:
-                    self.story.columns = [column["name"] for column in sa.inspect(connection).get_columns(TABLE)]
-        except (sa.exc.DBAPIError, sa.exc.NoSuchTableError):
-            return  # not there yet, or busy
+        columns, rows = read(self._engine)
+        self.story.columns = self.story.columns or columns
         for row in rows:
-            payload = str(row.get("payload", ""))
-            encoded = payload.startswith(BASE64)
-            raw = _decoded(payload.removeprefix(BASE64)) if encoded else payload.encode()
-            if job := self._job_of(document(raw), raw):
-                said = (str(row.get("job_type", "")), payload, str(row.get("error", "")))
-                self._record(job, "table", str(row.get("id")), said, row.get("attempts"), _unix(row.get("failed_at")))
+            payload = row.payload
+            raw = _decoded(payload.removeprefix(BASE64)) if payload.startswith(BASE64) else payload
+            job = self._job_of(document(raw), raw)
+            said = (row.text("job_type"), row.text("payload"), row.text("error"))
+            if job and self._record(job, "table", row.key, said, row.values.get("attempts"), row.failed_at):
+                self.rows.append(row)
+                for column in row.no_text():
+                    self.story.no_text.setdefault(column, job)
 
     def _job_of(self, payload: Any, raw: bytes) -> str | None:
         name = payload.get("name") if isinstance(payload, dict) and payload.get("log") == self._log else None
@@ -122,12 +143,14 @@ class Watch:
 
     def _record(
         self, job: str, where: Any, key: str, said: tuple[str, str, str], attempts: Any, failed_at: float | None
-    ) -> None:
+    ) -> bool:
+        """False if it is known."""
         if (where, key) in self._records:
-            return
+            return False
         self._records.add((where, key))
         number = attempts if isinstance(attempts, int) else -1
         self.story.records.append(Record(self.now, job, where, key, *said, number, failed_at))
+        return True
 
     def _expiring(self) -> None:
         keys = list(self._client.scan_iter(match=f"{PREFIX}*", count=1000))
@@ -139,7 +162,7 @@ class Watch:
                 self.story.expiring.setdefault(key.decode(), left_ms)
 
 
-def _decoded(text: str) -> bytes:
+def _decoded(text: str | bytes) -> bytes:
     """Of base64; empty where a worker wrote something else."""
     try:
         return base64.b64decode(text)
@@ -149,11 +172,3 @@ def _decoded(text: str) -> bytes:
 
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
-
-
-def _unix(value: Any) -> float | None:
-    """Of a time in a row, which some databases give as text, and some without its zone."""
-    time = read_time(value) if isinstance(value, str) else value
-    if not isinstance(time, datetime):
-        return None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
