@@ -238,17 +238,15 @@ class _Depths:
                 number = 1 if isinstance(event, events.JobDispatched) else event.attempts + 1
                 if (event.job_id, number) in self._early:
                     return
+                self._leave(event.job_id, at)
                 self._due[event.job_id] = event.due
                 self._changes.append((at, "ready" if event.due is None else "waiting until due", 1))
             case events.JobReturned():
+                self._leave(event.job_id, at)  # claimed, by a process that died before it told of a start
                 self._due[event.job_id] = None
                 self._changes.append((at, "ready", 1))
             case events.AttemptStarted() if event.job_id in self._due:
-                due = self._due.pop(event.job_id)
-                if due is not None:
-                    moved = min(max(due - EPOCH, 0.0), at)
-                    self._changes += [(moved, "waiting until due", -1), (moved, "ready", 1)]
-                self._changes.append((at, "ready", -1))
+                self._leave(event.job_id, at)
             case events.AttemptStarted():
                 self._early.add((event.job_id, event.attempt))
             case events.JobFailed():
@@ -259,6 +257,15 @@ class _Depths:
                 self._changes.append((at, "waiting for the table", -1))
             case _:
                 pass
+
+    def _leave(self, job_id: str, at: float) -> None:
+        """The queue, if it is there as far as one knows."""
+        if job_id in self._due:
+            due = self._due.pop(job_id)
+            if due is not None:
+                moved = min(max(due - EPOCH, 0.0), at)
+                self._changes += [(moved, "waiting until due", -1), (moved, "ready", 1)]
+            self._changes.append((at, "ready", -1))
 
     def found(self) -> dict[str, list[tuple[float, int]]]:
         found: dict[str, list[tuple[float, int]]] = {}

@@ -130,6 +130,13 @@ def test_jobs_that_wait_are_counted_and_come_back_to_none() -> None:
         assert all(depth >= 0 for points in depths.values() for _, depth in points)
 
 
+def test_a_job_that_a_process_took_into_its_death_waits_once() -> None:
+    """It was claimed, nobody told of a start, and it comes back."""
+    depths = picture(play(workload_named("poison"), seed=0)).depths
+    assert [points[-1][1] for points in depths.values()] == [0, 0, 0]
+    assert all(depth >= 0 for points in depths.values() for _, depth in points)
+
+
 def test_the_page_holds_its_lanes_marks_clauses_and_reasons(page: str) -> None:
     """By name; and what comes from outside is escaped."""
     assert "p1 \\u00b7 1" in page
