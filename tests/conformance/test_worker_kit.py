@@ -140,24 +140,18 @@ def row_twice(tale: Tale) -> None:
     tale.records.append(replace(tale.recorded("odd bytes")[0], key="99"))
 
 
-def fails_at(tale: Tale, job: str, *attempts: tuple[float, str]) -> None:
-    """So, and no other time; recorded with that number."""
-    takes = 1.0 if tale.of("killed", "paused") and tale.pushed[job].situation in ("killed", "paused") else 0.0
-    tale.fail(job, *attempts, takes=takes)
-    change(tale, job, attempts=len(attempts))
-
-
-def two_attempts(tale: Tale) -> None:
-    """As if the limit were two."""
-    for job in ("odd bytes", "failing 0", "flaky", "no id", "killed and failing", "paused"):
-        first = [entry for entry in tale.told(job) if job in ("killed and failing", "paused")][:1]
-        copies, at = tale.pushed[job].copies, tale.told(job)[len(first)].at - tale.began
+def limit_is(tale: Tale, limit: int) -> None:
+    """Two attempts are not enough for the flaky one; more than three change nothing of it."""
+    taken_over = ("killed and failing", "paused")
+    for job in ("odd bytes", "failing 0", "no id", *taken_over, *(["flaky"] if limit < 3 else [])):
+        worker, takes = ("worker-3", 1.0) if job in taken_over else ("worker-1", 0.0)
+        not_counted = tale.told(job)[: job in taken_over]
+        at = tale.told(job)[len(not_counted)].at - tale.began
         tale.forget(job)
-        tale.entries.extend(first)
-        for _ in range(copies):
-            fails_at(
-                tale, job, (at, "worker-3" if first else "worker-1"), (at + 2.01, "worker-3" if first else "worker-1")
-            )
+        tale.entries.extend(not_counted)
+        for _ in range(tale.pushed[job].copies):
+            tale.fail(job, *((at + 3.01 * n, worker) for n in range(limit)), takes=takes)
+        change(tale, job, attempts=limit)
 
 
 def slow_to_come_back(tale: Tale) -> None:
@@ -165,6 +159,13 @@ def slow_to_come_back(tale: Tale) -> None:
     for told in (tale.entries, tale.records, tale.waiting, tale.happened):
         told[:] = [replace(one, at=one.at + 15) if one.at > 1030.07 else one for one in told]  # type: ignore[type-var]
     tale.waiting = [replace(one, due=one.due + 15) if one.at > 1030.07 else one for one in tale.waiting]
+
+
+def retried_where_a_worker_is_held_up(tale: Tale) -> None:
+    """In the middle of the last attempt, which is taken over and made again."""
+    tale.done_to(40.6, "worker-3", "SIGSTOP")
+    tale.tell(44.5, "killed and failing", "start", "worker-4")
+    change(tale, "killed and failing", at=1045.5, failed_at=1045.5)
 
 
 def retried_late_by_the_worker(tale: Tale) -> None:
@@ -232,7 +233,8 @@ BREAKS: dict[str, tuple[set[str], Callable[[Tale], object]]] = {
         {"RETRY-1", "FAILURES-4", "FAILURES-5"},
         lambda tale: tale.tell(13.025, "failing 0", "start", seen="0"),
     ),
-    "a limit of two": ({"RETRY-1"}, two_attempts),
+    "a limit of two": ({"RETRY-1"}, lambda tale: limit_is(tale, 2)),
+    "a limit of four": ({"RETRY-1"}, lambda tale: limit_is(tale, 4)),
     "two seconds too long are waited": ({"RETRY-2"}, lambda tale: scores_later(tale, lambda due: due + 1.9)),
     "too long is waited in the worker": ({"REDIS-2", "RETRY-2"}, retried_late_by_the_worker),
     "half a second is waited": ({"RETRY-2"}, lambda tale: tale.starts("flaky", 10.0, 10.5, 13.02)),
@@ -292,10 +294,16 @@ def test_a_departure_breaks_its_clauses_and_no_other(clauses: set[str], breaks: 
     "happens",
     [
         slow_to_come_back,
+        retried_where_a_worker_is_held_up,
         lambda tale: scores_later(tale, lambda due: float(math.ceil(due))),
         lambda tale: change(tale, "paused", where="unrecorded", at=1055.0),
     ],
-    ids=["workers that start slowly", "scores in whole seconds", "nobody lived long enough to write a row"],
+    ids=[
+        "workers that start slowly",
+        "a retry in a worker that is held up",
+        "scores in whole seconds",
+        "nobody lived long enough to write a row",
+    ],
 )
 def test_what_only_looks_like_a_departure_breaks_nothing(happens: Callable[[Tale], object]) -> None:
     """A good worker is not accused."""

@@ -70,7 +70,7 @@ def nothing_is_dropped(story: Story) -> Iterator[Finding]:
     dropped = [one.name for one in pushed(story, "undeliverable") if not story.recorded(one.name)]
     if dropped:
         yield Finding(
-            f"{named(dropped, 5)} can't be attempted; dropped: neither in the table nor in kashvi:queue:unrecorded",
+            f"{named(dropped, 5)} can't be attempted; dropped: neither in the table nor in the sorted set {UNRECORDED}",
             tuple(dropped),
         )
     for one in story.of("undeliverable"):
