@@ -56,7 +56,6 @@ def _(patch: Patch) -> None:
     "a crash or a database that is down loses the row",
     "FAILURES-1 FAILURES-7",
     source="Laravel #24549: deleted, then inserted",
-    also="COMMANDS-5",
 )
 def _(patch: Patch) -> None:
     real = Recorder._batch
