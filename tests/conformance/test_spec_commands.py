@@ -292,6 +292,36 @@ def test_the_library_itself_is_a_column_of_the_matrix(tmp_path: Path) -> None:
     assert not {one.id for one in load() if not one.code and not one.tests} & by_id.keys()
 
 
+def test_a_skipped_test_is_not_tried_at_a_desk_and_a_failure_in_ci(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing server accuses nobody of anything; a test that failed does, whatever else was skipped."""
+    results, html = tmp_path / "tests.xml", tmp_path / "c.html"
+    clause = next(one for one in load() if one.id == "REDIS-7")
+    words = ("spec:conformance", "--driver", "memory", "--clauses", "REDIS-7", "--strict", "--html", str(html))
+    skip = '<skipped type="pytest.skip" message="redis-7 is not installed">launch.py:60</skipped>'
+
+    def held(result: str) -> Result:
+        cases = "".join(case(test, result) + case(test).replace("[a]", "[b]") for test in clause.tests)
+        results.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+        return kashvi(*words, "--tests", str(results))
+
+    monkeypatch.delenv("CI", raising=False)
+    desk = held(skip)
+    assert desk.exit_code == 0, desk.output
+    assert "kashvi itself, not tried here:" in desk.output
+    assert "REDIS-7: skipped, " in desk.output
+    assert "redis-7 is not installed" in desk.output
+    assert "breaks" not in desk.output
+    assert "kashvi itself: 1 not tried here in" in desk.output
+    assert "redis-7 is not installed" in html.read_text()
+    assert held('<failure message="1 == 2"/>').exit_code == 1
+    monkeypatch.setenv("CI", "true")
+    ran = held(skip)
+    assert ran.exit_code == 1
+    assert "kashvi itself breaks REDIS-7: skipped, " in ran.output
+
+
 def case(test: str, result: str = "") -> str:
     """As pytest writes it."""
     path, _, name = test.partition("::")

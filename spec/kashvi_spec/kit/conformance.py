@@ -25,8 +25,9 @@ from .subject import DriverUnderTest
 
 PATIENCE_S = 60.0
 """In real time, for one example or step."""
-Outcome = Literal["passed", "failed", "incapable", "unobserved"]
-"""incapable: the driver says that it can't do what the check needs. unobserved: a worker can't be watched doing it."""
+Outcome = Literal["passed", "failed", "incapable", "unobserved", "untried"]
+"""incapable: the driver says that it can't do what the check needs. unobserved: a worker can't be watched doing it.
+untried: a test that the clause cites was skipped on this machine, and nothing failed."""
 
 
 @dataclass

@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from junitparser import JUnitXml, TestCase
+from junitparser import JUnitXml, Skipped, TestCase
 
 from ..clauses import Clause
 from . import asserting
 from .conformance import Verdict
 
 CONFIGURES = ("KASHVI_REDIS_URL", "KASHVI_DATABASE_URL")
+
+
+@dataclass
+class Result:
+    """What pytest says of a test, all its parameters together: a sentence for each that failed or was skipped."""
+
+    failed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
 
 def run_code(clause: Clause, code: str) -> None:
@@ -45,29 +54,37 @@ def run_blocks(verdict: Verdict) -> None:
             verdict.reasons.append(f"{block}: {asserting.why(error, code, _where(verdict.clause))}")
 
 
-def tests_of(paths: Sequence[Path]) -> dict[str, str]:
-    """From JUnit files of pytest: ``tests/x/test_y.py::test_z`` to "" or why it did not pass."""
-    found: dict[str, str] = {}
+def tests_of(paths: Sequence[Path]) -> dict[str, Result]:
+    """From JUnit files of pytest, by ``tests/x/test_y.py::test_z``."""
+    found: dict[str, Result] = {}
     for suite in (suite for path in paths for suite in JUnitXml.fromfile(str(path))):
         for case in suite:
             assert isinstance(case, TestCase)
             name = f"{(case.classname or '').replace('.', '/')}.py::{(case.name or '').partition('[')[0]}"
-            why = f"{case.name}: {case.result[0].message or 'did not pass'}" if case.result else ""
-            found[name] = found.get(name) or why
+            result = found.setdefault(name, Result())
+            for one in case.result:
+                kind = result.skipped if isinstance(one, Skipped) else result.failed
+                kind.append(f"{case.name}: {one.message or 'did not pass'}")
     return found
 
 
-def library(clauses: list[Clause], tests: dict[str, str]) -> list[Verdict]:
-    """A verdict for each clause that has Python or cites a test."""
+def library(clauses: list[Clause], tests: Mapping[str, Result], ci: bool) -> list[Verdict]:
+    """A verdict for each clause that has Python or cites a test. ``ci``: a skipped test counts as failed."""
     verdicts = []
     for clause in clauses:
         verdict = Verdict(clause)
         run_blocks(verdict)
+        skipped = []
         for test in clause.tests:
             verdict.steps += 1
-            if why := tests.get(test, f"{test} is not among the results"):
-                verdict.reasons.append(why)
-        if verdict.steps:
-            verdict.outcome = "failed" if verdict.reasons else "passed"
-            verdicts.append(verdict)
+            result = tests.get(test) or Result(failed=[f"{test} is not among the results"])
+            verdict.reasons += result.failed
+            skipped += [f"skipped, {why}" for why in result.skipped]
+        if ci:
+            verdict.reasons += skipped
+        if not verdict.steps:
+            continue
+        verdict.outcome = "failed" if verdict.reasons else "untried" if skipped else "passed"
+        verdict.reasons = verdict.reasons or skipped
+        verdicts.append(verdict)
     return verdicts

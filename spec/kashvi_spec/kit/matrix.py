@@ -18,7 +18,7 @@ from .situation import example_of
 
 LINES_MAX = 40
 """Of a timeline."""
-MARKS = {"passed": "✓", "failed": "✗", "incapable": "–", "unobserved": "?", "": ""}
+MARKS = {"passed": "✓", "failed": "✗", "incapable": "–", "unobserved": "?", "untried": "·", "": ""}
 
 
 def write_html(columns: list[Column], path: Path, strict: bool = False) -> None:

@@ -27,10 +27,11 @@ class Column:
     seconds: float
 
     def conforms(self, strict: bool) -> bool:
-        """No MUST is broken; ``strict``: nor a SHOULD, and nothing was left out."""
+        """No MUST is broken; ``strict``: nor a SHOULD, and the implementation can do all that the checks need."""
         verdicts = self.verdicts.values()
         if strict:
-            return all(verdict.outcome == "passed" or verdict.clause.level == "MAY" for verdict in verdicts)
+            good = ("passed", "untried")
+            return all(verdict.outcome in good or verdict.clause.level == "MAY" for verdict in verdicts)
         return all(verdict.outcome != "failed" or verdict.clause.level != "MUST" for verdict in verdicts)
 
     def counted(self) -> Counter[str]:
@@ -87,7 +88,7 @@ def write_junit(columns: list[Column], path: Path) -> None:
             case.append(about)
             if verdict.outcome == "failed":
                 case.result = [Failure(_in_xml("\n".join(verdict.reasons)), clause.id)]
-            elif verdict.outcome == "incapable":
+            elif verdict.outcome in ("incapable", "untried"):
                 case.result = [Skipped(_in_xml("\n".join(verdict.reasons)))]
             suite.add_testcase(case)
         xml.add_testsuite(suite)

@@ -29,7 +29,9 @@ def folder_is_there(context: click.Context, option: click.Parameter, path: Path 
     return path
 
 
-MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "incapable": ("–", "yellow")}
+MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "incapable": ("–", "yellow"), "untried": ("·", "yellow")}
+COUNTED = {"passed": "passed", "failed": "failed", "incapable": "incapable", "untried": "not tried here"}
+VERBS = {"failed": ("breaks", "red"), "incapable": ("is not held to", "yellow")}
 
 
 @examples(
@@ -56,7 +58,7 @@ kashvi spec:conformance --driver mypackage.conformance:driver --clauses RETRY,DE
     "--tests",
     type=click.Path(path_type=Path, exists=True),
     multiple=True,
-    help="pytest's JUnit file: adds the library itself. May be repeated.",
+    help="pytest's JUnit file: adds the library itself. A skipped test is a failure if CI is set. May be repeated.",
 )
 @json_option
 @click.option("--junit", type=FILE, callback=folder_is_there, help="Write a JUnit file.")
@@ -136,7 +138,10 @@ def _held(subject: Any, clauses: list[Clause], *, quiet: bool) -> Column:
 def _library(tests: tuple[Path, ...], clauses: list[Clause]) -> Column:
     from ..itself import library, tests_of
 
-    return _timed("kashvi itself", lambda: {v.clause.id: v for v in library(clauses, tests_of(tests))})
+    def verdicts() -> dict[str, Verdict]:
+        return {one.clause.id: one for one in library(clauses, tests_of(tests), ci=bool(os.environ.get("CI")))}
+
+    return _timed("kashvi itself", verdicts)
 
 
 def _timed(name: str, held: Callable[[], dict[str, Verdict]]) -> Column:
@@ -164,13 +169,15 @@ def _show(columns: list[Column]) -> None:
     console.print(table)
     for column in columns:
         for verdict in column.verdicts.values():
-            for reason in verdict.reasons:
-                verb, colour = ("breaks", "red") if verdict.outcome == "failed" else ("is not held to", "yellow")
+            for reason in verdict.reasons if verdict.outcome in VERBS else ():
+                verb, colour = VERBS[verdict.outcome]
                 click.secho(f"\n{column.name} {verb} {verdict.clause.id}: {reason}", fg=colour)
+        if untried := [verdict for verdict in column.verdicts.values() if verdict.outcome == "untried"]:
+            click.secho(f"\n{column.name}, not tried here:", fg="yellow")
+            for verdict in untried:
+                click.echo(f"  {verdict.clause.id}: {'; '.join(verdict.reasons)}")
     click.echo()
     for column in columns:
         counted = column.counted()
-        said = ", ".join(
-            f"{counted[outcome]} {outcome}" for outcome in ("passed", "failed", "incapable") if counted[outcome]
-        )
+        said = ", ".join(f"{counted[outcome]} {word}" for outcome, word in COUNTED.items() if counted[outcome])
         click.echo(f"{column.name}: {said} in {column.seconds:.1f} s")
