@@ -13,6 +13,7 @@ from kashvi.events import EventStream, WorkerStarted
 from kashvi.pool import Workers
 from kashvi.ports import Exchange
 from kashvi.queues import Queue
+from kashvi.settle import Delivery
 from kashvi.worker import Worker
 
 from . import Patch, exhibit, where
@@ -88,20 +89,25 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "claims while it stops",
-    "a worker that was told to stop goes on taking jobs",
+    "a worker that was told to stop goes on taking jobs until the queue is empty",
     "WORKERS-3",
-    also="COMMANDS-3 DELIVERY-1 DISPATCH-1",
+    also="COMMANDS-3",
 )
 def _(patch: Patch) -> None:
-    def sending(real: Any, self: Books, claim: bool) -> Any:
+    def deaf(real: Any, self: Books, *args: Any) -> Any:
         self.stopping = False
         try:
-            return real(self, claim)
+            return real(self, *args)
         finally:
             self.stopping = True
 
-    where(patch, Books, "sending", lambda self, claim: self.stopping, sending)
-    where(patch, Books, "release", lambda self: self.stopping and bool(self.running), lambda real, self: None)
+    def choose(real: Any, self: Books) -> Any:
+        step = deaf(real, self)
+        return step if step == "exchange" or isinstance(step, Delivery) else real(self)
+
+    where(patch, Books, "sending", lambda self, claim: self.stopping, deaf)
+    where(patch, Books, "choose", lambda self: self.stopping, choose)
+    where(patch, Worker, "_release_if_stopping", lambda self: self.stopping, lambda real, self: None)
 
 
 @exhibit(
