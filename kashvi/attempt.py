@@ -12,6 +12,7 @@ from .job import Job
 from .ports import Runtime
 from .registry import Registry
 from .settle import Delivery, Settling
+from .text import visible
 
 
 class Attempts:
@@ -73,7 +74,7 @@ class Attempts:
             if self._interruptible and isinstance(error, KeyboardInterrupt):
                 raise
             text = describe(error)
-            events.log.debug("attempt %d of %s %s failed", number, d.type, d.job_id, exc_info=error)
+            events.log.debug("attempt %d of %s failed", number, visible(f"{d.type} {d.job_id}"), exc_info=error)
             self._stream.emit(
                 events.AttemptFailed, job_id=d.job_id, type=d.type, attempt=number, duration_s=ended - began, error=text
             )

@@ -14,6 +14,7 @@ from . import events
 from .errors import DriverError, unexpected
 from .ports import Driver, Exchange, Place, Runtime
 from .settle import Settling
+from .text import visible
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
@@ -125,7 +126,7 @@ class Lease:
         if not self._server_lost:
             self._server_lost = True
             self._stream.emit(events.ServerLost, error=str(error))
-            events.log.warning("kashvi worker %s keeps trying: %s", self.worker, error)
+            events.log.warning("kashvi worker %s keeps trying: %s", self.worker, visible(str(error)))
 
     def _tell_back(self) -> None:
         if self._server_lost:

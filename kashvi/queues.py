@@ -19,6 +19,7 @@ from .job import Job
 from .ports import Driver, FailureStore, Runtime, Stats, Task
 from .registry import Registry, default_name
 from .runtime import SystemRuntime
+from .text import visible
 
 if TYPE_CHECKING:  # a process that only dispatches needs none of these
     import sqlalchemy
@@ -213,7 +214,7 @@ class Queue:
         try:
             store.prepare()
         except StoreError as error:
-            log.warning("%s; it is tried again when a job fails", error)
+            log.warning("%s; it is tried again when a job fails", visible(str(error)))
         self._store = store
         self._store_set = True
 

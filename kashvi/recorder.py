@@ -16,6 +16,7 @@ from . import envelope, events
 from .errors import DriverError, NotAnEnvelope, StoreUnavailable
 from .ports import Driver, Failure, FailureStore, Runtime, Unrecorded
 from .settle import Settling
+from .text import visible
 
 BATCH = 500
 PAUSE_FIRST_S = 1.0
@@ -91,7 +92,8 @@ class Recorder:
             about: dict[str, Any] = {"job_id": failure.job_id, "type": failure.job_type}
             if failure.job_id in refused:
                 self._refused.add(raw)
-                events.log.error("the failure table refuses job %s: %s", failure.job_id, refused[failure.job_id])
+                why = visible(refused[failure.job_id])
+                events.log.error("the failure table refuses job %s: %s", visible(failure.job_id), why)
                 self._stream.emit(events.FailureRefused, error=refused[failure.job_id], **about)
             else:
                 self._stream.emit(events.FailureRecorded, **about)
@@ -101,7 +103,7 @@ class Recorder:
     def _rest(self, error: StoreUnavailable) -> None:
         if not self._pause_s:
             self._stream.emit(events.StoreLost, error=str(error))
-            events.log.warning("%s; failed jobs wait in the queue until it can", error)
+            events.log.warning("%s; failed jobs wait in the queue until it can", visible(str(error)))
         self._pause_s = min(self._pause_s * 2 or PAUSE_FIRST_S, PAUSE_MAX_S)
         self._not_before = self._runtime.monotonic() + self._pause_s
 

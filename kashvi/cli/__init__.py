@@ -10,6 +10,7 @@ import click
 
 from .. import __version__
 from ..errors import KashviError
+from ..text import narrow, visible
 
 COMMANDS = {
     "demo": ("kashvi.cli.demo:demo", "Run sample jobs in memory and show what happens (3 s)."),
@@ -41,6 +42,13 @@ class Commands(click.Group):
             table = point.load() | table
         return table
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = visible(error.message)  # type: ignore[misc]
+            raise
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         others = self._table().keys() - COMMANDS.keys()
         return [*COMMANDS, *sorted(others)]
@@ -69,10 +77,12 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The ``kashvi`` command. Exit codes: 0 done, 1 it failed, 2 wrong usage."""
+    narrow(sys.stdout)
+    narrow(sys.stderr)
     try:
         cli()
     except KashviError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(visible(f"Error: {error}"), err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("kashvi", "kashvi_sim", "kashvi_spec"):
@@ -80,6 +90,6 @@ def main() -> NoReturn:
         click.echo(f"Error: this command needs {error.name}: pip install 'kashvi[sim]'.", err=True)
         sys.exit(1)
     except OSError as error:
-        click.echo(f"Error: {error.strerror or error}", err=True)
+        click.echo(visible(f"Error: {error.strerror or error}"), err=True)
         sys.exit(1)
     sys.exit(0)

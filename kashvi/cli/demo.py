@@ -8,11 +8,11 @@ from tempfile import mkdtemp
 from typing import Any
 
 import click
-import msgspec
 
 from .. import events
 from ..queue import MemoryDriver, Queue
 from ..registry import Registry
+from ..text import json_line, visible
 from .failed import print_rows
 from .setup import examples, json_option
 
@@ -83,7 +83,7 @@ def demo(as_json: bool) -> None:
     rows = _read_back(database)
     if as_json:
         counts = {"succeeded": timeline.succeeded, "failed": timeline.failed, "rows": len(rows)}
-        click.echo(msgspec.json.encode(counts | {"database": str(database)}).decode())
+        click.echo(json_line(counts | {"database": str(database)}))
         return
     click.echo(f"\n  kashvi_failed_jobs in {database}:")
     print_rows(rows)
@@ -119,7 +119,7 @@ class Timeline:
             case events.AttemptStarted():
                 self._line(event, f"attempt {event.attempt}", "yellow")
             case events.AttemptFailed():
-                self._line(event, f"failed: {event.error}", "red")
+                self._line(event, visible(f"failed: {event.error}"), "red")
             case events.JobSucceeded():
                 self.succeeded += 1
                 self._line(event, "done", "green")

@@ -13,6 +13,7 @@ from ..envelope import bytes_of, seal
 from ..errors import RedisRequired
 from ..queue import Queue
 from ..runtime import SystemRuntime
+from ..text import json_line, visible
 from .setup import (
     DATABASE_FILE,
     app_option,
@@ -48,7 +49,7 @@ def failed(app: str | None, database_url: str | None, as_json: bool) -> None:
     """List failed jobs, newest first."""
     store = _store(load_app(app), database_url)
     if as_json:
-        click.echo(msgspec.json.encode([_plain(row) for row in store.rows()]).decode())
+        click.echo(json_line([_plain(row) for row in store.rows()]))
         return
     rows, total = store.rows(limit=SHOWN), store.count()
     if not rows:
@@ -121,9 +122,7 @@ def flush(app: str | None, database_url: str | None, as_json: bool) -> None:
     """Delete all failed jobs, at once and for good."""
     count = _store(load_app(app), database_url).clear()
     click.echo(
-        msgspec.json.encode({"deleted": count}).decode()
-        if as_json
-        else f"{count:,} failed job{'' if count == 1 else 's'} deleted."
+        json_line({"deleted": count}) if as_json else f"{count:,} failed job{'' if count == 1 else 's'} deleted."
     )
 
 
@@ -152,7 +151,7 @@ def print_rows(rows: Sequence[FailedJobRecord]) -> None:
     for row in rows:
         at = row.failed_at.strftime("%Y-%m-%d %H:%M:%S") if row.failed_at else ""
         cells = (str(row.id), row.job_type or "(not an envelope)", row.payload[:120], (row.error or "")[:200])
-        table.add_row(*map(Text, (*cells, str(row.attempts), at)))
+        table.add_row(*(Text(visible(cell)) for cell in (*cells, str(row.attempts), at)))
     Console().print(table)
 
 
@@ -188,7 +187,7 @@ def _tell(what: str, rows: Sequence[FailedJobRecord], asked: Sequence[str], as_j
         len([word for word in set(asked) if word not in known]) if what != "sent back" or list(asked) != ["all"] else 0
     )
     if as_json:
-        click.echo(msgspec.json.encode({what.replace(" ", "_"): done, "missing": missing}).decode())
+        click.echo(json_line({what.replace(" ", "_"): done, "missing": missing}))
     else:
         click.echo(f"{len(done):,} failed job{'' if len(done) == 1 else 's'} {what}.")
     if missing:

@@ -7,9 +7,9 @@ import sys
 from datetime import UTC, datetime
 
 import click
-import msgspec
 
 from .. import events
+from ..text import json_line, visible
 
 WIDTH = 92
 
@@ -17,11 +17,8 @@ WIDTH = 92
 class JsonLines:
     """Every event, as it is."""
 
-    def __init__(self) -> None:
-        self._encode = msgspec.json.Encoder().encode
-
     def __call__(self, event: events.Event) -> None:
-        write(self._encode(event).decode())
+        write(json_line(event))
 
     def close(self) -> None:
         """Nothing to add."""
@@ -65,11 +62,12 @@ class Lines:
 
     def _job(self, event: events.JobEvent, what: str, color: str, detail: str = "") -> None:
         at = datetime.fromtimestamp(event.at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        left = f"  {at} {event.type or '(not an envelope)'} "
-        dots = "." * max(WIDTH - len(left) - len(what) - len(event.job_id) - 2, 2)
-        line = f"{left}{event.job_id} {dots} {click.style(what, fg=color, bold=True)}"
+        left = f"  {at} {visible(event.type) or '(not an envelope)'} "
+        job_id = visible(event.job_id)
+        dots = "." * max(WIDTH - len(left) - len(what) - len(job_id) - 2, 2)
+        line = f"{left}{job_id} {dots} {click.style(what, fg=color, bold=True)}"
         if detail:
-            line += "\n" + " " * 22 + click.style(" ".join(detail.split())[:300], fg=color)
+            line += "\n" + " " * 22 + click.style(visible(" ".join(detail.split())[:300]), fg=color)
         write(line)
 
 

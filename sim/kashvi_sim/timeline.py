@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from kashvi import events
 from kashvi.events import Event
+from kashvi.text import visible
 
 from .kernel import EPOCH
 from .trace import FaultStruck, ProcessKilled, ServerRolledBack
@@ -30,7 +31,7 @@ class Timeline:
         if what is None:
             return None
         job = self.name(event) if isinstance(event, events.JobEvent) else ""
-        return f"{at - EPOCH:12.6f}  {where:<4} {job:<28} {what}"
+        return visible(f"{at - EPOCH:12.6f}  {where:<4} {job:<28} {what}")
 
     def name(self, event: events.JobEvent) -> str:
         """Of the job it tells of: its type, and a number."""

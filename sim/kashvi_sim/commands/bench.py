@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
-import msgspec
 
 from kashvi.cli.setup import examples, json_option
+from kashvi.text import json_line
 
 from .options import workload_named
 
@@ -32,7 +32,7 @@ def bench(jobs: int, as_json: bool) -> None:
     """Measure the simulator on this machine, one core."""
     figures = [_switches(), *_events(jobs), *_seeds(), _fakeredis(max(jobs // 20, 100))]
     if as_json:
-        click.echo(msgspec.json.encode({figure.what: round(figure.value, 1) for figure in figures}).decode())
+        click.echo(json_line({figure.what: round(figure.value, 1) for figure in figures}))
         return
     from rich import box
     from rich.console import Console

@@ -8,6 +8,8 @@ import click
 from kashvi_spec.clauses import ids_by_predicate
 from kashvi_spec.predicates import Violation
 
+from kashvi.text import visible
+
 STORIES, LINES = 5, 30
 """So many jobs are told of, in so many lines each."""
 
@@ -21,7 +23,7 @@ def show_broken(
     for one in violations:
         clause = f" ({ids[one.predicate]})" if one.predicate in ids else ""
         job = f"{names[one.job_id]}, {one.job_id}," if one.job_id in names else one.job_id
-        click.secho(f"\nBROKEN  {one.predicate}{clause}: {job} {one.why}", fg="red", bold=True)
+        click.secho("\n" + visible(f"BROKEN  {one.predicate}{clause}: {job} {one.why}"), fg="red", bold=True)
         story = stories.get(one.job_id, ())
         if one.job_id not in told and len(told) < STORIES:
             told.add(one.job_id)

@@ -6,9 +6,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from kashvi.cli.setup import examples, json_option
+from kashvi.text import json_line, visible
 
 from ..scope import ATTEMPTS_MAX, JOBS_MAX, WORKERS_MAX
 from . import options
@@ -75,7 +75,7 @@ def explore_command(
 
         explored = explore(Scope(workers, jobs, max_retry, crashes), place, limit, look)
     if as_json:
-        click.echo(msgspec.json.encode(_plain(explored, driver, limit)).decode())
+        click.echo(json_line(_plain(explored, driver, limit)))
     else:
         _show(explored, driver, limit)
     sys.exit(1 if explored.broken else 0 if explored.exhausted else LIMITED)
@@ -135,7 +135,8 @@ def _show(explored: Explored, driver: str, limit: int) -> None:
     Console().print(table)
     for broken in explored.broken:
         for violation in broken.violations:
-            click.secho(f"\nBROKEN  {violation.predicate}: {violation.job_id} {violation.why}", fg="red", bold=True)
+            told = visible(f"BROKEN  {violation.predicate}: {violation.job_id} {violation.why}")
+            click.secho(f"\n{told}", fg="red", bold=True)
         click.echo(f"  {len(broken.choices)} choices that matter: {_repeat(explored, broken, driver)}")
     if explored.exhausted:
         click.secho("  every promise kept, whatever happens", fg="green")

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from kashvi.cli.setup import examples, json_option
+from kashvi.text import json_line, visible
 
 from .options import faults_option, perfetto_option, report_option, show_picture
 
@@ -87,7 +88,7 @@ def replay_command(
     if report is not None or perfetto is not None:
         _paint(recording, rows, report, perfetto)
     if as_json:
-        click.echo(msgspec.json.encode(_plain(recording, rows)).decode())
+        click.echo(json_line(_plain(recording, rows)))
     else:
         _show(recording, rows)
     if any(row.played and row.played.violations for row in rows):
@@ -137,7 +138,7 @@ def _show(recording: Recording, rows: list[Row]) -> None:
         f"{recording.threads} threads each" + (f", {killed} of them killed" if killed else "")
     )
     for note in recording.notes:
-        click.echo(f"  {note}")
+        click.echo(visible(f"  {note}"))
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -160,4 +161,5 @@ def _show(recording: Recording, rows: list[Row]) -> None:
         click.echo(f"  Replayed as it was, jobs wait {abs(off):.1%} {'longer' if off > 0 else 'less'} on average.")
     for row in rows[1:]:
         for violation in row.played.violations if row.played else ():
-            click.secho(f"BROKEN  with {row.name}: {violation.predicate}: {violation.job_id} {violation.why}", fg="red")
+            told = f"BROKEN  with {row.name}: {violation.predicate}: {violation.job_id} {violation.why}"
+            click.secho(visible(told), fg="red")

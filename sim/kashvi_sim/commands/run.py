@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from kashvi import events
 from kashvi.cli.setup import examples, json_option
+from kashvi.text import json_line, visible
 
 from . import options
 from .options import (
@@ -100,7 +100,7 @@ def run(
         show_picture(picture, played.figures, report, perfetto, name=plan.name, about=plan.about, broken=broken)
     again = _command(workload, seed, token, driver, workers, faults)
     if as_json:
-        click.echo(msgspec.json.encode(_plain(played, seed, driver, again)).decode())
+        click.echo(json_line(_plain(played, seed, driver, again)))
     else:
         _show(played, plan.name, again, verbose)
     if played.violations:
@@ -179,7 +179,8 @@ def _show(played: Played, name: str, again: str, verbose: bool) -> None:
         table.add_row(*row)
     Console().print(table)
     for one in played.excused:
-        click.echo(f"  excused by {one.fault}: {one.violation.predicate}: {one.violation.job_id} {one.violation.why}")
+        excused = one.violation
+        click.echo(visible(f"  excused by {one.fault}: {excused.predicate}: {excused.job_id} {excused.why}"))
     show_broken(played.violations, names, stories)
     if played.violations:
         click.echo(f"  to repeat it: {again}")

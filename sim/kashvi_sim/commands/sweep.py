@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from kashvi.cli.setup import examples, json_option
+from kashvi.text import json_line, visible
 
 from . import options
 from .options import driver_option, faults_option, redis_option, workload_named
@@ -84,7 +85,7 @@ def sweep_command(
     place = "" if driver == "memory" else f" --driver {driver}"
     again = f"{options.KASHVI} sim:run {shlex.quote(workload)} --faults {faults}{place} --token "
     if as_json:
-        click.echo(msgspec.json.encode(_plain(swept, driver, faults, wall_s, gaps, again)).decode())
+        click.echo(json_line(_plain(swept, driver, faults, wall_s, gaps, again)))
     else:
         _show(swept, wall_s, gaps, again)
     sys.exit(1 if swept.failing else THIN if gaps else 0)
@@ -107,7 +108,7 @@ def faults_command(as_json: bool) -> None:
     ]
     if as_json:
         names = ("name", "about", "calls", "moments", "excuses", "drivers")
-        click.echo(msgspec.json.encode([dict(zip(names, row, strict=True)) for row in rows]).decode())
+        click.echo(json_line([dict(zip(names, row, strict=True)) for row in rows]))
         return
     table = Table("fault", "what happens", "at", "drivers", "excuses", box=box.SIMPLE)
     for name, about, calls, moments, excuses, drivers in rows:
@@ -150,7 +151,7 @@ def _show(swept: Swept, wall_s: float, gaps: list[str], again: str) -> None:
     ):
         _counts(title, counts)
     for one in swept.failing:
-        click.secho(f"\nBROKEN in seed {one.seed}: {one.why}", fg="red", bold=True)
+        click.secho("\n" + visible(f"BROKEN in seed {one.seed}: {one.why}"), fg="red", bold=True)
         click.echo(f"  {one.choices} choices that matter: {again}{one.token}")
     for gap in gaps:
         click.secho(f"  {gap}", fg="yellow")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import msgspec
 from junitparser import Failure, JUnitXml, Properties, Property, Skipped, TestCase, TestSuite
+
+from kashvi.text import json_line
 
 from .conformance import Outcome, Verdict
 
@@ -39,9 +40,9 @@ class Column:
         return Counter(verdict.outcome for verdict in self.verdicts.values())
 
 
-def as_json(columns: list[Column], strict: bool) -> bytes:
+def as_json(columns: list[Column], strict: bool) -> str:
     """One object."""
-    return msgspec.json.encode(
+    return json_line(
         {
             "conforms": all(column.conforms(strict) for column in columns),
             "strict": strict,

@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import click
-import msgspec
 
 from kashvi.cli.setup import examples, json_option
+from kashvi.text import json_line, visible
 
 from ...clauses import Clause, ids_by_predicate, load
 from ...traces import NotATrace, Verdict, judge, read
@@ -47,7 +47,7 @@ def check_command(trace: Path, max_attempts: int | None, unfinished: bool, rows_
     verdict = judge(found, max_attempts=max_attempts, unfinished=unfinished, rows_told=rows_told)
     clauses = [clause for clause in load() if clause.predicate]
     if as_json:
-        click.echo(msgspec.json.encode(_plain(clauses, verdict, len(found), passed_over, torn)).decode())
+        click.echo(json_line(_plain(clauses, verdict, len(found), passed_over, torn)))
     else:
         _report(clauses, verdict, len(found), passed_over, torn)
     if verdict.broken:
@@ -86,6 +86,7 @@ def _report(clauses: list[Clause], verdict: Verdict, events: int, passed_over: C
             click.secho(line, dim=not judged)
     ids = ids_by_predicate()
     for one in verdict.broken:
-        click.secho(f"\nBROKEN  {ids[one.predicate]} ({one.predicate}): {one.job_id} {one.why}", fg="red", bold=True)
+        told = visible(f"BROKEN  {ids[one.predicate]} ({one.predicate}): {one.job_id} {one.why}")
+        click.secho(f"\n{told}", fg="red", bold=True)
     if not verdict.broken:
         click.secho("\n  nothing broken", fg="green")

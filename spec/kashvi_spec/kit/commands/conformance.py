@@ -100,7 +100,7 @@ def conformance_command(
 
         write_html(columns, html, strict)
     if as_json:
-        click.echo(report.as_json(columns, strict).decode())
+        click.echo(report.as_json(columns, strict))
     else:
         _show(columns)
     if not all(column.conforms(strict) for column in columns):

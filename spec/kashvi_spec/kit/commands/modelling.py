@@ -6,10 +6,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from kashvi.cli.setup import examples, json_option
 from kashvi.runtime import SystemRuntime
+from kashvi.text import json_line
 
 from ...model.table import LIMITS
 
@@ -59,7 +59,7 @@ def model_command(workers: int, jobs: int, crashes: int, silences: int, max_retr
     explored = explore(Scope(workers, jobs, crashes, silences, max_retry))
     elapsed_s = runtime.monotonic() - began
     if as_json:
-        click.echo(msgspec.json.encode(_plain(explored, elapsed_s)).decode())
+        click.echo(json_line(_plain(explored, elapsed_s)))
     else:
         _show(explored, elapsed_s)
     if explored.broken:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from kashvi.cli.setup import examples, json_option
 from kashvi.runtime import SystemRuntime
+from kashvi.text import json_line
 
 from .conformance import FILE, folder_is_there
 
@@ -64,7 +64,7 @@ def mutants_command(names: tuple[str, ...], wanted: str, as_json: bool, html: Pa
 
         write_html(rows, html, seconds)
     if as_json:
-        click.echo(msgspec.json.encode(_plain(rows, seconds)).decode())
+        click.echo(json_line(_plain(rows, seconds)))
     else:
         _show(rows, seconds)
     if any(row.wrong for row in rows):

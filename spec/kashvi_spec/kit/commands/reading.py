@@ -7,9 +7,9 @@ from collections import Counter
 from typing import Any
 
 import click
-import msgspec
 
 from kashvi.cli.setup import examples, json_option
+from kashvi.text import json_line, visible
 
 from ...clauses import AREAS, Clause, load
 
@@ -31,7 +31,7 @@ def list_command(areas: tuple[str, ...], as_json: bool) -> None:
         raise click.BadParameter(f"no area {unknown[0]!r}; there are {', '.join(AREAS)}", param_hint="AREA")
     clauses = [clause for clause in load() if not wanted or clause.area in wanted]
     if as_json:
-        click.echo(msgspec.json.encode(clauses).decode())
+        click.echo(json_line(clauses))
         return
     area = ""
     for clause in clauses:
@@ -62,7 +62,7 @@ def show_command(clause_id: str, as_json: bool) -> None:
         raise click.BadParameter(f"no clause {clause_id!r}; spec:list has them all", param_hint="ID")
     ran = [_run(text) for text in clause.examples]
     if as_json:
-        click.echo(msgspec.json.encode({"clause": clause, "runs": ran}).decode())
+        click.echo(json_line({"clause": clause, "runs": ran}))
     else:
         _show(clause, ran)
     if any(one["mistakes"] or one["violations"] for one in ran):
@@ -100,7 +100,7 @@ def _show(clause: Clause, ran: list[dict[str, Any]]) -> None:
         for line in one["timeline"]:
             click.secho(line, dim=True)
         for why in (*one["mistakes"], *(f"{v['predicate']}: {v['why']}" for v in one["violations"])):
-            click.secho(f"  BROKEN  {why}", fg="red", bold=True)
+            click.secho(visible(f"  BROKEN  {why}"), fg="red", bold=True)
         if not one["mistakes"] and not one["violations"]:
             click.secho("  as expected", fg="green")
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from kashvi.cli.setup import examples, json_option
 from kashvi.errors import InvalidSetting
 from kashvi.events import Event, JobEvent
+from kashvi.text import json_line, visible
 
 from ...traces import NotATrace, read
 
@@ -84,11 +84,12 @@ def walk_command(traces: tuple[Path, ...], seeds: int, first: int, workload: str
             "kinds": {str(kind): n for kind, n in sorted(total.kinds.items())},
             "never_taken": never,
         }
-        click.echo(msgspec.json.encode(found).decode())
+        click.echo(json_line(found))
     else:
         _show(total, count, never)
         for name, rejected in failing:
-            click.secho(f"\nREJECTED  {name}: {rejected.job_id}: {rejected.why}", fg="red", bold=True)
+            told = visible(f"REJECTED  {name}: {rejected.job_id}: {rejected.why}")
+            click.secho(f"\n{told}", fg="red", bold=True)
     if failing:
         sys.exit(1)
 

@@ -13,6 +13,7 @@ import click
 from kashvi.cli.setup import examples, json_option
 from kashvi.errors import KashviError
 from kashvi.runtime import SystemRuntime
+from kashvi.text import visible
 
 from .conformance import FILE, MARKS, folder_is_there
 
@@ -91,7 +92,7 @@ def worker_command(
     if as_json:
         from .. import report
 
-        click.echo(report.as_json([column], strict=False).decode())
+        click.echo(report.as_json([column], strict=False))
     else:
         _show(column)
     if cut_short:
@@ -166,12 +167,13 @@ def _show(column: Column) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     for id_, verdict in column.verdicts.items():
         if verdict.outcome == "passed" and verdict.evidence:
-            click.secho(f"\nof {id_}, a part was not seen: {'; '.join(verdict.evidence)}", fg="yellow")
+            unseen = visible(f"of {id_}, a part was not seen: {'; '.join(verdict.evidence)}")
+            click.secho(f"\n{unseen}", fg="yellow")
         if verdict.outcome == "failed":
             for reason in verdict.reasons:
-                click.secho(f"\nbreaks {id_}: {reason}", fg="red")
+                click.secho("\n" + visible(f"breaks {id_}: {reason}"), fg="red")
             for line in verdict.evidence:
-                click.secho(f"    {line}", dim=True)
+                click.secho(visible(f"    {line}"), dim=True)
     click.secho("\nnot observable:", fg="yellow")
     for reason, ids in unobserved.items():
         click.echo(click.wrap_text(f"{', '.join(ids)}: {reason}", 118, "  ", "    "))

@@ -11,12 +11,13 @@ import click
 import msgspec
 
 from kashvi import cli, envelope, errors
-from kashvi.cli import failed, setup, work
+from kashvi.cli import failed, output, setup, work
 from kashvi.cli.output import JsonLines, write
 from kashvi.cli.work import _Signals
 from kashvi.drivers.redis import RedisDriver
 from kashvi.failures.sql import SqlFailures
 from kashvi.queues import Queue
+from kashvi.text import json_line
 from kashvi.worker import Worker
 
 from . import Patch, exhibit, where
@@ -118,7 +119,7 @@ def _(patch: Patch) -> None:
 @exhibit("JSON over many lines", "pretty, and no object a line", "COMMANDS-5", also="COMMANDS-1 COMMANDS-3")
 def _(patch: Patch) -> None:
     def call(self: JsonLines, event: Any) -> None:
-        write(msgspec.json.format(msgspec.json.encode(event)).decode())
+        write(msgspec.json.format(json_line(event)))
 
     patch.setattr(JsonLines, "__call__", call)
 
@@ -243,3 +244,15 @@ def helping(patch: Patch, change: Any) -> None:
             self.epilog = before
 
     patch.setattr(click.Command, "format_epilog", epilog)
+
+
+@exhibit("what others wrote is shown as it is", "a job's type can clear the screen", "COMMANDS-11")
+def _(patch: Patch) -> None:
+    for module in (output, failed):
+        patch.setattr(module, "visible", lambda text: text)
+
+
+@exhibit("JSON with raw controls", "C1 and changes of direction, which JSON allows", "COMMANDS-11")
+def _(patch: Patch) -> None:
+    for module in (output, failed):
+        patch.setattr(module, "json_line", lambda value: msgspec.json.encode(value).decode())

@@ -160,7 +160,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     def call(self: JsonLines, event: Any) -> None:
         from kashvi.cli.output import write
+        from kashvi.text import json_line
 
-        write(msgspec.json.encode(msgspec.to_builtins(event) | {"host": "here"}).decode())
+        write(json_line(msgspec.to_builtins(event) | {"host": "here"}))
 
     patch.setattr(JsonLines, "__call__", call)

@@ -1,0 +1,59 @@
+"""Text that others wrote, as a person may see it: nothing in it moves a cursor, forges a line or turns letters round.
+
+A job's type, its id, an exception's words: they come from other programs, and go to terminals and logs.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from io import TextIOWrapper
+from typing import TextIO
+
+import msgspec
+
+# C0 and C1 controls with DEL; the soft hyphen, zero width space and BOM; marks that change the direction of text; line
+# and paragraph separators; halves of a surrogate pair; tags. The joiners U+200C and U+200D stay: words need them.
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    r"""The same text in one line; a character that a reader can't see is written out, like ``\x1b`` or ``\u202e``."""
+    return text if text.isprintable() else _HIDDEN.sub(_escaped, text)
+
+
+def json_line(value: object) -> str:
+    r"""``value`` as compact JSON; what ``visible`` writes out is ``\u001b`` or ``\u202e`` here, and reads as before."""
+    text = msgspec.json.encode(value).decode()
+    return text if text.isprintable() else _HIDDEN.sub(_escaped_in_json, text)
+
+
+def narrow(stream: TextIO) -> None:
+    r"""Let a stream of a small character set, like cp1252, take any text: what it lacks is written ``\u6771``."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors=_AS_JSON)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def _escaped_in_json(found: re.Match[str]) -> str:
+    return _units(found[0])
+
+
+def _units(text: str) -> str:
+    units = text.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def _unencodable(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return _units(error.object[error.start : error.end]), error.end
+
+
+_AS_JSON = "kashvi.as_json"
+codecs.register_error(_AS_JSON, _unencodable)
