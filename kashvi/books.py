@@ -188,6 +188,10 @@ class Books:
             self._ready_since = self._now()
         self._ready.append(d)
 
+    def due(self, at: float) -> None:
+        """A delayed job becomes due then."""
+        self.next_due_at = at if self.next_due_at is None else min(self.next_due_at, at)
+
     def put(self, settlings: list[Settling]) -> None:
         """For the dead: they have waited long enough."""
         self.outbox += settlings

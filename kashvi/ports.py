@@ -55,6 +55,10 @@ class Exchange(NamedTuple):
     """On a repeated number: all of ``held`` and ``running``, oldest first; nothing was settled or claimed again."""
 
 
+WAIT_MAX_S = 0.6
+"""The longest wait of an idle worker. A driver need not mention a job that becomes due later than that."""
+
+
 class LostDelivery(NamedTuple):
     """A job in a list of a worker whose lease ran out."""
 
@@ -108,10 +112,12 @@ class Driver(Protocol):
         and whether two delayed entries of the same bytes are one or two, is free.
         """
 
-    def wait(self, worker: str, seconds: float) -> bytes | None:
+    def wait(self, worker: str, seconds: float) -> bytes | float | None:
         """Claim one job that is ready into ``held``, waiting for it up to ``seconds``; with 0, look once.
 
-        Promotes nothing and renews no lease: exchanges do. It may return earlier, with None.
+        Promotes nothing and renews no lease: exchanges do. It may return earlier: with None, or, where the driver
+        can, with the time (Unix seconds of the server's clock) at which a delayed job becomes due before the wait
+        would end. The worker then promotes that job on time, although another process has delayed it meanwhile.
         """
 
     def next_due(self) -> float | None:

@@ -13,12 +13,10 @@ from .attempt import Attempts
 from .books import FLUSH_S, Books, Limits, Step
 from .errors import DriverError, unexpected
 from .lease import Answered, Lease
-from .ports import Driver, Exchange, Place, Runtime
+from .ports import WAIT_MAX_S, Driver, Exchange, Place, Runtime
 from .recorder import Recorder
 from .settle import Delivery, Settling
 
-WAIT_MAX_S = 0.6
-"""How long an idle worker waits before it looks again when the next delayed job is due."""
 HAND_BACK_S = 1.0
 """How long a process that is about to exit waits for calls under way."""
 
@@ -211,11 +209,11 @@ class Worker:
         books = self._books
         now = self._runtime.monotonic()
         seconds = 0.0
-        raw: bytes | None = None
+        got: bytes | float | None = None
         lost: DriverError | None = None
         try:
             if (seconds := self._until_due(now)) > 0:
-                raw = self._driver.wait(self.id, seconds)
+                got = self._driver.wait(self.id, seconds)
         except DriverError as error:
             lost = error
         except Exception as error:
@@ -227,17 +225,21 @@ class Worker:
             with self._lock:
                 books.waiting = False
                 uncounted = self._runtime.monotonic() - self._counted_at >= self.lease.lease_s / 4
-                books.look = raw is not None or lost is not None or uncounted
-                if raw is not None:
+                books.look = isinstance(got, bytes) or lost is not None or uncounted
+                if isinstance(got, bytes):
                     books.waited_at = self._runtime.monotonic()
-                    self.lease.holding[raw] += 1
-                    self._admit(raw, self.lease.server_now(), "wait")
+                    self.lease.holding[got] += 1
+                    self._admit(got, self.lease.server_now(), "wait")
+                elif got is not None:
+                    due = got + self._runtime.monotonic() - self.lease.server_now()
+                    books.due(due)
+                    books.look = books.look or due > now + seconds  # the server's clock jumped: an exchange tells
                 if lost is not None and lost.maybe_sent:
                     books.audit = self._ghost = True
                 self._release_if_stopping()
                 self._call(leader=books.audit)
         left = seconds - (self._runtime.monotonic() - now)
-        if raw is None and left > seconds / 2 and not books.stopping:
+        if got is None and left > seconds / 2 and not books.stopping:
             self._runtime.sleep(min(left, 0.05))  # a wait that does not wait must not make us spin
 
     def _until_due(self, now: float) -> float:
@@ -246,7 +248,8 @@ class Worker:
         if now - self.lease.renewed_at > WAIT_MAX_S / 2 and (due := self._driver.next_due()) is not None:
             due += self._runtime.monotonic() - self.lease.server_now()
         with self._lock:
-            books.next_due_at = min((at for at in (books.next_due_at, due) if at is not None), default=None)
+            if due is not None:
+                books.due(due)
             if books.next_due_at is None:
                 return WAIT_MAX_S
             left = max(books.next_due_at - now, 0.0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from kashvi.drivers.memory import EARLIER_S
 from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
-from kashvi.ports import Exchange, Expired, Failure, FailureStore, Settlement, Stats, Unrecorded
+from kashvi.ports import WAIT_MAX_S, Exchange, Expired, Failure, FailureStore, Settlement, Stats, Unrecorded
 
 from .kernel import Task
 from .runtime import SimRuntime
@@ -25,7 +26,8 @@ class Waiter(NamedTuple):
     worker: str
     task: Task
     line: Line
-    found: list[bytes]
+    until: float
+    found: list[bytes | float]
 
 
 class Line:
@@ -50,6 +52,8 @@ class Line:
             due = self._server.push(envelopes, delay_s)
             self._world.pushed(envelopes)
             self._world.serve()
+            if due is not None and delay_s < WAIT_MAX_S:
+                self._world.ring(due)
             return due
 
         return self._call("push", effect)
@@ -65,23 +69,28 @@ class Line:
                     self._world.touched(envelope)
             if answer.ready:
                 self._world.serve()
+            if any(s.move == "retry" and s.in_s < WAIT_MAX_S for s in settlements) and answer.next_due_s is not None:
+                self._world.ring(answer.server_at + answer.next_due_s)
             return answer
 
         return self._call("exchange", effect)
 
-    def wait(self, worker: str, seconds: float) -> bytes | None:
-        def effect() -> bytes | None:
+    def wait(self, worker: str, seconds: float) -> bytes | float | None:
+        def effect() -> bytes | float | None:
             envelope = self._server.wait(worker, 0.0)
-            if envelope is not None:
+            if isinstance(envelope, bytes):
                 self._world.touched(envelope)
             return envelope
 
-        def patient() -> bytes | None:
+        def patient() -> bytes | float | None:
             if (envelope := effect()) is not None:
                 return envelope
             task = self._kernel.current
             assert task is not None
-            waiter = Waiter(worker, task, self, [])
+            until = self._kernel.time + seconds
+            if (due := self._server.next_due()) is not None and due < until - EARLIER_S:
+                return due
+            waiter = Waiter(worker, task, self, until, [])
             self._world.waiters.append(waiter)
             cut = self.cut
             self._kernel.block([], seconds)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from kashvi_spec.every import every_predicate
 from kashvi_spec.predicates import Judge, Predicate, RecordedIffExhausted, Violation
 
-from kashvi.drivers.memory import MemoryStore
+from kashvi.drivers.memory import EARLIER_S, MemoryStore
 from kashvi.envelope import read
 from kashvi.errors import NotAnEnvelope
 from kashvi.events import (
@@ -324,11 +324,18 @@ class World:
         while self.waiters:
             waiter = self.waiters[0]
             envelope = self.server.driver.wait(waiter.worker, 0.0)
-            if envelope is None:
+            if not isinstance(envelope, bytes):
                 return
             self.waiters.remove(waiter)
             waiter.found.append(envelope)
             self.touched(envelope)
+            self.kernel.wake(waiter.task)
+
+    def ring(self, due: float) -> None:
+        """A job has been delayed: waits that would end after it is due end now."""
+        for waiter in [waiter for waiter in self.waiters if due < waiter.until - EARLIER_S]:
+            self.waiters.remove(waiter)
+            waiter.found.append(due)
             self.kernel.wake(waiter.task)
 
     def pushed(self, envelopes: Sequence[bytes]) -> None:

@@ -102,7 +102,7 @@ class Oracle:
     def wait(self, w: int) -> None:
         """By a wait, which promotes nothing and renews no lease."""
         raw = self.bench.driver.wait(self._hands[w].name, 0.0)
-        self._claimed(w, [] if raw is None else [raw], self._ready[:1])
+        self._claimed(w, [raw] if isinstance(raw, bytes) else [], self._ready[:1])
 
     def announce(self, w: int, d: Delivery) -> None:
         """A suspect that has not started is moved to the other list, or no longer this worker's."""

@@ -52,9 +52,9 @@ def _(patch: Patch) -> None:
             self.store.held[worker].remove(envelope)
         return answer._replace(holding=answer.holding - len(answer.claimed))
 
-    def wait(self: MemoryDriver, worker: str, seconds: float) -> bytes | None:
+    def wait(self: MemoryDriver, worker: str, seconds: float) -> bytes | float | None:
         envelope = real_wait(self, worker, seconds)
-        if envelope is not None:
+        if isinstance(envelope, bytes):
             self.store.held[worker].remove(envelope)
         return envelope
 
