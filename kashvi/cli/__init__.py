@@ -15,6 +15,8 @@ from ..text import narrow, visible
 COMMANDS = {
     "demo": ("kashvi.cli.demo:demo", "Run sample jobs in memory and show what happens (3 s)."),
     "queue:work": ("kashvi.cli.work:work", "Run jobs from the queue."),
+    "queue:stats": ("kashvi.cli.doctor:stats", "Count the jobs that are ready, delayed and held."),
+    "queue:doctor": ("kashvi.cli.doctor:doctor", "Check the app, the server and the failure table."),
     "queue:failed": ("kashvi.cli.failed:failed", "List failed jobs."),
     "queue:retry": ("kashvi.cli.failed:retry", "Send failed jobs back to the queue."),
     "queue:forget": ("kashvi.cli.failed:forget", "Delete failed jobs."),

@@ -15,6 +15,7 @@ import redis
 from ..errors import InvalidSetting
 from ..ports import Exchange, Expired, LostDelivery, Place, Settlement, Stats, Unrecorded
 from .connection import BLOCK_MAX_S, Connections, Script
+from .health import Health, read_health
 
 PROMOTE_MAX = 500
 GONE_AFTER_S = 3600.0
@@ -152,6 +153,10 @@ class RedisDriver:
             if set(workers) == set(known):
                 return Stats(ready, delayed, held, unrecorded, len(workers))
             known = workers
+
+    def health(self) -> Health:
+        """What the server is, and how full. Raises DriverError, as CommandRefused where INFO is not allowed."""
+        return read_health(self._server.call("INFO"))
 
     def _now(self) -> str:
         return repr(self._server_now()) if self._server_now else ""

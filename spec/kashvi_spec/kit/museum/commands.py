@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from kashvi import cli, envelope, errors
-from kashvi.cli import failed, output, setup, work
+from kashvi.cli import doctor, failed, output, setup, work
 from kashvi.cli.output import JsonLines, write
 from kashvi.cli.work import _Signals
 from kashvi.drivers.redis import RedisDriver
@@ -256,3 +256,25 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     for module in (output, failed):
         patch.setattr(module, "json_line", lambda value: msgspec.json.encode(value).decode())
+
+
+@exhibit("a doctor whom nothing worries", "it exits with 0, whatever it finds", "COMMANDS-12")
+def _(patch: Patch) -> None:
+    real = doctor._examine
+
+    def examine(*words: Any) -> list[doctor.Finding]:
+        return [finding._replace(mark="note" if finding.mark == "wrong" else finding.mark) for finding in real(*words)]
+
+    patch.setattr(doctor, "_examine", examine)
+
+
+@exhibit("a doctor who operates", "the table is made where it was only to be looked for", "COMMANDS-12")
+def _(patch: Patch) -> None:
+    def table(queue: Queue, url: str | None) -> doctor.Finding:
+        setup.choose_database(queue, url)
+        store = queue.store
+        assert isinstance(store, SqlFailures)
+        store.prepare()
+        return doctor.Finding("note", "table", "made")
+
+    patch.setattr(doctor, "_table", table)

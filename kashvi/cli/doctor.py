@@ -1,0 +1,176 @@
+"""``queue:doctor`` and ``queue:stats``: is everything there that a queue needs, and how many jobs are where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+
+import click
+
+from ..drivers.memory import MemoryDriver
+from ..drivers.redis import RedisDriver
+from ..errors import CommandRefused, KashviError
+from ..queue import Queue
+from ..text import json_line, visible
+from .setup import (
+    DATABASE_FILE,
+    app_option,
+    choose_database,
+    choose_driver,
+    database_option,
+    examples,
+    json_option,
+    load_app,
+    redis_option,
+)
+
+if TYPE_CHECKING:
+    from ..drivers.health import Health
+    from ..failures.sql import SqlFailures
+
+OLDEST = (6, 2)
+"""The oldest server that has the commands a worker needs."""
+NEARLY_FULL = 0.9
+
+Mark = Literal["ok", "note", "wrong"]
+COLOURS = {"ok": "green", "note": "yellow", "wrong": "red"}
+
+
+class Finding(NamedTuple):
+    """One line of a doctor's report."""
+
+    mark: Mark
+    about: str
+    says: str
+
+
+@examples(
+    """
+kashvi queue:doctor --app myapp.jobs --redis-url redis://localhost:6379/0
+kashvi queue:doctor --app myapp.jobs --json
+"""
+)
+@click.command("queue:doctor")
+@app_option
+@redis_option
+@database_option
+@json_option
+def doctor(app: str | None, redis_url: str | None, database_url: str | None, as_json: bool) -> None:
+    """Check what a queue depends on; changes nothing.
+
+    The app and its job types, the server (reachable, new enough, a primary, scripts allowed, no eviction, room), jobs
+    that no worker takes, and the failure table. Exit codes: 0 nothing is wrong, 1 something is.
+    """
+    findings = list(_examine(app, redis_url, database_url))
+    wrong = any(finding.mark == "wrong" for finding in findings)
+    if as_json:
+        checks = [finding._asdict() for finding in findings]
+        click.echo(json_line({"ok": not wrong, "checks": checks}))
+    else:
+        for mark, about, says in findings:
+            click.echo(f"  {click.style(f'{mark:<5}', fg=COLOURS[mark], bold=True)}  {about:<8}  {visible(says)}")
+    raise SystemExit(1 if wrong else 0)
+
+
+@examples(
+    """
+kashvi queue:stats --redis-url redis://localhost:6379/0
+kashvi queue:stats --app myapp.jobs --json
+"""
+)
+@click.command("queue:stats")
+@app_option
+@redis_option
+@json_option
+def stats(app: str | None, redis_url: str | None, as_json: bool) -> None:
+    """Count the jobs that are ready, delayed, held by workers, and failed but not in the table yet.
+
+    Workers are those with a lease, and those that died less than an hour ago or still hold jobs.
+    """
+    queue = load_app(app)
+    choose_driver(queue, redis_url)
+    counts = asdict(queue.stats())
+    if as_json:
+        click.echo(json_line(counts))
+    else:
+        for name, count in counts.items():
+            click.echo(f"  {name:<10}  {count:>11,}")
+
+
+def _examine(app: str | None, redis_url: str | None, database_url: str | None) -> Iterator[Finding]:
+    try:
+        queue = load_app(app)
+        yield _types(app, queue)
+    except click.BadParameter as error:
+        yield Finding("wrong", "app", error.message)
+        queue = load_app(None)
+    try:
+        choose_driver(queue, redis_url)
+        yield from _server(queue)
+    except KashviError as error:
+        yield Finding("wrong", "server", str(error))
+    try:
+        yield _table(queue, database_url)
+    except KashviError as error:
+        yield Finding("wrong", "table", str(error))
+
+
+def _types(app: str | None, queue: Queue) -> Finding:
+    names = queue.registry.names()
+    if names:
+        return Finding("ok", "app", f"{len(names)} job types: {', '.join(names)}")
+    if app is None:
+        return Finding("note", "app", "not checked: name the module that registers your jobs with --app")
+    return Finding("wrong", "app", f"{app} registers no job type, so a worker could run nothing")
+
+
+def _server(queue: Queue) -> Iterator[Finding]:
+    driver = queue.driver
+    if isinstance(driver, MemoryDriver):
+        yield Finding("note", "server", "none: jobs wait in each process's own memory; set --redis-url to share them")
+        return
+    if isinstance(driver, RedisDriver):
+        try:
+            yield from _health(repr(driver), driver.health())
+        except CommandRefused as error:
+            yield Finding("note", "server", f"INFO is refused, so version, role and memory are not checked: {error}")
+    counts = queue.stats()  # a script that reads every list: it also shows that scripts and keys are allowed
+    text = ", ".join(f"{count:,} {name}" for name, count in asdict(counts).items())
+    waits = counts.ready and not counts.workers
+    yield Finding("note" if waits else "ok", "jobs", text + ("; start a worker: kashvi queue:work" if waits else ""))
+
+
+def _health(server: str, health: Health) -> Iterator[Finding]:
+    if health.version >= OLDEST:
+        yield Finding("ok", "server", f"{health.product}, {server}")
+    else:
+        yield Finding("wrong", "server", f"{health.product}, {server}: kashvi needs Redis 6.2 or later, or Valkey")
+    if not health.primary:
+        yield Finding("wrong", "role", "a replica, which takes no writes; connect to the primary")
+    if health.evicts:
+        yield Finding("wrong", "eviction", f"{health.policy}: a full server drops jobs; set noeviction")
+    if health.maxmemory and health.used_memory > NEARLY_FULL * health.maxmemory:
+        used, limit = health.used_memory / 2**20, health.maxmemory / 2**20
+        yield Finding("wrong", "memory", f"{used:,.1f} of {limit:,.1f} MiB are used; a full server refuses jobs")
+
+
+def _table(queue: Queue, database_url: str | None) -> Finding:
+    if not queue.database_chosen and not database_url and not Path(DATABASE_FILE).exists():
+        return Finding("note", "table", f"no {DATABASE_FILE} in this directory; queue:work makes it")
+    import sqlalchemy as sa
+
+    from ..failures.engine import TROUBLE, why
+    from ..failures.table import TABLE
+
+    choose_database(queue, database_url)
+    store = cast("SqlFailures", queue.store)
+    try:
+        with store.engine.connect() as connection:
+            if not sa.inspect(connection).has_table(TABLE):
+                return Finding("note", "table", f"{store!r} has no {TABLE} yet; queue:work makes it")
+            count = connection.scalar(sa.select(sa.func.count()).select_from(sa.table(TABLE)))
+    except TROUBLE as error:
+        return Finding("wrong", "table", f"{store!r} can't be used: {why(error)}")
+    return Finding("ok", "table", f"{count:,} failed jobs in {store!r}")

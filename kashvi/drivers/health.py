@@ -1,0 +1,37 @@
+"""What a Redis server says of itself that a queue depends on: one INFO, read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Health(NamedTuple):
+    """``maxmemory`` 0: no limit. ``policy`` is what the server does when it is reached."""
+
+    product: str
+    version: tuple[int, ...]
+    primary: bool
+    used_memory: int
+    maxmemory: int
+    policy: str
+
+    @property
+    def evicts(self) -> bool:
+        """Whether a full server drops keys, and so jobs, to make room."""
+        return self.maxmemory > 0 and self.policy not in ("noeviction", "")
+
+
+def read_health(info: bytes) -> Health:
+    """The answer to INFO. A line that a server leaves out counts as its harmless value."""
+    lines = info.decode("utf-8", "replace").splitlines()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    valkey = facts.get("valkey_version")
+    text = valkey or facts.get("redis_version", "0")
+    return Health(
+        product=f"{'Valkey' if valkey else 'Redis'} {text}",
+        version=tuple(int(part) for part in text.split(".")[:3] if part.isdigit()),
+        primary=facts.get("role", "master") == "master",
+        used_memory=int(facts.get("used_memory", 0)),
+        maxmemory=int(facts.get("maxmemory", 0)),
+        policy=facts.get("maxmemory_policy", ""),
+    )
