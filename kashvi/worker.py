@@ -11,7 +11,7 @@ from __future__ import annotations
 from . import events, settle
 from .attempt import Attempts
 from .books import FLUSH_S, Books, Limits, Step
-from .errors import DriverError, unexpected
+from .errors import CommandRefused, DriverError, unexpected
 from .lease import Answered, Lease
 from .ports import WAIT_MAX_S, Driver, Exchange, Place, Runtime
 from .recorder import Recorder
@@ -57,6 +57,8 @@ class Worker:
         """When the server's count of what we hold was last compared with ours: never while somebody waits."""
         self._ghost = False
         """A wait whose answer never came may still claim a job."""
+        self._wait_refused = False
+        """The server does not let us wait, and we have said so."""
         self._flush_asked = False
         self._called = False
         """An idle thread has been called and has not answered yet."""
@@ -216,6 +218,8 @@ class Worker:
                 got = self._driver.wait(self.id, seconds)
         except DriverError as error:
             lost = error
+            if isinstance(error, CommandRefused):
+                self._rest(error, seconds - (self._runtime.monotonic() - now))
         except Exception as error:
             lost = unexpected(error)
         except BaseException:
@@ -241,6 +245,13 @@ class Worker:
         left = seconds - (self._runtime.monotonic() - now)
         if got is None and left > seconds / 2 and not books.stopping:
             self._runtime.sleep(min(left, 0.05))  # a wait that does not wait must not make us spin
+
+    def _rest(self, error: CommandRefused, seconds: float) -> None:
+        """The server does not let us wait (it is full, or a right is missing): look as often as if it did."""
+        if not self._wait_refused:
+            self._wait_refused = True
+            events.log.warning("kashvi worker %s can't wait for jobs and looks from time to time: %s", self.id, error)
+        self._runtime.sleep(max(seconds, 0.0))
 
     def _until_due(self, now: float) -> float:
         """How long to wait. The last exchange said what is delayed; others may have delayed more since."""

@@ -43,8 +43,9 @@ if n == last then
   return answer(last_at, last_refused, {}, redis.call('LRANGE', held, 0, -1), redis.call('LRANGE', running, 0, -1))
 end
 
--- The first write is one that a full or read-only server refuses (as it does where workers is no ZSET); after it,
--- none is refused.
+-- The first write is one that a full server allows and a read-only one refuses (as it does where workers is no ZSET);
+-- after it, none is refused. Settling and claiming make room: only a push may be refused for want of it.
+redis.call('ZREM', workers, '')
 redis.call('ZADD', workers, text(now + lease), worker)
 
 local function holds_nothing(owner_held, owner_running)

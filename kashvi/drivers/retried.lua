@@ -4,7 +4,8 @@ if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
 redis.call('LLEN', KEYS[1])
 local now = tonumber(ARGV[3])
 if not now then now = tonumber(redis.call('TIME')[1]) end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.17g', now - 90 * 86400))
+-- The first write is one that a full server refuses.
 redis.call('LPUSH', KEYS[1], ARGV[2])
 redis.call('ZADD', KEYS[2], string.format('%.17g', now), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.17g', now - 90 * 86400))
 return 1

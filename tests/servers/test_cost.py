@@ -25,7 +25,7 @@ SENT = ("evalsha", "eval", "blmove")
 """What a worker sends; everything else is run by these scripts."""
 TRIPS = 13
 """One for each three hundred jobs, the first for one (nobody knows yet how long they take), and the worker's leave."""
-COMMANDS = 3208
+COMMANDS = 3221
 ENVELOPE = 66
 LOOKS = 2 * (TRIPS - 1)
 """What an exchange asks only where jobs are delayed: which are due, and when the next one is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,23 +134,74 @@ def test_a_key_of_the_wrong_type_fails_the_call_and_loses_nothing(redis_server: 
     assert client.exists("kashvi:queue:workers") == 0
 
 
-def test_a_full_server_refuses_a_dispatch_and_changes_nothing(redis_server: RedisServer) -> None:
+@pytest.fixture
+def full(redis_server: RedisServer) -> Iterator[Callable[[int], None]]:
+    """Gives the server so many bytes more than it uses, and no more."""
+    client: Any = redis_server.client()
+
+    def limit(room: int) -> None:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + room)
+
+    yield limit
+    client.config_set("maxmemory", 0)
+
+
+def test_a_full_server_refuses_a_dispatch_and_changes_nothing(
+    redis_server: RedisServer, full: Callable[[int], None]
+) -> None:
     """The error says that it was not sent twice, and which job it was."""
-    client = redis_server.client()
     queue = queue_on(redis_server.url)
     queue.dispatch(Count(1))
-    client.config_set("maxmemory", "1")
-    try:
-        with pytest.raises(CommandRefused, match="maxmemory") as refused:
-            queue.dispatch(Count(2))
-        with pytest.raises(CommandRefused, match="maxmemory"):
-            queue.driver.exchange("w", 1, 30.0, [], 1)
-    finally:
-        client.config_set("maxmemory", "0")
+    full(-1)
+    with pytest.raises(CommandRefused, match="maxmemory") as refused:
+        queue.dispatch(Count(2))
+    with pytest.raises(CommandRefused, match="maxmemory"):
+        queue.dispatch_after(Count(2), 60)
+    with pytest.raises(CommandRefused, match="maxmemory"):
+        queue.driver.push_retried("a failure", b"{}")  # type: ignore[attr-defined]
     assert not refused.value.maybe_sent
     assert refused.value.job_id
+    assert (queue.stats().ready, queue.stats().delayed) == (1, 0)
+    assert queue.driver.exchange("w", 1, 30.0, [], 0).ready == 1
     queue.work(stop_when_empty=True)
     assert ran == [1]
+
+
+@dataclass
+class Heavy:
+    """Fills a server; some fail for good."""
+
+    n: int
+    weight: str
+
+    def handle(self) -> None:
+        ran.append(self.n)
+        if self.n % 10 == 0:
+            raise ValueError(self.weight)
+
+
+def test_a_server_that_its_backlog_has_filled_is_emptied(
+    redis_server: RedisServer, full: Callable[[int], None]
+) -> None:
+    """Ready and delayed, with retries and failures: claiming and settling need no room that is not there."""
+    queue = queue_on(redis_server.url)
+    queue.register("jobs.Heavy", Heavy)
+    queue.set_max_retry(2)
+    full(2_000_000)
+    pushed = 0
+    with suppress(CommandRefused):
+        while pushed < 10_000:
+            queue.dispatch_after(Heavy(pushed, "x" * 1000), (pushed % 2) * 0.3)
+            pushed += 1
+    assert 500 < pushed < 10_000
+    full(-1)
+    failures = len(range(0, pushed, 10))
+    with queue.start_workers(3):
+        until_true(lambda: len(ran) >= pushed + failures, 20)
+    assert set(ran) == set(range(pushed))
+    assert len(queue.failed_jobs()) == failures
+    stats = queue.stats()
+    assert (stats.ready, stats.delayed, stats.held, stats.workers) == (0, 0, 0, 0)
 
 
 def test_a_server_that_is_not_there_is_a_clear_error(server_dir: Path) -> None:

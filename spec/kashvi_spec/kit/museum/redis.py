@@ -274,3 +274,22 @@ def _(patch: Patch) -> None:
         real(self)
 
     where(patch, Worker, "_wait", lambda self: self.threads >= 10, wait)
+
+
+@exhibit("a refused wait is no wait", "so an idle worker exchanges without a pause", "REDIS-10", source="ours, once")
+def _(patch: Patch) -> None:
+    patch.setattr(Worker, "_rest", lambda self, error, seconds: None)
+
+
+FIRST_WRITE = "redis.call('ZREM', workers, '')"
+
+
+@exhibit("a claim needs room", "so a full server stays full", "REDIS-11", source="ours, once; RQ, Sidekiq: LMOVE")
+def _(patch: Patch) -> None:
+    assert FIRST_WRITE in driver._EXCHANGE.text
+    scripted(patch, driver._EXCHANGE, driver._EXCHANGE.text.replace(FIRST_WRITE, ""))
+
+
+@exhibit("a delayed job is pushed into a full server", "its limit holds for others", "REDIS-11")
+def _(patch: Patch) -> None:
+    scripted(patch, driver._DELAY, f"redis.call('ZREM', KEYS[1], '')\n{driver._DELAY.text}")
