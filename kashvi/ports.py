@@ -12,12 +12,28 @@ from datetime import datetime
 from types import TracebackType
 from typing import Literal, NamedTuple, NoReturn, Protocol
 
+from .errors import InvalidSetting
+
 Place = Literal["held", "running"]
 """Which of a worker's two lists: claimed, or announced as about to start (suspects only)."""
 
 Move = Literal["done", "retry", "fail", "return", "start", "leave"]
 """done: remove. retry: to ``delayed``. fail: to ``unrecorded``. return: to the head of ``jobs``.
 start: from held to running. leave: take ``owner`` off the list of workers if it holds nothing."""
+
+NAME_MAX = 200
+FIRST_LEASE_S = 30.0
+"""How long a worker that waits before its first exchange is taken for alive."""
+
+
+def worker_name(name: str) -> str:
+    """The name, if other programs can read it and it can stand in a key.
+
+    Raises InvalidSetting unless it is 1 to 200 printable ASCII characters, such as a UUID.
+    """
+    if not (0 < len(name) <= NAME_MAX and name.isascii() and name.isprintable()):
+        raise InvalidSetting("a worker's name", name, "1 to 200 printable ASCII characters")
+    return name
 
 
 class Settlement(NamedTuple):
@@ -95,7 +111,8 @@ class Stats:
 class Driver(Protocol):
     """A queue's storage, and the delivery contract: at least once, fenced.
 
-    Every method raises DriverUnavailable, ReplyLost or CommandRefused (``kashvi.errors``), and nothing else.
+    Every method raises DriverUnavailable, ReplyLost or CommandRefused (``kashvi.errors``), and nothing else; save that
+    ``exchange`` and ``wait`` raise InvalidSetting for a worker's name that other programs could not read.
     """
 
     def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
@@ -118,6 +135,9 @@ class Driver(Protocol):
         Promotes nothing and renews no lease: exchanges do. It may return earlier: with None, or, where the driver
         can, with the time (Unix seconds of the server's clock) at which a delayed job becomes due before the wait
         would end. The worker then promotes that job on time, although another process has delayed it meanwhile.
+
+        A worker that has made no exchange yet is known from here on, under a lease of 30 s, so that what it claims is
+        found when it dies.
         """
 
     def next_due(self) -> float | None:

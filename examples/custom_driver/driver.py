@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kashvi.errors import CommandRefused, DriverUnavailable
-from kashvi.ports import Exchange, Expired, LostDelivery, Settlement, Stats, Unrecorded
+from kashvi.ports import FIRST_LEASE_S, Exchange, Expired, LostDelivery, Settlement, Stats, Unrecorded, worker_name
 
 GONE_AFTER_S = 3600.0
 POLL_S = 0.05
@@ -27,7 +27,7 @@ jobs = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("place", sa.String(10), nullable=False),
-    sa.Column("owner", sa.String(64), nullable=False, server_default=""),
+    sa.Column("owner", sa.String(200), nullable=False, server_default=""),
     sa.Column("rank", sa.Float, nullable=False),
     sa.Column("envelope", sa.LargeBinary, nullable=False),
     sa.Index("jobs_in_order", "place", "owner", "rank"),
@@ -36,7 +36,7 @@ jobs = sa.Table(
 workers = sa.Table(
     "workers",
     metadata,
-    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(200), primary_key=True),
     sa.Column("deadline", sa.Float, nullable=False),
     sa.Column("n", sa.Integer, nullable=False),
     sa.Column("settled_at", sa.Float, nullable=False),
@@ -91,7 +91,7 @@ class SqliteDriver:
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
         with self._transaction() as c:
             now = self.now()
-            known = c.execute(sa.select(workers).where(workers.c.name == worker)).one_or_none()
+            known = c.execute(sa.select(workers).where(workers.c.name == worker_name(worker))).one_or_none()
             if known is not None and n < known.n:
                 raise CommandRefused(f"exchange {n} of worker {worker} comes after {known.n}", self.path)
             if known is not None and n == known.n:
@@ -169,6 +169,9 @@ class SqliteDriver:
         return True
 
     def wait(self, worker: str, seconds: float) -> bytes | None:
+        with self._transaction() as c:  # one that no list names would take what it claims into its death
+            first = {"name": worker_name(worker), "deadline": self.now() + FIRST_LEASE_S}
+            c.execute(sa.insert(workers).prefix_with("OR IGNORE"), first | {"n": 0, "settled_at": 0.0, "refused": ()})
         polls = int(seconds / POLL_S)
         for poll in range(polls + 1):
             with self._transaction() as c:

@@ -11,7 +11,18 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 
 from ..errors import CommandRefused
-from ..ports import Condition, Exchange, Expired, LostDelivery, Runtime, Settlement, Stats, Unrecorded
+from ..ports import (
+    FIRST_LEASE_S,
+    Condition,
+    Exchange,
+    Expired,
+    LostDelivery,
+    Runtime,
+    Settlement,
+    Stats,
+    Unrecorded,
+    worker_name,
+)
 from ..runtime import SystemRuntime
 
 log = logging.getLogger("kashvi")
@@ -73,6 +84,8 @@ class MemoryDriver:
         store = self.store
         with store.condition:
             now = store.now()
+            if worker not in store.workers:
+                worker_name(worker)
             last, settled_at, refused = store.answers.get(worker, (0, now, ()))
             if n < last:
                 raise CommandRefused(f"exchange {n} of worker {worker} comes after {last}", "the memory queue")
@@ -158,6 +171,8 @@ class MemoryDriver:
         store = self.store
         deadline = self._monotonic() + seconds
         with store.condition:
+            if worker not in store.workers:  # a claim by one that no list names would be lost with its process
+                store.workers[worker_name(worker)] = store.now() + FIRST_LEASE_S
             while not store.jobs or worker in self._woken:
                 left = deadline - self._monotonic()
                 if left <= 0 or worker in self._woken:

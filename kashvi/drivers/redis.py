@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from ..errors import InvalidSetting
-from ..ports import Exchange, Expired, LostDelivery, Place, Settlement, Stats, Unrecorded
+from ..ports import FIRST_LEASE_S, Exchange, Expired, LostDelivery, Place, Settlement, Stats, Unrecorded, worker_name
 from .connection import BLOCK_MAX_S, Connections, Script
 from .health import Health, read_health
 
@@ -22,8 +22,8 @@ GONE_AFTER_S = 3600.0
 OWNERS_MAX = 50
 """Of how many dead workers a call reads the lists: enough for most, and a short time of the server."""
 
-_EXCHANGE, _DELAY, _EXPIRED, _LISTED, _RETRIED, _STATS = map(
-    Script, ("exchange.lua", "delay.lua", "expired.lua", "listed.lua", "retried.lua", "stats.lua")
+_EXCHANGE, _DELAY, _EXPIRED, _KNOWN, _LISTED, _RETRIED, _STATS = map(
+    Script, ("exchange.lua", "delay.lua", "expired.lua", "known.lua", "listed.lua", "retried.lua", "stats.lua")
 )
 
 
@@ -47,6 +47,10 @@ class RedisDriver:
         self._server = Connections(client)
         self.prefix = prefix
         self._server_now = server_now
+        self._known: set[str] = set()
+        """Workers that this handle has made known to the server."""
+        self._odd: dict[str, bytes] = {}
+        """Names that are no UTF-8, as other programs may give themselves, by the text that stands for them here."""
         names = ("jobs", "delayed", "workers", "exchanges", "unrecorded", "retried")
         self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried = (
             f"{prefix}:{name}" for name in names
@@ -67,10 +71,14 @@ class RedisDriver:
         return bool(self._server.run(_RETRIED, keys, [failure, envelope, self._now()]))
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
-        keys = [self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, *self._lists(worker)]
+        if worker not in self._known:
+            worker_name(worker)
+        keys: list[Any] = [self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded]
+        keys += self._lists(worker)
         lists = {worker: 6}
         args: list[Any] = [worker, n, want, repr(lease_s), self._now(), GONE_AFTER_S, PROMOTE_MAX]
         run = 0
+        leaves = False
         for s in settlements:
             if s.move == "done" and s.owner == worker and s.place == "held":
                 if not run:  # nearly all are, and each argument costs as much as all else about a job
@@ -84,10 +92,12 @@ class RedisDriver:
                 lists[s.owner] = len(keys) + 1
                 keys += self._lists(s.owner)
             at = lists[s.owner] + (s.place == "running")
-            args += (s.move, s.owner, at, s.old, s.new, repr(s.in_s))
+            leaves = leaves or (s.move == "leave" and s.owner == worker)
+            args += (s.move, self._odd.get(s.owner, s.owner), at, s.old, s.new, repr(s.in_s))
         (now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running) = (
             self._server.run(_EXCHANGE, keys, args)
         )
+        (self._known.discard if leaves else self._known.add)(worker)
         return Exchange(
             server_at=float(now),
             settled_at=float(settled_at),
@@ -101,6 +111,9 @@ class RedisDriver:
         )
 
     def wait(self, worker: str, seconds: float) -> bytes | None:
+        if worker not in self._known:  # a claim by one that no list names would be lost with its process
+            self._server.run(_KNOWN, [self._workers], [worker_name(worker), FIRST_LEASE_S, self._now()])
+            self._known.add(worker)
         move = (self._jobs, self._lists(worker)[0], "RIGHT", "LEFT")
         envelope: bytes | None
         if seconds < 0.001:  # to BLMOVE, 0 means without end
@@ -119,7 +132,7 @@ class RedisDriver:
     def expired(self, limit: int) -> Expired:
         """Reads, the later ones only where a lease ran out; what they say is checked again when it is settled."""
         now, entries = self._server.run(_EXPIRED, [self._workers], [self._now()])
-        deadlines = {owner.decode(): float(at) for owner, at in _pairs(entries) if owner.isascii()}  # as ours are
+        deadlines = {self._name(owner): float(at) for owner, at in _pairs(entries)}
         lost: list[LostDelivery] = []
         owners = list(deadlines)
         for at in range(0, len(owners), OWNERS_MAX):
@@ -127,7 +140,7 @@ class RedisDriver:
                 (o, p) for o in owners[at : at + OWNERS_MAX] for p in ("held", "running")
             ]
             lists = self._server.run(
-                _LISTED, [f"{self.prefix}:{place}:{o}" for o, place in places], [limit - len(lost)]
+                _LISTED, [key for o in owners[at : at + OWNERS_MAX] for key in self._lists(o)], [limit - len(lost)]
             )
             lost += [LostDelivery(o, place, e) for (o, place), part in zip(places, lists, strict=True) for e in part]
             if len(lost) >= limit:
@@ -147,7 +160,7 @@ class RedisDriver:
     def stats(self) -> Stats:
         known: list[bytes] = []
         while True:
-            lists = [name for worker in known for name in self._lists(worker.decode())]
+            lists = [name for worker in known for name in self._lists(self._name(worker))]
             keys = [self._jobs, self._delayed, self._unrecorded, self._workers, *lists]
             ready, delayed, unrecorded, held, workers = self._server.run(_STATS, keys, [])
             if set(workers) == set(known):
@@ -161,8 +174,17 @@ class RedisDriver:
     def _now(self) -> str:
         return repr(self._server_now()) if self._server_now else ""
 
-    def _lists(self, worker: str) -> list[str]:
-        return [f"{self.prefix}:held:{worker}", f"{self.prefix}:running:{worker}"]
+    def _lists(self, worker: str) -> list[Any]:
+        keys = [f"{self.prefix}:held:", f"{self.prefix}:running:"]
+        odd = self._odd.get(worker)
+        return [key + worker for key in keys] if odd is None else [key.encode() + odd for key in keys]
+
+    def _name(self, raw: bytes) -> str:
+        """A worker's name as text. Ours are ASCII; what another program called itself holds jobs all the same."""
+        name = raw.decode("utf-8", "backslashreplace")
+        if name.encode() != raw:
+            self._odd[name] = raw
+        return name
 
 
 def _pairs(reply: list[Any]) -> Iterator[tuple[bytes, Any]]:

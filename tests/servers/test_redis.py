@@ -122,6 +122,39 @@ def test_a_live_workers_job_can_be_settled_by_nobody_else(redis_server: RedisSer
     assert driver.expired(10).lost == []
 
 
+def test_a_worker_is_known_to_the_server_before_it_claims_by_a_wait(redis_server: RedisServer) -> None:
+    """Or nobody would look for what it holds; it costs one call, once. Its own first exchange sets the lease."""
+    driver, client = RedisDriver(redis_server.url), redis_server.client()
+    driver.push([b"a", b"b"])
+    assert driver.wait("w", 0.0) == b"a"
+    seconds, micros = client.time()  # type: ignore[misc]
+    at: Any = client.zscore("kashvi:queue:workers", "w")
+    assert 29 < at - (seconds + micros / 1e6) <= 30
+    calls: Any = client.info("commandstats")
+    assert driver.wait("w", 0.0) == b"b"
+    again: Any = client.info("commandstats")
+    assert calls["cmdstat_evalsha"]["calls"] == again["cmdstat_evalsha"]["calls"]
+    answer = driver.exchange("w", 1, 0.01, [Settlement("leave", "w")], 0)
+    assert (answer.holding, answer.refused) == (2, ())
+    until_true(lambda: len(driver.expired(9).lost) == 2, 10)
+
+
+@pytest.mark.parametrize("name", ["wörker".encode(), b"\xff\x00 no text", b"two words\n"])
+def test_jobs_of_a_dead_worker_are_taken_over_whatever_it_called_itself(redis_server: RedisServer, name: bytes) -> None:
+    """A worker in another language may not have read the rule about names."""
+    client = redis_server.client()
+    queue = queue_on(redis_server.url)
+    queue.dispatch(Count(1))
+    client.lmove("kashvi:queue:jobs", b"kashvi:queue:held:" + name, "RIGHT", "LEFT")
+    client.zadd("kashvi:queue:workers", {name: 1.0})
+    assert queue.stats().held == 1
+    queue.lease_s = 0.5
+    with queue.start_workers(1):
+        until_true(lambda: ran == [1], 10)
+        until_true(lambda: not client.zscore("kashvi:queue:workers", name), 10)
+    assert queue.stats().held == queue.stats().workers == 0
+
+
 def test_a_key_of_the_wrong_type_fails_the_call_and_loses_nothing(redis_server: RedisServer) -> None:
     """In the original a job left the sorted set and came nowhere."""
     client = redis_server.client()

@@ -7,6 +7,7 @@ from typing import Any
 
 from kashvi_sim.network import Line
 
+from kashvi.drivers import memory
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.keeper import Keeper
 from kashvi.ports import Exchange, Expired, LostDelivery, Settlement
@@ -81,6 +82,30 @@ def _(patch: Patch) -> None:
 @exhibit("all that is lost at once", "however little is asked for", "DELIVERY-2")
 def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "expired", lambda self, limit: limit == 2, lambda real, self, limit: real(self, 100))
+
+
+@exhibit(
+    "known from the first exchange on",
+    "what a wait claimed before it is lost with its process",
+    "DELIVERY-2",
+    source="ours, once; a worker in another language that waits first",
+)
+def _(patch: Patch) -> None:
+    def wait(real: Any, self: MemoryDriver, worker: str, seconds: float) -> bytes | None:
+        envelope: bytes | None = real(self, worker, seconds)
+        del self.store.workers[worker]
+        return envelope
+
+    where(patch, MemoryDriver, "wait", lambda self, worker, seconds: worker not in self.store.workers, wait)
+
+
+@exhibit("any name will do", "a worker may be called what no other program can read", "DELIVERY-2")
+def _(patch: Patch) -> None:
+    where(
+        patch, memory, "worker_name",
+        lambda name: name.strip() != name or not name.isascii(),
+        lambda real, name: name,
+    )  # fmt: skip
 
 
 @exhibit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kashvi.errors import CommandRefused
+from kashvi.errors import CommandRefused, InvalidSetting
 from kashvi.ports import Driver
 from kashvi.runtime import SystemRuntime
 
@@ -51,12 +51,38 @@ def _(bench: Bench) -> None:
     expect(w.claim(5), [b"b"], "claimed after that")
 
 
-@step("DELIVERY-3")
+@step("DELIVERY-2", needs_clock=True)
 def _(bench: Bench) -> None:
-    """A worker that the server has not heard of has no lease that could be over: nobody settles its jobs."""
+    """What a worker has claimed by a wait, before it made an exchange, is reported as lost if it makes none."""
     bench.push(b"a")
     expect(bench.driver.wait("w", 0.0), b"a", "a wait returns")
-    bench.let_pass(30)
+    bench.let_pass(29)
+    expect(bench.lost(), [], "lost within 30 s")
+    bench.let_pass(2)
+    expect(bench.lost(), [("w", "held", b"a")], "lost after 30 s")
+    expect(bench.worker("v").settle("return", b"a", new=b"a", owner="w"), True, "settled by another worker")
+
+
+@step("DELIVERY-2")
+def _(bench: Bench) -> None:
+    """A worker's name that other programs could not read is refused before it claims anything."""
+    bench.push(b"a")
+    for name in ("", "wörker", "line\n", "x" * 201):
+        for call in (lambda: bench.driver.wait(name, 0.0), lambda: bench.worker(name).claim()):  # noqa: B023
+            try:
+                call()
+            except InvalidSetting:
+                continue
+            raise AssertionError(f"a worker that is called {name!r} was not refused with InvalidSetting")
+    expect(bench.worker("x" * 200).claim(), [b"a"], "claimed by a worker with a name of 200 characters")
+
+
+@step("DELIVERY-3")
+def _(bench: Bench) -> None:
+    """A worker that has waited and made no exchange yet is alive: nobody settles its jobs."""
+    bench.push(b"a")
+    expect(bench.driver.wait("w", 0.0), b"a", "a wait returns")
+    bench.let_pass(9)
     expect(bench.worker("v").settle("return", b"a", new=b"a", owner="w"), False, "settled by another worker")
     expect(bench.worker("w").settle("done", b"a"), True, "settled by the one that has it")
 
