@@ -1,12 +1,15 @@
-"""Each rule of the exchange script, broken by hand: the steps say so, and name a clause."""
+"""Each rule of the exchange script, broken by hand: the steps say so, and name a clause; and so do the vectors."""
 
 from __future__ import annotations
 
 import hashlib
 
+import fakeredis
 import pytest
 from kashvi_spec.kit.steps import STEPS, Bench
 from kashvi_spec.kit.subject import subject_of
+from kashvi_spec.kit.vectors import OnRedis, differences
+from kashvi_spec.kit.vectors import load as vectors
 
 from kashvi.drivers import redis
 
@@ -20,7 +23,6 @@ BROKEN = [
         "redis.call('ZADD', workers, 'NX', text(now + lease), worker)",
     ),
     ("if deadline > now then return false end", "if false then return false end"),
-    ("or now + 1)", "or now - 1)"),
     ("if deadline > now - gone_after or not holds_nothing", "if not holds_nothing"),
     (
         "if deadline > now - gone_after or not holds_nothing(list, KEYS[list_index + 1]) then",
@@ -71,7 +73,27 @@ BROKEN = [
     ),
     ("first[2] and text(tonumber(first[2]) - now)", "first[2] and text(tonumber(first[2]) - now + 3)"),
 ]
+FOR_VECTORS = [
+    *BROKEN,
+    ("or now + 1)", "or now - 1)"),
+    ("if deadline > now then return false end", "if deadline >= now then return false end"),
+    ("if deadline > now - gone_after or", "if deadline >= now - gone_after or"),
+    ("for i = 6, #KEYS do redis.call('LLEN', KEYS[i]) end", ""),
+    ("redis.call('ZCARD', unrecorded)\nfor", "for"),
+    ("redis.call('HDEL', exchanges, owner)", ""),
+    ("redis.call('HDEL', exchanges, worker)", ""),
+    ("'%.17g'", "'%.14g'"),
+]
+"""And what no driver can be brought to by calls alone, such as a list of a worker that nobody knows."""
 FAKEREDIS = subject_of("fakeredis")
+
+
+def broken(patch: pytest.MonkeyPatch, rule: str, instead: str) -> None:
+    """A rule that is not in the script any more has to be looked for."""
+    assert rule in SCRIPT.text
+    text = SCRIPT.text.replace(rule, instead)
+    patch.setattr(SCRIPT, "text", text)
+    patch.setattr(SCRIPT, "sha", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 def rejecting() -> set[str]:
@@ -89,12 +111,19 @@ def rejecting() -> set[str]:
 def test_a_rule_of_the_exchange_can_not_be_broken_unseen(
     rule: str, instead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is not in the script any more has to be looked for."""
-    assert rule in SCRIPT.text
-    text = SCRIPT.text.replace(rule, instead)
-    monkeypatch.setattr(SCRIPT, "text", text)
-    monkeypatch.setattr(SCRIPT, "sha", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    """By the steps, through the driver's calls."""
+    broken(monkeypatch, rule, instead)
     assert rejecting()
+
+
+@pytest.mark.parametrize(("rule", "instead"), FOR_VECTORS, ids=[f"{n}" for n, _ in enumerate(FOR_VECTORS)])
+def test_a_vector_sees_each_broken_rule_of_the_exchange(
+    rule: str, instead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker in another language that passes them keeps the rule."""
+    broken(monkeypatch, rule, instead)
+    client = fakeredis.FakeRedis()
+    assert any(seen for one in vectors() for seen in differences(one, lambda now: OnRedis(client, now)))
 
 
 def test_the_script_as_it_is_breaks_none() -> None:
