@@ -94,17 +94,24 @@ class Books:
         return "wait"
 
     def watch(self) -> float | None:
-        """When an idle thread should look up, if at all: another one's wait may last too long for the next due job."""
+        """When an idle thread should look up, if at all: another one's wait may last too long for what comes next."""
         if not self.waiting or self.stopping or not self.unwatched:
             return None
-        self._watched = self.next_due_at
+        self._watched = self.next_at
         return self._watched
 
     @property
+    def next_at(self) -> float | None:
+        """When a job is to become due, or the next suspect may start beside the last."""
+        turn = self._suspect_at + self._lease_s if self._suspects and self._suspect_at is not None else None
+        now = self._now()
+        return min((at for at in (self.next_due_at, turn) if at is not None and at > now), default=None)
+
+    @property
     def unwatched(self) -> bool:
-        """A job is to become due, and no idle thread looks up by then."""
-        due = self.next_due_at
-        return due is not None and due > self._now() and (self._watched is None or self._watched > due)
+        """There is something to come, and no idle thread looks up by then."""
+        at = self.next_at
+        return at is not None and (self._watched is None or self._watched > at)
 
     def watched(self, at: float | None) -> None:
         """An idle thread that watched looks up, for whatever reason."""
@@ -136,7 +143,8 @@ class Books:
         """How many jobs to claim: one for each idle thread, and more when jobs are short."""
         idle = self.threads - len(self.running)
         ahead = int(PREFETCH_S * self.threads / self._job_s) if self._job_s else 0
-        want = min(max(idle, 0) + ahead, BATCH_MAX) - len(self._ready) - len(self._suspects)
+        # Suspects that wait for their turn are no work for the threads that are free, only for the memory.
+        want = min(max(idle, 0) + ahead, BATCH_MAX - len(self._suspects)) - len(self._ready)
         if self.limits.max_jobs is not None:
             want = min(want, self.limits.max_jobs - self._taken - len(self._ready) - len(self._suspects))
         return want

@@ -261,9 +261,11 @@ class Worker:
         with self._lock:
             if due is not None:
                 books.due(due)
-            if books.next_due_at is None:
+            if books.next_due_at is not None and books.next_due_at <= now:
+                return 0.0
+            if books.next_at is None:
                 return WAIT_MAX_S
-            left = max(books.next_due_at - now, 0.0)
+            left = max(books.next_at - now, 0.0)
             if left < WAIT_MAX_S and books.idle and books.unwatched:
                 self._lock.notify()  # it will watch: a server may end our wait 100 ms late
             return min(WAIT_MAX_S, left)

@@ -124,6 +124,22 @@ def test_jobs_of_a_killed_process_run_elsewhere_once_after_its_lease(scene: Scen
     scene.ended()
 
 
+def test_fresh_jobs_go_on_while_long_suspects_wait_for_their_turn(scene: Scene) -> None:
+    """Four jobs of five minutes lose their process; a hundred of a second share the threads that are left."""
+    worker = scene.world.process()
+    worker.start_workers(4)
+    scene.queue.dispatch_many([scene.job(n, takes=300) for n in range(4)])
+    scene.world.run(for_s=5)
+    scene.world.kill(worker)
+    scene.world.process().start_workers(4)
+    scene.world.run(for_s=40)
+    scene.queue.dispatch_many([scene.job(n, takes=1) for n in range(100, 200)])
+    scene.world.run(for_s=2000)
+    assert max(at for at, n in scene.ran if n >= 100) < 45 + 100 / 2
+    assert Counter(scene.order()) == {**dict.fromkeys(range(4), 2), **dict.fromkeys(range(100, 200), 1)}
+    scene.ended()
+
+
 @pytest.mark.parametrize("batch", [10, 30, 100, BATCH_MAX])
 def test_a_poison_job_is_recorded_and_none_of_its_neighbours_is(
     new_world: NewWorld, registry: Registry, batch: int, monkeypatch: pytest.MonkeyPatch

@@ -106,3 +106,18 @@ def _(patch: Patch) -> None:
         return s.move == "start" or s.place == "running"
 
     where(patch, MemoryDriver, "_settle", announced, _settle)
+
+
+@exhibit(
+    "suspects that wait fill the threads",
+    "they count as claimed ahead, and nothing else is taken",
+    "DELIVERY-12",
+    source="ours, until 0.2: four long jobs of a dead process held up a hundred short ones for six minutes",
+)
+def _(patch: Patch) -> None:
+    where(patch, Books, "_want", lambda self: bool(self._suspects), lambda real, self: real(self) - len(self._suspects))
+
+
+@exhibit("a process with suspects is theirs alone", "nothing else is taken until the last has ended", "DELIVERY-12")
+def _(patch: Patch) -> None:
+    where(patch, Books, "_want", lambda self: bool(self._suspects), lambda real, self: 0)

@@ -18,6 +18,7 @@ OF_CLAUSES = {
     "DELIVERY-6": "the kit does not lose replies on their way",
     "DELIVERY-10": "the kit does not kill one job's process again and again",
     "DELIVERY-11": "the kit does not change clocks",
+    "DELIVERY-12": "the kit kills no worker that runs long jobs",
     "ENVELOPE-7": "the kit tries a few odd entries only; vectors/go_wire.json has the others",
     "FAILURES-2": "the list is in the worker's memory",
     "FAILURES-3": "the list is in the worker's memory",
