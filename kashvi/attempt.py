@@ -7,7 +7,7 @@ from typing import Any
 
 from . import events, settle
 from .envelope import Envelope
-from .errors import PayloadMismatch, UndeliverableJob
+from .errors import PayloadMismatch, UndeliverableJob, UnknownJobType
 from .job import Job
 from .ports import Runtime
 from .registry import Registry
@@ -26,6 +26,7 @@ class Attempts:
         stream: events.EventStream,
         max_attempts: Callable[[], int],
         *,
+        unknown_for_s: float,
         interruptible: bool,
     ) -> None:
         self._worker = worker
@@ -33,6 +34,8 @@ class Attempts:
         self._runtime = runtime
         self._stream = stream
         self._max_attempts = max_attempts
+        self._unknown_for_s = unknown_for_s
+        self._unknown: set[str] = set()
         self._interruptible = interruptible
         self._process = runtime.process()
 
@@ -42,6 +45,8 @@ class Attempts:
             return self._undeliverable(d, printable(d.error))
         try:
             job = decode(d.envelope, self._registry)
+        except UnknownJobType as why:
+            return self._not_known(d, printable(str(why)))
         except UndeliverableJob as why:
             return self._undeliverable(d, printable(str(why)))
         except BaseException as error:  # the class itself raised, what is no Exception
@@ -50,8 +55,20 @@ class Attempts:
             return self._undeliverable(d, describe(error))
         return self._handle(d, job)
 
+    def _not_known(self, d: Delivery, why: str) -> Settling:
+        settling = settle.unknown(d, self._runtime.monotonic(), why, self._unknown_for_s)
+        if settling.undeliverable:
+            return self._told(settling)
+        if d.type not in self._unknown:
+            self._unknown.add(d.type)
+            events.log.warning("%s Jobs of this type wait %g s for a worker that knows it", why, self._unknown_for_s)
+        return settling
+
     def _undeliverable(self, d: Delivery, why: str) -> Settling:
-        settling = settle.undeliverable(d, self._runtime.monotonic(), why)
+        return self._told(settle.undeliverable(d, self._runtime.monotonic(), why))
+
+    def _told(self, settling: Settling) -> Settling:
+        d = settling.delivery
         self._stream.emit(
             events.AttemptFailed, job_id=d.job_id, type=d.type, attempt=0, duration_s=0.0, error=settling.error
         )

@@ -1,8 +1,8 @@
 """What travels: ``{"id":"…","type":"jobs.WelcomeEmailJob","payload":{…},"attempts":1}``, compact JSON.
 
 The id comes first, so that members of the delayed set with one score sort by id. ``attempts`` counts finished
-attempts; ``attempts``, ``error`` and ``lost`` are left out when empty. A rewrite keeps unknown fields and the
-payload's exact bytes.
+attempts; ``attempts``, ``error``, ``lost`` and ``unknown_since`` are left out when empty. A rewrite keeps unknown
+fields and the payload's exact bytes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     attempts: Count = 0
     error: str = ""
     lost: Count = 0
+    unknown_since: float = 0.0
+    """When a worker first did not know the type: Unix seconds of the server's clock."""
     raw: str = ""
     """base64 of bytes that were no envelope; only in ``unrecorded``."""
 

@@ -88,6 +88,15 @@ class RetryScheduled(JobEvent, frozen=True, kw_only=True):
     due: float
 
 
+class JobPostponed(JobEvent, frozen=True, kw_only=True):
+    """Settled: this worker does not know the type. ``attempts``, as before, were counted; others may start the job at
+    ``due`` (server time) or later."""
+
+    attempts: int
+    wait_s: float
+    due: float
+
+
 class JobFailed(JobEvent, frozen=True, kw_only=True):
     """Settled: exhausted, or undeliverable."""
 

@@ -18,6 +18,7 @@ from .failures.memory import FailedJob, FailedJobs
 from .job import Job
 from .ports import Driver, FailureStore, Runtime, Stats, Task
 from .registry import Registry, default_name
+from .retry import UNKNOWN_FOR_S
 from .runtime import SystemRuntime
 from .text import visible
 
@@ -49,6 +50,7 @@ class Queue:
     max_attempts: how often a job is tried in all.
     payload_limit: bytes of JSON a job may have.
     lease_s: seconds without a sign of life after which a worker's jobs are given to others.
+    unknown_for_s: seconds that a job of a type which a worker does not know waits for one that does; 0: none.
     database: an SQLAlchemy engine or URL for ``kashvi_failed_jobs``.
     registry: the job types; by default those every queue shares.
     """
@@ -60,6 +62,7 @@ class Queue:
         max_attempts: int = 3,
         payload_limit: int = PAYLOAD_LIMIT,
         lease_s: float = LEASE_S,
+        unknown_for_s: float = UNKNOWN_FOR_S,
         database: sqlalchemy.Engine | str | None = None,
         registry: Registry | None = None,
         runtime: Runtime | None = None,
@@ -67,6 +70,7 @@ class Queue:
         self.registry = REGISTRY if registry is None else registry
         self.payload_limit = _at_least("payload_limit", payload_limit, 1)
         self.lease_s = lease_s
+        self.unknown_for_s = unknown_for_s
         self._runtime = runtime or SystemRuntime()
         self._lock = self._runtime.condition()
         self._max_attempts = 3
@@ -161,6 +165,16 @@ class Queue:
     @lease_s.setter
     def lease_s(self, seconds: float) -> None:
         self._lease_s = _seconds("lease_s", seconds)
+
+    @property
+    def unknown_for_s(self) -> float:
+        """Seconds that a job of a type which a worker does not know waits for one that does, before it is recorded:
+        for workers to come. By default ten minutes, as long as Kubernetes waits for a rollout that stands still."""
+        return self._unknown_for_s
+
+    @unknown_for_s.setter
+    def unknown_for_s(self, seconds: float) -> None:
+        self._unknown_for_s = _seconds("unknown_for_s", seconds, zero=True)
 
     @property
     def driver(self) -> Driver:
@@ -309,7 +323,13 @@ class Queue:
         worker = Worker(
             lease,
             Attempts(
-                lease.worker, self.registry, self._runtime, self._stream, max_attempts, interruptible=interruptible
+                lease.worker,
+                self.registry,
+                self._runtime,
+                self._stream,
+                max_attempts,
+                unknown_for_s=self.unknown_for_s,
+                interruptible=interruptible,
             ),
             driver=driver,
             runtime=self._runtime,
@@ -354,7 +374,12 @@ def _at_least(name: str, value: object, least: int) -> int:
     return value
 
 
-def _seconds(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InvalidSetting(name, value, "a number of seconds above 0")
+def _seconds(name: str, value: object, *, zero: bool = False) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 <= value < math.inf
+        or (value == 0 and not zero)
+    ):
+        raise InvalidSetting(name, value, "a number of seconds, 0 or more" if zero else "a number of seconds above 0")
     return float(value)

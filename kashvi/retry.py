@@ -1,4 +1,4 @@
-"""What follows a failed or a lost attempt: pure decisions, nothing else.
+"""What follows a failed or a lost attempt, or a type that is not known: pure decisions, nothing else.
 
 Attempt 1, wait 1 s, attempt 2, wait 2 s, attempt 3, then the job is a failure. No wait follows the last attempt.
 """
@@ -6,6 +6,10 @@ Attempt 1, wait 1 s, attempt 2, wait 2 s, attempt 3, then the job is a failure. 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+UNKNOWN_FOR_S = 600.0
+"""How long a job waits for a worker that knows its type. Kubernetes waits as long for a rollout that stands still."""
+UNKNOWN_FIRST_S, UNKNOWN_MAX_S = 1.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +41,14 @@ def decide_lost(announced: bool, attempts: int, max_attempts: int) -> SendBack |
     but its innocence. An announced one (a suspect, alone in its process) has lost an attempt.
     """
     return decide(attempts + 1, max_attempts) if announced else SendBack()
+
+
+def decide_unknown(waited_s: float, unknown_for_s: float) -> RetryAfter | GiveUp:
+    """After a worker found that it does not know a job's type, which no worker did for ``waited_s``.
+
+    Another may know it, while a new version is rolled out. The job waits as long again as it has waited, from 1 s to
+    10 s: that doubles, and needs no counter.
+    """
+    if waited_s >= unknown_for_s:
+        return GiveUp()
+    return RetryAfter(min(max(waited_s, UNKNOWN_FIRST_S), UNKNOWN_MAX_S))

@@ -64,6 +64,8 @@ class Settling(msgspec.Struct, eq=False, gc=False):
     suspect: bool = False
     lost: bool = False
     """The attempt died with its process."""
+    postponed: bool = False
+    """A retry that follows no attempt: this worker does not know the type."""
     took_s: float | None = None
     """How long ``handle()`` ran, where it ended."""
 
@@ -88,8 +90,19 @@ def undeliverable(d: Delivery, ended_at: float, error: str) -> Settling:
     if d.envelope is None:
         new = envelope.wrap_garbage(d.raw, d.job_id, error)
     else:
-        new = envelope.rewrite(d.raw, d.job_id, error=error)
+        new = envelope.rewrite(d.raw, d.job_id, error=error, unknown_since=None)
     return Settling("fail", d, ended_at, new=new, attempts=d.attempts, error=error, undeliverable=True)
+
+
+def unknown(d: Delivery, ended_at: float, error: str, unknown_for_s: float) -> Settling:
+    """This worker does not know the type: the job waits, as it was, for one that does; in the end it is recorded."""
+    assert d.envelope
+    since = min(d.envelope.unknown_since or d.server_at, d.server_at)
+    decision = retry.decide_unknown(d.server_at - since, unknown_for_s)
+    if not isinstance(decision, retry.RetryAfter):
+        return undeliverable(d, ended_at, error)
+    new = envelope.rewrite(d.raw, d.job_id, unknown_since=since)
+    return Settling("retry", d, ended_at, new, d.attempts, decision.seconds, error, postponed=True)
 
 
 def returned(d: Delivery, ended_at: float) -> Settling:
@@ -135,12 +148,12 @@ def _counted(
 ) -> Settling:
     attempts = min(d.attempts + 1, envelope.COUNT_MAX)
     if isinstance(decision, retry.RetryAfter):
-        new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, lost=lost)
+        new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, lost=lost, unknown_since=None)
         return Settling(
             "retry", d, ended_at, new, attempts, decision.seconds, error, max_attempts, lost=lost is not None
         )
     error = error[:ERROR_MAX]
-    new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, error=error, lost=None)
+    new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, error=error, lost=None, unknown_since=None)
     return Settling("fail", d, ended_at, new, attempts, 0.0, error, max_attempts, lost=lost is not None)
 
 
@@ -161,7 +174,8 @@ def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: flo
         stream.emit(events.JobReturned, owner=d.owner, suspect=s.suspect, **about)
     elif s.move == "retry":
         due = server_at + s.wait_s - (sent_at - s.ended_at)
-        stream.emit(events.RetryScheduled, attempts=s.attempts, wait_s=s.wait_s, due=due, **about)
+        kind = events.JobPostponed if s.postponed else events.RetryScheduled
+        stream.emit(kind, attempts=s.attempts, wait_s=s.wait_s, due=due, **about)
     elif s.move == "fail":
         stream.emit(
             events.JobFailed,

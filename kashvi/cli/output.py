@@ -44,6 +44,8 @@ class Lines:
                 self._retried += 1
                 if self._verbose:
                     self._job(event, f"RETRY in {event.wait_s:g} s", "yellow")
+            case events.JobPostponed() if self._verbose:
+                self._job(event, f"TYPE UNKNOWN, again in {event.wait_s:g} s", "yellow")
             case events.JobFailed():
                 self._failed += 1
                 made = f"after {event.attempts} attempts" if event.attempts != 1 else "after 1 attempt"

@@ -17,6 +17,7 @@ from ..drivers.memory import MemoryDriver
 from ..errors import RedisRequired
 from ..pool import Workers
 from ..queues import LEASE_S, Queue
+from ..retry import UNKNOWN_FOR_S
 from ..runtime import SystemRuntime
 from ..trace import TraceFile
 from .output import JsonLines, Lines, write
@@ -63,6 +64,12 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
     help=f"Seconds without a sign of life before this worker's jobs go to others.  [default: {LEASE_S:g}]",
 )
 @click.option(
+    "--unknown-for",
+    type=click.FloatRange(0),
+    help="Seconds that a job of a type which this app does not register waits for a worker that knows it, before it is "
+    f"recorded as failed.  [default: {UNKNOWN_FOR_S:g}]",
+)
+@click.option(
     "--trace",
     "trace_file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -81,6 +88,7 @@ def work(
     max_time: float | None,
     max_retry: int | None,
     lease: float | None,
+    unknown_for: float | None,
     trace_file: Path | None,
     as_json: bool,
     verbose: bool,
@@ -88,7 +96,7 @@ def work(
     """Run jobs from the queue until told to stop.
 
     What the app sets itself with queue.set_driver and queue.use_db comes before these options, they come before the
-    environment. --max-retry and --lease come before what the app sets.
+    environment. --max-retry, --lease and --unknown-for come before what the app sets.
 
     The first SIGTERM or Ctrl-C lets the running jobs end and takes no more; the second hands them back to the queue,
     uncounted, and exits at once. Without a Redis URL the queue is this process's memory.
@@ -103,15 +111,19 @@ def work(
         logging.getLogger(noisy).setLevel(logging.WARNING)
     queue = load_app(app)
     choose_driver(queue, redis_url)
+    if max_retry is not None:
+        queue.set_max_retry(max_retry)
+    if lease is not None:
+        queue.lease_s = lease
+    if unknown_for is not None:
+        queue.unknown_for_s = unknown_for
+    if not queue.registry.names():
+        raise click.UsageError(_nothing_to_run(app))
     if processes > 1:
         if isinstance(queue.driver, MemoryDriver):
             raise RedisRequired("queue:work --processes")
         sys.exit(Processes(processes, sys.argv[1:]).run())
     choose_database(queue, database_url)
-    if max_retry is not None:
-        queue.set_max_retry(max_retry)
-    if lease is not None:
-        queue.lease_s = lease
     output = JsonLines() if as_json else Lines(verbose)
     queue.observe(output)
     trace = TraceFile(trace_file) if trace_file is not None else None
@@ -130,13 +142,20 @@ def work(
         trace.close()
 
 
+def _nothing_to_run(app: str | None) -> str:
+    if app is None:
+        return "no job types are registered, so no job could run. Name the module with your jobs: --app MODULE."
+    return (
+        f"{app!r} registers no job types on its queue, so no job could run. Import the modules with your jobs in it, "
+        "or name the queue that has them: --app MODULE:QUEUE."
+    )
+
+
 def _banner(queue: Queue, workers: int) -> None:
     write(f"\n  kashvi {__version__}: processing jobs with {workers} workers on {queue.driver!r}.")
     if isinstance(queue.driver, MemoryDriver):
         write("  The queue is this process's memory: jobs of other processes are not seen, and none survives it.")
     write(f"  Failed jobs: {queue.store!r}.")
-    if not queue.registry.names():
-        write("  No job types are registered: every job will be recorded as failed. Name them with --app MODULE.")
     write("  Ctrl-C stops it.\n")
 
 

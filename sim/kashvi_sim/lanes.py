@@ -15,6 +15,7 @@ from .trace import FaultStruck, ProcessKilled, ServerRolledBack
 
 CLAUSES: dict[type[Event], str] = {
     events.RetryScheduled: "RETRY-2",
+    events.JobPostponed: "FAILURES-10",
     events.JobFailed: "RETRY-1",
     events.AttemptLost: "DELIVERY-10",
     events.JobReturned: "DELIVERY-8",
@@ -32,7 +33,7 @@ OF_FAULTS = {
     "kill": "DELIVERY-2", "sigterm": "WORKERS-3", "pause": "DELIVERY-3", "reply_lost": "DELIVERY-6",
     "applied_late": "DELIVERY-6", "insert_reply_lost": "TABLE-4", "insert_fails": "FAILURES-7",
     "database_down": "FAILURES-7", "skew": "DELAY-7", "drift": "DELAY-7", "jump_back": "DELAY-7",
-    "jump_forward": "DELAY-7", "garbage": "FAILURES-6", "base_exception": "WORKERS-2", "poison": "DELIVERY-10",
+    "jump_forward": "DELAY-7", "garbage": "FAILURES-9", "base_exception": "WORKERS-2", "poison": "DELIVERY-10",
 }  # fmt: skip
 """Every other fault is for DELIVERY-1."""
 
@@ -192,8 +193,10 @@ class _Painter:
         match event:
             case events.RetryScheduled():
                 return mark("retry", f"attempt {event.attempts} failed, the next one in {event.wait_s:g} s")
+            case events.JobPostponed():
+                return mark("retry", f"of a type that is not known here, again in {event.wait_s:g} s")
             case events.JobFailed(undeliverable=True):
-                return mark("failed", f"can't be run: {event.error}", what="FAILURES-6")
+                return mark("failed", f"can't be run: {event.error}", what="FAILURES-9")
             case events.JobFailed():
                 return mark("failed", f"failed for good after {event.attempts} attempts: {event.error}")
             case events.AttemptLost():
@@ -234,7 +237,7 @@ class _Depths:
 
     def see(self, at: float, event: Event) -> None:
         match event:
-            case events.JobDispatched() | events.RetryScheduled():
+            case events.JobDispatched() | events.RetryScheduled() | events.JobPostponed():
                 number = 1 if isinstance(event, events.JobDispatched) else event.attempts + 1
                 if (event.job_id, number) in self._early:
                     return

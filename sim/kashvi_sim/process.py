@@ -32,6 +32,7 @@ class SimQueue(Queue):
             database=world.database,
             max_attempts=world.max_attempts,
             lease_s=world.lease_s,
+            unknown_for_s=world.unknown_for_s,
         )
 
     @property

@@ -67,6 +67,8 @@ def _told(event: Event) -> str | None:
             return "settled: done"
         case events.RetryScheduled():
             return f"settled: waits {event.wait_s:g} s, due at {event.due - EPOCH:.6f}"
+        case events.JobPostponed():
+            return f"settled: its type is not known here, waits {event.wait_s:g} s, due at {event.due - EPOCH:.6f}"
         case events.JobFailed(undeliverable=True):
             return f"settled: undeliverable: {event.error}"
         case events.JobFailed():

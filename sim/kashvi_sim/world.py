@@ -66,6 +66,7 @@ class World:
     ``tape``: all choices; by default the first runnable task goes first, and nothing fails.
     ``faults``: rules that may strike; ``fault``: a function called at every point, to stage one by hand.
     ``table``: a failure store of one's own, in place of a database.
+    ``unknown_for_s``: shorter than the queue's default, so that a story need not last as long.
     ``virtual_handlers``: False where all handlers are the simulator's own, and ask no clock.
     """
 
@@ -82,6 +83,7 @@ class World:
         registry: Registry | None = None,
         max_attempts: int = 3,
         lease_s: float = 30.0,
+        unknown_for_s: float = 20.0,
         database: sa.Engine | str | None = None,
         table: FailureStore | None = None,
         virtual_handlers: bool = True,
@@ -93,8 +95,7 @@ class World:
         self.server: Server = (serve or MemoryServer)(self.kernel)
         self.client = client
         self.registry = registry or Registry()
-        self.lease_s = lease_s
-        self.max_attempts = max_attempts
+        self.lease_s, self.unknown_for_s, self.max_attempts = lease_s, unknown_for_s, max_attempts
         self.events: list[Event] = []
         self.times: list[float] = []
         """Of each event, in the world's own time."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from kashvi.events import (
     AttemptFailed,
     AttemptLost,
@@ -10,6 +12,7 @@ from kashvi.events import (
     Event,
     JobDispatched,
     JobFailed,
+    JobPostponed,
     JobReturned,
     JobSucceeded,
     RetryScheduled,
@@ -233,3 +236,27 @@ class UndeliverableAtOnce(Predicate):
                 self.expect(False, event.job_id, "could not be attempted, and is retried")
         elif isinstance(event, JobFailed) and event.job_id in self._unattempted:
             self.expect(event.undeliverable, event.job_id, "could not be attempted, and counts as exhausted")
+
+
+class UnknownTypesWait(Predicate):
+    """A job whose type a worker does not know waits a second or more, and not less than it did before."""
+
+    name = "unknown types wait"
+    watches = (JobPostponed,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waits: dict[str, list[tuple[float, float]]] = {}
+
+    def see(self, event: Event) -> None:
+        assert isinstance(event, JobPostponed)
+        self.expect(event.wait_s >= 1, event.job_id, f"waits {event.wait_s:g} s for a worker that knows its type")
+        self._waits.setdefault(event.job_id, []).append((event.server_at or 0.0, event.wait_s))
+
+    def at_end(self) -> list[Violation]:
+        return [
+            self.broken(job_id, f"waits {wait_s:g} s for a worker that knows its type, after {longer:g} s before")
+            for job_id, waits in sorted(self._waits.items())
+            for (_, longer), (_, wait_s) in pairwise(sorted(waits))
+            if wait_s < longer - ROUNDING_S
+        ]

@@ -23,6 +23,7 @@ def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Pred
         attempts.AttemptsMade(),
         attempts.LastErrorKept(),
         attempts.UndeliverableAtOnce(),
+        attempts.UnknownTypesWait(),
         order.DueOrder(),
         workers.ThreadsBounded(),
         workers.SilentAfterStop(),

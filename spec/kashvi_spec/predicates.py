@@ -15,6 +15,7 @@ from kashvi.events import (
     FailureRecorded,
     JobDispatched,
     JobFailed,
+    JobPostponed,
     JobReturned,
     JobSucceeded,
     RetryScheduled,
@@ -70,7 +71,7 @@ class NeverEarly(Predicate):
     """No attempt starts before its job is due, by the server's clock."""
 
     name = "never early"
-    watches = (JobDispatched, RetryScheduled, AttemptStarted)
+    watches = (JobDispatched, RetryScheduled, JobPostponed, AttemptStarted)
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,6 +82,9 @@ class NeverEarly(Predicate):
             self._due[event.job_id, 1] = event.due
         elif isinstance(event, RetryScheduled):
             self._due[event.job_id, event.attempts + 1] = event.due
+        elif isinstance(event, JobPostponed):
+            key = event.job_id, event.attempts + 1
+            self._due[key] = max(self._due.get(key, event.due), event.due)
         elif isinstance(event, AttemptStarted) and event.server_at is not None:
             due = self._due.get((event.job_id, event.attempt))
             if due is not None:
@@ -191,7 +195,7 @@ class Drains(Predicate):
     """When faults have ended and workers had time, nothing is left to do."""
 
     name = "drains"
-    watches = (JobDispatched, RetryScheduled, JobReturned, JobSucceeded, JobFailed)
+    watches = (JobDispatched, RetryScheduled, JobPostponed, JobReturned, JobSucceeded, JobFailed)
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,6 +207,8 @@ class Drains(Predicate):
             self._waiting.setdefault(event.job_id, "dispatched, never settled")
         elif isinstance(event, RetryScheduled) and event.job_id not in self._ended:
             self._waiting[event.job_id] = f"waits for attempt {event.attempts + 1}"
+        elif isinstance(event, JobPostponed) and event.job_id not in self._ended:
+            self._waiting[event.job_id] = "waits for a worker that knows its type"
         elif isinstance(event, JobReturned) and event.type and event.job_id not in self._ended:
             # Bytes that are no envelope get an id for good only when they are recorded.
             self._waiting[event.job_id] = "handed back, never taken"

@@ -42,7 +42,7 @@ def queue(valkey: RedisServer) -> Queue:
 
 
 def worker_options(server: RedisServer) -> list[str]:
-    return ["queue:work", "--app", "myapp", "--redis-url", server.url]
+    return ["queue:work", "--app", "myapp", "--redis-url", server.url, "--unknown-for", "0"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -117,7 +117,7 @@ def test_wrong_usage_exits_with_two_and_says_why(kashvi: Shell, words: list[str]
 def test_an_unusable_url_exits_with_one_and_hides_the_password(kashvi: Shell) -> None:
     """Whichever of the two it is."""
     for option, url in (("--redis-url", "http://u:hidden@x"), ("--database-url", "nonsense://u:hidden@x/y")):
-        shown = kashvi("queue:work", option, url, "--stop-when-empty")
+        shown = kashvi("queue:work", "--app", "myapp", option, url, "--stop-when-empty")
         assert shown.returncode == 1
         assert "Error: " in shown.stderr
         assert "hidden" not in shown.stderr + shown.stdout
@@ -224,7 +224,7 @@ def test_an_app_that_dispatches_at_import_still_takes_the_option(
 def test_retry_sends_to_the_queue_the_app_uses(kashvi: Shell, valkey: RedisServer, queue: Queue) -> None:
     """Its own prefix, its own database."""
     (kashvi.directory / "own.py").write_text(
-        "from kashvi import Queue, queue\n"
+        "import myapp\nfrom kashvi import Queue, queue\n"
         f"q = Queue(queue.RedisDriver({valkey.url!r}, prefix='own'), database='sqlite:///own.db')\n"
     )
     RedisDriver(valkey.url, prefix="own").push([b"garbage"])
@@ -241,7 +241,9 @@ def test_max_time_ends_the_worker(kashvi: Shell) -> None:
 
 def test_an_option_that_the_app_overrules_is_said_to_be_unused(kashvi: Shell) -> None:
     """Nobody wonders why the jobs of that server are not run."""
-    (kashvi.directory / "own.py").write_text("from kashvi import queue\nqueue.set_driver(queue.MemoryDriver())\n")
+    (kashvi.directory / "own.py").write_text(
+        "import myapp\nfrom kashvi import queue\nqueue.set_driver(queue.MemoryDriver())\n"
+    )
     shown = kashvi("queue:work", "--app", "own", "--redis-url", "redis://localhost:1/0", "--stop-when-empty")
     assert (shown.returncode, shown.stderr) == (
         0,

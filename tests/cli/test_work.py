@@ -41,7 +41,17 @@ class Worker:
 
     def __init__(self, kashvi: Shell, server: RedisServer) -> None:
         self.shell = kashvi
-        self.options = ["queue:work", "--app", "myapp", "--redis-url", server.url, "--workers", "1"]
+        self.options = [
+            "queue:work",
+            "--app",
+            "myapp",
+            "--redis-url",
+            server.url,
+            "--workers",
+            "1",
+            "--unknown-for",
+            "0",
+        ]
         self.output = kashvi.directory / "output.txt"
 
     def until_empty(self, *words: str) -> str:
@@ -284,3 +294,34 @@ def test_processes_do_not_share_a_queue_in_memory(kashvi: Shell) -> None:
     shown = kashvi("queue:work", "--app", "myapp", "--processes", "2")
     assert shown.returncode == 1
     assert "queue:work --processes needs Redis" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("app", "why"), [([], "--app MODULE."), (["--app", "empty"], "'empty' registers no job types")]
+)
+def test_a_worker_without_job_types_does_not_start(
+    kashvi: Shell, valkey: RedisServer, queue: Queue, app: list[str], why: str
+) -> None:
+    """Wrong usage, which says what to do; nothing is taken off the queue."""
+    queue.dispatch(Note(1))
+    (kashvi.directory / "empty.py").write_text("from kashvi import queue\n")
+    shown = kashvi("queue:work", *app, "--redis-url", valkey.url, "--stop-when-empty")
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "no job types" in shown.stderr
+    assert why in " ".join(shown.stderr.split())
+    assert queue.stats().ready == 1
+
+
+def test_a_job_that_only_the_new_version_knows_waits_for_it(worker: Worker, queue: Queue) -> None:
+    """The old version's worker warns once and leaves it on the server, uncounted."""
+    (worker.shell.directory / "old.py").write_text(
+        "from myapp import queue, Note\nfrom kashvi.queue import Queue, Registry\n"
+        "old = Queue(registry=Registry())\nold.register('jobs.Old', Note)\n"
+    )
+    queue.dispatch(Note(1))
+    shown = worker.shell(*worker.options, "--app", "old:old", "--stop-when-empty", "--unknown-for", "60")
+    assert shown.stderr.count("unknown job type 'jobs.Note'") == 1
+    assert (worker.shell.lines("ran.txt"), queue.stats().delayed) == ([], 1)
+    worker.start()
+    worker.until_ran("1")
+    assert rows(worker.shell) == []

@@ -18,6 +18,7 @@ from kashvi.events import (
     FailureRecorded,
     JobDispatched,
     JobFailed,
+    JobPostponed,
     JobReturned,
     JobSucceeded,
     RetryScheduled,
@@ -74,6 +75,10 @@ def gave_up(job_id: str, at: float, n: int = 3, error: str = "e", undeliverable:
     return JobFailed(attempts=n, max_attempts=3, error=error, undeliverable=undeliverable, **about(job_id, at))
 
 
+def postponed(job_id: str, at: float, wait_s: float, n: int = 0) -> Event:
+    return JobPostponed(attempts=n, wait_s=wait_s, due=at + wait_s, **about(job_id, at))
+
+
 def recorded(job_id: str) -> Event:
     return FailureRecorded(job_id=job_id, type="t")
 
@@ -110,6 +115,10 @@ GOOD: dict[str, list[Event]] = {
         started("b", 30, suspect=True), *did("a", 31), *did("b", 31),
     ],
     "what could not be attempted": [raised("a", 0, 0, "no envelope"), gave_up("a", 0, 0, "", True), recorded("a")],
+    "a type that one worker knows": [
+        dispatched("a"), postponed("a", 0, 1), postponed("a", 1, 1), postponed("a", 2, 2),
+        started("a", 4), *did("a", 4),
+    ],
     "one attempt that was made twice, and failed in two ways": [
         *TWO_FAILURES, started("a", 3, 3), returned("a", 40), started("a", 41, 3, "v", "q"), raised("a", 42, 3, "late"),
         raised("a", 43, 3, "e"), gave_up("a", 43), recorded("a"),
@@ -255,9 +264,13 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
         ([*EXHAUSTED[:-2], gave_up("a", 3, error=""), recorded("a")], set()),
     ],
     "FAILURES-5": [([*TWO_FAILURES, gave_up("a", 3, 3), recorded("a")], set())],
-    "FAILURES-6": [
+    "FAILURES-9": [
         ([raised("a", 0, 0), retried("a", 0, 0), gave_up("a", 1, 0, undeliverable=True), recorded("a")], set()),
         ([raised("a", 0, 0), gave_up("a", 0, 0), recorded("a")], {"attempts bounded"}),
+    ],
+    "FAILURES-10": [
+        ([dispatched("a"), postponed("a", 0, 0), started("a", 0), *did("a", 0)], set()),
+        ([dispatched("a"), postponed("a", 0, 4), postponed("a", 4, 1), started("a", 5), *did("a", 5)], set()),
     ],
 }  # fmt: skip
 CASES = [(clause_id, trace, others) for clause_id, traces in BAD.items() for trace, others in traces]

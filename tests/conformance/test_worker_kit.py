@@ -253,13 +253,13 @@ BREAKS: dict[str, tuple[set[str], Callable[[Tale], object]]] = {
     "a success is recorded": ({"FAILURES-1"}, lambda tale: tale.record(4.1, "idle", "?", 1)),
     "the first error is kept": ({"FAILURES-4"}, lambda tale: change(tale, "odd bytes", error="the first")),
     "the limit is recorded": ({"FAILURES-5"}, lambda tale: change(tale, "odd bytes", attempts=5)),
-    "unknown types are dropped": ({"FAILURES-6"}, lambda tale: tale.forget("unknown type")),
+    "unknown types are dropped": ({"FAILURES-9"}, lambda tale: tale.forget("unknown type")),
     "what waits for a table becomes another type": (
-        {"FAILURES-6"},
+        {"FAILURES-9"},
         lambda tale: tale.wrong_types.update({"kashvi:queue:unrecorded": "list"}),
     ),
-    "unknown types are counted": ({"FAILURES-6"}, lambda tale: change(tale, "unknown type", attempts=3)),
-    "unknown types wait": ({"FAILURES-6"}, lambda tale: change(tale, "unknown type", at=1009.0)),
+    "unknown types are counted": ({"FAILURES-9"}, lambda tale: change(tale, "unknown type", attempts=3)),
+    "unknown types wait": ({"FAILURES-9"}, lambda tale: change(tale, "unknown type", at=1009.0)),
     "a column is missing": ({"TABLE-1"}, lambda tale: tale.columns.remove("job_id")),
     "an id is no integer": ({"TABLE-1"}, lambda tale: change(tale, "odd bytes", key="1db45780")),
     "an error is no text": ({"TABLE-2"}, lambda tale: tale.no_text.update(error="odd bytes")),
@@ -499,7 +499,7 @@ def test_keys_that_a_worker_makes_another_type_are_told_of_and_the_run_goes_on(v
         "kashvi:queue:jobs": "string",
     }
     assert "kashvi:queue:jobs was a string" in story.cut_short
-    assert broken(story) == {"REDIS-1", "REDIS-2", "FAILURES-6"}
+    assert broken(story) == {"REDIS-1", "REDIS-2", "FAILURES-9"}
 
 
 def test_a_worker_has_ended_when_all_of_its_group_has(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from .launch import RedisServer
 
 ROOT = Path(__file__).parents[2]
 KASHVI = f'{sys.executable} -c "from kashvi.cli import main; main()"'
-OWN = f"{KASHVI} queue:work --app kashvi_spec.kit.worker.jobs --workers {{threads}} --lease {{lease}}"
+OWN = f"{KASHVI} queue:work --app kashvi_spec.kit.worker.jobs --workers {{threads}} --lease {{lease}} --unknown-for 0"
 PLAIN = f"{sys.executable} {ROOT}/examples/worker_in_plain_python/go_like.py {{threads}}"
 PATIENCE_S = 240.0
 
@@ -29,7 +29,7 @@ DEPARTURES = {
     "DELIVERY-1": "did not come to an end",
     "DELIVERY-2": "ran when the process was killed; within 13 s, no other ran them",
     "DISPATCH-1": "are nowhere on the queue",
-    "FAILURES-6": "'unknown type', 'misfit', 'lacks a field', 'garbage', 'garbage with NUL' can't be attempted",
+    "FAILURES-9": "'unknown type', 'misfit', 'lacks a field', 'garbage', 'garbage with NUL' can't be attempted",
     "JOBS-6": "the type '*spec.Echo' was not run as 'spec.Echo'",
     "JOBS-7": "its attempts were given 0, 1, 2",
     "REDIS-2": "between attempts 1 and 2, 'odd bytes' was not in kashvi:queue:delayed",

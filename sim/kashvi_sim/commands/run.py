@@ -198,6 +198,6 @@ def _color(event: events.Event) -> str | None:
             return "magenta"
         case events.AttemptFailed() | events.JobFailed() | events.AttemptLost() | events.SettleRefused():
             return "red"
-        case events.RetryScheduled() | events.JobReturned():
+        case events.RetryScheduled() | events.JobPostponed() | events.JobReturned():
             return "yellow"
     return None

@@ -81,6 +81,7 @@ class _Stage:
             registry=registry,
             max_attempts=example.max_attempts,
             lease_s=example.lease,
+            unknown_for_s=example.unknown_for,
             database="sqlite://" if example.table else None,
             virtual_handlers=False,
         )
@@ -117,6 +118,8 @@ class _Stage:
 
     def _work(self, one: ExampleWorker) -> None:
         queue = self.world.process(skew_s=one.clock_off)
+        if not one.knows:
+            queue.registry = Registry()
         self._workers.append(queue)
         queue.start_workers(one.threads)
 

@@ -35,6 +35,8 @@ class ExampleWorker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     at: float = 0
     threads: int = 1
     clock_off: float = 0
+    knows: bool = True
+    """False: its app does not register the type."""
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,6 +57,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     happens: tuple[Happening, ...] = ()
     max_attempts: int = 3
     lease: float = 10
+    unknown_for: float = 600
     table: bool = False
     """Whether there is a failure table."""
     for_s: float | None = None

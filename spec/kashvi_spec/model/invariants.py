@@ -90,7 +90,7 @@ _COUNTED: tuple[tuple[str, str, Check], ...] = (
     ("RETRY-2", "after attempt n, n seconds pass",
      lambda b, s, old, new, limit: s.row is not None
      and s.row.wait_s == (new.attempts if new.place == "delayed" else 0)),
-    ("FAILURES-6", "what can't be attempted is recorded at once",
+    ("FAILURES-9", "what can't be attempted is recorded at once",
      lambda b, s, old, new, limit: _end(s) != "void" or new.place == "unrecorded"),
     ("DELIVERY-8", "an attempt that ends normally clears the mark, a death leaves it",
      lambda b, s, old, new, limit: new.place in ENDS or new.suspect == (_end(s) != "failed")),

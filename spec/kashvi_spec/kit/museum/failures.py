@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from kashvi import envelope, settle
+from kashvi import envelope, retry, settle
 from kashvi.attempt import Attempts
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import StoreUnavailable
@@ -193,9 +193,9 @@ def _(patch: Patch) -> None:
 @exhibit(
     "unknown types are dropped",
     "with a line in the log",
-    "FAILURES-6",
+    "FAILURES-9",
     source="Go kashvi; Celery #6893; Taskiq",
-    also="DISPATCH-1 ENVELOPE-6 ENVELOPE-7 JOBS-2",
+    also="DISPATCH-1 ENVELOPE-6 ENVELOPE-7 FAILURES-10 JOBS-2",
 )
 def _(patch: Patch) -> None:
     patch.setattr(settle, "undeliverable", lambda d, ended_at, error: settle.succeeded(d, ended_at))
@@ -204,7 +204,7 @@ def _(patch: Patch) -> None:
 @exhibit(
     "unknown types are tried again",
     "as if a handler had raised",
-    "FAILURES-6",
+    "FAILURES-9",
     source="Laravel #22513: retried for ever",
     also="ENVELOPE-6 ENVELOPE-7 MEMORY-3",
 )
@@ -213,6 +213,37 @@ def _(patch: Patch) -> None:
         return settle.failed(d, self._runtime.monotonic(), why, self._max_attempts())
 
     patch.setattr(Attempts, "_undeliverable", undeliverable)
+
+
+@exhibit(
+    "a type that one worker does not know is recorded at once",
+    "though others know it",
+    "FAILURES-10",
+    source="ours, until 500 of 500 jobs went to the table within 3 s; Celery discards them",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(retry, "decide_unknown", lambda waited_s, unknown_for_s: retry.GiveUp())
+
+
+@exhibit(
+    "every look at an unknown type is the first",
+    "so that it waits for ever",
+    "FAILURES-10",
+    also="DELIVERY-1",
+)
+def _(patch: Patch) -> None:
+    real = retry.decide_unknown
+    patch.setattr(retry, "decide_unknown", lambda waited_s, unknown_for_s: real(0.0, unknown_for_s))
+
+
+@exhibit(
+    "an unknown type goes back at once",
+    "and is looked at without end",
+    "FAILURES-10",
+    also="DELIVERY-1 DISPATCH-1",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(retry, "decide_unknown", lambda waited_s, unknown_for_s: retry.RetryAfter(0.0))
 
 
 @exhibit("failures are read newest first", "when a table comes back, the oldest wait longest", "FAILURES-8")

@@ -150,7 +150,7 @@ def suspects_alone(story: Story) -> Iterator[Finding]:
 
 
 def _unsettled(story: Story) -> list[Pushed]:
-    """Of what can be run: an undeliverable job is FAILURES-6's, a name with a star JOBS-6's."""
+    """Of what can be run: an undeliverable job is FAILURES-9's, a name with a star JOBS-6's."""
     known = [one for one in story.pushed.values() if one.fate in ("done", "failed") and not one.type.startswith("*")]
     return [one for one in known if not story.ended(one)]
 

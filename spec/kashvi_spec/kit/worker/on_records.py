@@ -63,7 +63,7 @@ def number_of_attempts(story: Story) -> Iterator[Finding]:
             return
 
 
-@judges("FAILURES-6")
+@judges("FAILURES-9")
 def nothing_is_dropped(story: Story) -> Iterator[Finding]:
     if kind := story.wrong_types.get(UNRECORDED):
         yield Finding(f"{UNRECORDED} is a {kind}, not a sorted set: no worker can take from it what is to be recorded")
@@ -136,7 +136,7 @@ def payload_as_text(story: Story) -> Iterator[Finding]:
         yield Finding("bytes that are no UTF-8 are stored as they are, not as base64:…", (job,))
         return
     if odd is None and plain is None:
-        raise NotSeen("bytes that are no envelope have no row (see FAILURES-6)")
+        raise NotSeen("bytes that are no envelope have no row (see FAILURES-9)")
     if odd and not odd.payload.startswith("base64:"):
         yield Finding(f"bytes that are no text are stored as {odd.payload!r}, not as base64:…", (odd.job,))
     if plain and plain.payload.encode() != story.pushed["garbage"].raw:
