@@ -10,7 +10,7 @@ from .envelope import Envelope
 from .errors import PayloadMismatch, UndeliverableJob, UnknownJobType
 from .job import Job
 from .ports import Runtime
-from .registry import Registry
+from .registry import Registry, is_a_name
 from .settle import Delivery, Settling
 from .text import visible
 
@@ -56,6 +56,8 @@ class Attempts:
         return self._handle(d, job)
 
     def _not_known(self, d: Delivery, why: str) -> Settling:
+        if not is_a_name(d.type.removeprefix("*")):
+            return self._undeliverable(d, why)  # no worker can know it
         settling = settle.unknown(d, self._runtime.monotonic(), why, self._unknown_for_s)
         if settling.undeliverable:
             return self._told(settling)

@@ -27,7 +27,7 @@ class Registry:
         Raises NotAJob, DuplicateJobName, InvalidSetting for a name that is empty, too long, not printable, or starts
         with the ``*`` by which Go marks a pointer.
         """
-        if not isinstance(name, str) or not 0 < len(name) <= NAME_MAX or name.startswith("*") or not name.isprintable():
+        if not isinstance(name, str) or not is_a_name(name):
             raise InvalidSetting(
                 "a job name", name, 'a printable text like "jobs.WelcomeEmailJob", without a leading *'
             )
@@ -60,6 +60,11 @@ class Registry:
 
     def names(self) -> list[str]:
         return sorted(self._by_name)
+
+
+def is_a_name(name: str) -> bool:
+    """Whether a job type can have it. The table holds 255 characters."""
+    return 0 < len(name) <= NAME_MAX and not name.startswith("*") and name.isprintable()
 
 
 def default_name(job_class: type) -> str:

@@ -50,7 +50,7 @@ class After(Remembers):
 
 def work(name: str, job_class: type[Any], raw: bytes) -> tuple[Any, FailedJob | None]:
     """Put bytes on a queue and let a worker have them: the job that ran, or how it was recorded."""
-    queue = Queue(MemoryDriver(), registry=Registry())
+    queue = Queue(MemoryDriver(), registry=Registry(), unknown_for_s=0)
     queue.register(name, job_class)
     queue.register("tests.After", After)
     queue.driver.push([raw])
