@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -12,6 +13,8 @@ from redis.exceptions import BusyLoadingError, NoScriptError, ResponseError
 from redis.retry import Retry
 
 from ..errors import CommandRefused, DriverUnavailable, InvalidSetting, ReplyLost
+
+T = TypeVar("T")
 
 REPLY_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
@@ -53,9 +56,35 @@ class Connections:
             connection = self._pool.get_connection()
         except Exception as error:  # a credential provider or a name's encoding may raise anything
             raise DriverUnavailable(str(error) or type(error).__name__, self.server) from error
-        try:
+
+        def ask() -> Any:
             connection.send_command(*command, check_health=False)
             return connection.read_response()
+
+        try:
+            return self.talk(connection, ask)
+        finally:
+            self._pool.release(connection)
+
+    def own(self) -> Any:
+        """One more connection, the caller's alone, that hears what is published (RESP3).
+
+        Raises DriverUnavailable, and CommandRefused where the server has no RESP3.
+        """
+        try:
+            settings = self._pool.connection_kwargs | {"protocol": 3}
+            connection = self._pool.connection_class(**settings)
+            connection.connect()
+        except ResponseError as error:
+            raise CommandRefused(str(error), self.server) from error
+        except Exception as error:
+            raise DriverUnavailable(str(error) or type(error).__name__, self.server) from error
+        return connection
+
+    def talk(self, connection: Any, ask: Callable[[], T]) -> T:
+        """``ask()``, which uses the connection, with its errors named. Raises ReplyLost, CommandRefused."""
+        try:
+            return ask()
         except NoScriptError:
             raise
         except (ResponseError, BusyLoadingError) as error:
@@ -66,8 +95,6 @@ class Connections:
         except BaseException:
             connection.disconnect()  # a late reply must not answer the next command
             raise
-        finally:
-            self._pool.release(connection)
 
     def run(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         """Run a script. A server that does not know it has done nothing, so the text may follow."""

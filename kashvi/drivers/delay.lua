@@ -6,4 +6,5 @@ if not now then
 end
 local due = string.format('%.17g', now + tonumber(ARGV[1]))
 for i = 3, #ARGV do redis.call('ZADD', KEYS[1], due, ARGV[i]) end
+if tonumber(ARGV[1]) < 0.6 then redis.pcall('PUBLISH', KEYS[1], due) end -- wakes who would wait for longer
 return due

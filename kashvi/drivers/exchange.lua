@@ -71,7 +71,9 @@ local function settle(move, owner, list_index, old, new, in_s)
   local from = move == 'return' and 1 or -1 -- jobs come back the newest first, all others leave about in order
   if not redis.call('LPOS', list, old, 'RANK', from) then return false end
   if move == 'retry' then
-    redis.call('ZADD', delayed, text(now + tonumber(in_s)), new)
+    local due = text(now + tonumber(in_s))
+    redis.call('ZADD', delayed, due, new)
+    if tonumber(in_s) < 0.6 then redis.pcall('PUBLISH', delayed, due) end -- wakes who would wait for longer
     some_delayed = true
   elseif move == 'fail' then
     redis.call('ZADD', unrecorded, text(now + tonumber(in_s)), new)

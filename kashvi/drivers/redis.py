@@ -3,6 +3,7 @@
 ``…:jobs`` is a LIST, in at the left, out at the right; ``…:delayed`` a ZSET scored by Unix seconds. Beside them:
 ``…:held:<worker>`` and ``…:running:<worker>`` (what a worker has), ``…:workers`` (lease deadlines), ``…:exchanges``
 (the last answer each worker got), ``…:unrecorded`` (exhausted jobs no table has yet), ``…:retried``. None has a TTL.
+``…:delayed`` also names a channel, see ``bell.py``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import redis
 
 from ..errors import InvalidSetting
 from ..ports import FIRST_LEASE_S, Exchange, Expired, LostDelivery, Place, Settlement, Stats, Unrecorded, worker_name
+from .bell import Waits
 from .connection import BLOCK_MAX_S, Connections, Script
 from .health import Health, read_health
 
@@ -55,6 +57,8 @@ class RedisDriver:
         self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried = (
             f"{prefix}:{name}" for name in names
         )
+
+        self._waits = Waits(self._server, self._delayed, self.next_due)
 
     def __repr__(self) -> str:
         return f"redis at {self._server.server}"
@@ -110,17 +114,15 @@ class RedisDriver:
             listing=(held[::-1], running[::-1]) if repeated else None,
         )
 
-    def wait(self, worker: str, seconds: float) -> bytes | None:
+    def wait(self, worker: str, seconds: float) -> bytes | float | None:
         if worker not in self._known:  # a claim by one that no list names would be lost with its process
             self._server.run(_KNOWN, [self._workers], [worker_name(worker), FIRST_LEASE_S, self._now()])
             self._known.add(worker)
-        move = (self._jobs, self._lists(worker)[0], "RIGHT", "LEFT")
-        envelope: bytes | None
+        held = self._lists(worker)[0]
         if seconds < 0.001:  # to BLMOVE, 0 means without end
-            envelope = self._server.call("LMOVE", *move)
-        else:
-            envelope = self._server.call("BLMOVE", *move, f"{min(seconds, BLOCK_MAX_S):.3f}")
-        return envelope
+            envelope: bytes | None = self._server.call("LMOVE", self._jobs, held, "RIGHT", "LEFT")
+            return envelope
+        return self._waits.wait(self._jobs, held, min(seconds, BLOCK_MAX_S))
 
     def next_due(self) -> float | None:
         first = self._server.call("ZRANGE", self._delayed, 0, 0, "WITHSCORES")

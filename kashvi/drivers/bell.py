@@ -1,0 +1,134 @@
+"""Waiting on Redis for a job, on a connection that also hears the bell.
+
+BLMOVE returns for a job that is ready, and sleeps through one that becomes due meanwhile. So a driver that delays a job
+for less than a wait rings: it publishes when the job is due. A connection that waits has subscribed to that, and RESP3
+lets it hear of it in the middle of a BLMOVE, which CLIENT UNBLOCK then ends. A server that refuses any of this is not
+asked again: its waits end by themselves, so that a job delayed for less than 0.6 s may start as much later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..errors import CommandRefused, DriverError, DriverUnavailable, ReplyLost
+from ..ports import WAIT_MAX_S
+from ..runtime import SystemRuntime
+from .connection import REPLY_TIMEOUT_S, Connections
+
+SLACK_S = 0.002
+"""A wait that must end on time is given so long to end by itself."""
+
+
+class Listener(NamedTuple):
+    """A connection that has subscribed to the bell, and its number on the server."""
+
+    connection: Any
+    number: int
+
+
+class Waits:
+    """A driver's waits. Each has a connection of its own, which is kept for the next."""
+
+    def __init__(self, server: Connections, bell: str, next_due: Callable[[], float | None]) -> None:
+        self._server = server
+        self._bell = bell
+        self._next_due = next_due
+        self._free: list[Listener] = []
+        self._deaf = False
+        """The server refuses what listening needs."""
+        runtime = SystemRuntime()
+        self._monotonic = runtime.monotonic
+        self._process = runtime.process
+        self._owner = runtime.process()
+
+    def wait(self, source: str, target: str, seconds: float) -> bytes | float | None:
+        """Move the next job and return it; or when a delayed job is due before the wait would end; or None."""
+        move = ("BLMOVE", source, target, "RIGHT", "LEFT", f"{seconds:.3f}")
+        listener, due = self._listener()
+        if listener is None:
+            found: bytes | None = self._server.call(*move)
+            return found
+        try:
+            if due is None:
+                heard = self._server.talk(listener.connection, lambda: self._listen(listener, move, seconds))
+            else:
+                heard = due
+        except BaseException:
+            listener.connection.disconnect()
+            raise
+        self._free.append(listener)
+        return heard
+
+    def _listener(self) -> tuple[Listener | None, float | None]:
+        """A listener for the next wait, if there can be one; and when a job is due that was delayed meanwhile."""
+        if self._process() != self._owner:
+            self._owner = self._process()
+            self._free = []  # they are the parent's
+        while self._free:
+            listener = self._free.pop()
+            try:
+                return listener, self._missed(listener)
+            except Exception:  # the server has closed it; nothing was sent
+                listener.connection.disconnect()
+        if self._deaf:
+            return None, None
+        try:
+            return self._subscribe(), self._next_due()
+        except CommandRefused:
+            self._deaf = True
+            return None, None
+
+    def _missed(self, listener: Listener) -> float | None:
+        due: list[float] = []
+        while listener.connection.can_read(timeout=0):
+            said = listener.connection.read_response(push_request=True)
+            due += [float(said[2])] if said[0] == b"message" else []
+        return min(due, default=None)
+
+    def _subscribe(self) -> Listener:
+        connection = self._server.own()
+
+        def ask() -> int:
+            connection.send_command("CLIENT", "ID")
+            number: int = connection.read_response()
+            connection.send_command("CLIENT", "UNBLOCK", number)  # may we?
+            connection.read_response()
+            connection.send_command("SUBSCRIBE", self._bell)
+            connection.read_response(push_request=True)
+            return number
+
+        try:
+            return Listener(connection, self._server.talk(connection, ask))
+        except ReplyLost as error:
+            raise DriverUnavailable(str(error), self._server.server) from error  # nothing was moved
+        except BaseException:
+            connection.disconnect()
+            raise
+
+    def _listen(self, listener: Listener, move: tuple[Any, ...], seconds: float) -> bytes | float | None:
+        connection = listener.connection
+        connection.send_command(*move, check_health=False)
+        exact = seconds < WAIT_MAX_S  # the server's own timer is up to 100 ms late
+        ends = self._monotonic() + seconds + (SLACK_S if exact else REPLY_TIMEOUT_S)
+        due: float | None = None
+        while True:
+            if not connection.can_read(timeout=max(ends - self._monotonic(), 0.0)):
+                if not exact:
+                    raise TimeoutError("no reply to BLMOVE")
+                exact, ends = False, self._unblock(listener)
+                continue
+            said = connection.read_response(push_request=True)
+            if not isinstance(said, list):
+                return due if said is None else said
+            if said[0] == b"message":
+                due = float(said[2]) if due is None else min(due, float(said[2]))
+                exact, ends = False, self._unblock(listener)
+
+    def _unblock(self, listener: Listener) -> float:
+        """End the wait; returns until when its reply is waited for."""
+        try:
+            self._server.call("CLIENT", "UNBLOCK", listener.number)
+        except DriverError:
+            self._deaf = True  # it ends by itself
+        return self._monotonic() + REPLY_TIMEOUT_S
