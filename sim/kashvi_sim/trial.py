@@ -24,7 +24,7 @@ from .play import Run, Swarm, settled_twice, undeserved
 from .runtime import SimRuntime
 from .scope import Scope
 from .state import State, States
-from .tape import AttemptStream, Tape
+from .tape import Stream, Tape
 from .workload import Acts
 from .world import World
 
@@ -70,10 +70,9 @@ class Small:
 
     n: int
     acts: ClassVar[Acts]
-    world: ClassVar[World]
 
     def handle(self) -> None:
-        if error := Small.acts(self.n, Small.world.attempt).error:
+        if error := Small.acts.error(self.n, 1):
             raise RuntimeError(error)
 
 
@@ -103,7 +102,7 @@ class Trial(Run):
         self.violations: list[Violation] = []
         self.table = Table()
         tape = Tape(given={})
-        tape.attempts = _Outcomes(self)
+        tape.workload = _Outcomes(self)
         self.tape = tape
         super().__init__(
             scope.workload(), tape, Swarm((KILL,), 0.0, 0.0), place.get("client"), place.get("prefix", "kashvi:queue"),
@@ -122,7 +121,7 @@ class Trial(Run):
         self._max_crashes = scope.crashes
 
     def job_class(self, job_type: str, acts: Acts) -> type[Small]:
-        Small.acts, Small.world = acts, self.world
+        Small.acts = acts
         return Small
 
     def rows(self) -> Sequence[str]:
@@ -285,16 +284,16 @@ class Trial(Run):
         return any(queue.handles[0]._worker.unsettled for queue in self.world.queues[1:] if not queue.process.dead)
 
 
-class _Outcomes(AttemptStream):
-    """Whether an attempt fails is decided."""
+class _Outcomes(Stream):
+    """Whether an attempt fails is decided; the rest of the workload has no chance in it."""
 
     def __init__(self, trial: Trial) -> None:
-        super().__init__(None, {})
+        super().__init__("workload", None, {})
         self._trial = trial
 
     def choose(self, n: int) -> int:
         position, self.position = self.position, self.position + 1
-        if not self._trial.decide(2):
+        if not self._trial.world.on_stage() or not self._trial.decide(2):
             return 0
         self.taken[position] = n - 1
         return n - 1

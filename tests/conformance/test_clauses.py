@@ -110,7 +110,7 @@ def test_every_term_is_defined_once() -> None:
 def test_every_page_of_clauses_travels_in_the_wheel() -> None:
     """Where ``clauses.py`` looks for it once it is installed."""
     included = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    for name in (*AREAS, "wire", "promises", "glossary", "worker-kit"):
+    for name in (*AREAS, "wire", "promises", "glossary", "worker-kit", "protocol"):
         assert included[f"spec/{name}.md"] == f"kashvi_spec/{clauses.PLACES[1].name}/{name}.md"
 
 

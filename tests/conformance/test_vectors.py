@@ -2,14 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import fakeredis
 import pytest
+import redis
+from kashvi_spec.clauses import text_of
 from kashvi_spec.kit import vectors
 from kashvi_spec.kit.vectors import InMemory, OnRedis, Vector, differences
 
+from examples.worker_in_plain_python.protocol import Server, Settlement
+from kashvi import envelope, ports, retry, settle
+from kashvi.drivers import redis as redis_driver
+from kashvi.errors import CommandRefused
+from kashvi.ports import Expired, LostDelivery
 from tests.servers.launch import RedisServer
 
 VECTORS = vectors.load()
+
+
+class InPlainPython(OnRedis):
+    """The same keys, spoken to by the worker of ``examples/worker_in_plain_python``."""
+
+    def __init__(self, client: Any, now: float) -> None:
+        super().__init__(client, now)
+        self.driver = Plain(Server(client, now=lambda: now))
+
+
+class Plain:
+    """Its calls, as a driver has them."""
+
+    def __init__(self, server: Server) -> None:
+        self.push, self.wait, self.recorded = server.push, server.wait, server.recorded
+        self._server = server
+
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Any, want: int) -> Any:
+        try:
+            return self._server.exchange(worker, n, lease_s, [Settlement(*one) for one in settlements], want)
+        except redis.ResponseError as error:
+            raise CommandRefused(str(error)) from error
+
+    def expired(self, limit: int) -> Expired:
+        found, gone = self._server.dead()
+        lost = [
+            LostDelivery(owner.decode(), place, raw)
+            for owner, lists in found.items()
+            for place, raws in zip(("held", "running"), lists, strict=True)
+            for raw in raws
+        ]
+        return Expired(lost, [owner.decode() for owner in gone])
+
+
 every = pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
 
 
@@ -33,6 +76,13 @@ def test_the_memory_driver_keeps_the_vector(vector: Vector) -> None:
     assert list(differences(vector, InMemory)) == []
 
 
+@every
+def test_the_worker_in_plain_python_keeps_the_vector(vector: Vector) -> None:
+    """Another script, written from the page."""
+    client = fakeredis.FakeRedis()
+    assert list(differences(vector, lambda now: InPlainPython(client, now))) == []
+
+
 def test_the_file_is_what_the_command_would_write_and_names_are_its_own() -> None:
     """So that a difference after the command is a difference of behaviour."""
     text = vectors.path().read_text()
@@ -48,3 +98,29 @@ def test_a_difference_is_told_with_the_key_and_both_values() -> None:
     assert told[0].startswith("done: the answer is {'server_at': 1000.625, ")
     assert "done: afterwards held:w is ['b'], not nothing" in told
     assert "done: afterwards jobs is nothing, not ['x']" in told
+
+
+def test_every_call_of_the_vectors_is_a_chapter_of_the_protocol() -> None:
+    """And every move, and every key."""
+    page = text_of("protocol")
+    moves = {one["move"] for vector in VECTORS for one in vector.request.get("settlements", ())}
+    assert moves == {"done", "retry", "fail", "return", "start", "leave"}
+    keys = {name.partition(":")[0] for vector in VECTORS for name in vector.after}
+    for word in moves | keys:
+        assert f"`{word}`" in page or f"`…:{word}`" in page or f"`…:{word}:<worker>`" in page, word
+
+
+def test_the_numbers_of_the_protocol_are_those_of_the_code() -> None:
+    """Of the ones that nobody may choose."""
+    page = text_of("protocol")
+    for number in (
+        f"about {redis_driver.PROMOTE_MAX} a time",
+        f"{redis_driver.GONE_AFTER_S:,.0f} s",
+        f"{ports.FIRST_LEASE_S:.0f} s",
+        f"{ports.NAME_MAX} printable ASCII characters",
+        f"{settle.ERROR_MAX:,} characters",
+        f"{envelope.COUNT_MAX}",
+        f"{retry.UNKNOWN_FOR_S:.0f} s",
+        f"in less than {ports.WAIT_MAX_S:g} s",
+    ):
+        assert number in page, number

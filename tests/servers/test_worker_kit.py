@@ -1,6 +1,6 @@
-"""``spec:worker`` on two real workers, kashvi's own and one that does as the original Go program does.
+"""``spec:worker`` on real workers: kashvi's own, one in plain Python, and one that works as the original Go program.
 
-In real time, some 50 s, in which the processor has little to do; so both at once, each on a server of its own.
+In real time, some 50 s, in which the processor has little to do; so all at once, each on a server of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .launch import RedisServer
 ROOT = Path(__file__).parents[2]
 KASHVI = f'{sys.executable} -c "from kashvi.cli import main; main()"'
 OWN = f"{KASHVI} queue:work --app kashvi_spec.kit.worker.jobs --workers {{threads}} --lease {{lease}} --unknown-for 0"
-PLAIN = f"{sys.executable} {ROOT}/examples/worker_in_plain_python/go_like.py {{threads}}"
+GO_LIKE = f"{sys.executable} {ROOT}/examples/worker_in_plain_python/go_like.py {{threads}}"
+PLAIN = f"{sys.executable} {ROOT}/examples/worker_in_plain_python/worker.py {{threads}} {{lease}} 0"
 PATIENCE_S = 240.0
 
 DEPARTURES = {
@@ -75,16 +76,18 @@ def of(outcome: str, found: dict[str, dict[str, Any]]) -> set[str]:
     return {id_ for id_, one in found.items() if one["outcome"] == outcome}
 
 
-def test_our_worker_keeps_every_clause_and_the_original_breaks_those_that_it_departs_from(tmp_path: Path) -> None:
+def test_good_workers_keep_every_clause_and_the_original_breaks_those_that_it_departs_from(tmp_path: Path) -> None:
     """And no other; each with the reason in plain words, and what was seen."""
-    with ExitStack() as both:
-        ours, plain = (
-            both.enter_context(judged(tmp_path / name, command)) for name, command in (("ours", OWN), ("plain", PLAIN))
+    commands = {"ours": OWN, "plain": PLAIN, "go": GO_LIKE}
+    with ExitStack() as all_at_once:
+        ours, plain, go = (
+            all_at_once.enter_context(judged(tmp_path / name, command)) for name, command in commands.items()
         )
-        found = verdicts(ours)
-        assert {id_: one["reasons"] for id_, one in found.items() if one["outcome"] == "failed"} == {}
-        assert of("passed", found) == set(JUDGES)
-        found = verdicts(plain)
+        for good in (ours, plain):
+            found = verdicts(good)
+            assert {id_: one["reasons"] for id_, one in found.items() if one["outcome"] == "failed"} == {}
+            assert of("passed", found) == set(JUDGES)
+        found = verdicts(go)
         assert of("failed", found) == set(DEPARTURES)
         assert of("passed", found) == set(JUDGES) - set(DEPARTURES) - SHOWN_BY_OTHERS
         for id_, says in DEPARTURES.items():

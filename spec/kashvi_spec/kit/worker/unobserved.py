@@ -24,9 +24,11 @@ OF_CLAUSES = {
     "FAILURES-3": "the list is in the worker's memory",
     "FAILURES-7": "the kit does not stop the database",
     "FAILURES-8": "the kit names a failure table to every worker",
+    "FAILURES-10": "a worker that lets such jobs wait would hold up the kit for minutes",
     "REDIS-5": "other programs may keep keys of their own in this database",
     "REDIS-6": "it is about connections inside a Python program",
     "REDIS-7": OF_AREAS["dispatch"],
+    "REDIS-11": "the kit does not fill the server",
     "RETRY-5": "the kit knows no way to change the limit of any worker",
     "WORKERS-4": "the kit does not stop the server",
 }

@@ -1,0 +1,96 @@
+"""Envelopes as ``spec/wire.md`` has them: read without trust, rewritten without a change to the payload's bytes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+COUNT_MAX = 2**31 - 1
+
+
+class NotAnEnvelope(ValueError):
+    """The message says why."""
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
+class Envelope:
+    """The fields of one, each as the text that stands in its bytes. Raises NotAnEnvelope."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        try:
+            self._texts = _fields(raw.decode())
+            values = {name: _DECODER.decode(text) for name, text in self._texts.items()}
+            json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        except (ValueError, RecursionError) as error:
+            raise NotAnEnvelope(str(error)) from None
+        self.id: str = values.get("id", "")
+        self.type: str = values.get("type")  # type: ignore[assignment]
+        self.payload: Any = values.get("payload")
+        self.attempts: int = values.get("attempts", 0)
+        self.lost: int = values.get("lost", 0)
+        self.unknown_since: float = values.get("unknown_since", 0.0)
+        self.error: str = values.get("error", "")
+        self._wrapped: str = values.get("raw", "")
+        if not all(isinstance(text, str) for text in (self.id, self.type, self.error, self._wrapped)):
+            raise NotAnEnvelope("type, id, error and raw have to be text")
+        if not all(type(n) is int and 0 <= n <= COUNT_MAX for n in (self.attempts, self.lost)):
+            raise NotAnEnvelope("attempts and lost have to be whole numbers from 0")
+        if type(self.unknown_since) not in (int, float):
+            raise NotAnEnvelope("unknown_since has to be a number")
+
+    def payload_bytes(self) -> bytes:
+        """As they travelled; of what was no envelope, all of it."""
+        return base64.b64decode(self._wrapped) if self._wrapped else self._texts.get("payload", "").encode()
+
+    def rewritten(self, **changes: Any) -> bytes:
+        """With these fields changed, or taken out where None; all others to the byte."""
+        texts = {name: text for name, text in self._texts.items() if changes.get(name, text) is not None}
+        texts |= {name: json.dumps(value, ensure_ascii=False) for name, value in changes.items() if value is not None}
+        if "id" in changes:
+            texts = {"id": texts["id"], **texts}
+        return ("{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in texts.items()) + "}").encode()
+
+
+def wrapped(raw: bytes, job_id: str, error: str) -> bytes:
+    """Bytes that are no envelope, in one that can wait for the failure table."""
+    fields = {"id": job_id, "type": "", "payload": None, "error": error, "raw": base64.b64encode(raw).decode()}
+    return json.dumps(fields, ensure_ascii=False).encode()
+
+
+def _fields(text: str) -> dict[str, str]:
+    """Of the one object in the text: names, and the text of each value. Raises ValueError."""
+
+    def skip(at: int) -> int:
+        while text[at : at + 1] in (" ", "\t", "\n", "\r") and at < len(text):
+            at += 1
+        return at
+
+    def expect(at: int, *marks: str) -> int:
+        if text[at : at + 1] not in marks:
+            raise ValueError(f"{' or '.join(marks)} is missing at {at}")
+        return skip(at + 1)
+
+    found: dict[str, str] = {}
+    at = expect(skip(0), "{")
+    while text[at : at + 1] != "}" or found:
+        name, end = _DECODER.raw_decode(text, at)
+        if not isinstance(name, str):
+            raise ValueError(f"a name is missing at {at}")
+        at = expect(skip(end), ":")
+        _, end = _DECODER.raw_decode(text, at)
+        found[name] = text[at:end]
+        at = skip(end)
+        if text[at : at + 1] == "}":
+            break
+        at = expect(at, ",")
+    if skip(at + 1) != len(text):
+        raise ValueError("there is something behind the object")
+    return found

@@ -1,0 +1,88 @@
+-- The exchange of spec/protocol.md, step by step. On a Redis Cluster all keys would have to come as KEYS.
+-- KEYS: prefix   ARGV: worker n lease want now|'', then per settlement: move owner place old new in_s
+local prefix, worker = KEYS[1], ARGV[1]
+local n, lease, want, now = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+if not now then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+local function text(number) return string.format('%.17g', number) end
+local function key(name, owner) return prefix .. ':' .. name .. (owner and ':' .. owner or '') end
+local jobs, delayed, workers = key('jobs'), key('delayed'), key('workers')
+local exchanges, unrecorded = key('exchanges'), key('unrecorded')
+local function count(owner)
+  return redis.call('LLEN', key('held', owner)) + redis.call('LLEN', key('running', owner))
+end
+
+-- 1: a key of the wrong type fails here, before anything is changed.
+redis.call('LLEN', jobs)
+redis.call('ZCARD', delayed)
+redis.call('ZCARD', workers)
+redis.call('ZCARD', unrecorded)
+count(worker)
+for i = 6, #ARGV, 6 do count(ARGV[i + 1]) end
+
+-- 2: which number was the last?
+local stored = redis.call('HGET', exchanges, worker) or '0 0 '
+local last, settled_at, refused = string.match(stored, '^(%d+) (%S+) (.*)$')
+last = tonumber(last)
+if n < last then return redis.error_reply('exchange ' .. n .. ' after ' .. last) end
+local repeated = n == last
+
+local function settle(move, owner, place, old, new, in_s)
+  if owner ~= worker then
+    local ends = tonumber(redis.call('ZSCORE', workers, owner) or now + 1)
+    if ends > now then return false end
+    if move == 'leave' then
+      if ends > now - 3600 or count(owner) > 0 then return false end
+      redis.call('ZREM', workers, owner)
+      redis.call('HDEL', exchanges, owner)
+      return true
+    end
+  end
+  if move == 'leave' then return true end
+  local list, from = key(place, owner), move == 'return' and 1 or -1
+  if not redis.call('LPOS', list, old, 'RANK', from) then return false end
+  if move == 'retry' then
+    redis.call('ZADD', delayed, text(now + in_s), new)
+    if in_s < 0.6 then redis.pcall('PUBLISH', delayed, text(now + in_s)) end
+  end
+  if move == 'fail' then redis.call('ZADD', unrecorded, text(now + in_s), new) end
+  if move == 'return' then redis.call('RPUSH', jobs, new) end
+  if move == 'start' then redis.call('LPUSH', key('running', owner), old) end
+  redis.call('LREM', list, from, old)
+  return true
+end
+
+local claimed = {}
+if not repeated then
+  redis.call('ZREM', workers, '') -- a full server allows it, and with it all that follows
+  redis.call('ZADD', workers, text(now + lease), worker) -- 3: renew
+  local found, leaving = {}, false
+  for i = 6, #ARGV, 6 do -- 4: settle
+    local move, owner, place, old, new, in_s = unpack(ARGV, i, i + 5)
+    leaving = leaving or (move == 'leave' and owner == worker)
+    if not settle(move, owner, place, old, new, tonumber(in_s)) then found[#found + 1] = (i - 6) / 6 end
+  end
+  settled_at, refused = text(now), table.concat(found, ' ')
+  redis.call('HSET', exchanges, worker, n .. ' ' .. settled_at .. ' ' .. refused) -- 5: remember
+  for _, due in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', text(now), 'LIMIT', 0, 500)) do -- 6: promote
+    redis.call('LPUSH', jobs, due)
+    redis.call('ZREM', delayed, due)
+  end
+  while #claimed < want do -- 7: claim
+    local envelope = redis.call('LMOVE', jobs, key('held', worker), 'RIGHT', 'LEFT')
+    if not envelope then break end
+    claimed[#claimed + 1] = envelope
+  end
+  if leaving and count(worker) == 0 then -- 8: leave
+    redis.call('ZREM', workers, worker)
+    redis.call('HDEL', exchanges, worker)
+  end
+end
+local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+return {
+  text(now), settled_at, refused, count(worker), redis.call('LLEN', jobs), redis.call('ZCARD', unrecorded),
+  first and text(tonumber(first) - now) or '', claimed, repeated and 1 or 0,
+  redis.call('LRANGE', key('held', worker), 0, -1), redis.call('LRANGE', key('running', worker), 0, -1),
+}

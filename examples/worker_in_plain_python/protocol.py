@@ -1,0 +1,128 @@
+"""What is said to the server: ``spec/protocol.md`` in plain Python, with redis-py and one script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+EXCHANGE = Path(__file__).with_name("exchange.lua").read_text()
+
+
+class Settlement(NamedTuple):
+    """One change to one job. ``move``: done, retry, fail, return, start, leave."""
+
+    move: str
+    owner: str | bytes
+    place: str = "held"
+    old: bytes = b""
+    new: bytes = b""
+    in_s: float = 0.0
+
+
+class Answer(NamedTuple):
+    """What an exchange says. ``listing``: on a repeated number, held and running, both oldest first."""
+
+    server_at: float
+    settled_at: float
+    refused: list[int]
+    claimed: list[bytes]
+    holding: int
+    ready: int
+    unrecorded: int
+    next_due_s: float | None
+    listing: tuple[list[bytes], list[bytes]] | None
+
+
+class Server:
+    """The keys of one queue. ``now`` stands for the server's clock where a test wants to say what it is.
+
+    Every method raises redis.RedisError; where that is a ResponseError, nothing was done.
+    """
+
+    def __init__(self, client: Any, prefix: str = "kashvi:queue", now: Callable[[], float] | None = None) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._time = now
+        self._exchange = client.register_script(EXCHANGE)
+        self._known: set[str] = set()
+
+    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        if delay_s <= 0:
+            self._client.lpush(self._key("jobs"), *envelopes)
+            return None
+        due = self.now() + delay_s
+        self._client.zadd(self._key("delayed"), dict.fromkeys(envelopes, due))
+        if delay_s < 0.6:
+            self._client.publish(self._key("delayed"), repr(due))
+        return due
+
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Answer:
+        args: list[Any] = [worker, n, repr(lease_s), want, repr(self._time()) if self._time else ""]
+        for one in settlements:
+            args += (one.move, one.owner, one.place, one.old, one.new, repr(one.in_s))
+        now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running = (
+            self._exchange([self._prefix], args)
+        )
+        self._known.add(worker)
+        return Answer(
+            float(now),
+            float(settled_at),
+            [int(index) for index in refused.split()],
+            claimed,
+            holding,
+            ready,
+            unrecorded,
+            float(next_due) if next_due else None,
+            (held[::-1], running[::-1]) if repeated else None,
+        )
+
+    def wait(self, worker: str, seconds: float) -> bytes | None:
+        """Claim one job, waiting for it."""
+        if worker not in self._known:
+            self._client.zadd(self._key("workers"), {worker: self.now() + 30.0}, nx=True)
+            self._known.add(worker)
+        move = (self._key("jobs"), f"{self._key('held')}:{worker}")
+        claimed: bytes | None = (
+            self._client.blmove(*move, seconds, "RIGHT", "LEFT")
+            if seconds > 0
+            else self._client.lmove(*move, "RIGHT", "LEFT")
+        )
+        return claimed
+
+    def next_due(self) -> float | None:
+        """Seconds until a delayed job is due."""
+        first = self._client.zrange(self._key("delayed"), 0, 0, withscores=True)
+        return max(first[0][1] - self.now(), 0.0) if first else None
+
+    def dead(self) -> tuple[dict[bytes, tuple[list[bytes], list[bytes]]], list[bytes]]:
+        """By worker whose lease is over: what it held and what it had announced, the newest first. And who is gone."""
+        now = self.now()
+        found = {}
+        gone = []
+        for owner, ends in self._client.zrangebyscore(self._key("workers"), "-inf", now, withscores=True):
+            pipe = self._client.pipeline(transaction=True)  # both at one moment
+            for place in ("running", "held"):
+                pipe.lrange(self._key(place).encode() + b":" + owner, 0, -1)
+            running, held = pipe.execute()
+            if held or running:
+                found[owner] = (held, running)
+            elif ends <= now - 3600:
+                gone.append(owner)
+        return found, gone
+
+    def unrecorded(self, limit: int) -> list[tuple[bytes, float]]:
+        found: list[tuple[bytes, float]] = self._client.zrange(self._key("unrecorded"), 0, limit - 1, withscores=True)
+        return found
+
+    def recorded(self, envelopes: Sequence[bytes]) -> None:
+        self._client.zrem(self._key("unrecorded"), *envelopes)
+
+    def now(self) -> float:
+        if self._time:
+            return self._time()
+        seconds, micros = self._client.time()
+        return float(seconds) + float(micros) / 1e6
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}:{name}"
