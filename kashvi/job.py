@@ -1,22 +1,23 @@
 """What a job is: a dataclass, attrs class, msgspec Struct or pydantic model with ``handle()``; its wire name and codec.
 
-A job goes out only if it would come back: what is written is read again at the call, and must be equal, field by field.
+A job goes out only if it would come back: what is written is read again at the call, and must be the same, field by
+field, type and zone included.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import math
 import re
 import reprlib
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import datetime, time
+from typing import Any, Protocol, get_type_hints
 
 import msgspec
 
 from .errors import NotAJob, PayloadMismatch, UnencodableJob
+from .fields import Difference, difference, field_names, parts, same, stdlib_date
 
 
 class Job(Protocol):
@@ -61,9 +62,16 @@ class JobType:
             back = self.decode(payload)
         except PayloadMismatch as error:
             found = re.search(r"`\$\.(\w+)", str(error))
-            raise self._one_way(job, found and found[1], f"it would not come back ({error})") from error
-        if not _equal(back, job) and (field := _changed(job, back)):
-            raise self._one_way(job, field, f"it would come back as {reprlib.repr(getattr(back, field, None))}")
+            field = found[1] if found else _unreadable(job)
+            raise self._one_way(job, field, f"it would not come back ({error})") from error
+        try:
+            differs = None if same(job, back) else difference(job, back)
+        except RecursionError as error:
+            raise self._one_way(
+                job, None, "it is nested too deeply to be compared with what would come back"
+            ) from error
+        if differs:
+            raise self._one_way(job, re.split(r"\W", differs.at.lstrip("."))[0], _told(differs))
         return payload
 
     def _one_way(self, job: Any, field: str | None, why: str) -> UnencodableJob:
@@ -91,7 +99,7 @@ def why_no_job(job_class: type) -> str | None:
         return "it has no method handle()"
     if any(f(handle) for f in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)):
         return "calling its handle() does not run it: it is async or a generator (asyncio.run(...) inside it does)"
-    return None if _field_names(job_class) is not None else "it does not declare its fields"
+    return None if field_names(job_class) is not None else "it does not declare its fields"
 
 
 def _called(factory: Callable[[], Job]) -> Job:
@@ -124,7 +132,7 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "model_dump_json"):
         text: str = value.model_dump_json(by_alias=True, round_trip=True, warnings=False)
         return msgspec.json.decode(text, type=msgspec.Raw)  # a model may write NaN, which is no JSON: here it raises
-    if known := _stdlib_date(type(value)):
+    if known := stdlib_date(type(value)):
         return known.isoformat(value)
     raise TypeError(f"{type(value).__qualname__} has no JSON form")
 
@@ -135,75 +143,28 @@ def _convert(wanted: Any, value: Any) -> Any:
         return wanted.model_validate_json(_write(value))
     if wanted is object:
         return value
-    if isinstance(wanted, type) and (known := _stdlib_date(wanted)):
+    if isinstance(wanted, type) and (known := stdlib_date(wanted)):
         return msgspec.convert(value, known)
     raise TypeError(f"{getattr(wanted, '__qualname__', wanted)} has no JSON form")
 
 
-def _stdlib_date(cls: type) -> type[Any] | None:
-    """datetime or date where ``cls`` is a subclass of it (a frozen clock hands those out)."""
-    return next((c for c in cls.__mro__ if c.__module__ == "datetime" and c.__name__ in ("datetime", "date")), None)
-
-
 _write = msgspec.json.Encoder(enc_hook=_plain).encode
+_short = reprlib.Repr()
+_short.maxstring, _short.maxother = 80, 120
 
 
-# -- comparing and explaining --------------------------------------------------------------
-
-
-def _field_names(cls: type[Any]) -> list[str] | None:
-    """The declared fields; None for a class that declares none."""
-    if hasattr(cls, "model_validate_json"):
-        return list(cls.model_fields)
-    if issubclass(cls, msgspec.Struct):
-        return list(cls.__struct_fields__)
-    if hasattr(cls, "__attrs_attrs__"):
-        return [field.name for field in cls.__attrs_attrs__]
-    return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else None
-
-
-def _parts(value: Any) -> dict[Any, Any] | None:
-    """What a value is made of, by key; None where it is not made of others."""
-    if isinstance(value, dict):
-        return value
-    if isinstance(value, list | tuple | set | frozenset):
-        return dict(enumerate(value))
-    names = _field_names(type(value))
-    return None if names is None else {name: getattr(value, name, None) for name in names}
-
-
-def _equal(a: Any, b: Any) -> bool:
-    try:
-        return bool(a == b)
-    except Exception:
-        return False
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether nothing was lost, also for values that are equal to nothing but themselves."""
-    if _equal(a, b):
-        return True
-    if isinstance(a, datetime) and isinstance(b, datetime):  # in the hour a zone repeats, == says no
-        return a.isoformat() == b.isoformat()
-    if isinstance(a, float) and isinstance(b, float):
-        return math.isnan(a) and math.isnan(b)
-    if type(a) is not type(b) or isinstance(a, set | frozenset):
-        return False
-    if (parts := _parts(a)) is None:
-        return False
-    others = _parts(b) or {}
-    return parts.keys() == others.keys() and all(_same(part, others[key]) for key, part in parts.items())
+# -- explaining ----------------------------------------------------------------------------
 
 
 def _not_finite(value: Any) -> bool:
     if isinstance(value, float):
         return not math.isfinite(value)
-    return any(map(_not_finite, (_parts(value) or {}).values()))
+    return any(map(_not_finite, (parts(value) or {}).values()))
 
 
 def _unwritable(job: Any) -> str | None:
     """The first field that can't be written by itself."""
-    for name, value in (_parts(job) or {}).items():
+    for name, value in (parts(job) or {}).items():
         try:
             job.model_dump_json(include={name}) if hasattr(job, "model_dump_json") else _write(value)
         except Exception:
@@ -211,9 +172,37 @@ def _unwritable(job: Any) -> str | None:
     return None
 
 
-def _changed(job: Any, back: Any) -> str | None:
-    """The first field that did not come back as it was."""
-    return next((n for n, value in (_parts(job) or {}).items() if not _same(value, getattr(back, n, None))), None)
+def _unreadable(job: Any) -> str | None:
+    """The first field that can't be read by itself, where the codec does not say which."""
+    try:
+        hints = get_type_hints(type(job), include_extras=True)
+    except Exception:
+        return None
+    for name, value in (parts(job) or {}).items():
+        try:
+            msgspec.json.decode(_write(value), type=hints.get(name, Any), dec_hook=_convert)
+        except Exception:
+            return str(name)
+    return None
+
+
+def _told(found: Difference) -> str:
+    """Both values; and their types, where the values look alike."""
+    a, b = _repr(found.a), _repr(found.b)
+    if a == b:
+        a, b = (f"{shown}, of type {type(one).__qualname__}" for shown, one in ((a, found.a), (b, found.b)))
+    told = f"{found.at.lstrip('.')} is {a}, and would come back as {b}"
+    if not isinstance(found.a, datetime | time):
+        return told
+    lost = "has no fold" if found.a.tzinfo is None else "has offsets, but no zones"
+    return f"{told} (a time in JSON {lost}: send .astimezone(UTC), and the zone's name in a field of its own)"
+
+
+def _repr(value: object) -> str:
+    try:
+        return _short.repr(value)
+    except Exception:
+        return f"a {type(value).__qualname__}"
 
 
 def _text(error: Any) -> str:

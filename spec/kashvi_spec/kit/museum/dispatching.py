@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
+from unittest import mock
 
 import msgspec
 
-from kashvi import attempt, dispatch, job
+from kashvi import attempt, dispatch, fields, job
 from kashvi.dispatch import Sealed
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.envelope import Envelope
@@ -307,6 +308,19 @@ def _(patch: Patch) -> None:
         try:
             return job._write(one)
         except Exception:
+            return bytes(real(self, one))
+
+    where(patch, JobType, "encode", unwritable, encode)
+
+
+@exhibit(
+    "values are compared by ==",
+    "so 1 is 1.0, a zone is its offset of today, and a class says itself what it is equal to",
+    "DISPATCH-9",
+)
+def _(patch: Patch) -> None:
+    def encode(real: Any, self: JobType, one: Any) -> bytes:
+        with mock.patch.object(job, "difference", lambda a, b, at="": None if a == b else fields.difference(a, b, at)):
             return bytes(real(self, one))
 
     where(patch, JobType, "encode", unwritable, encode)

@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 
-from kashvi import dispatch, envelope, job, settle
+from kashvi import dispatch, envelope, settle
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import NotAnEnvelope, PayloadMismatch
+from kashvi.fields import field_names
 from kashvi.job import JobType
 from kashvi.runtime import SystemRuntime
 
@@ -66,7 +67,7 @@ def _(patch: Patch) -> None:
 
 
 def names_of(self: JobType) -> list[str]:
-    return job._field_names(self.job_class) or []
+    return field_names(self.job_class) or []
 
 
 @exhibit("ids count down", "so that of two that are due, the newer comes first", "ENVELOPE-3", also="DISPATCH-6")

@@ -10,6 +10,7 @@ import msgspec
 from kashvi import envelope, job, settle
 from kashvi.attempt import Attempts
 from kashvi.errors import InvalidSetting, PayloadMismatch, UnknownJobType, UnregisteredJob
+from kashvi.fields import field_names, parts
 from kashvi.job import JobType
 from kashvi.registry import Registry, default_name
 
@@ -31,7 +32,7 @@ def _(patch: Patch) -> None:
 
 @exhibit("only dataclasses are jobs", "a Struct with handle() is refused", "JOBS-1")
 def _(patch: Patch) -> None:
-    where(patch, job, "_field_names", lambda cls: issubclass(cls, msgspec.Struct), lambda real, cls: None)
+    where(patch, job, "field_names", lambda cls: issubclass(cls, msgspec.Struct), lambda real, cls: None)
 
 
 @exhibit(
@@ -93,7 +94,7 @@ def _(patch: Patch) -> None:
 def lacks(self: JobType, payload: bytes) -> bool:
     """Whether a field is left out."""
     try:
-        return not set(job._field_names(self.job_class) or ()) <= msgspec.json.decode(payload).keys()
+        return not set(field_names(self.job_class) or ()) <= msgspec.json.decode(payload).keys()
     except (ValueError, AttributeError):
         return False
 
@@ -215,7 +216,7 @@ def _(patch: Patch) -> None:
         return settling
 
     def changeable(self: Attempts, d: settle.Delivery, one: Any) -> bool:
-        return any(isinstance(value, list | dict) for value in (job._parts(getattr(one, "job", one)) or {}).values())
+        return any(isinstance(value, list | dict) for value in (parts(getattr(one, "job", one)) or {}).values())
 
     where(patch, Attempts, "_handle", changeable, handle)
 
