@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from . import events, settle
 from .envelope import Envelope
-from .errors import PayloadMismatch, UndeliverableJob, UnknownJobType
+from .errors import HandleNotRun, PayloadMismatch, UndeliverableJob, UnknownJobType
 from .job import Job
 from .ports import Runtime
 from .registry import Registry, is_a_name
@@ -85,7 +87,9 @@ class Attempts:
             )  # fmt: skip
         began = self._runtime.monotonic()
         try:
-            job.handle()
+            returned = job.handle()
+            if returned is not None:
+                check_ran(returned)
         except BaseException as error:
             if self._runtime.process() != self._process:
                 self._runtime.exit(error)
@@ -108,6 +112,18 @@ class Attempts:
                 events.AttemptSucceeded, job_id=d.job_id, type=d.type, attempt=number, duration_s=ended - began
             )
         return settle.succeeded(d, ended, ended - began)
+
+
+def check_ran(returned: object) -> None:
+    """Raises HandleNotRun for a coroutine or another awaitable, a generator, or a context manager made of one."""
+    made_of = getattr(returned, "gen", None) if isinstance(returned, AbstractContextManager) else None
+    unrun = made_of if inspect.isgenerator(made_of) else returned
+    if inspect.iscoroutine(unrun) or inspect.isgenerator(unrun):
+        unrun.close()  # or Python warns that it was never awaited
+    elif not (inspect.isawaitable(unrun) or inspect.isasyncgen(unrun)):
+        return
+    kind = type(returned).__qualname__
+    raise HandleNotRun(f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}")
 
 
 def decode(envelope: Envelope, registry: Registry) -> Job:

@@ -5,6 +5,7 @@
     │   ├── NotAJob
     │   ├── UnregisteredJob
     │   ├── UnencodableJob
+    │   ├── HandleNotRun
     │   ├── PayloadTooLarge
     │   └── DuplicateJobName
     ├── SettingError              a setting or an argument
@@ -76,6 +77,16 @@ class UnencodableJob(JobError, TypeError):
         super().__init__(
             f"{where} can't travel as JSON: {why}. Use JSON types, datetime, UUID, Decimal, bytes, enums "
             "or nested dataclasses, with values that fit the annotations; pass ids, not live objects."
+        )
+
+
+class HandleNotRun(JobError, TypeError):
+    """``handle()`` returned what would still have to run; the attempt has failed."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"handle() returned {what}, and its code did not run. Make handle() an ordinary function that runs it: "
+            "asyncio.run(...) for a coroutine, a for loop for a generator."
         )
 
 

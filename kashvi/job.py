@@ -67,9 +67,7 @@ class JobType:
         try:
             differs = None if same(job, back) else difference(job, back)
         except RecursionError as error:
-            raise self._one_way(
-                job, None, "it is nested too deeply to be compared with what would come back"
-            ) from error
+            raise self._one_way(job, None, "it is nested too deeply to be compared") from error
         if differs:
             raise self._one_way(job, re.split(r"\W", differs.at.lstrip("."))[0], _told(differs))
         return payload
@@ -97,9 +95,15 @@ def why_no_job(job_class: type) -> str | None:
     handle = getattr(job_class, "handle", None)
     if not callable(handle):
         return "it has no method handle()"
-    if any(f(handle) for f in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)):
+    called = (handle, type(handle).__call__)  # an object that is called may be async, too
+    unrun = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    if any(is_unrun(one) for is_unrun in unrun for one in called):
         return "calling its handle() does not run it: it is async or a generator (asyncio.run(...) inside it does)"
-    return None if field_names(job_class) is not None else "it does not declare its fields"
+    return (
+        None
+        if field_names(job_class) is not None
+        else "it does not declare its fields (@dataclass goes below @queue.job)"
+    )
 
 
 def _called(factory: Callable[[], Job]) -> Job:

@@ -12,7 +12,7 @@ from . import dispatch
 from .dispatch import Sealed
 from .drivers.memory import MemoryDriver
 from .envelope import text_of
-from .errors import InvalidSetting, StoreError, WorkersRunning
+from .errors import InvalidSetting, NotAJob, StoreError, WorkersRunning
 from .events import Event, EventStream
 from .failures.memory import FailedJob, FailedJobs
 from .job import Job
@@ -46,7 +46,7 @@ log = logging.getLogger("kashvi")
 class Queue:
     """A queue of jobs.
 
-    driver: where jobs wait; MemoryDriver() if none is given.
+    driver: where jobs wait, or the URL of a Redis; MemoryDriver() if none is given.
     max_attempts: how often a job is tried in all.
     payload_limit: bytes of JSON a job may have.
     lease_s: seconds without a sign of life after which a worker's jobs are given to others.
@@ -57,7 +57,7 @@ class Queue:
 
     def __init__(
         self,
-        driver: Driver | None = None,
+        driver: Driver | str | None = None,
         *,
         max_attempts: int = 3,
         payload_limit: int = PAYLOAD_LIMIT,
@@ -75,7 +75,7 @@ class Queue:
         self._lock = self._runtime.condition()
         self._max_attempts = 3
         self.set_max_retry(max_attempts)
-        self._driver = driver
+        self._driver = None if driver is None else _driver_of(driver)
         self._driver_set = driver is not None
         self._store: FailureStore | None = None
         self._store_set = False
@@ -98,15 +98,15 @@ class Queue:
         Bare ``@queue.job`` takes the last module segment and the class name.
         Raises NotAJob, DuplicateJobName, InvalidSetting (bare, in a script).
         """
-        if isinstance(name, type):
-            self.registry.register(default_name(name), name)
-            return name
 
         def decorate(job_class: J) -> J:
-            self.registry.register(default_name(job_class) if name is None else name, job_class)
+            if not isinstance(job_class, type):
+                raise NotAJob(job_class, "it is no class, and nothing was called")
+            self.registry.register(given or default_name(job_class), job_class)
             return job_class
 
-        return decorate
+        given = name if isinstance(name, str) else None
+        return decorate if name is None or isinstance(name, str) else decorate(name)
 
     def register(self, name: str, factory: Callable[[], Job] | type[Any]) -> None:
         """Give a job type its name: a class, or a function that returns an instance with default fields.
@@ -195,12 +195,13 @@ class Queue:
     def _default_driver(self) -> Driver:
         return MemoryDriver(runtime=self._runtime)
 
-    def set_driver(self, driver: Driver) -> None:
-        """Choose where jobs wait. Raises WorkersRunning while workers of this queue run."""
+    def set_driver(self, driver: Driver | str) -> None:
+        """Choose where jobs wait: a driver, or the URL of a Redis.
+
+        Raises InvalidSetting, and WorkersRunning while workers of this queue run.
+        """
         self._check_stopped("the driver")
-        if isinstance(driver, type) or not callable(getattr(driver, "exchange", None)):
-            raise InvalidSetting("the driver", driver, "a MemoryDriver(), a RedisDriver(client) or another Driver")
-        self._driver = driver
+        self._driver = _driver_of(driver)
         self._driver_set = True
 
     @property
@@ -366,6 +367,20 @@ class Queue:
         from .worker import Worker
 
         return [w for w in self._workers if isinstance(w, Worker) or w.is_alive()]
+
+
+def _driver_of(driver: Driver | str) -> Driver:
+    if isinstance(driver, str):
+        from .drivers.redis import RedisDriver
+
+        return RedisDriver(driver)
+    if isinstance(driver, type):
+        made = f"an instance, {driver.__name__}(...)"
+        raise InvalidSetting("the driver", f"the class {driver.__name__}", made)
+    if not callable(getattr(driver, "exchange", None)):  # its repr may hold a password
+        allowed = "a redis:// URL, a RedisDriver(client), a MemoryDriver() or another Driver"
+        raise InvalidSetting("the driver", f"an object of type {type(driver).__name__}", allowed)
+    return driver
 
 
 def _at_least(name: str, value: object, least: int) -> int:

@@ -62,11 +62,11 @@ class _Performance:
         self._world = world
         self._process = process
 
-    def handle(self) -> None:
+    def handle(self) -> object:
         world = self._world
         world.curtain(self._process)
         try:
-            self.job.handle()
+            return self.job.handle()
         finally:
             world.last_call(self._process)
 

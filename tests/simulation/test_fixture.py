@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from kashvi_sim.pytest_plugin import Sim
@@ -155,3 +156,26 @@ def test_a_failing_test_prints_its_seed_and_the_line_that_repeats_it(pytester: p
     failed.stdout.fnmatch_lines(["*seed 3; to repeat it: pytest 'test_it.py::test_it' --kashvi-seed 3"])
     again = pytester.runpytest_subprocess("-p", "no:cacheprovider", "test_it.py::test_it", "--kashvi-seed", "3")
     again.assert_outcomes(failed=1)
+
+
+def logged(handle: Any) -> Any:
+    """A decorator that hides what it decorates."""
+    return lambda self: handle(self)  # noqa: PLW0108
+
+
+@dataclass
+class Async:
+    @logged
+    async def handle(self) -> None:
+        told.append(("ran", datetime.now(UTC)))
+
+
+def test_a_handler_that_would_still_have_to_run_fails_here_too(sim: Sim) -> None:
+    """In a simulated process as in a real one (JOBS-9)."""
+    queue.register("jobs.Async", Async)
+    queue.dispatch(Async())
+    sim.workers(1)
+    sim.run_until_idle()
+    assert told == []
+    [failed] = sim.failed_jobs
+    assert "returned a coroutine, and its code did not run" in failed.error

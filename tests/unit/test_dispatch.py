@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from kashvi import queue as module
 from kashvi.drivers.memory import MemoryDriver
@@ -294,11 +295,34 @@ def test_number_of_attempts_that_is_none_is_refused(queue: Queue, attempts: Any)
             set_it(attempts)
 
 
-@pytest.mark.parametrize("driver", [None, "redis://localhost", MemoryDriver, 5], ids=["None", "URL", "class", "5"])
-def test_driver_that_is_none_is_refused(queue: Queue, driver: Any) -> None:
-    """The error says what can be one."""
-    with pytest.raises(InvalidSetting, match=r"the driver must be a MemoryDriver\(\), a RedisDriver\(client\)"):
-        queue.set_driver(driver)
+@pytest.mark.parametrize(
+    ("driver", "why"),
+    [
+        (None, "not 'an object of type NoneType'"),
+        (MemoryDriver, r"an instance, MemoryDriver\(\.\.\.\), not 'the class MemoryDriver'"),
+        (5, r"a redis:// URL, a RedisDriver\(client\)"),
+        (redis.Redis(password="hunter2"), r"a RedisDriver\(client\).*not 'an object of type Redis'"),
+        ("localhost", "a redis://, rediss:// or unix:// URL"),
+        ("http://:hunter2@host", "a redis://, rediss:// or unix:// URL"),
+    ],
+    ids=["None", "class", "5", "client", "no URL", "other URL"],
+)
+def test_driver_that_is_none_is_refused(queue: Queue, driver: Any, why: str) -> None:
+    """At once, not when the first job comes; Queue(...) checks the same. No password is shown."""
+    takers: list[Callable[[Any], object]] = [queue.set_driver]
+    if driver is not None:
+        takers.append(Queue)
+    for take in takers:
+        with pytest.raises(InvalidSetting, match=why) as caught:
+            take(driver)
+        assert "hunter2" not in str(caught.value)
+    assert isinstance(queue.driver, MemoryDriver)
+
+
+def test_url_is_a_driver(queue: Queue) -> None:
+    """Of a Redis, for set_driver and for Queue(...)."""
+    queue.set_driver("redis://shop:1/0")
+    assert repr(queue.driver) == repr(Queue("redis://shop:1/0").driver) == "redis at shop:1"
 
 
 def test_driver_can_not_change_under_running_workers(queue: Queue) -> None:

@@ -1,6 +1,7 @@
 """What a job may be, and that it comes back from the queue as it went in."""
 
 import dataclasses
+import functools
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -580,6 +581,20 @@ class Generator:
         yield
 
 
+class Called:
+    async def __call__(self, *args: object) -> None: ...
+
+
+@dataclass
+class Partial:
+    handle = functools.partial(Called().__call__)
+
+
+@dataclass
+class CalledObject:
+    handle = Called()
+
+
 @dataclass
 class TwoDates(Remembers):
     at: date | str
@@ -593,6 +608,8 @@ class TwoDates(Remembers):
         (HandleIsData, r"no method handle\(\)"),
         (Async, "async or a generator"),
         (Generator, "async or a generator"),
+        (Partial, "async or a generator"),
+        (CalledObject, "async or a generator"),
         (TwoDates, "more than one str-like type"),
         (int, r"no method handle\(\)"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,6 +49,52 @@ def registry() -> Registry:
 def queue(registry: Registry) -> Queue:
     """A queue with that registry."""
     return Queue(registry=registry)
+
+
+def _function() -> None:
+    raise AssertionError("it was called")
+
+
+async def _coroutine_function() -> None:
+    raise AssertionError("it was called")
+
+
+@pytest.mark.parametrize(
+    "no_class",
+    [
+        _function,
+        _coroutine_function,
+        lambda: None,
+        partial(Email),
+        Email().handle,
+        len,
+        Email(1),
+        staticmethod(_function),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_decorator_on_what_is_no_class_is_refused_and_calls_nothing(queue: Queue, no_class: Any) -> None:
+    """With a name, without one, and bare."""
+    decorators: list[Any] = [queue.job("jobs.X"), queue.job()]
+    if callable(no_class):
+        decorators.append(queue.job)
+    for decorate in decorators:
+        with pytest.raises(NotAJob, match="it is no class, and nothing was called"):
+            decorate(no_class)
+    assert queue.registry.names() == []
+
+
+def test_decorator_on_a_class_that_is_no_job_says_what_it_lacks(queue: Queue) -> None:
+    """Also where the two decorators stand the wrong way round."""
+
+    class Plain:
+        def handle(self) -> None: ...
+
+    for decorate in (queue.job, queue.job("jobs.Plain")):
+        with pytest.raises(NotAJob, match=r"@dataclass goes below @queue\.job"):
+            decorate(Plain)
+        with pytest.raises(NotAJob, match=r"no method handle\(\)"):
+            decorate(int)
 
 
 # -- finding -------------------------------------------------------------------------------

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from kashvi import envelope, job, settle
+from kashvi import attempt, envelope, job, settle
 from kashvi.attempt import Attempts
-from kashvi.errors import InvalidSetting, PayloadMismatch, UnknownJobType, UnregisteredJob
+from kashvi.errors import HandleNotRun, InvalidSetting, PayloadMismatch, UnknownJobType, UnregisteredJob
 from kashvi.fields import field_names, parts
 from kashvi.job import JobType
+from kashvi.queues import Queue
 from kashvi.registry import Registry, default_name
 
 from . import Patch, exhibit, where
@@ -229,3 +232,39 @@ def _(patch: Patch) -> None:
         return settle.succeeded(d, ended_at)
 
     where(patch, settle, "failed", lambda d, ended_at, error, most: error.startswith("SystemExit"), failed)
+
+
+@exhibit("a coroutine that nobody awaits is a success", "the job is gone, and never ran", "JOBS-9")
+def _(patch: Patch) -> None:
+    def ran(real: Any, returned: Any) -> None:
+        with suppress(HandleNotRun):
+            real(returned)
+
+    where(patch, attempt, "check_ran", inspect.isawaitable, ran)
+
+
+@exhibit("a generator that nobody runs is a success", "only awaitables are looked at", "JOBS-9")
+def _(patch: Patch) -> None:
+    where(patch, attempt, "check_ran", lambda returned: not inspect.isawaitable(returned), lambda real, returned: None)
+
+
+@exhibit("a function is called where it is decorated", "to see what it returns", "JOBS-10")
+def _(patch: Patch) -> None:
+    decorating(patch, lambda queue, function, name: queue.register(name or "jobs.Job", function))
+
+
+@exhibit("a function is replaced where it is decorated", "by something that is no function", "JOBS-10", source="Celery")
+def _(patch: Patch) -> None:
+    decorating(patch, lambda queue, function, name: None)
+
+
+def decorating(patch: Patch, do: Any) -> None:
+    """``@queue.job`` on a function."""
+
+    def job(real: Any, self: Queue, name: Any = None, /) -> Any:
+        if callable(name):
+            return do(self, name, None)
+        decorate = real(self, name)
+        return lambda given: decorate(given) if isinstance(given, type) else do(self, given, name)
+
+    where(patch, Queue, "job", lambda self, name=None, /: not isinstance(name, type), job)

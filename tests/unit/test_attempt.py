@@ -1,0 +1,99 @@
+"""What handle() returns, and whether it ran."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial, partialmethod
+from typing import Any
+
+import pytest
+
+from kashvi.queue import Queue
+from kashvi.registry import Registry
+
+ran: list[str] = []
+
+
+async def _async(self: object = None) -> None:
+    ran.append("async")
+
+
+def _generator(self: object = None) -> Iterator[None]:
+    ran.append("generator")
+    yield
+
+
+async def _async_generator(self: object = None) -> AsyncIterator[None]:
+    ran.append("async generator")
+    yield
+
+
+class Awaitable:
+    def __await__(self) -> Iterator[None]:
+        ran.append("awaitable")
+        yield
+
+
+def logged(handle: Callable[..., Any]) -> Callable[..., Any]:
+    """An ordinary decorator."""
+    return lambda self: handle(self)  # noqa: PLW0108
+
+
+class Callable_:
+    """An object with a __call__ that says nothing."""
+
+    def __call__(self, *args: object) -> Any:
+        return _async()
+
+
+def handled(handle: Any) -> tuple[list[str], int]:
+    """The errors of a job with that handle(), and how often it was tried."""
+    job_class = dataclass(type("Job", (), {"handle": handle}))
+    queue = Queue(registry=Registry(), max_attempts=1)
+    queue.register("jobs.Job", job_class)
+    queue.dispatch(job_class())
+    queue.work(stop_when_empty=True)
+    return [failed.error for failed in queue.failed_jobs()], sum(failed.attempts for failed in queue.failed_jobs())
+
+
+@pytest.mark.parametrize(
+    ("handle", "what"),
+    [
+        (logged(_async), "a coroutine"),
+        (logged(_generator), "a generator"),
+        (logged(_async_generator), "an async_generator"),
+        (logged(lambda self: Awaitable()), "an Awaitable"),
+        (partialmethod(logged(_async)), "a coroutine"),
+        (partial(logged(_async), None), "a coroutine"),
+        (Callable_(), "a coroutine"),
+        (contextmanager(_generator), "a _GeneratorContextManager"),
+        (logged(lambda self: asyncio.new_event_loop().create_future()), "a Future"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
+def test_what_would_still_have_to_run_is_a_failed_attempt(handle: Any, what: str) -> None:
+    """Also behind a decorator; Python does not warn that it was never awaited."""
+    ran.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        errors, attempts = handled(handle)
+        gc.collect()
+    assert (ran, attempts) == ([], 1)
+    [error] = errors
+    assert error.startswith(f"HandleNotRun: handle() returned {what}, and its code did not run.")
+
+
+VALUES: list[Any] = [None, 0, False, "x", [1], iter([1]), ValueError(), Future(), open, object()]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_any_other_value_is_a_success(value: object) -> None:
+    """Nobody looks at it."""
+    assert handled(lambda self: value) == ([], 0)
