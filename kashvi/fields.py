@@ -10,11 +10,10 @@ from decimal import Decimal
 from enum import Enum
 from operator import attrgetter
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import msgspec
 
-PLAIN = frozenset({str, int, bool, bytes, type(None), UUID, date, timedelta})
+PLAIN = frozenset({str, int, bool, bytes, type(None), date, timedelta})
 """Types of which equal values are the same."""
 
 
