@@ -174,6 +174,8 @@ class Worker:
             # Refused or not, ours is off our books; if the server still has it, we compare.
             if d.owner == self.id and (left := holding.pop(d.raw, 0) - 1) > 0:
                 holding[d.raw] = left
+        if answer.claimed:
+            books.claimed(answer.claimed)
         for raw in answer.claimed:
             holding[raw] = holding.get(raw, 0) + 1
             self._admit(raw, answer.server_at)

@@ -122,7 +122,7 @@ def _(patch: Patch) -> None:
     "what a worker holds expires", "when the longest job should have ended", "REDIS-4", source="arq: in-progress keys"
 )
 def _(patch: Patch) -> None:
-    taken = "redis.call('LTRIM', jobs, 0, -#part - 1)"
+    taken = "redis.call('LTRIM', jobs, 0, -#oldest_first - 1)"
     scripted(patch, driver._EXCHANGE, driver._EXCHANGE.text.replace(taken, f"{taken} redis.call('EXPIRE', held, 600)"))
 
 
