@@ -63,6 +63,8 @@ class Keeper:
             except Exception:
                 events.log.exception("kashvi's keeper of worker %s goes on after an error", worker.id)
         settled = worker.settle_all()
+        if not settled or worker.gave_up:
+            worker.error = worker.lease.lost
         self._record_to_the_end()
         if settled:
             worker.leave()

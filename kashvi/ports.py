@@ -258,5 +258,5 @@ class Runtime(Protocol):
     def exit(self, error: BaseException | None) -> NoReturn:
         """End this process at once, without cleaning up."""
 
-    def at_exit(self, run: Callable[[], None]) -> Callable[[], None]:
+    def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         """Call ``run`` when the process exits in good order; returns a function that takes that back."""

@@ -64,6 +64,6 @@ class SystemRuntime:
         code = error.code if isinstance(error, SystemExit) else error and 1
         os._exit(code if isinstance(code, int) else 1 if code else 0)
 
-    def at_exit(self, run: Callable[[], None]) -> Callable[[], None]:
+    def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         atexit.register(run)
         return lambda: atexit.unregister(run)

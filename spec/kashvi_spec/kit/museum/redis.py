@@ -196,7 +196,7 @@ def hushed(patch: Patch, kind: type[DriverError]) -> None:
     "a server that restarts leaves nobody at work",
     "REDIS-8",
     source="Celery #8030",
-    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 WORKERS-4",
+    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 WORKERS-11",
 )
 def _(patch: Patch) -> None:
     gone(patch, lambda self: True)
@@ -207,7 +207,7 @@ def _(patch: Patch) -> None:
     "after five tries, it waits for a person",
     "REDIS-8",
     source="BullMQ #2466",
-    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 WORKERS-4",
+    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 WORKERS-11 WORKERS-12",
 )
 def _(patch: Patch) -> None:
     def often(self: Lease) -> bool:

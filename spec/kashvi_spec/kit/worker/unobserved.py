@@ -32,5 +32,5 @@ OF_CLAUSES = {
     "REDIS-7": OF_AREAS["dispatch"],
     "REDIS-11": "the kit does not fill the server",
     "RETRY-5": "the kit knows no way to change the limit of any worker",
-    "WORKERS-4": "the kit does not stop the server",
+    "WORKERS-11": "the kit does not stop the server",
 }
