@@ -10,6 +10,7 @@ from kashvi.attempt import Attempts
 from kashvi.books import Books
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.events import EventStream, WorkerStarted
+from kashvi.keeper import Keeper
 from kashvi.pool import Workers
 from kashvi.ports import Exchange
 from kashvi.queues import Queue
@@ -188,7 +189,13 @@ def _(patch: Patch) -> None:
 
 @exhibit("away is taken for empty", "and the caller for served", "WORKERS-12")
 def _(patch: Patch) -> None:
-    patch.setattr(Worker, "error", property(lambda self: None, lambda self, error: None))
+    real = Keeper.keep
+
+    def keep(self: Keeper) -> None:
+        real(self)
+        self._worker.error = None
+
+    patch.setattr(Keeper, "keep", keep)
 
 
 @exhibit(
