@@ -20,7 +20,8 @@ class _Process:
 
     def __init__(self) -> None:
         self.number = os.getpid()
-        os.register_at_fork(after_in_child=self._forked)
+        if hasattr(os, "register_at_fork"):  # no forks on Windows
+            os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
         self.number = os.getpid()
