@@ -277,7 +277,8 @@ class Queue:
         """Run jobs in this thread.
 
         stop_when_empty: return when nothing is ready; delayed jobs and waiting retries stay.
-        drain: wait for delayed jobs and retries too. What other workers hold is theirs and not waited for.
+        drain: wait for delayed jobs and retries too. What other workers hold is theirs and not waited for. Raises
+            ClockStandsStill after 5 s in which a frozen clock kept one from becoming due.
         max_jobs, max_time: return after so many jobs, or seconds.
         Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt. Raises DriverError if it ends while
         the server can't be reached; it waits for the server for one lease before it does.

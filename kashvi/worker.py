@@ -11,12 +11,14 @@ from __future__ import annotations
 from . import events, settle
 from .attempt import Attempts
 from .books import FLUSH_S, Books, Limits, Step
-from .errors import CommandRefused, DriverError, unexpected
+from .errors import ClockStandsStill, CommandRefused, DriverError, unexpected
 from .lease import Answered, Lease
 from .ports import WAIT_MAX_S, Driver, Exchange, Place, Runtime
 from .recorder import Recorder
 from .settle import Delivery, Settling
 
+STILL_S = 5.0
+"""A server's clock that does not move for so long was frozen by a test."""
 HAND_BACK_S = 1.0
 """How long a process that is about to exit waits for calls under way."""
 
@@ -54,6 +56,8 @@ class Worker:
         self._bell = runtime.condition()
         self._books = Books(threads, limits, lease.lease_s, runtime.monotonic)
         self._born_at = runtime.monotonic()
+        self._server_at, self._server_moved_at = 0.0, self._born_at
+        """The server's time by its last answer, and when, by our own clock, it was last another one."""
         self._waits = 0
         self._counted_at = self._born_at
         """When the server's count of what we hold was last compared with ours: never while somebody waits."""
@@ -92,6 +96,7 @@ class Worker:
                     self._compare()
                 else:
                     self._exchange()
+                    self._check_clock()
         finally:
             with self._lock:
                 if delivery is not None and id(delivery) in self._books.running:
@@ -165,11 +170,19 @@ class Worker:
             self._tell(answered)
         return answered is not None
 
+    def _check_clock(self) -> None:
+        """Raises ClockStandsStill."""
+        still_s, books = self._runtime.monotonic() - self._server_moved_at, self._books
+        if still_s > STILL_S and self.limits.until == "drained" and books.next_due_at is not None and not books.running:
+            raise ClockStandsStill(still_s)
+
     def _absorb(self, answered: Answered, quiet: bool) -> None:
         """Bring the books up to date. Called with the lock."""
         request, answer = answered.request, answered.answer
         books = self._books
         holding = self.lease.holding
+        if answer.server_at != self._server_at:
+            self._server_at, self._server_moved_at = answer.server_at, self._runtime.monotonic()
         refused = set(answer.refused)
         for i, settling in enumerate(request.settlings):
             d = settling.delivery
