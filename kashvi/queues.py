@@ -277,11 +277,9 @@ class Queue:
         """Run jobs in this thread.
 
         stop_when_empty: return when nothing is ready; delayed jobs and waiting retries stay.
-        drain: wait for delayed jobs and retries too. What other workers hold is theirs and not waited for. Raises
-            ClockStandsStill after 5 s in which a frozen clock kept one from becoming due.
+        drain: wait for delayed jobs and retries too. What other workers hold is theirs and not waited for.
         max_jobs, max_time: return after so many jobs, or seconds.
-        Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt. Raises DriverError if it ends while
-        the server can't be reached; it waits for the server for one lease before it does.
+        Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt.
         """
         from .books import Limits
 
@@ -301,8 +299,6 @@ class Queue:
                     keeping.join()
             finally:
                 self._workers = [other for other in self._workers if other is not worker]
-        if worker.error is not None:
-            raise worker.error
 
     def _worker(self, threads: int, limits: Limits | None, *, interruptible: bool) -> tuple[Worker, Keeper]:
         from .attempt import Attempts

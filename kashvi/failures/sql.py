@@ -11,10 +11,9 @@ from sqlalchemy.orm import Session
 
 from ..envelope import base64_of, text_of
 from ..errors import StoreUnavailable
-from ..ports import Failure, Refusal
-from .engine import engine_of, shown_of
+from ..ports import Failure
+from .engine import TROUBLE, engine_of, shown_of, why
 from .table import JOB_ID_MAX, JOB_TYPE_MAX, FailedJobRecord, be_impatient, prepare
-from .trouble import TROUBLE, refusal_of, why
 
 __all__ = ["SqlFailures", "engine_of"]
 
@@ -42,14 +41,14 @@ class SqlFailures:
             raise StoreUnavailable(why(error)) from error
         self._prepared = True
 
-    def record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
+    def record(self, failures: Sequence[Failure]) -> dict[str, str]:
         """Insert what is not there yet; see FailureStore."""
         if not failures:
             return {}
         self.prepare()  # each time: the Go program changes the table whenever it starts
         return self._record(list({_key(failure): failure for failure in failures}.values()))
 
-    def _record(self, failures: list[Failure]) -> dict[str, Refusal]:
+    def _record(self, failures: list[Failure]) -> dict[str, str]:
         """All of them, or what a half of them makes trouble is found by halving."""
         if not self._insert([_columns(failure) for failure in failures]):
             return {}
@@ -58,17 +57,14 @@ class SqlFailures:
             middle = len(failures) // 2
             return self._record(failures[:middle]) | self._record(failures[middle:])
         # Once more as it is, in case another process was in the way; then as what every database can hold.
-        [failure] = failures
-        if refusal := self._insert([_columns(failure)]):
+        for ascii_only in (False, True):
+            refusal = self._insert([_columns(failures[0], ascii_only=ascii_only)])
+            if not refusal:
+                return {}
             self._check_writable()
-            if not refusal.passing:
-                refusal = self._insert([_columns(failure, ascii_only=True)])
-        if not refusal:
-            return {}
-        self._check_writable()
-        return {failure.job_id: refusal}
+        return {failures[0].job_id: refusal}
 
-    def _insert(self, rows: list[dict[str, object]]) -> Refusal | None:
+    def _insert(self, rows: list[dict[str, object]]) -> str:
         """All or none of the rows that are not there yet; the reason if none."""
         ids = [row["job_id"] for row in rows]
         try:
@@ -77,9 +73,9 @@ class SqlFailures:
                 known = set(connection.scalars(sa.select(_Row.job_id).where(_Row.job_id.in_(ids))))
                 if new := [row for row in rows if row["job_id"] not in known]:
                     connection.execute(sa.insert(_Row), new)
-            return None
+            return ""
         except TROUBLE as error:
-            return refusal_of(error, self.engine.dialect.name)
+            return why(error)
 
     def _check_writable(self) -> None:
         """After an error: is it the database, or the rows? Raises StoreUnavailable if the database."""

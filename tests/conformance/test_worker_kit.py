@@ -153,6 +153,11 @@ def limit_is(tale: Tale, limit: int) -> None:
             tale.fail(job, *((at + 3.01 * n, worker) for n in range(limit)), takes=takes)
         change(tale, job, attempts=limit)
 
+    if limit < 3:
+        tale.entries.remove(tale.told("dies again")[-1])
+    for n in range(3, limit):
+        tale.tell(58.0 + 5 * n, "dies again", "start", "worker-3", seen="0")
+
 
 def slow_to_come_back(tale: Tale) -> None:
     """All that was seen after the kill comes 15 s later."""
@@ -177,6 +182,11 @@ def retried_late_by_the_worker(tale: Tale) -> None:
 
 def scores_later(tale: Tale, seconds: Callable[[float], float]) -> None:
     tale.waiting = [replace(one, due=seconds(one.due)) for one in tale.waiting]
+
+
+def stranded(tale: Tale) -> None:
+    tale.push(45, tale.jobs.sleep("across", "across worker 0", 1.7))
+    tale.tell(45.01, "across worker 0", "start", "worker-1")
 
 
 LOST = {"DISPATCH-1", "DELIVERY-1"}
@@ -216,19 +226,26 @@ BREAKS: dict[str, tuple[set[str], Callable[[Tale], object]]] = {
     "taken over before the lease ends": ({"DELIVERY-3"}, lambda tale: tale.starts("killed 0", 30.01, 31.4)),
     "a long job is started again": ({"DELIVERY-4", "DELIVERY-7"}, lambda tale: second_start(tale, "long", 28.5)),
     "a stale worker may fail a job": ({"DELIVERY-5"}, lambda tale: second_start(tale, "paused", 37.2)),
+    "a stale worker may record a job": (
+        {"DELIVERY-5"},
+        lambda tale: change(tale, "paused last", error=f"failed at {tale.told('paused last')[0].id}"),
+    ),
+    "a death is never counted": ({"DELIVERY-10"}, lambda tale: tale.tell(58.0, "dies again", "start", "worker-3")),
+    "both deaths are counted": ({"DELIVERY-10"}, lambda tale: tale.entries.remove(tale.told("dies again")[-1])),
+    "jobs of the dead of another kind are stranded": ({"DELIVERY-2"} | LOST, stranded),
     "a job is run twice": ({"DELIVERY-7"}, lambda tale: second_start(tale, "in order 3", 1.2)),
     "the first death is counted": ({"DELIVERY-8"}, lambda tale: after(tale, "killed and failing", 40)),
     "suspects beside each other": ({"DELIVERY-9"}, lambda tale: tale.starts("killed 1", 30.01, 34.2)),
     "more at once than threads": ({"WORKERS-1"}, lambda tale: tale.starts("at once 2", 2.5)),
     "fewer at once than threads": ({"WORKERS-1"}, one_after_the_other),
     "a job ends its worker": ({"WORKERS-2"}, lambda tale: tale.done_to(7, "worker-1", "ended", 1, asked=False)),
-    "running jobs are cut off": ({"WORKERS-3", "COMMANDS-13"} | LOST, cut_off_at_the_signal),
-    "the first signal is ignored": ({"WORKERS-3", "COMMANDS-13"}, first_signal_ignored),
+    "running jobs are cut off": ({"WORKERS-3", "COMMANDS-3"} | LOST, cut_off_at_the_signal),
+    "the first signal is ignored": ({"WORKERS-3", "COMMANDS-3"}, first_signal_ignored),
     "handed back out of order": ({"WORKERS-3"}, handed_back_out_of_order),
     "handed back and counted": ({"WORKERS-3"}, handed_back_and_counted),
     "one more is taken after the signal": ({"WORKERS-3"}, takes_one_more),
-    "the second signal is ignored": ({"COMMANDS-13"}, second_signal_ignored),
-    "the second signal loses jobs": ({"COMMANDS-13"}, second_signal_loses),
+    "the second signal is ignored": ({"COMMANDS-3"}, second_signal_ignored),
+    "the second signal loses jobs": ({"COMMANDS-3"}, second_signal_loses),
     "a fourth attempt": (
         {"RETRY-1", "FAILURES-4", "FAILURES-5"},
         lambda tale: tale.tell(13.025, "failing 0", "start", seen="0"),

@@ -155,11 +155,22 @@ def _deaths(tale: Tale) -> None:
     tale.run(33.5, "killed 0", "worker-3", takes=1.0)
     tale.run(34.5, "killed 1", "worker-3", takes=1.0)
     tale.fail("killed and failing", (35.5, "worker-3"), (37.51, "worker-3"), (40.52, "worker-3"), takes=1.0)
-    tale.push(31, jobs.fail("paused", "paused", 1.0))
-    tale.tell(31.01, "paused", "start", "worker-4", seen="0")
+    held_up, last = jobs.held_up()
+    tale.push(31, held_up, last)
+    for job in ("paused", "paused last"):
+        tale.tell(31.01, job, "start", "worker-4", seen="0")
     tale.done_to(31.05, "worker-4", "SIGSTOP")
-    tale.fail("paused", (36, "worker-3"), (38.01, "worker-3"), (41.02, "worker-3"), takes=1.0)
+    tale.fail("paused", (36, "worker-3"), (38.71, "worker-3"), (42.42, "worker-3"), takes=1.7)
+    tale.tell(37.71, "paused last", "start", "worker-3", seen="0")
+    tale.record(39.42, "paused last", f"failed at {tale.told('paused last')[-1].id}", 3)
     tale.done_to(36.1, "worker-4", "SIGCONT")
+    tale.push(43, jobs.fail("dies again", "dies again", 1.7))
+    for at, worker in ((43.01, "worker-6"), (46.5, "worker-7")):
+        tale.tell(at, "dies again", "start", worker, seen="0")
+        tale.done_to(at + 0.1, worker, "SIGKILL")
+        tale.done_to(at + 0.11, worker, "ended", -9)
+    tale.fail("dies again", (50.5, "worker-3"), (54.21, "worker-3"), takes=1.7)
+    tale.tell(44, "greeting 1", "start", "worker-8")
 
 
 def _stopping(tale: Tale) -> None:

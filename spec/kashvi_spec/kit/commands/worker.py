@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 NAME_MAX = 40
 """Of a command, as the name of its column."""
-ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 WORDS = {"passed": "kept", "failed": "broken", "unobserved": "not observable"}
-OF_KASHVI = "kashvi queue:work --app kashvi_spec.kit.worker.jobs --workers {threads} --lease {lease}"
+OF_KASHVI = "kashvi queue:work --app kashvi_spec.kit.worker.jobs --workers {threads} --lease {lease} --unknown-for 0"
 
 
 def _finite(context: click.Context, option: click.Parameter, seconds: float) -> float:
@@ -39,11 +39,14 @@ kashvi spec:worker --redis-url redis://localhost:6379/9 --command "node worker.j
 kashvi spec:worker --redis-url redis://localhost:6379/9 --command "./worker --threads {{threads}}" --threads 8 --json
 kashvi spec:worker --redis-url redis://localhost:6379/9 --lease 3 --html worker.html \\
     --command "{OF_KASHVI}"
+kashvi spec:worker --redis-url redis://localhost:6379/9 --lease 3 --command "./worker" \\
+    --beside "{OF_KASHVI}"
 """
 )
 @click.command("spec:worker")
 @click.option("--redis-url", required=True, help="redis://, rediss:// or unix:// URL of a database that nobody uses.")
 @click.option("--command", required=True, help="Starts one worker process. No shell reads it.")
+@click.option("--beside", default="", help="Starts workers of another kind: the two commands' processes take turns.")
 @click.option(
     "--database-url",
     default="",
@@ -59,18 +62,28 @@ kashvi spec:worker --redis-url redis://localhost:6379/9 --lease 3 --html worker.
     default=30.0,
     callback=_finite,
     show_default=True,
-    help="After so many seconds of silence, a worker's jobs go to others. The run takes about 35 s and three leases.",
+    help="After so many seconds of silence, a worker's jobs go to others. The run takes about 50 s and five leases.",
 )
 @json_option
 @click.option("--html", type=FILE, callback=folder_is_there, help="Write the report as a page.")
 def worker_command(
-    redis_url: str, command: str, database_url: str, threads: int, lease_s: float, as_json: bool, html: Path | None
+    redis_url: str,
+    command: str,
+    beside: str,
+    database_url: str,
+    threads: int,
+    lease_s: float,
+    as_json: bool,
+    html: Path | None,
 ) -> None:
     """Hold a worker, in any language, against every clause that can be watched through Redis.
 
     The command is started, stopped and killed, several times and two at a time, and has to run the job types of
     spec/worker-kit.md. It finds the server in KASHVI_REDIS_URL and the failure table in KASHVI_DATABASE_URL; or the
     command has {redis_url}, {database_url}, {threads} or {lease} where these should stand.
+
+    With --beside, every second process is of the other command, and each kind is killed beside the other: one fleet,
+    judged as a whole.
 
     The kit writes to kashvi:queue:… and kashvi-spec:…, refuses to start if there is a queue, and clears up at the end.
     For two seconds it holds up all that is written to the server: take one that nobody needs.
@@ -81,7 +94,7 @@ def worker_command(
     for number in before:
         signal.signal(number, _end)
     try:
-        column, cut_short = _judged(redis_url, command, database_url, threads, lease_s, quiet=as_json)
+        column, cut_short = _judged(redis_url, command, beside, database_url, threads, lease_s, quiet=as_json)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -109,7 +122,7 @@ def _end(number: int, frame: object) -> None:
 
 
 def _judged(
-    redis_url: str, command: str, database_url: str, threads: int, lease_s: float, *, quiet: bool
+    redis_url: str, command: str, beside: str, database_url: str, threads: int, lease_s: float, *, quiet: bool
 ) -> tuple[Column, str]:
     """And why the run was cut short, if it was. Raises click.BadParameter."""
     import redis
@@ -128,7 +141,7 @@ def _judged(
     began = monotonic()
     try:
         _reach(redis_url)
-        with Bench(redis_url, command, database_url, threads, lease_s) as bench:
+        with Bench(redis_url, command, database_url, threads, lease_s, beside) as bench:
             story = play(bench, tell)
     except CannotJudge as why:
         raise click.BadParameter(str(why), param_hint=why.option) from None

@@ -13,9 +13,8 @@ from typing import Any
 import redis
 import sqlalchemy as sa
 
-from kashvi.failures.engine import engine_of
+from kashvi.failures.engine import TROUBLE, engine_of, why
 from kashvi.failures.table import TABLE
-from kashvi.failures.trouble import TROUBLE, why
 from kashvi.runtime import SystemRuntime
 
 from .process import CannotJudge, WorkerProcess, words_of
@@ -27,11 +26,15 @@ from .watch import Watch
 class Bench:
     """``with Bench(url, command, …) as bench``: what a run needs in its hands.
 
+    ``beside``: another command, whose processes take turns with those of ``command``.
     Raises CannotJudge and InvalidSetting before anything is touched, and redis.RedisError at any time.
     """
 
-    def __init__(self, redis_url: str, command: str, database_url: str, threads: int, lease_s: float) -> None:
-        words_of(command, {})
+    def __init__(
+        self, redis_url: str, command: str, database_url: str, threads: int, lease_s: float, beside: str = ""
+    ) -> None:
+        for one in (command, *([beside] if beside else [])):
+            words_of(one, {})
         self.client = redis.Redis.from_url(redis_url)
         self._refuse_unless_empty()
         if database_url:
@@ -40,7 +43,10 @@ class Bench:
         database_url = database_url or f"sqlite:///{self._folder.name}/failures.db"
         self._engine = engine_of(database_url)
         values = {"redis_url": redis_url, "database_url": database_url, "threads": threads, "lease": f"{lease_s:g}"}
-        self._words = words_of(command, {name: str(value) for name, value in values.items()})
+        texts = {name: str(value) for name, value in values.items()}
+        self._commands = {"worker": words_of(command, texts)}
+        if beside:
+            self._commands["beside"] = words_of(beside, texts)
         self._environment = {"KASHVI_REDIS_URL": redis_url, "KASHVI_DATABASE_URL": database_url}
         self._log = f"kashvi-spec:{SystemRuntime().new_id()}"
         self.story = Story(threads, lease_s)
@@ -83,10 +89,16 @@ class Bench:
         with suppress(redis.ResponseError):  # it may not be allowed; then it was not allowed to pause either
             self.client.execute_command("CLIENT UNPAUSE")
 
-    def start(self) -> WorkerProcess:
-        """Another process of the command."""
-        name = f"worker-{len(self.workers) + 1}"
-        worker = WorkerProcess(name, self._words, self._environment, Path(self._folder.name, f"{name}.txt"))
+    @property
+    def kinds(self) -> list[str]:
+        """The commands: names of processes begin with these."""
+        return list(self._commands)
+
+    def start(self, kind: str = "") -> WorkerProcess:
+        """Another process: of this command, else of each in turn."""
+        kind = kind or self.kinds[len(self.workers) % len(self.kinds)]
+        name = f"{kind}-{len(self.workers) + 1}"
+        worker = WorkerProcess(name, self._commands[kind], self._environment, Path(self._folder.name, f"{name}.txt"))
         self.workers.append(worker)
         self._happened(worker, "started")
         return worker

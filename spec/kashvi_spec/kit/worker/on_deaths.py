@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .judging import LATE_S, NO_LIMIT, TAKEOVER_S, Finding, NotSeen, judges, limit_of, named, pushed
-from .story import UNRECORDED, Pushed, Story
+from .pushing import HELD_UP_S
+from .story import UNRECORDED, Pushed, Story, document
 
 TAKES_S = 1.0
 """A job that is killed or held up."""
-REPEATED = ("killed", "paused", "race", "told twice", "no id", "odd bytes", "flaky", "failing")
+REPEATED = (
+    "killed",
+    "paused",
+    "paused last",
+    "dies again",
+    "across",
+    "greeting",
+    "race",
+    "told twice",
+    "no id",
+    "odd bytes",
+    "flaky",
+    "failing",
+)
 """Situations in which a job is started more than once for a reason, or whose repetition is judged elsewhere."""
 
 
@@ -50,6 +64,8 @@ def killed_is_run_again(story: Story) -> Iterator[Finding]:
             yield Finding(
                 f"{one.name!r} was run again {again[0] - back:.1f} s after another worker was there", (one.name,)
             )
+    if across := [one.name for one in story.of("across") if not story.ended(one)]:
+        yield Finding(f"{named(across)} ran when a worker was killed beside one of the other kind", tuple(across[:2]))
 
 
 @judges("DELIVERY-3")
@@ -85,19 +101,20 @@ def settled_once(story: Story) -> Iterator[Finding]:
     pushed(story, "paused")
     if not (held := _held_up(story)):
         raise NotSeen("the job ended before its worker could be held up")
-    [one] = held
-    starts = story.told(one.name)
-    if not story.elsewhere(one.name):
+    if not (held := [one for one in held if story.elsewhere(one.name)]):
         raise NotSeen("no other worker took over the job of one that was held up for longer than its lease")
     if (limit := limit_of(story)) is None:
         raise NotSeen(NO_LIMIT)
-    # One attempt that did not count, in the worker that was held up; then as many as the limit.
-    if len(starts) > limit + 1 or len(story.recorded(one.name)) > 1:
-        yield Finding(
-            f"a job that was taken over while its worker was held up had {len(starts)} attempts and "
-            f"{len(story.recorded(one.name))} records: what the first worker said of it afterwards still counted",
-            (one.name,),
-        )
+    for one in held:
+        starts, records = story.told(one.name), story.recorded(one.name)
+        # One attempt that did not count, in the worker that was held up; then as many as are left.
+        too_many = len(starts) > 1 + max(limit - document(one.raw).get("attempts", 0), 1)
+        if too_many or len(records) > 1 or any(starts[0].id in record.error for record in records):
+            yield Finding(
+                f"{one.name!r}, taken over while its worker was held up, had {len(starts)} attempts and {len(records)} "
+                "records: what the first worker said of it afterwards still counted",
+                (one.name,),
+            )
 
 
 @judges("DELIVERY-7")
@@ -128,6 +145,30 @@ def first_death_is_free(story: Story) -> Iterator[Finding]:
                 f"not {limit} as others that fail",
                 (one.name,),
             )
+
+
+@judges("DELIVERY-10")
+def death_is_counted(story: Story) -> Iterator[Finding]:
+    """Of a job that was alone in two processes that were killed: the first death is free, the second is not."""
+    [one] = pushed(story, "dies again")
+    if (limit := limit_of(story)) is None:
+        raise NotSeen(NO_LIMIT)
+    starts, kills = story.told(one.name), story.did("SIGKILL")
+    died = [any(k.worker == start.worker and 0 <= k.at - start.at <= HELD_UP_S for k in kills) for start in starts]
+    if sum(died) != 2:
+        raise NotSeen("the job was not run again after its process was killed (see DELIVERY-2)")
+    if len(starts) > limit + 1:
+        yield Finding(
+            f"{one.name!r} was alone in two processes that were killed, and had {len(starts)} attempts in all, not "
+            f"{limit + 1}: the second death was not counted, so a job that kills its process is never given up",
+            (one.name,),
+        )
+    elif len(starts) < limit + 1:
+        yield Finding(
+            f"{one.name!r} was alone in two processes that were killed, and had {len(starts)} attempts in all, not "
+            f"{limit + 1}: only one of the two deaths counts",
+            (one.name,),
+        )
 
 
 @judges("DELIVERY-9")
@@ -188,7 +229,8 @@ def _running_when_killed(story: Story) -> list[Pushed]:
 
 def _held_up(story: Story) -> list[Pushed]:
     """The job in whose middle a worker was; none if it had ended."""
-    return [one for one in story.of("paused") for stop in story.did("SIGSTOP") if _runs_at(story, one, stop.at)]
+    jobs = story.of("paused", "paused last")
+    return [one for one in jobs for stop in story.did("SIGSTOP") if _runs_at(story, one, stop.at)]
 
 
 def _back_at(story: Story) -> float:

@@ -14,6 +14,9 @@ TEXT = "h\u00e9llo <&> \u2028 \U0001f600"
 NUMBER = 9_007_199_254_740_993
 """2**53 + 1: an integer that no float holds."""
 UNKNOWN_FIELD = '"origin":"worker kit 1"'
+HELD_UP_S = 1.7
+"""What a job takes whose worker is held up or killed in its middle: no wait between attempts, so that two copies of a
+retry, which are one member of the set if they are there together, are not."""
 BACKLOG = 6
 """Jobs a thread where an order is to be seen."""
 
@@ -97,6 +100,13 @@ class Jobs:
         ]
         more = max(1, self._threads - 4)
         return jobs + [self.fail("failing", f"failing {n}") for n in range(more)]
+
+    def held_up(self) -> list[ToPush]:
+        """One that would be tried again, and one in its last attempt; as long as no wait between attempts."""
+        plain = {"log": self._log, "name": "paused last", "seconds": HELD_UP_S, "seen": 0}
+        envelope = {"id": self._new_id(), "type": "spec.Fail", "payload": plain, "attempts": 2}
+        last = ToPush("paused last", "paused last", "spec.Fail", _compact(envelope), None, "failed")
+        return [self.fail("paused", "paused", HELD_UP_S), *([last] if self._threads > 1 else [])]
 
     def _odd(self) -> ToPush:
         """Its payload has bytes that a number or a dictionary of another language would not keep."""

@@ -10,6 +10,7 @@ import redis
 from .bench import Bench
 from .judging import LATE_S, TAKEOVER_S
 from .process import CannotJudge, CutShort, WorkerProcess
+from .pushing import HELD_UP_S
 from .server import cut_off, idle_commands, pause_writes, put_in_the_way, take_away
 from .story import DELAYED, JOBS, UNRECORDED, Story
 from .watch import WRONG_TYPE
@@ -22,6 +23,7 @@ TRIES = 3
 """To have one process that lives."""
 QUICK = 100
 """Jobs before slow ones: so many that a worker forgets how long others took."""
+ACROSS_S = 1.0
 IDLE_S = 2.0
 DISTURBED_S = 2.2
 """Two looks of a worker that looks once a second; under the 3 s after which some clients give up."""
@@ -29,12 +31,15 @@ DISTURBED_S = 2.2
 
 def play(bench: Bench, tell: Callable[[str], None]) -> Story:
     """All of it, or as far as it goes. ``tell`` gets a line at each scene. Raises CannotJudge, redis.RedisError."""
-    run = _Run(bench)
+    run = Run(bench)
     for scene, title in (
         (run.one_worker, "a backlog, then an idle worker"),
         (run.failing, "jobs that fail"),
         (run.two_workers, "two workers: a race, a key of the wrong type, a job longer than a lease"),
-        (run.deaths, "both killed, two others started, one of them held up"),
+        (run.deaths, "both killed, two others started"),
+        (run.held_up, "workers are held up in the middle of jobs, until another has taken those over"),
+        (run.dies_again, "a job whose process is killed, twice"),
+        *([(run.across, "each kind of worker is killed beside the other")] if len(bench.kinds) > 1 else []),
         (run.stopping, "a worker is told to stop"),
         (run.told_twice, "a worker is told to stop twice"),
     ):
@@ -60,7 +65,9 @@ def _whole(scene: Callable[[], None], bench: Bench) -> None:
         raise CutShort(f"the kit could push no more jobs, as {found or 'a key was no list'}") from None
 
 
-class _Run:
+class Run:
+    """The scenes of a run; each can be played by itself."""
+
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.story = bench.story
@@ -139,24 +146,76 @@ class _Run:
             return all(self.story.elsewhere(one.name) for one in victims) and self._settled_but("failed", "killed")
 
         if self.until(over, self.story.lease_s + TAKEOVER_S):
-            self._hold_one_up()
+            self.settle("killed", seconds=8.0 + LATE_S)
         else:
-            self.story.missed["paused"] = "a killed worker's jobs were not taken over, so a held up one's would not be"
+            why = "a killed worker's jobs were not taken over, so {} would not be"
+            self.story.missed["paused"] = self.story.missed["paused last"] = why.format("those of one held up")
+            self.story.missed["dies again"] = why.format("those of the next")
 
     def _settled_but(self, fate: str, situation: str) -> bool:
         return all(self.story.ended(one) for one in self.story.of(situation) if one.fate != fate)
 
-    def _hold_one_up(self) -> None:
-        """For longer than its lease, in the middle of a job, until another has taken that over."""
-        [name] = self.bench.push([self.jobs.fail("paused", "paused", 1.0)])
-        self.until(lambda: self.story.told(name), LATE_S)
-        started = {entry.worker for entry in self.story.told(name)}
-        for worker in self.bench.running():
-            if worker.name in started:
-                self.bench.send(worker, signal.SIGSTOP)
-                self.until(lambda: self.story.elsewhere(name), self.story.lease_s + TAKEOVER_S)
-                self.bench.send(worker, signal.SIGCONT)
-        self.settle("paused", "killed", seconds=8.0 + LATE_S)
+    def held_up(self) -> None:
+        """For longer than its lease, in the middle of jobs, until another has taken those over."""
+        if "paused" in self.story.missed:
+            return
+        names = self.bench.push(self.jobs.held_up())
+        self.until(lambda: all(self.story.told(name) for name in names), LATE_S)
+        started = {entry.worker for name in names for entry in self.story.told(name)}
+        stopped = [worker for worker in self.bench.running() if worker.name in started]
+        for worker in stopped:
+            self.bench.send(worker, signal.SIGSTOP)
+        if len(stopped) == len(self.bench.running()):
+            self._another()
+        self.until(lambda: self.story.elsewhere(names[0]), self.story.lease_s + TAKEOVER_S)
+        for worker in stopped:
+            self.bench.send(worker, signal.SIGCONT)
+        self.settle("paused", "paused last", seconds=3.0 + 5 * HELD_UP_S + LATE_S)
+
+    def dies_again(self) -> None:
+        """A job that is alone in its process, which is killed at its first two starts."""
+        if "dies again" in self.story.missed:
+            return
+        self._alive(2)
+        [name] = self.bench.push([self.jobs.fail("dies again", "dies again", HELD_UP_S)])
+        for n in (1, 2):
+            self.until(lambda n=n: len(self.story.told(name)) >= n, n * LATE_S + (n - 1) * self.story.lease_s)  # type: ignore[misc]
+            if len(starts := self.story.told(name)) != n:
+                self.story.missed["dies again"] = (
+                    f"when the kit wanted to kill its process, it had {len(starts)} starts"
+                )
+                return
+            for worker in self.bench.running():
+                if worker.name == starts[-1].worker:
+                    self.bench.send(worker, signal.SIGKILL)
+                    self.until(lambda worker=worker: self.bench.ended(worker), LATE_S)  # type: ignore[misc]
+            self._alive(3 - n)  # at once: what greets must not be held by the next that is killed
+        self.settle("dies again", seconds=self.story.lease_s + TAKEOVER_S + 4.0 + 2 * HELD_UP_S)
+
+    def across(self) -> None:
+        """Of two kinds of workers, each is killed in the middle of jobs beside the other, which takes them over."""
+        for kind in self.bench.kinds:
+            self._one_of_each()
+            names = [f"across {kind} {n}" for n in range(self.threads + 1)]  # more than one of them can run
+            self.bench.push([self.jobs.sleep("across", name, ACROSS_S) for name in names])
+            self.until(lambda names=names: all(self.story.told(name) for name in names), LATE_S)  # type: ignore[misc]
+            for worker in self.bench.running():
+                if worker.name.startswith(kind):
+                    self.bench.send(worker, signal.SIGKILL)
+            self.settle("across", seconds=self.story.lease_s + TAKEOVER_S + self.threads * ACROSS_S)
+
+    def _one_of_each(self) -> None:
+        for kind in self.bench.kinds:
+            of_it = [one for one in self.bench.running() if one.name.startswith(kind)] or [self._another(kind)]
+            for worker in of_it[1:]:
+                self._stop(worker, STOP_S)
+
+    def _another(self, kind: str = "") -> WorkerProcess:
+        """One more than there are. Raises CutShort."""
+        worker = self.bench.start(kind)
+        if not self._greeted(worker):
+            raise CutShort(f"{worker.name} ran no job, after another process of the command did")
+        return worker
 
     def stopping(self) -> None:
         held_up = {stop.worker for stop in self.story.did("SIGSTOP")}

@@ -59,6 +59,9 @@ class Watch:
 
     def look(self) -> None:
         """Raises CannotJudge, and redis.RedisError."""
+        table = (
+            read(self._engine) if self._monotonic() >= self._rows_at else None
+        )  # first: no row is later than the time
         pipe = self._client.pipeline(transaction=True)  # so that the time is that of all the rest
         pipe.time()
         pipe.xrange(self._log, min=f"({self._last_id}")
@@ -76,8 +79,8 @@ class Watch:
             self._delayed(raw, due)
         for raw, at in self._answer(unrecorded, UNRECORDED):
             self._unrecorded(raw, at)
-        if self._monotonic() >= self._rows_at:
-            self._rows()
+        if table is not None:
+            self._rows(*table)
             self._expiring()
             self._rows_at = self._monotonic() + ROWS_EVERY_S
 
@@ -122,8 +125,7 @@ class Watch:
             said = (str(envelope.get("type", "")), payload, str(envelope.get("error", "")))
             self._record(job, "unrecorded", str(envelope.get("id", "")), said, number, at)
 
-    def _rows(self) -> None:
-        columns, rows = read(self._engine)
+    def _rows(self, columns: list[str], rows: list[Row]) -> None:
         self.story.columns = self.story.columns or columns
         for row in rows:
             payload = row.payload
