@@ -1,16 +1,28 @@
 """Everything that is checked: ``nox`` runs it all, ``nox -l`` lists it."""
 
+import os
 import shutil
 from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "types", "tests", "servers", "conformance"]
+nox.options.sessions = ["lint", "types", "tests", "servers", "conformance", "lowest", "pythons"]
 nox.options.reuse_existing_virtualenvs = True
+nox.options.download_python = "never"
+# pyenv's Pythons, last: its shims on the PATH lead only to those that were chosen there.
+VERSIONS = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *map(str, sorted(VERSIONS.glob("3.*/bin")))])
 RESULTS = ("build/tests.xml", "build/servers.xml")
 fresh: list[str] = []
 """Those that this very run of nox has written, all tests in them."""
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+FAST = (
+    "tests/unit",
+    "tests/conformance/test_examples.py",
+    "tests/simulation/test_clock.py",
+    "tests/servers/test_redis.py",
+)
+"""What shows within a minute whether kashvi gets on with another Python or another version of a library."""
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -71,6 +83,23 @@ def servers(session: nox.Session) -> None:
     """Every server and database, and real processes, killed; or what follows ``--``."""
     install(session, "test", "example")
     run_all(session, RESULTS[1], "-n", "3", "tests/servers")
+
+
+@nox.session(python="3.11")  # for a later one, not all of them have wheels
+def lowest(session: nox.Session) -> None:
+    """The fast tests with the lowest version of each dependency that ``pyproject.toml`` allows."""
+    project = PYPROJECT["project"]
+    allowed = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    floors = [one.replace(">=", "==") for one in allowed if ">=" in one]
+    session.install(*nox.project.dependency_groups(PYPROJECT, "test"), *floors, "-e", ".[sim]")
+    session.run("pytest", *(session.posargs or ["-n", "2", *FAST]))
+
+
+@nox.session(python=["3.12", "3.13"])
+def pythons(session: nox.Session) -> None:
+    """The fast tests on the other Pythons; left out where there is none, unless ``CI`` is set."""
+    install(session, "test")
+    session.run("pytest", *(session.posargs or ["-n", "2", *FAST]))
 
 
 @nox.session

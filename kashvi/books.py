@@ -6,13 +6,16 @@ Plain state and decisions: no call leaves the process from here. The worker uses
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from . import settle
+from .ports import READ_MAX_BYTES
 from .settle import Delivery, Settling
 
 BATCH_MAX = 300
+HELD_MAX_BYTES = 4 * READ_MAX_BYTES
+"""About how much may wait here: where jobs are large, fewer are claimed."""
 PREFETCH_S = 0.02
 """Claim ahead what the threads are likely to finish in this time."""
 FLUSH_S = 0.02
@@ -69,6 +72,7 @@ class Books:
         """What is to be handed over should not wait."""
         self._taken = 0
         self._job_s: float | None = None
+        self._job_bytes = 1.0
 
     # -- what to do next --------------------------------------------------------------------
 
@@ -143,8 +147,10 @@ class Books:
         """How many jobs to claim: one for each idle thread, and more when jobs are short."""
         idle = self.threads - len(self.running)
         ahead = int(PREFETCH_S * self.threads / self._job_s) if self._job_s else 0
+        ahead = min(ahead, int(READ_MAX_BYTES / self._job_bytes))
+        room = min(BATCH_MAX, max(self.threads, int(HELD_MAX_BYTES / self._job_bytes)))
         # Suspects that wait for their turn are no work for the threads that are free, only for the memory.
-        want = min(max(idle, 0) + ahead, BATCH_MAX - len(self._suspects)) - len(self._ready)
+        want = min(max(idle, 0) + ahead, room - len(self._suspects)) - len(self._ready)
         if self.limits.max_jobs is not None:
             want = min(want, self.limits.max_jobs - self._taken - len(self._ready) - len(self._suspects))
         return want
@@ -186,6 +192,10 @@ class Books:
         self._suspect_at = self._now()  # the answer may have taken longer than a lease
         d.place = "running"
         self._ready.appendleft(d)
+
+    def claimed(self, envelopes: Sequence[bytes]) -> None:
+        """An exchange brought these: how many large ones to claim ahead is a question of their size."""
+        self._job_bytes = max(sum(map(len, envelopes)) / len(envelopes), 1.0)
 
     def admit(self, d: Delivery) -> None:
         """A claimed job."""

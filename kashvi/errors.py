@@ -232,6 +232,16 @@ def unexpected(error: Exception) -> DriverError:
     return ReplyLost(f"{type(error).__name__} in the driver", "the queue's server")
 
 
+class ClockStandsStill(KashviError):
+    """``work(drain=True)`` would wait for ever: a delayed job is due by a clock that a test has frozen."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the queue's clock has not moved for {seconds:.0f} s, so no delayed job and no retry becomes due: "
+            "move it on (freezegun: tick=True, or frozen.tick()) before work(drain=True), or test with the fixture sim"
+        )
+
+
 # -- the failure table ---------------------------------------------------------------------
 
 

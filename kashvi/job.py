@@ -138,6 +138,8 @@ def _plain(value: Any) -> Any:
         return msgspec.json.decode(text, type=msgspec.Raw)  # a model may write NaN, which is no JSON: here it raises
     if known := stdlib_date(type(value)):
         return known.isoformat(value)
+    if type(value) is str:  # of an enum member that is a dict's key: msgspec before 0.22 asks
+        return value
     raise TypeError(f"{type(value).__qualname__} has no JSON form")
 
 

@@ -14,6 +14,8 @@ from .recorder import Recorder
 from .worker import Worker
 
 TICK_S = 1.0
+MORE_S = 0.1
+"""Until the next look at what the dead hold, where it was too much for one."""
 CLOSE_S = 10.0
 """How long a worker that ends waits for the failure table."""
 LOST_MAX = 300
@@ -39,6 +41,7 @@ class Keeper:
         self._stream = stream
         self._max_attempts = max_attempts
         self._reclaim_at = runtime.monotonic()
+        self._more = False
         self._recording: Task | None = None
 
     def keep(self) -> None:
@@ -53,13 +56,15 @@ class Keeper:
             driver=repr(self._driver),
         )
         while worker.alive:
-            worker.wait_for_bell(min(TICK_S, lease_s / 3))
+            worker.wait_for_bell(MORE_S if self._more and not worker.stopping else min(TICK_S, lease_s / 3))
             try:
                 if worker.alive:
                     self._tend()
             except Exception:
                 events.log.exception("kashvi's keeper of worker %s goes on after an error", worker.id)
         settled = worker.settle_all()
+        if not settled or worker.gave_up:
+            worker.error = worker.lease.lost
         self._record_to_the_end()
         if settled:
             worker.leave()
@@ -86,6 +91,7 @@ class Keeper:
     def _reclaim(self, now: float) -> None:
         """Settle for workers whose lease ran out."""
         worker, new_id = self._worker, self._runtime.new_id
+        self._more = False
         try:
             found = self._driver.expired(LOST_MAX)
         except DriverError:
@@ -94,7 +100,8 @@ class Keeper:
         lost = [settle.lost(one, now, new_id, limit, at) for one in found.lost if one.owner != worker.id]
         gone = [settle.gone(owner, now) for owner in found.gone if owner != worker.id]
         worker.put(lost + gone)
-        if len(found.lost) >= LOST_MAX:
+        self._more = found.more or len(found.lost) >= LOST_MAX
+        if self._more:
             self._reclaim_at = now
 
     def _record_to_the_end(self) -> None:
@@ -111,5 +118,5 @@ class Keeper:
 
     def _record(self) -> None:
         waiting, self._worker.unrecorded = self._worker.unrecorded, 0
-        if waiting and not self._recorder.run():
-            self._worker.unrecorded = waiting
+        if waiting and not self._recorder.run(waiting):
+            self._worker.unrecorded = max(waiting, self._worker.unrecorded)

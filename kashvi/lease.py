@@ -52,7 +52,10 @@ class Lease:
         self._n = 0
         self._open: Request | None = None
         self._server_ahead_s = 0.0
-        self._server_lost = False
+        self._bell = runtime.condition()
+        self._hurried = False
+        self.lost: DriverError | None = None
+        """Why the server can't be reached, since it was last heard of."""
 
     def exchange(self, settlings: Sequence[Settling], want: int, give_up: Callable[[], bool]) -> Answered | None:
         """Send, again and again until there is an answer or ``give_up()``.
@@ -96,13 +99,25 @@ class Lease:
                         return None
                     last_try = True  # it may have been carried out: once more, to know
                     continue
-                self._runtime.sleep(backoff_s * (0.5 + self._runtime.random() / 2))
+                self._rest(backoff_s * (0.5 + self._runtime.random() / 2))
                 backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
                 continue
             self.renewed_at = sent_at
             self._server_ahead_s = answer.server_at - sent_at
             self._tell_back()
             return Answered(request, answer, sent_at, repeated or answer.listing is not None)
+
+    def hurry(self) -> None:
+        """Do not wait before the next try: there may be a reason to give up."""
+        with self._bell:
+            self._hurried = True
+            self._bell.notify_all()
+
+    def _rest(self, seconds: float) -> None:
+        with self._bell:
+            if not self._hurried:
+                self._bell.wait(seconds)
+            self._hurried = False
 
     def server_now(self) -> float:
         """The server's clock: never before it, ahead by a round trip at the most."""
@@ -123,13 +138,13 @@ class Lease:
         return found
 
     def _tell_lost(self, error: DriverError) -> None:
-        if not self._server_lost:
-            self._server_lost = True
+        if self.lost is None:
             self._stream.emit(events.ServerLost, error=str(error))
             events.log.warning("kashvi worker %s keeps trying: %s", self.worker, visible(str(error)))
+        self.lost = error
 
     def _tell_back(self) -> None:
-        if self._server_lost:
-            self._server_lost = False
+        if self.lost is not None:
+            self.lost = None
             self._stream.emit(events.ServerBack)
             events.log.warning("kashvi worker %s: the server is back", self.worker)

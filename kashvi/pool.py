@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from .errors import DriverError
 from .keeper import Keeper
 from .ports import Runtime, Task
 from .worker import Worker
@@ -62,10 +63,22 @@ class Workers:
         """Take no more jobs; does not wait."""
         self._worker.stop()
 
-    def hand_back(self) -> None:
-        """For a process that is about to exit: return the running jobs to the queue, uncounted."""
-        if self.is_alive():
-            self._worker.hand_back()
+    def hand_back(self) -> bool:
+        """For a process that is about to exit: return the running jobs to the queue, uncounted.
+
+        False if the server has not confirmed it: then the lease runs out.
+        """
+        return self._worker.hand_back() if self.is_alive() else not self.unsettled
+
+    @property
+    def error(self) -> DriverError | None:
+        """Why the server could not be reached when these workers ended; None if it could."""
+        return self._worker.error
+
+    @property
+    def unsettled(self) -> int:
+        """How many jobs' ends the server has not confirmed: they run again."""
+        return self._worker.unsettled
 
     def __enter__(self) -> Workers:
         return self

@@ -6,13 +6,29 @@ what the dead hold, and counting, may take several; they change nothing.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Literal, NamedTuple, NoReturn, Protocol
 
 from .errors import InvalidSetting
+
+READ_MAX_BYTES = 4 * 1024 * 1024
+"""What a driver reads at once ends with the entry that reaches this, however many were asked for."""
+
+
+def at_once(envelopes: Iterable[bytes]) -> list[bytes]:
+    """Those of them that a driver reads at once."""
+    read: list[bytes] = []
+    size = 0
+    for envelope in envelopes:
+        read.append(envelope)
+        size += len(envelope)
+        if size >= READ_MAX_BYTES:
+            break
+    return read
+
 
 Place = Literal["held", "running"]
 """Which of a worker's two lists: claimed, or announced as about to start (suspects only)."""
@@ -88,6 +104,8 @@ class Expired(NamedTuple):
 
     lost: list[LostDelivery]
     gone: list[str]
+    more: bool = False
+    """There was too much to read at once."""
 
 
 class Unrecorded(NamedTuple):
@@ -113,6 +131,9 @@ class Driver(Protocol):
 
     Every method raises DriverUnavailable, ReplyLost or CommandRefused (``kashvi.errors``), and nothing else; save that
     ``exchange`` and ``wait`` raise InvalidSetting for a worker's name that other programs could not read.
+
+    What ``exchange``, ``expired`` and ``unrecorded`` read ends with the entry that reaches READ_MAX_BYTES, so that
+    no number of large jobs fills a process (DELIVERY-13).
     """
 
     def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
@@ -151,8 +172,8 @@ class Driver(Protocol):
         """Read what workers with an expired lease hold, newest first; and, as ``gone``, those that have held nothing
         since an hour after theirs. Changes nothing."""
 
-    def unrecorded(self, limit: int) -> list[Unrecorded]:
-        """Read the oldest exhausted jobs that no table has yet."""
+    def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
+        """Read the oldest exhausted jobs that no table has yet, but for the ``skip`` oldest."""
 
     def recorded(self, envelopes: Sequence[bytes]) -> None:
         """Remove these from ``unrecorded``."""
@@ -172,13 +193,21 @@ class Failure(NamedTuple):
     failed_at: datetime
 
 
+class Refusal(NamedTuple):
+    """Why the database did not take a row."""
+
+    why: str
+    passing: bool = False
+    """For the moment (a full disk, a lock), rather than for its content."""
+
+
 class FailureStore(Protocol):
     """The table of failed jobs."""
 
-    def record(self, failures: Sequence[Failure]) -> dict[str, str]:
+    def record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
         """Insert what is not there yet (by ``job_id``). Repeating is harmless.
 
-        Returns the rows the database refused for their content, ``{job_id: why}``; all others are in.
+        Returns the rows the database refused, by job id; all others are in.
         Raises StoreUnavailable if the database can't be used; then nothing may be assumed.
         """
 
@@ -229,5 +258,5 @@ class Runtime(Protocol):
     def exit(self, error: BaseException | None) -> NoReturn:
         """End this process at once, without cleaning up."""
 
-    def at_exit(self, run: Callable[[], None]) -> Callable[[], None]:
+    def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         """Call ``run`` when the process exits in good order; returns a function that takes that back."""

@@ -277,9 +277,11 @@ class Queue:
         """Run jobs in this thread.
 
         stop_when_empty: return when nothing is ready; delayed jobs and waiting retries stay.
-        drain: wait for delayed jobs and retries too. What other workers hold is theirs and not waited for.
+        drain: wait for delayed jobs and retries too. What other workers hold is theirs and not waited for. Raises
+            ClockStandsStill after 5 s in which a frozen clock kept one from becoming due.
         max_jobs, max_time: return after so many jobs, or seconds.
-        Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt.
+        Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt. Raises DriverError if it ends while
+        the server can't be reached; it waits for the server for one lease before it does.
         """
         from .books import Limits
 
@@ -299,6 +301,8 @@ class Queue:
                     keeping.join()
             finally:
                 self._workers = [other for other in self._workers if other is not worker]
+        if worker.error is not None:
+            raise worker.error
 
     def _worker(self, threads: int, limits: Limits | None, *, interruptible: bool) -> tuple[Worker, Keeper]:
         from .attempt import Attempts

@@ -2,29 +2,39 @@
 
 An exhausted job already stands in ``unrecorded`` when this begins, so a crash or a database that is down delays its
 row and nothing else. Rows are inserted by job id if they are not there yet, then taken off: once, whoever does it.
+A row that the database refuses is put off, and no other waits for it.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import NamedTuple
 
 from . import envelope, events
 from .errors import DriverError, NotAnEnvelope, StoreUnavailable
-from .ports import Driver, Failure, FailureStore, Runtime, Unrecorded
+from .ports import READ_MAX_BYTES, Driver, Failure, FailureStore, Refusal, Runtime, Unrecorded
 from .settle import Settling
 from .text import visible
 
 BATCH = 500
 PAUSE_FIRST_S = 1.0
 PAUSE_MAX_S = 30.0
+CONTENT_PAUSE_S = 600.0
+"""Until a row is tried again whose content the database refused: somebody may have changed the table."""
 
 YEAR_9999 = 253_402_214_400.0
 
 Remember = Callable[[Settling, datetime], None]
+
+
+class _PutOff(NamedTuple):
+    """A row that the database refused: when it is tried again, and how long it has waited last."""
+
+    at: float
+    pause_s: float
 
 
 class Recorder:
@@ -43,9 +53,10 @@ class Recorder:
         self._runtime = runtime
         self._stream = stream
         self._remember = remember
-        self._refused: set[bytes] = set()
+        self._put_off: dict[bytes, _PutOff] = {}
+        """By the digest of the envelope: those may be large."""
         self._pause_s = 0.0
-        self._not_before = 0.0
+        self._not_before = self._look_at = 0.0
 
     @property
     def has_store(self) -> bool:
@@ -55,15 +66,21 @@ class Recorder:
         """Put a job this process gave up on into its list."""
         self._remember(settling, _utc(failed_at))
 
-    def run(self) -> bool:
-        """Record all that waits. False if some must wait longer."""
+    def run(self, waiting: int) -> bool:
+        """Record all that waits, ``waiting`` by the server's last answer. False if some must wait longer."""
         if self._store is None:
             return True
-        if self._runtime.monotonic() < self._not_before:
+        now = self._runtime.monotonic()
+        if now < self._not_before:
             return False
+        known, due = len(self._put_off), any(one.at <= now for one in self._put_off.values())
+        if waiting == known and not due and now < self._look_at:
+            return False
+        self._look_at = now + PAUSE_MAX_S
         try:
-            while self._batch(self._store):
-                pass
+            # What was put off is the oldest, as a rule: its last one and what follows is all that need be read.
+            if due or not known or self._pass(self._store, known - 1) != 1:
+                self._pass(self._store, 0)
         except DriverError:
             return False
         except StoreUnavailable as error:
@@ -73,32 +90,59 @@ class Recorder:
             events.log.exception("the failure store failed")
             self._rest(StoreUnavailable(f"{type(error).__name__}: {error}"))
             return False
-        if self._refused:
-            self._not_before = self._runtime.monotonic() + PAUSE_MAX_S
-        return not self._refused
+        return not self._put_off
 
-    def _batch(self, store: FailureStore) -> bool:
-        """Record one batch; True if there may be more."""
-        limit = BATCH + len(self._refused)
-        waiting = self._driver.unrecorded(limit)
-        entries = [entry for entry in waiting if entry.envelope not in self._refused]
+    def _pass(self, store: FailureStore, skip: int) -> int:
+        """Record batch after batch, but for the ``skip`` oldest; returns how many it met that must wait longer."""
+        met = 0
+        stay: set[bytes] = set()
+        whole, more = skip == 0, True
+        while more:
+            entries = self._driver.unrecorded(BATCH, skip)
+            more = len(entries) >= BATCH or sum(len(entry.envelope) for entry in entries) >= READ_MAX_BYTES
+            now = self._runtime.monotonic()
+            put_off = {key for key, one in self._put_off.items() if one.at > now}
+            fresh = [entry for entry in entries if _digest(entry.envelope) not in put_off]
+            met += len(entries) - len(fresh)
+            taken = self._batch(store, fresh)
+            stay.update(_digest(entry.envelope) for entry in entries if entry.envelope not in taken)
+            skip += len(entries) - len(taken)
+        if whole:  # what is not there any more was recorded by others
+            self._put_off = {key: one for key, one in self._put_off.items() if key in stay}
+        return met
+
+    def _batch(self, store: FailureStore, entries: Sequence[Unrecorded]) -> set[bytes]:
+        """Record these; returns the envelopes that were."""
         if not entries:
-            return False
+            return set()
         failures = {entry.envelope: failure_of(entry) for entry in entries}
         refused = store.record(list(failures.values()))
         self._wake()
-        taken = [raw for raw, failure in failures.items() if failure.job_id not in refused]
+        taken = {raw for raw, failure in failures.items() if failure.job_id not in refused}
         for raw, failure in failures.items():
-            about: dict[str, Any] = {"job_id": failure.job_id, "type": failure.job_type}
-            if failure.job_id in refused:
-                self._refused.add(raw)
-                why = visible(refused[failure.job_id])
-                events.log.error("the failure table refuses job %s: %s", visible(failure.job_id), why)
-                self._stream.emit(events.FailureRefused, error=refused[failure.job_id], **about)
+            if refusal := refused.get(failure.job_id):
+                self._postpone(raw, failure, refusal)
             else:
-                self._stream.emit(events.FailureRecorded, **about)
-        self._driver.recorded(taken)
-        return len(waiting) == limit
+                self._put_off.pop(_digest(raw), None)
+                self._stream.emit(events.FailureRecorded, job_id=failure.job_id, type=failure.job_type)
+        self._driver.recorded([raw for raw in failures if raw in taken])
+        return taken
+
+    def _postpone(self, raw: bytes, failure: Failure, refusal: Refusal) -> None:
+        key = _digest(raw)
+        before = self._put_off.get(key)
+        pause_s = min(before.pause_s * 2, PAUSE_MAX_S) if before else PAUSE_FIRST_S
+        if not refusal.passing:
+            pause_s = CONTENT_PAUSE_S
+        self._put_off[key] = _PutOff(self._runtime.monotonic() + pause_s, pause_s)
+        if before and (refusal.passing or before.pause_s == CONTENT_PAUSE_S):
+            return
+        job_id, why = visible(failure.job_id), visible(refusal.why)
+        if refusal.passing:
+            events.log.warning("the failure table can't take job %s now: %s", job_id, why)
+        else:
+            events.log.error("the failure table refuses job %s: %s", job_id, why)
+            self._stream.emit(events.FailureRefused, job_id=failure.job_id, type=failure.job_type, error=refusal.why)
 
     def _rest(self, error: StoreUnavailable) -> None:
         if not self._pause_s:
@@ -124,6 +168,10 @@ def failure_of(entry: Unrecorded) -> Failure:
         return Failure(stable_id, "", entry.envelope, str(error), 0, failed_at)
     payload = base64.b64decode(e.raw) if e.raw else bytes(e.payload)
     return Failure(e.id, e.type, payload, e.error, e.attempts, failed_at)
+
+
+def _digest(raw: bytes) -> bytes:
+    return hashlib.sha256(raw).digest()
 
 
 def _utc(at: float) -> datetime:

@@ -20,7 +20,8 @@ class _Process:
 
     def __init__(self) -> None:
         self.number = os.getpid()
-        os.register_at_fork(after_in_child=self._forked)
+        if hasattr(os, "register_at_fork"):  # no forks on Windows
+            os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
         self.number = os.getpid()
@@ -64,6 +65,6 @@ class SystemRuntime:
         code = error.code if isinstance(error, SystemExit) else error and 1
         os._exit(code if isinstance(code, int) else 1 if code else 0)
 
-    def at_exit(self, run: Callable[[], None]) -> Callable[[], None]:
+    def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         atexit.register(run)
         return lambda: atexit.unregister(run)

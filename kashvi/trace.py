@@ -29,10 +29,7 @@ class TraceFile:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         try:
-            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-            size = os.fstat(self._file).st_size
-            if size and os.pread(self._file, 1, size - 1) != b"\n":
-                os.write(self._file, b"\n")  # somebody was killed in the middle of a line
+            self._file = self._opened()
         except OSError as error:
             raise InvalidSetting("the trace", str(path), f"a file that can be written ({error.strerror})") from None
         self._open = True
@@ -45,6 +42,25 @@ class TraceFile:
         except OSError as error:
             self._open = False
             log.error("the trace %s ends here, it can't be written: %s", self.path, error.strerror)
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same name, after the old one was renamed. If that can't be, in the old one."""
+        if not self._open:
+            return
+        try:
+            new = self._opened()
+            os.dup2(new, self._file, inheritable=False)  # one step for threads that write meanwhile
+            os.close(new)
+        except OSError as error:
+            log.error("the trace %s can't be opened anew, so the old file goes on: %s", self.path, error.strerror)
+
+    def _opened(self) -> int:
+        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        if os.lseek(file, 0, os.SEEK_END):
+            os.lseek(file, -1, os.SEEK_END)
+            if os.read(file, 1) != b"\n":
+                os.write(file, b"\n")  # somebody was killed in the middle of a line
+        return file
 
     def close(self) -> None:
         """Nothing more is written."""

@@ -11,12 +11,14 @@ from __future__ import annotations
 from . import events, settle
 from .attempt import Attempts
 from .books import FLUSH_S, Books, Limits, Step
-from .errors import CommandRefused, DriverError, unexpected
+from .errors import ClockStandsStill, CommandRefused, DriverError, unexpected
 from .lease import Answered, Lease
 from .ports import WAIT_MAX_S, Driver, Exchange, Place, Runtime
 from .recorder import Recorder
 from .settle import Delivery, Settling
 
+STILL_S = 5.0
+"""A server's clock that does not move for so long was frozen by a test."""
 HAND_BACK_S = 1.0
 """How long a process that is about to exit waits for calls under way."""
 
@@ -43,6 +45,8 @@ class Worker:
         self.alive = threads
         self.unrecorded = 0
         """Exhausted jobs that wait for a table, by the server's last answer."""
+        self.error: DriverError | None = None
+        """Why the server could not be reached, once the worker has ended without it."""
         self._attempts = attempts
         self._driver = driver
         self._runtime = runtime
@@ -52,6 +56,8 @@ class Worker:
         self._bell = runtime.condition()
         self._books = Books(threads, limits, lease.lease_s, runtime.monotonic)
         self._born_at = runtime.monotonic()
+        self._server_at, self._server_moved_at = 0.0, self._born_at
+        """The server's time by its last answer, and when, by our own clock, it was last another one."""
         self._waits = 0
         self._counted_at = self._born_at
         """When the server's count of what we hold was last compared with ours: never while somebody waits."""
@@ -66,6 +72,11 @@ class Worker:
     @property
     def stopping(self) -> bool:
         return self._books.stopping
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether it ends since the server can't be reached."""
+        return self._books.gave_up
 
     # -- a thread ---------------------------------------------------------------------------
 
@@ -85,6 +96,7 @@ class Worker:
                     self._compare()
                 else:
                     self._exchange()
+                    self._check_clock()
         finally:
             with self._lock:
                 if delivery is not None and id(delivery) in self._books.running:
@@ -150,7 +162,7 @@ class Worker:
                 sent = answered.request.settlings if answered else self.lease.unanswered
                 if sent is not batch:  # an older request went first
                     books.outbox = batch + books.outbox
-                books.gave_up = answered is None and books.give_up()
+                books.gave_up = answered is None and self._gives_up
                 if answered:
                     self._absorb(answered, quiet and waits == self._waits)
                 self._call(leader=answered is None or not claim)
@@ -158,11 +170,19 @@ class Worker:
             self._tell(answered)
         return answered is not None
 
+    def _check_clock(self) -> None:
+        """Raises ClockStandsStill."""
+        still_s, books = self._runtime.monotonic() - self._server_moved_at, self._books
+        if still_s > STILL_S and self.limits.until == "drained" and books.next_due_at is not None and not books.running:
+            raise ClockStandsStill(still_s)
+
     def _absorb(self, answered: Answered, quiet: bool) -> None:
         """Bring the books up to date. Called with the lock."""
         request, answer = answered.request, answered.answer
         books = self._books
         holding = self.lease.holding
+        if answer.server_at != self._server_at:
+            self._server_at, self._server_moved_at = answer.server_at, self._runtime.monotonic()
         refused = set(answer.refused)
         for i, settling in enumerate(request.settlings):
             d = settling.delivery
@@ -174,6 +194,8 @@ class Worker:
             # Refused or not, ours is off our books; if the server still has it, we compare.
             if d.owner == self.id and (left := holding.pop(d.raw, 0) - 1) > 0:
                 holding[d.raw] = left
+        if answer.claimed:
+            books.claimed(answer.claimed)
         for raw in answer.claimed:
             holding[raw] = holding.get(raw, 0) + 1
             self._admit(raw, answer.server_at)
@@ -200,7 +222,7 @@ class Worker:
                     books.audit = False
                     for raw, place in self.lease.compare(answer.listing):
                         self._admit(raw, answer.server_at, "wait", place)
-                books.gave_up = answer is None and books.give_up()
+                books.gave_up = answer is None and self._gives_up
                 books.look = True
                 self._release_if_stopping()
                 self._call(leader=True)
@@ -293,6 +315,7 @@ class Worker:
             self._books.stop()
             self._lock.notify_all()
         self._driver.wake(self.id)
+        self.lease.hurry()
         self.ring()
         if news:
             self._stream.emit(events.WorkerStopping, worker=self.id)
@@ -305,27 +328,46 @@ class Worker:
 
     def _give_up(self) -> bool:
         self.stop_if_over()
-        return self._books.give_up()
+        unheard_s = self._runtime.monotonic() - self.lease.renewed_at
+        if self.limits.until != "stopped" and not self.stopping and unheard_s > self.lease.lease_s:
+            self.stop()  # it can't know whether the queue is empty
+        return self._gives_up
+
+    @property
+    def _gives_up(self) -> bool:
+        """Whether it stops, and has tried to reach the server for long enough: for a lease, if it has anything in hand.
+
+        A wait whose answer was lost may have claimed a job all the same; its lease runs out whether we stay or not.
+        """
+        books, lease = self._books, self.lease
+        if not books.stopping:
+            return False
+        empty_handed = not (books.running or books.outbox or lease.holding or lease.unanswered)
+        return (empty_handed and lease.lost is not None) or books.give_up()
 
     def _release_if_stopping(self) -> None:
         if self.stopping:
             self._books.release()
 
-    def hand_back(self) -> None:
-        """The process is about to exit: return what runs, uncounted, whether or not it ends in time."""
+    def hand_back(self) -> bool:
+        """The process is about to exit: return what runs, uncounted, whether or not it ends in time.
+
+        False if the server has not confirmed it.
+        """
         self.stop()
         books = self._books
         with self._lock:
             books.stopping_since -= self.lease.lease_s  # one try
+            self.lease.hurry()
             now = self._runtime.monotonic()
             # A wait under way would take the job right back, for a process that is about to be gone.
             while (books.exchanging or books.waiting) and self._runtime.monotonic() - now < HAND_BACK_S:
                 self._lock.wait(HAND_BACK_S)
             if books.exchanging:
-                return  # the server does not answer: the lease will run out
+                return False  # the server does not answer: the lease will run out
             books.outbox += [settle.returned(d, now) for d in books.running.values()]
             books.exchanging = True
-        self._exchange(claim=False)
+        return self._exchange(claim=False)
 
     def without(self, threads: int) -> None:
         """So many threads never came to run."""
@@ -371,6 +413,8 @@ class Worker:
         """Exchange until nothing is left to hand over; False if the server stays away."""
         books = self._books
         while books.audit or books.outbox or self.lease.unanswered is not None:
+            if self.lease.lost is not None and self._gives_up:
+                return False
             with self._lock:
                 books.exchanging = True
             if not (self._compare() if books.audit else self._exchange(claim=False)):
@@ -384,11 +428,12 @@ class Worker:
 
     @property
     def unsettled(self) -> int:
-        """How many settlements the server has not confirmed."""
-        return len(self._books.outbox) + len(self.lease.unanswered or ())
+        """Of how many jobs the server has not confirmed what became of them."""
+        return sum(s.move != "leave" for s in (*self._books.outbox, *(self.lease.unanswered or ())))
 
     def leave(self) -> None:
         """After ``settle_all``: off the list of workers, unless something of ours may still arrive."""
-        if not self._ghost and not self.lease.holding:
+        if not self._ghost and not self.lease.holding and self.lease.lost is None:
+            self._books.stopping_since -= self.lease.lease_s  # one try: others take it off in an hour
             self.put([settle.gone(self.id, self._runtime.monotonic())])
             self.settle_all()

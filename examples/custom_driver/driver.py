@@ -16,7 +16,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from kashvi.errors import CommandRefused, DriverUnavailable
-from kashvi.ports import FIRST_LEASE_S, Exchange, Expired, LostDelivery, Settlement, Stats, Unrecorded, worker_name
+from kashvi.ports import (
+    FIRST_LEASE_S,
+    Exchange,
+    Expired,
+    LostDelivery,
+    Settlement,
+    Stats,
+    Unrecorded,
+    at_once,
+    worker_name,
+)
 
 GONE_AFTER_S = 3600.0
 POLL_S = 0.05
@@ -139,9 +149,10 @@ class SqliteDriver:
     def _claim(self, c: sa.Connection, worker: str, want: int) -> list[bytes]:
         oldest = sa.select(jobs.c.id, jobs.c.envelope).where(jobs.c.place == "ready").order_by(jobs.c.rank).limit(want)
         found = c.execute(oldest).all()
-        if found:
-            _append(c, [job for job, _ in found], "held", worker)
-        return [envelope for _, envelope in found]
+        claimed = at_once(envelope for _, envelope in found)
+        if claimed:
+            _append(c, [job for job, _ in found[: len(claimed)]], "held", worker)
+        return claimed
 
     def _settle(self, c: sa.Connection, worker: str, s: Settlement, now: float) -> bool:
         if s.owner != worker:
@@ -201,12 +212,14 @@ class SqliteDriver:
                 lost += found
                 if not found and deadline <= now - GONE_AFTER_S:
                     gone.append(owner)
-            return Expired(lost[:limit], gone[:limit])
+            read = len(at_once(one.envelope for one in lost[:limit]))
+            return Expired(lost[:read], gone[:limit], more=read < len(lost))
 
-    def unrecorded(self, limit: int) -> list[Unrecorded]:
+    def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
         with self._transaction() as c:
-            found = sa.select(jobs.c.envelope, jobs.c.rank).where(jobs.c.place == "unrecorded")
-            return [Unrecorded(*row) for row in c.execute(found.order_by(jobs.c.rank, jobs.c.envelope).limit(limit))]
+            waiting = sa.select(jobs.c.envelope, jobs.c.rank).where(jobs.c.place == "unrecorded")
+            oldest = c.execute(waiting.order_by(jobs.c.rank, jobs.c.envelope).limit(limit).offset(skip)).all()
+            return [Unrecorded(*row) for row in oldest[: len(at_once(row.envelope for row in oldest))]]
 
     def recorded(self, envelopes: Sequence[bytes]) -> None:
         with self._transaction() as c:

@@ -161,8 +161,8 @@ def _table(queue: Queue, database_url: str | None) -> Finding:
         return Finding("note", "table", f"no {DATABASE_FILE} in this directory; queue:work makes it")
     import sqlalchemy as sa
 
-    from ..failures.engine import TROUBLE, why
     from ..failures.table import TABLE
+    from ..failures.trouble import TROUBLE, why
 
     choose_database(queue, database_url)
     store = cast("SqlFailures", queue.store)

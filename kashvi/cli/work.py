@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -15,10 +12,8 @@ from .. import __version__
 from ..books import Limits
 from ..drivers.memory import MemoryDriver
 from ..errors import RedisRequired
-from ..pool import Workers
 from ..queues import LEASE_S, Queue
 from ..retry import UNKNOWN_FOR_S
-from ..runtime import SystemRuntime
 from ..trace import TraceFile
 from .output import JsonLines, Lines, write
 from .processes import Processes
@@ -32,11 +27,12 @@ from .setup import (
     load_app,
     redis_option,
 )
+from .signals import Signals
 
 LOOK_S = 1.0
 """How long the main thread waits at a time."""
-EXIT_S = 3.0
-"""How long a second signal waits for jobs to be handed back."""
+GRACE_S = 25.0
+"""Less than the 30 s after which Kubernetes kills, so that there is time to hand back what runs."""
 
 
 @examples(
@@ -57,6 +53,13 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
 @click.option("--stop-when-empty", is_flag=True, help="Exit when no job is ready; delayed jobs stay.")
 @click.option("--max-jobs", type=click.IntRange(1), help="Exit after so many jobs.")
 @click.option("--max-time", type=click.FloatRange(0, min_open=True), help="Exit after so many seconds.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=GRACE_S,
+    show_default=True,
+    help="Seconds that running jobs have after a signal; then they are handed back to the queue.",
+)
 @click.option("--max-retry", type=click.IntRange(1), help="Attempts in all for each job.  [default: 3]")
 @click.option(
     "--lease",
@@ -86,6 +89,7 @@ def work(
     stop_when_empty: bool,
     max_jobs: int | None,
     max_time: float | None,
+    grace: float,
     max_retry: int | None,
     lease: float | None,
     unknown_for: float | None,
@@ -98,14 +102,17 @@ def work(
     What the app sets itself with queue.set_driver and queue.use_db comes before these options, they come before the
     environment. --max-retry, --lease and --unknown-for come before what the app sets.
 
-    The first SIGTERM or Ctrl-C lets the running jobs end and takes no more; the second hands them back to the queue,
-    uncounted, and exits at once. Without a Redis URL the queue is this process's memory.
+    The first SIGTERM or Ctrl-C lets the running jobs end and takes no more. What still runs after the grace is handed
+    back to the queue, uncounted; a second signal, a second later or more, does so at once. Set the grace some seconds
+    below the time after which the process is killed (30 s in Kubernetes and Heroku, 90 s in systemd, 10 s in Docker).
+    Without a Redis URL the queue is this process's memory.
 
     With --processes, each is such a worker, with limits of its own; one that dies is replaced. More of them than cores
     gain nothing. If the command itself is killed, they work on: stop them one by one.
 
     A trace is for sim:replay and spec:check. Several workers of one host may share it; of an error it keeps the type.
     """
+    signals = Signals(grace, quiet=as_json)
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(message)s")
     for noisy in ("asyncio", "sqlalchemy", "faker"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -132,14 +139,16 @@ def work(
     if not as_json:
         _banner(queue, workers)
     limits = Limits("empty" if stop_when_empty else "stopped", max_jobs, max_time)
-    stopping = _Signals()
+    signals.expect()
     running = queue.start_workers(workers, limits=limits)
-    stopping.stops(running, quiet=as_json)
+    signals.stops(running)
     while not running.join(LOOK_S):
         """A signal that comes just before this thread begins to wait is seen when the wait ends."""
     output.close()
     if trace is not None:
         trace.close()
+    if running.error is not None and (running.unsettled or not signals.came):
+        raise running.error
 
 
 def _nothing_to_run(app: str | None) -> str:
@@ -157,40 +166,3 @@ def _banner(queue: Queue, workers: int) -> None:
         write("  The queue is this process's memory: jobs of other processes are not seen, and none survives it.")
     write(f"  Failed jobs: {queue.store!r}.")
     write("  Ctrl-C stops it.\n")
-
-
-class _Signals:
-    """First signal: stop. Second: hand back and exit at once. Caught from the start, so that none is missed."""
-
-    def __init__(self) -> None:
-        self._workers: Workers | None = None
-        self._seen = 0
-        self._quiet = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._caught)
-
-    def stops(self, workers: Workers, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._workers = workers
-        if self._seen:
-            self._stop(workers)
-
-    def _caught(self, number: int, frame: FrameType | None) -> None:
-        self._seen += 1
-        if self._workers is None:
-            return
-        if self._seen == 1:
-            self._stop(self._workers)
-        elif self._seen == 2:
-            SystemRuntime().spawn(lambda: self._exit(number), "kashvi-exit")
-
-    def _stop(self, workers: Workers) -> None:
-        SystemRuntime().spawn(workers.request_stop, "kashvi-stop")
-        if not self._quiet:
-            write("\n  Stopping: running jobs end, no more are taken. Again to hand them back and exit at once.")
-
-    def _exit(self, number: int) -> None:
-        """Whoever reads our output may have stopped reading, so nothing is waited for without limit."""
-        assert self._workers
-        SystemRuntime().spawn(self._workers.hand_back, "kashvi-hand-back").join(EXIT_S)
-        os._exit(128 + number)

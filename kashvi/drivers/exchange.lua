@@ -1,15 +1,16 @@
 -- One exchange of one worker: renew the lease, settle, promote what is due, claim. One atomic step.
 --
 -- KEYS: jobs delayed workers exchanges unrecorded held running [held running of each other owner]
--- ARGV: worker n want lease now|'' gone_after promote_max,
+-- ARGV: worker n want lease now|'' gone_after chunk,
 --       then per settlement: move, owner, index of its list in KEYS, old, new, in_s;
 --       or '', k, and k times old: the worker's own, held, are done
 --
 -- Envelopes are bytes here: nothing decodes them.
 local jobs, delayed, workers, exchanges, unrecorded, held, running = unpack(KEYS, 1, 7)
 local worker, n, want = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local lease, gone_after, promote_max = tonumber(ARGV[4]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local CHUNK = 500
+local lease, gone_after = tonumber(ARGV[4]), tonumber(ARGV[6])
+local chunk = tonumber(ARGV[7]) -- how many jobs are about READ_MAX_BYTES
+local PROMOTE_MAX, READ_MAX_BYTES = 500, 4194304
 
 local now = tonumber(ARGV[5])
 if not now then
@@ -108,25 +109,28 @@ refused = table.concat(refused, ' ')
 redis.call('HSET', exchanges, worker, n .. ' ' .. text(now) .. ' ' .. refused)
 
 local promoted = 0
-while some_delayed and promoted < promote_max do
-  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', text(now), 'LIMIT', 0, CHUNK)
+while some_delayed and promoted < PROMOTE_MAX do
+  local most = math.min(chunk, PROMOTE_MAX - promoted)
+  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', text(now), 'LIMIT', 0, most)
   if #due == 0 then break end
   redis.call('LPUSH', jobs, unpack(due))
   redis.call('ZREM', delayed, unpack(due))
   promoted = promoted + #due
 end
 
-local claimed = {}
-while #claimed < want do
-  local part = redis.call('LRANGE', jobs, -math.min(CHUNK, want - #claimed), -1)
+local claimed, size = {}, 0
+while #claimed < want and size < READ_MAX_BYTES do
+  local part = redis.call('LRANGE', jobs, -math.min(chunk, want - #claimed), -1)
   if #part == 0 then break end
   local oldest_first = {}
   for i = #part, 1, -1 do
+    if size >= READ_MAX_BYTES then break end
+    size = size + #part[i]
     oldest_first[#oldest_first + 1] = part[i]
     claimed[#claimed + 1] = part[i]
   end
   redis.call('LPUSH', held, unpack(oldest_first))
-  redis.call('LTRIM', jobs, 0, -#part - 1)
+  redis.call('LTRIM', jobs, 0, -#oldest_first - 1)
 end
 
 if leaving and holds_nothing(held, running) then

@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
+from itertools import islice
 
 from ..errors import CommandRefused
 from ..ports import (
@@ -21,6 +22,7 @@ from ..ports import (
     Settlement,
     Stats,
     Unrecorded,
+    at_once,
     worker_name,
 )
 from ..runtime import SystemRuntime
@@ -99,7 +101,7 @@ class MemoryDriver:
                 if not store.delayed or store.delayed[0][0] > now:
                     break
                 store.jobs.appendleft(heappop(store.delayed)[1])
-            claimed = [store.jobs[-1 - i] for i in range(min(want, len(store.jobs)))]
+            claimed = at_once(islice(reversed(store.jobs), max(want, 0)))
             held.extend(claimed)
             for _ in claimed:
                 store.jobs.pop()
@@ -213,12 +215,14 @@ class MemoryDriver:
                 lost += found
                 if not found and deadline <= now - GONE_AFTER_S:
                     gone.append(owner)
-            return Expired(lost[:limit], gone[:limit])
+            read = len(at_once(one.envelope for one in lost[:limit]))
+            return Expired(lost[:read], gone[:limit], more=read < len(lost))
 
-    def unrecorded(self, limit: int) -> list[Unrecorded]:
+    def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
         with self.store.condition:
-            oldest = sorted(self.store.unrecorded.items(), key=lambda item: (item[1], item[0]))[:limit]
-            return [Unrecorded(envelope, at) for envelope, at in oldest]
+            oldest = sorted(self.store.unrecorded.items(), key=lambda item: (item[1], item[0]))[skip : skip + limit]
+            read = len(at_once(envelope for envelope, _ in oldest))
+            return [Unrecorded(envelope, at) for envelope, at in oldest[:read]]
 
     def recorded(self, envelopes: Sequence[bytes]) -> None:
         with self.store.condition:

@@ -14,18 +14,34 @@ from typing import Any
 import redis
 
 from ..errors import InvalidSetting
-from ..ports import FIRST_LEASE_S, Exchange, Expired, LostDelivery, Place, Settlement, Stats, Unrecorded, worker_name
+from ..ports import (
+    FIRST_LEASE_S,
+    READ_MAX_BYTES,
+    Exchange,
+    Expired,
+    LostDelivery,
+    Place,
+    Settlement,
+    Stats,
+    Unrecorded,
+    worker_name,
+)
 from .bell import Waits
 from .connection import BLOCK_MAX_S, Connections, Script
 from .health import Health, read_health
 
-PROMOTE_MAX = 500
 GONE_AFTER_S = 3600.0
+CHUNK_MAX = 500
+"""Jobs a script moves in one command: about as many arguments as Lua passes safely."""
 OWNERS_MAX = 50
 """Of how many dead workers a call reads the lists: enough for most, and a short time of the server."""
 
-_EXCHANGE, _DELAY, _EXPIRED, _KNOWN, _LISTED, _RETRIED, _STATS = map(
-    Script, ("exchange.lua", "delay.lua", "expired.lua", "known.lua", "listed.lua", "retried.lua", "stats.lua")
+_EXCHANGE, _DELAY, _EXPIRED, _KNOWN, _LISTED, _RETRIED, _STATS, _UNRECORDED = map(
+    Script,
+    (
+        *("exchange.lua", "delay.lua", "expired.lua", "known.lua"),
+        *("listed.lua", "retried.lua", "stats.lua", "unrecorded.lua"),
+    ),
 )
 
 
@@ -53,6 +69,8 @@ class RedisDriver:
         """Workers that this handle has made known to the server."""
         self._odd: dict[str, bytes] = {}
         """Names that are no UTF-8, as other programs may give themselves, by the text that stands for them here."""
+        self._chunk = 16
+        """How many of the jobs that came last are READ_MAX_BYTES: a server copies what its script reads."""
         names = ("jobs", "delayed", "workers", "exchanges", "unrecorded", "retried")
         self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried = (
             f"{prefix}:{name}" for name in names
@@ -80,7 +98,7 @@ class RedisDriver:
         keys: list[Any] = [self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded]
         keys += self._lists(worker)
         lists = {worker: 6}
-        args: list[Any] = [worker, n, want, repr(lease_s), self._now(), GONE_AFTER_S, PROMOTE_MAX]
+        args: list[Any] = [worker, n, want, repr(lease_s), self._now(), GONE_AFTER_S, self._chunk]
         run = 0
         leaves = False
         for s in settlements:
@@ -102,6 +120,8 @@ class RedisDriver:
             self._server.run(_EXCHANGE, keys, args)
         )
         (self._known.discard if leaves else self._known.add)(worker)
+        if claimed:
+            self._chunk = min(READ_MAX_BYTES * len(claimed) // (sum(map(len, claimed)) or 1) + 1, CHUNK_MAX)
         return Exchange(
             server_at=float(now),
             settled_at=float(settled_at),
@@ -136,23 +156,26 @@ class RedisDriver:
         now, entries = self._server.run(_EXPIRED, [self._workers], [self._now()])
         deadlines = {self._name(owner): float(at) for owner, at in _pairs(entries)}
         lost: list[LostDelivery] = []
-        owners = list(deadlines)
+        owners, size = list(deadlines), 0
         for at in range(0, len(owners), OWNERS_MAX):
             places: list[tuple[str, Place]] = [
                 (o, p) for o in owners[at : at + OWNERS_MAX] for p in ("held", "running")
             ]
-            lists = self._server.run(
-                _LISTED, [key for o in owners[at : at + OWNERS_MAX] for key in self._lists(o)], [limit - len(lost)]
+            whole, *lists = self._server.run(
+                _LISTED,
+                [key for o in owners[at : at + OWNERS_MAX] for key in self._lists(o)],
+                [limit - len(lost), READ_MAX_BYTES - size],
             )
             lost += [LostDelivery(o, place, e) for (o, place), part in zip(places, lists, strict=True) for e in part]
-            if len(lost) >= limit:
-                return Expired(lost, [])
+            size = sum(len(one.envelope) for one in lost)
+            if not whole or len(lost) >= limit or size >= READ_MAX_BYTES:
+                return Expired(lost, [], more=True)
         busy = {delivery.owner for delivery in lost}
         old = (o for o, deadline in deadlines.items() if deadline <= float(now) - GONE_AFTER_S)
         return Expired(lost, [owner for owner in old if owner not in busy][:limit])
 
-    def unrecorded(self, limit: int) -> list[Unrecorded]:
-        found = self._server.call("ZRANGE", self._unrecorded, 0, limit - 1, "WITHSCORES")
+    def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
+        found = self._server.run(_UNRECORDED, [self._unrecorded], [limit, skip, READ_MAX_BYTES])
         return [Unrecorded(envelope, float(at)) for envelope, at in _pairs(found)]
 
     def recorded(self, envelopes: Sequence[bytes]) -> None:

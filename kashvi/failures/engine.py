@@ -1,11 +1,9 @@
-"""A database URL made into an engine, and a database's errors into words fit for a log."""
+"""A database URL made into an engine."""
 
 from __future__ import annotations
 
-import re
-
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from ..errors import InvalidSetting
@@ -26,9 +24,6 @@ DEFAULTS = {
     "mysql+pymysql": _MYSQL,
     "mariadb+pymysql": _MYSQL,
 }
-
-TROUBLE = (SQLAlchemyError, OSError, ValueError)
-"""What a database call can raise; ValueError: text that the driver can't encode."""
 
 
 def engine_of(database: sa.Engine | str) -> sa.Engine:
@@ -67,14 +62,6 @@ def engine_of(database: sa.Engine | str) -> sa.Engine:
 def shown_of(url: sa.URL) -> str:
     """The URL without secrets: a query may hold a password too."""
     return url.set(query={}).render_as_string(hide_password=True)
-
-
-def why(error: BaseException) -> str:
-    """The database's own words, without the statement and its values: those may follow on later lines."""
-    text = str(getattr(error, "orig", None) or error).strip()
-    if isinstance(error, UnicodeError):
-        text = "text that the connection can't encode"
-    return re.sub(r"\s+", " ", text.partition("\n")[0])[:300] or type(error).__name__
 
 
 def _in_memory(url: sa.URL) -> bool:

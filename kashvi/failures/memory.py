@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 
 KEPT = 1_000
+KEPT_CHARACTERS = 16 * 1024 * 1024
+"""Of payloads and errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,20 @@ class FailedJobs:
 
     def __init__(self, kept: int = KEPT) -> None:
         self._jobs: deque[FailedJob] = deque(maxlen=kept)
+        self._size = 0
 
     def add(self, failed: FailedJob) -> None:
+        if len(self._jobs) == self._jobs.maxlen:
+            self._size -= _size(self._jobs[0])
         self._jobs.append(failed)
+        self._size += _size(failed)
+        while self._size > KEPT_CHARACTERS and len(self._jobs) > 1:
+            self._size -= _size(self._jobs.popleft())
 
     def list(self) -> list[FailedJob]:
         """Oldest first."""
         return list(self._jobs)
+
+
+def _size(failed: FailedJob) -> int:
+    return len(failed.payload) + len(failed.error)

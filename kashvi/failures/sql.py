@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 
 from ..envelope import base64_of, text_of
 from ..errors import StoreUnavailable
-from ..ports import Failure
-from .engine import TROUBLE, engine_of, shown_of, why
+from ..ports import Failure, Refusal
+from .engine import engine_of, shown_of
 from .table import JOB_ID_MAX, JOB_TYPE_MAX, FailedJobRecord, be_impatient, prepare
+from .trouble import TROUBLE, refusal_of, why
 
 __all__ = ["SqlFailures", "engine_of"]
 
@@ -41,14 +42,14 @@ class SqlFailures:
             raise StoreUnavailable(why(error)) from error
         self._prepared = True
 
-    def record(self, failures: Sequence[Failure]) -> dict[str, str]:
+    def record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
         """Insert what is not there yet; see FailureStore."""
         if not failures:
             return {}
         self.prepare()  # each time: the Go program changes the table whenever it starts
         return self._record(list({_key(failure): failure for failure in failures}.values()))
 
-    def _record(self, failures: list[Failure]) -> dict[str, str]:
+    def _record(self, failures: list[Failure]) -> dict[str, Refusal]:
         """All of them, or what a half of them makes trouble is found by halving."""
         if not self._insert([_columns(failure) for failure in failures]):
             return {}
@@ -57,14 +58,17 @@ class SqlFailures:
             middle = len(failures) // 2
             return self._record(failures[:middle]) | self._record(failures[middle:])
         # Once more as it is, in case another process was in the way; then as what every database can hold.
-        for ascii_only in (False, True):
-            refusal = self._insert([_columns(failures[0], ascii_only=ascii_only)])
-            if not refusal:
-                return {}
+        [failure] = failures
+        if refusal := self._insert([_columns(failure)]):
             self._check_writable()
-        return {failures[0].job_id: refusal}
+            if not refusal.passing:
+                refusal = self._insert([_columns(failure, ascii_only=True)])
+        if not refusal:
+            return {}
+        self._check_writable()
+        return {failure.job_id: refusal}
 
-    def _insert(self, rows: list[dict[str, object]]) -> str:
+    def _insert(self, rows: list[dict[str, object]]) -> Refusal | None:
         """All or none of the rows that are not there yet; the reason if none."""
         ids = [row["job_id"] for row in rows]
         try:
@@ -73,9 +77,9 @@ class SqlFailures:
                 known = set(connection.scalars(sa.select(_Row.job_id).where(_Row.job_id.in_(ids))))
                 if new := [row for row in rows if row["job_id"] not in known]:
                     connection.execute(sa.insert(_Row), new)
-            return ""
+            return None
         except TROUBLE as error:
-            return why(error)
+            return refusal_of(error, self.engine.dialect.name)
 
     def _check_writable(self) -> None:
         """After an error: is it the database, or the rows? Raises StoreUnavailable if the database."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kashvi.drivers.memory import EARLIER_S
 from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
-from kashvi.ports import WAIT_MAX_S, Exchange, Expired, Failure, FailureStore, Settlement, Stats, Unrecorded
+from kashvi.ports import WAIT_MAX_S, Exchange, Expired, Failure, FailureStore, Refusal, Settlement, Stats, Unrecorded
 
 from .kernel import Task
 from .runtime import SimRuntime
@@ -111,8 +111,8 @@ class Line:
     def expired(self, limit: int) -> Expired:
         return self._call("expired", lambda: self._server.expired(limit))
 
-    def unrecorded(self, limit: int) -> list[Unrecorded]:
-        return self._call("unrecorded", lambda: self._server.unrecorded(limit))
+    def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
+        return self._call("unrecorded", lambda: self._server.unrecorded(limit, skip))
 
     def recorded(self, envelopes: Sequence[bytes]) -> None:
         self._call("recorded", lambda: self._server.recorded(envelopes))
@@ -163,7 +163,7 @@ class Database:
         self._process = process
         self.inner = store
 
-    def record(self, failures: Sequence[Failure]) -> dict[str, str]:
+    def record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
         world, process = self._world, self._process
         world.kernel.check_open()
         assert not process.dead, "a dead process made a call"

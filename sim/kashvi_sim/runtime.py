@@ -60,7 +60,7 @@ class SimRuntime:
     def exit(self, error: BaseException | None) -> NoReturn:
         raise NotImplementedError("a simulated process does not fork")
 
-    def at_exit(self, run: Callable[[], None]) -> Callable[[], None]:
+    def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         """Simulated processes are killed or stopped; they do not exit by themselves."""
         return lambda: None
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 from kashvi_spec.predicates import Judge, Violation, all_predicates
 
 from kashvi.events import AttemptLost, JobReturned
-from kashvi.ports import Failure
+from kashvi.ports import Failure, Refusal
 
 from .faults import RULES, Faults, Moment, Rule, rules_named
 from .kernel import Entry, Kernel, Task
@@ -58,7 +58,7 @@ class Table:
     def __init__(self) -> None:
         self.rows: dict[str, Failure] = {}
 
-    def record(self, failures: Sequence[Failure]) -> dict[str, str]:
+    def record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
         for failure in failures:
             self.rows.setdefault(failure.job_id, failure)
         return {}

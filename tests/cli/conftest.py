@@ -6,10 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from kashvi.drivers.redis import RedisDriver
+from kashvi.queue import Queue
+from kashvi.registry import Registry
+from tests.servers.launch import RedisServer, until_true
 
 APP = """
 import os, time
@@ -77,3 +83,86 @@ def kashvi(tmp_path: Path) -> Iterator[Shell]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@dataclass
+class Note:
+    n: int
+    takes: float = 0.0
+
+    def handle(self) -> None:
+        """Runs in the worker process."""
+
+
+@dataclass
+class Quit:
+    def handle(self) -> None:
+        """Runs in the worker process."""
+
+
+class Worker:
+    """``queue:work`` with one thread and the test's server; what it prints goes to a file."""
+
+    def __init__(self, kashvi: Shell, server: RedisServer) -> None:
+        self.shell = kashvi
+        self.options = [
+            "queue:work",
+            "--app",
+            "myapp",
+            "--redis-url",
+            server.url,
+            "--workers",
+            "1",
+            "--unknown-for",
+            "0",
+        ]
+        self.output = kashvi.directory / "output.txt"
+
+    def until_empty(self, *words: str) -> str:
+        """Run what is ready; returns what was printed."""
+        shown = self.shell(*self.options, "--stop-when-empty", *words)
+        assert shown.returncode == 0, shown.stderr
+        return shown.stdout
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        with self.output.open("w") as out:
+            process = subprocess.Popen(
+                [*MAIN, *self.options, *words],
+                cwd=self.shell.directory,
+                env=self.shell.environment,
+                stdout=out,
+                text=True,
+            )
+        self.shell.running.append(process)
+        return process
+
+    def until_printed(self, text: str) -> None:
+        until_true(lambda: text in self.output.read_text(), 20, f"it never printed {text!r}")
+
+    def until_ran(self, *numbers: str) -> None:
+        until_true(lambda: self.shell.lines("ran.txt") == [*numbers], 20)
+
+
+@pytest.fixture
+def queue(valkey: RedisServer) -> Queue:
+    """As a program that dispatches has it."""
+    registry = Registry()
+    registry.register("jobs.Note", Note)
+    registry.register("jobs.Quit", Quit)
+    return Queue(RedisDriver(valkey.url), registry=registry)
+
+
+@pytest.fixture
+def worker(kashvi: Shell, valkey: RedisServer) -> Worker:
+    """Not started yet."""
+    return Worker(kashvi, valkey)
+
+
+def on_the_list(server: RedisServer) -> list[bytes]:
+    """The ready jobs, oldest first."""
+    entries: list[bytes] = server.client().lrange("kashvi:queue:jobs", 0, -1)  # type: ignore[assignment]
+    return entries[::-1]
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]

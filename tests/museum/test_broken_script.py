@@ -62,7 +62,7 @@ BROKEN = [
     ("  redis.call('ZREM', delayed, unpack(due))\n  promoted", "  promoted"),
     ("redis.call('LPUSH', jobs, unpack(due))", "redis.call('RPUSH', jobs, unpack(due))"),
     ("redis.call('LPUSH', held, unpack(oldest_first))", "redis.call('RPUSH', held, unpack(oldest_first))"),
-    ("redis.call('LTRIM', jobs, 0, -#part - 1)", "redis.call('LTRIM', jobs, 0, -#part)"),
+    ("redis.call('LTRIM', jobs, 0, -#oldest_first - 1)", "redis.call('LTRIM', jobs, 0, -#oldest_first)"),
     ("math.min(CHUNK, want - #claimed)", "CHUNK"),
     ("if leaving and holds_nothing(held, running) then", "if leaving then"),
     ("if leaving and holds_nothing(held, running) then", "if false then"),

@@ -26,7 +26,7 @@ from kashvi.errors import InvalidSetting, StoreUnavailable
 from kashvi.failures.engine import engine_of
 from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import FailedJobRecord, prepare
-from kashvi.ports import Failure
+from kashvi.ports import Failure, Refusal
 from tests.servers import databases
 from tests.servers.databases import PASSWORD, Database, Server
 
@@ -458,8 +458,9 @@ def test_row_that_the_database_refuses_is_named_and_all_others_are_in(database: 
     cursed = failure("bad", SECRET, job_type="cursed")
     refused = store.record([*(failure(f"a{n}") for n in range(20)), cursed, *(failure(f"b{n}") for n in range(20))])
     assert set(refused) == {"bad"}
-    assert "constraint" in refused["bad"].lower()
-    assert "4242" not in refused["bad"]
+    assert "constraint" in refused["bad"].why.lower()
+    assert "4242" not in refused["bad"].why
+    assert not refused["bad"].passing
     assert store.count() == 40
     assert set(store.record([cursed, failure("later")])) == {"bad"}
     assert store.count() == 41
@@ -477,6 +478,70 @@ def test_row_over_the_limit_of_the_server_is_refused_and_all_others_are_in(
     finally:
         database.run(f"SET GLOBAL max_allowed_packet = {usual}")
     assert set(refused) == {"huge"}
+    assert [row.job_id for row in store.rows()] == ["b", "a"]
+
+
+@only("sqlite")
+def test_row_that_a_full_disk_refuses_is_put_off_and_all_others_are_in(database: Database) -> None:
+    """The large row finds no room where the small ones do; with room again, it goes in."""
+    most = "PRAGMA max_page_count = 40"
+    engine = sa.create_engine(database.engine.url, poolclass=NullPool)
+    sa.event.listen(engine, "connect", lambda connection, _: connection.execute(most))
+    store = SqlFailures(engine)
+    failures = [failure("a"), failure("huge", b"x" * MIB), failure("b")]
+    assert store.record(failures) == {"huge": Refusal("database or disk is full", passing=True)}
+    assert [row.job_id for row in store.rows()] == ["b", "a"]
+    most = "PRAGMA max_page_count = 4000"
+    assert store.record(failures) == {}
+    assert [row.job_id for row in store.rows()] == ["huge", "b", "a"]
+
+
+def raising(kind: str, code: str) -> list[str]:
+    """A table that answers each row with this error."""
+    if kind == "mariadb":
+        signal = f"SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'refused'"
+        return [
+            "CREATE TRIGGER refuse BEFORE INSERT ON kashvi_failed_jobs FOR EACH ROW "
+            f"BEGIN IF NEW.job_type = 'cursed' THEN {signal}; END IF; END"
+        ]
+    raised = f"RAISE EXCEPTION 'refused' USING ERRCODE = '{code}'"
+    return [
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$BEGIN IF NEW.job_type = 'cursed' THEN {raised}; END IF; RETURN NEW; END$$",
+        "CREATE TRIGGER refuse BEFORE INSERT ON kashvi_failed_jobs FOR EACH ROW EXECUTE FUNCTION refuse()",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("database", "code", "passing"),
+    [
+        ("postgresql", "53100", True),  # disk full
+        ("postgresql", "40P01", True),  # deadlock
+        ("postgresql", "55P03", True),  # lock not available
+        ("postgresql", "57014", True),  # statement timeout
+        ("postgresql", "25006", True),  # read only
+        ("postgresql", "22001", False),  # too long
+        ("postgresql", "23514", False),  # check
+        ("postgresql", "P0001", False),  # a trigger says no
+        ("mariadb", "1021", True),  # disk full
+        ("mariadb", "1114", True),  # table full
+        ("mariadb", "1205", True),  # lock wait timeout
+        ("mariadb", "1226", True),  # a quota
+        ("mariadb", "1290", True),  # read only
+        ("mariadb", "1406", False),  # too long
+        ("mariadb", "1644", False),  # a trigger says no
+    ],
+    indirect=["database"],
+)
+def test_what_passes_is_told_from_what_is_in_the_row(
+    database: Database, store: SqlFailures, code: str, passing: bool
+) -> None:
+    """By the database's own codes; either way the others are in."""
+    store.prepare()
+    database.run(*raising(database.kind, code))
+    refused = store.record([failure("a"), failure("bad", job_type="cursed"), failure("b")])
+    assert [(name, one.passing) for name, one in refused.items()] == [("bad", passing)]
+    assert "refused" in refused["bad"].why
     assert [row.job_id for row in store.rows()] == ["b", "a"]
 
 

@@ -25,7 +25,7 @@ PLAIN = f"{sys.executable} {ROOT}/examples/worker_in_plain_python/worker.py {{th
 PATIENCE_S = 240.0
 
 DEPARTURES = {
-    "COMMANDS-3": "'running 0', 'running 1', 'running 2' and 2 more, which it was running, did not end",
+    "COMMANDS-13": "'running 0', 'running 1', 'running 2' and 2 more, which it was running, did not end",
     "DELAY-8": "20 of 20 due jobs ran more than once when two workers looked at the same moment",
     "DELIVERY-1": "did not come to an end",
     "DELIVERY-2": "ran when the process was killed; within 13 s, no other ran them",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from kashvi_sim.runtime import SimRuntime
 
+from kashvi.errors import DriverError
 from kashvi.events import Event, JobFailed, SettleRefused
 from kashvi.registry import Registry
 
@@ -204,7 +205,7 @@ def test_stopping_does_not_wait_for_ever_for_a_database_that_never_answers(
 
 
 def test_max_time_ends_a_worker_whose_server_is_away(new_world: NewWorld, registry: Registry) -> None:
-    """A lease later at the most, though nothing can be settled."""
+    """A lease later at the most, though nothing can be settled: and it says so."""
     away = False
 
     def fault(point: str, process: SimRuntime) -> None:
@@ -216,7 +217,8 @@ def test_max_time_ends_a_worker_whose_server_is_away(new_world: NewWorld, regist
     ended: list[float] = []
 
     def work() -> None:
-        worker.work(max_time=2)
+        with pytest.raises(DriverError):
+            worker.work(max_time=2)
         ended.append(scene.world.elapsed_s)
 
     scene.queue.dispatch(scene.job(1, takes=1.0))

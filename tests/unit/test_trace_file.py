@@ -37,6 +37,27 @@ def read_back(path: Path) -> list[Event]:
     return list(read(path.read_bytes().splitlines(keepends=True)))
 
 
+def test_a_file_that_was_renamed_is_followed_by_one_of_the_old_name(tmp_path: Path) -> None:
+    """As a log rotation does it: rename, then tell the process. What can't be opened ends no trace."""
+    path, old = tmp_path / "t.jsonl", tmp_path / "t.jsonl.1"
+    trace = TraceFile(path)
+    trace(failed("a"))
+    path.rename(old)
+    trace(failed("b"))
+    trace.reopen()
+    trace(DONE)
+    assert (len(read_back(old)), read_back(path)) == (2, [DONE])
+    path.unlink()
+    path.mkdir()
+    trace.reopen()
+    path.rmdir()
+    trace.reopen()
+    trace(DONE)
+    trace.close()
+    trace.reopen()
+    assert read_back(path) == [DONE]
+
+
 def test_every_event_of_a_queue_is_in_its_trace_and_comes_back_as_it_was(tmp_path: Path) -> None:
     """One a line."""
     seen: list[Event] = []

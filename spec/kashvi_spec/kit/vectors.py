@@ -125,7 +125,7 @@ class Spoken:
         return {"claimed": found.decode() if isinstance(found, bytes) else None}
 
     def _expired(self, limit: int) -> Any:
-        lost, gone = self.driver.expired(limit)
+        lost, gone, *_ = self.driver.expired(limit)
         return {"lost": sorted([one.owner, one.place, one.envelope.decode()] for one in lost), "gone": sorted(gone)}
 
     def _recorded(self, envelopes: list[str]) -> Any:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NAME_MAX = 40
 """Of a command, as the name of its column."""
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 WORDS = {"passed": "kept", "failed": "broken", "unobserved": "not observable"}
 OF_KASHVI = "kashvi queue:work --app kashvi_spec.kit.worker.jobs --workers {threads} --lease {lease} --unknown-for 0"
 

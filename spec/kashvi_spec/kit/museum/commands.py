@@ -11,12 +11,13 @@ import click
 import msgspec
 
 from kashvi import cli, envelope, errors
-from kashvi.cli import doctor, failed, output, setup, work
+from kashvi.cli import doctor, failed, output, setup, signals, work
 from kashvi.cli.output import JsonLines, write
-from kashvi.cli.work import _Signals
+from kashvi.cli.signals import Signals
 from kashvi.drivers.redis import RedisDriver
 from kashvi.failures.sql import SqlFailures
 from kashvi.queues import Queue
+from kashvi.runtime import SystemRuntime
 from kashvi.text import json_line
 from kashvi.worker import Worker
 
@@ -65,20 +66,83 @@ def _(patch: Patch) -> None:
 @exhibit(
     "the first signal ends it",
     "with the jobs that run",
-    "COMMANDS-3",
+    "COMMANDS-13",
     source="Go kashvi: gone 7 ms after SIGTERM",
+    also="COMMANDS-14",
 )
 def _(patch: Patch) -> None:
     import os
 
-    patch.setattr(_Signals, "_stop", lambda self, workers: os._exit(0))
+    patch.setattr(Signals, "_stop", lambda self, workers: os._exit(0))
 
 
-@exhibit("the second signal hands nothing back", "its jobs wait for their lease to end", "COMMANDS-3")
+@exhibit(
+    "the second signal hands nothing back",
+    "its jobs wait for their lease to end",
+    "COMMANDS-13",
+    also="COMMANDS-14",
+)
 def _(patch: Patch) -> None:
     import os
 
-    patch.setattr(_Signals, "_exit", lambda self, number: os._exit(128 + number))
+    patch.setattr(Signals, "_hand_back", lambda self, code: os._exit(code))
+
+
+@exhibit(
+    "the same stop told twice is an order",
+    "jobs that run are broken off after a moment",
+    "COMMANDS-13",
+    source="ours, under systemd and Heroku",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(signals, "AGAIN_S", 0.0)
+
+
+@exhibit(
+    "no end to a stop",
+    "a job that hangs keeps the worker until it is killed",
+    "COMMANDS-14",
+    source="ours; RQ's warm shutdown, Celery's",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(Signals, "_wait_for_grace", lambda self: None)
+
+
+@exhibit("the grace ends with an exit", "and what ran waits for a lease", "COMMANDS-14")
+def _(patch: Patch) -> None:
+    import os
+
+    def wait(self: Signals) -> None:
+        SystemRuntime.sleep(self._grace_s)
+        os._exit(0)
+
+    patch.setattr(Signals, "_wait_for_grace", wait)
+
+
+@exhibit("signals are asked for after the import", "too late for a container", "COMMANDS-15")
+def _(patch: Patch) -> None:
+    import signal
+
+    def load(app: str | None) -> Queue:
+        asked = {number: signal.signal(number, signal.SIG_IGN) for number in signals.NUMBERS}
+        try:
+            return setup.load_app(app)
+        finally:
+            for number, handler in asked.items():
+                signal.signal(number, handler)
+
+    patch.setattr(work, "load_app", load)
+
+
+@exhibit("a signal waits for the import to end", "however long it takes", "COMMANDS-15", source="ours, until now")
+def _(patch: Patch) -> None:
+    real = Signals.__init__
+
+    def init(self: Signals, grace_s: float, *, quiet: bool) -> None:
+        real(self, grace_s, quiet=quiet)
+        self.expect()
+
+    patch.setattr(Signals, "__init__", init)
 
 
 @exhibit("errors exit with 0", "so a script goes on", "COMMANDS-4", also="COMMANDS-7")
@@ -104,19 +168,25 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "a banner before the JSON", "which no program can read", "COMMANDS-5", source="Celery", also="COMMANDS-1 COMMANDS-3"
+    "a banner before the JSON",
+    "which no program can read",
+    "COMMANDS-5",
+    source="Celery",
+    also="COMMANDS-1 COMMANDS-13 COMMANDS-14",
 )
 def _(patch: Patch) -> None:
-    real = work._Signals.stops
+    real = Signals.stops
 
-    def stops(self: _Signals, workers: Any, *, quiet: bool) -> None:
+    def stops(self: Signals, workers: Any) -> None:
         write("kashvi is processing jobs")
-        real(self, workers, quiet=quiet)
+        real(self, workers)
 
-    patch.setattr(work._Signals, "stops", stops)
+    patch.setattr(Signals, "stops", stops)
 
 
-@exhibit("JSON over many lines", "pretty, and no object a line", "COMMANDS-5", also="COMMANDS-1 COMMANDS-3")
+@exhibit(
+    "JSON over many lines", "pretty, and no object a line", "COMMANDS-5", also="COMMANDS-1 COMMANDS-13 COMMANDS-14"
+)
 def _(patch: Patch) -> None:
     def call(self: JsonLines, event: Any) -> None:
         write(msgspec.json.format(json_line(event)))

@@ -330,11 +330,11 @@ def _(patch: Patch) -> None:
     "nothing at all",
     "a driver that takes jobs and never gives one out",
     "DISPATCH-1 DISPATCH-2",
-    also="COMMANDS-3 DELAY-1 DELAY-2 DELAY-3 DELAY-4 DELAY-5 DELAY-6 DELAY-7 DELAY-8 DELAY-9 DELIVERY-1 "
+    also="COMMANDS-13 DELAY-1 DELAY-2 DELAY-3 DELAY-4 DELAY-5 DELAY-6 DELAY-7 DELAY-8 DELAY-9 DELIVERY-1 "
     "DELIVERY-2 DELIVERY-3 DELIVERY-4 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-9 "
-    "DELIVERY-10 DELIVERY-11 DISPATCH-3 DISPATCH-4 DISPATCH-5 DISPATCH-6 DISPATCH-10 ENVELOPE-4 "
-    "ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-9 "
-    "FAILURES-7 FAILURES-8 JOBS-1 JOBS-2 JOBS-3 JOBS-7 MEMORY-1 MEMORY-2 MEMORY-3 REDIS-3 REDIS-8 "
+    "DELIVERY-10 DELIVERY-11 DELIVERY-12 DELIVERY-13 DISPATCH-3 DISPATCH-4 DISPATCH-5 DISPATCH-6 DISPATCH-10 "
+    "ENVELOPE-4 ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-9 FAILURES-10 "
+    "FAILURES-7 FAILURES-8 FAILURES-12 JOBS-1 JOBS-2 JOBS-3 JOBS-7 MEMORY-1 MEMORY-2 MEMORY-3 REDIS-3 REDIS-8 "
     "RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-1 WORKERS-2 "
     "WORKERS-3 WORKERS-5 WORKERS-6 WORKERS-7 WORKERS-10",
 )
@@ -349,6 +349,6 @@ def _(patch: Patch) -> None:
     patch.setattr(MemoryDriver, "exchange", exchange)
     patch.setattr(MemoryDriver, "wait", lambda self, worker, seconds: None)
     patch.setattr(MemoryDriver, "expired", lambda self, limit: Expired([], []))
-    patch.setattr(MemoryDriver, "unrecorded", lambda self, limit: [])
+    patch.setattr(MemoryDriver, "unrecorded", lambda self, limit, skip=0: [])
     patch.setattr(MemoryDriver, "recorded", lambda self, envelopes: None)
     patch.setattr(MemoryDriver, "stats", lambda self: Stats(0, 0, 0, 0, 0))

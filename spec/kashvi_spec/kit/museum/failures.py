@@ -14,7 +14,7 @@ from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import StoreUnavailable
 from kashvi.failures.memory import FailedJob, FailedJobs
 from kashvi.failures.sql import SqlFailures
-from kashvi.ports import Failure, Settlement, Unrecorded
+from kashvi.ports import Failure, Refusal, Settlement, Unrecorded
 from kashvi.recorder import Recorder
 from kashvi.settle import Delivery, Settling
 
@@ -56,17 +56,17 @@ def _(patch: Patch) -> None:
     "a crash or a database that is down loses the row",
     "FAILURES-1 FAILURES-7",
     source="Laravel #24549: deleted, then inserted",
+    also="FAILURES-12",
 )
 def _(patch: Patch) -> None:
     real = Recorder._batch
 
-    def batch(self: Recorder, store: Any) -> bool:
+    def batch(self: Recorder, store: Any, entries: Sequence[Unrecorded]) -> set[bytes]:
         driver = self._driver
-        waiting = driver.unrecorded(500)
-        driver.recorded([entry.envelope for entry in waiting])
-        self._driver = SimpleNamespace(unrecorded=lambda limit: waiting, recorded=lambda envelopes: None)
+        driver.recorded([entry.envelope for entry in entries])
+        self._driver = SimpleNamespace(recorded=lambda envelopes: None)
         try:
-            return real(self, store)
+            return real(self, store, entries)
         finally:
             self._driver = driver
 
@@ -82,12 +82,13 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = Recorder._batch
 
-    def batch(self: Recorder, store: Any) -> bool:
+    def batch(self: Recorder, store: Any, entries: Sequence[Unrecorded]) -> set[bytes]:
         try:
-            return real(self, store)
+            return real(self, store, entries)
         except StoreUnavailable:
-            self._driver.recorded([entry.envelope for entry in self._driver.unrecorded(500)])
-            return False
+            given_up = [entry.envelope for entry in entries]
+            self._driver.recorded(given_up)
+            return set(given_up)
 
     patch.setattr(Recorder, "_batch", batch)
 
@@ -113,7 +114,7 @@ def _(patch: Patch) -> None:
 @exhibit(
     "the list grows without end",
     "a process that runs for months is full of it",
-    "FAILURES-3",
+    "FAILURES-11",
     source="Go kashvi: the failed slice is never cut",
 )
 def _(patch: Patch) -> None:
@@ -123,7 +124,7 @@ def _(patch: Patch) -> None:
     where(patch, FailedJobs, "add", lambda self, failed: len(self._jobs) == self._jobs.maxlen, add)
 
 
-@exhibit("the oldest failures are kept", "and the newest forgotten", "FAILURES-3")
+@exhibit("the oldest failures are kept", "and the newest forgotten", "FAILURES-11")
 def _(patch: Patch) -> None:
     where(
         patch,
@@ -246,16 +247,21 @@ def _(patch: Patch) -> None:
     patch.setattr(retry, "decide_unknown", lambda waited_s, unknown_for_s: retry.RetryAfter(0.0))
 
 
-@exhibit("failures are read newest first", "when a table comes back, the oldest wait longest", "FAILURES-8")
+@exhibit(
+    "failures are read newest first",
+    "when a table comes back, the oldest wait longest",
+    "FAILURES-8",
+    also="DELIVERY-13",
+)
 def _(patch: Patch) -> None:
-    def unrecorded(real: Any, self: MemoryDriver, limit: int) -> list[Unrecorded]:
-        newest = sorted(self.store.unrecorded.items(), key=lambda item: (-item[1], item[0]))[:limit]
+    def unrecorded(real: Any, self: MemoryDriver, limit: int, skip: int = 0) -> list[Unrecorded]:
+        newest = sorted(self.store.unrecorded.items(), key=lambda item: (-item[1], item[0]))[skip : skip + limit]
         return [Unrecorded(envelope, at) for envelope, at in newest]
 
-    where(patch, MemoryDriver, "unrecorded", lambda self, limit: len(self.store.unrecorded) > 1, unrecorded)
+    where(patch, MemoryDriver, "unrecorded", lambda self, limit, skip=0: len(self.store.unrecorded) > 1, unrecorded)
 
 
-@exhibit("recorded empties the list", "a row that came meanwhile is lost", "FAILURES-8")
+@exhibit("recorded empties the list", "a row that came meanwhile is lost", "FAILURES-8", also="FAILURES-12")
 def _(patch: Patch) -> None:
     def recorded(real: Any, self: MemoryDriver, envelopes: Sequence[bytes]) -> None:
         self.store.unrecorded.clear()
@@ -285,3 +291,37 @@ def _(patch: Patch) -> None:
             run(None, self)
 
     patch.setattr(Recorder, "remember", remember)
+
+
+@exhibit(
+    "a row put off is given up", "after a full disk it is never tried again", "FAILURES-12", source="kashvi, before"
+)
+def _(patch: Patch) -> None:
+    def postpone(real: Any, self: Recorder, raw: bytes, failure: Failure, refusal: Refusal) -> None:
+        real(self, raw, failure, refusal._replace(passing=False))
+
+    where(patch, Recorder, "_postpone", lambda self, raw, failure, refusal: refusal.passing, postpone)
+
+
+@exhibit(
+    "all wait for the row that was refused",
+    "half a minute long, the new ones too",
+    "FAILURES-12",
+    source="kashvi, before",
+)
+def _(patch: Patch) -> None:
+    def postpone(real: Any, self: Recorder, raw: bytes, failure: Failure, refusal: Refusal) -> None:
+        real(self, raw, failure, refusal)
+        self._not_before = self._runtime.monotonic() + 30
+
+    where(patch, Recorder, "_postpone", lambda self, raw, failure, refusal: refusal.passing, postpone)
+
+
+@exhibit(
+    "failures are kept by number alone", "a thousand large ones fill the memory", "FAILURES-11", source="kashvi, before"
+)
+def _(patch: Patch) -> None:
+    def add(real: Any, self: FailedJobs, failed: FailedJob) -> None:
+        self._jobs.append(failed)
+
+    where(patch, FailedJobs, "add", lambda self, failed: len(failed.payload) > 1_000_000, add)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from kashvi_sim.network import Line
 
+from kashvi import ports
 from kashvi.drivers import memory
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.keeper import Keeper
@@ -320,3 +322,36 @@ def _(patch: Patch) -> None:
         return found
 
     skewed(patch, "expired", expired)
+
+
+@exhibit(
+    "large jobs are claimed by number alone",
+    "three hundred of a megabyte at once",
+    "DELIVERY-13",
+    source="kashvi, before",
+)
+def _(patch: Patch) -> None:
+    by_number(patch, "exchange", lambda store: store.jobs)
+
+
+@exhibit(
+    "large failures are read by number alone",
+    "and every process that would record them dies of it",
+    "DELIVERY-13",
+    source="kashvi, before",
+)
+def _(patch: Patch) -> None:
+    by_number(patch, "unrecorded", lambda store: store.unrecorded)
+
+
+def by_number(patch: Patch, name: str, of: Any) -> None:
+    """What this method reads is not bounded in bytes."""
+
+    def unbounded(real: Any, *asked: Any) -> Any:
+        with mock.patch.object(ports, "READ_MAX_BYTES", 2**40):
+            return real(*asked)
+
+    def large(self: MemoryDriver, *asked: Any) -> bool:
+        return sum(map(len, of(self.store))) > ports.READ_MAX_BYTES
+
+    where(patch, MemoryDriver, name, large, unbounded)

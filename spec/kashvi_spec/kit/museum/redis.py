@@ -122,7 +122,7 @@ def _(patch: Patch) -> None:
     "what a worker holds expires", "when the longest job should have ended", "REDIS-4", source="arq: in-progress keys"
 )
 def _(patch: Patch) -> None:
-    taken = "redis.call('LTRIM', jobs, 0, -#part - 1)"
+    taken = "redis.call('LTRIM', jobs, 0, -#oldest_first - 1)"
     scripted(patch, driver._EXCHANGE, driver._EXCHANGE.text.replace(taken, f"{taken} redis.call('EXPIRE', held, 600)"))
 
 
@@ -196,7 +196,7 @@ def hushed(patch: Patch, kind: type[DriverError]) -> None:
     "a server that restarts leaves nobody at work",
     "REDIS-8",
     source="Celery #8030",
-    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 WORKERS-4",
+    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 WORKERS-11",
 )
 def _(patch: Patch) -> None:
     gone(patch, lambda self: True)
@@ -207,7 +207,7 @@ def _(patch: Patch) -> None:
     "after five tries, it waits for a person",
     "REDIS-8",
     source="BullMQ #2466",
-    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 WORKERS-4",
+    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 WORKERS-11 WORKERS-12",
 )
 def _(patch: Patch) -> None:
     def often(self: Lease) -> bool:

@@ -13,7 +13,7 @@ from kashvi.errors import StoreUnavailable
 from kashvi.failures import sql, table
 from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import TABLE, FailedJobRecord, UtcTime
-from kashvi.ports import Failure
+from kashvi.ports import Failure, Refusal
 from kashvi.queues import Queue
 
 from . import Patch, exhibit, where
@@ -122,7 +122,7 @@ _bind = UtcTime.process_bind_param
     also="TABLE-7 TABLE-8",
 )
 def _(patch: Patch) -> None:
-    def record(self: SqlFailures, failures: Sequence[Failure]) -> dict[str, str]:
+    def record(self: SqlFailures, failures: Sequence[Failure]) -> dict[str, Refusal]:
         self.prepare()
         with self.engine.begin() as connection:
             for index in sa.inspect(connection).get_indexes(FailedJobRecord.__tablename__):
@@ -154,7 +154,7 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = SqlFailures.record
 
-    def record(self: SqlFailures, failures: Sequence[Failure]) -> dict[str, str]:
+    def record(self: SqlFailures, failures: Sequence[Failure]) -> dict[str, Refusal]:
         before = self.rows([], [failure.job_id for failure in failures])
         if before:
             raise StoreUnavailable("UNIQUE constraint failed: kashvi_failed_jobs.job_id")
@@ -211,7 +211,7 @@ def _(patch: Patch) -> None:
 
 @exhibit("a refused row takes its half along", "whoever is near it is given up, too", "TABLE-7")
 def _(patch: Patch) -> None:
-    def half(self: SqlFailures, failures: list[Failure], why: str) -> dict[str, str]:
+    def half(self: SqlFailures, failures: list[Failure], why: Refusal) -> dict[str, Refusal]:
         if len(failures) < 10:
             return {failure.job_id: why for failure in failures}
         middle = len(failures) // 2
@@ -223,7 +223,7 @@ def _(patch: Patch) -> None:
 def halving(patch: Patch, refuse: Any) -> None:
     """What is done with a batch of many that the database refuses."""
 
-    def record(real: Any, self: SqlFailures, failures: list[Failure]) -> dict[str, str]:
+    def record(real: Any, self: SqlFailures, failures: list[Failure]) -> dict[str, Refusal]:
         why = self._insert([sql._columns(failure) for failure in failures])
         return refuse(self, failures, why) if why else {}
 

@@ -10,6 +10,7 @@ from kashvi.attempt import Attempts
 from kashvi.books import Books
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.events import EventStream, WorkerStarted
+from kashvi.keeper import Keeper
 from kashvi.pool import Workers
 from kashvi.ports import Exchange
 from kashvi.queues import Queue
@@ -24,7 +25,7 @@ from . import Patch, exhibit, where
     "settled as done when it is claimed",
     "JOBS-2 DISPATCH-1",
     source="Sidekiq, Celery: early acknowledgement",
-    also="COMMANDS-2 COMMANDS-3 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 JOBS-9 DELIVERY-2 DELIVERY-3 "
+    also="COMMANDS-2 COMMANDS-13 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 JOBS-9 DELIVERY-2 DELIVERY-3 "
     "DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-9 DELIVERY-10 ENVELOPE-4 ENVELOPE-6 ENVELOPE-7 "
     "FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-9 FAILURES-7 FAILURES-8 JOBS-7 RETRY-1 "
     "RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6",
@@ -64,7 +65,7 @@ def _(patch: Patch) -> None:
     "wake-up lost",
     "threads that wait are not told of work or of the end",
     "WORKERS-1",
-    also="DELIVERY-1 DELIVERY-7 DELIVERY-8 DELIVERY-9 DISPATCH-1 REDIS-8 WORKERS-4",
+    also="DELIVERY-1 DELIVERY-7 DELIVERY-8 DELIVERY-9 DISPATCH-1 REDIS-8 WORKERS-11",
 )
 def _(patch: Patch) -> None:
     from kashvi_sim.kernel import Condition
@@ -91,7 +92,7 @@ def _(patch: Patch) -> None:
     "claims while it stops",
     "a worker that was told to stop goes on taking jobs until the queue is empty",
     "WORKERS-3",
-    also="COMMANDS-3",
+    also="COMMANDS-13",
 )
 def _(patch: Patch) -> None:
     def deaf(real: Any, self: Books, *args: Any) -> Any:
@@ -126,7 +127,7 @@ def _(patch: Patch) -> None:
     "a stop does not wait for them",
     "WORKERS-3",
     source="Go kashvi: gone 7 ms after SIGTERM",
-    also="COMMANDS-3 COMMANDS-9 WORKERS-5",
+    also="COMMANDS-13 COMMANDS-9 WORKERS-5",
 )
 def _(patch: Patch) -> None:
     def stop(real: Any, self: Books) -> None:
@@ -151,14 +152,50 @@ def giving_up(patch: Patch, answer: bool) -> None:
     where(patch, Books, "give_up", lambda self: self.stopping, lambda real, self: answer)
 
 
-@exhibit("it never gives up", "whoever waits for the process to end waits for the server", "WORKERS-4")
+@exhibit("it never gives up", "whoever waits for the process to end waits for the server", "WORKERS-11")
 def _(patch: Patch) -> None:
     giving_up(patch, False)
 
 
-@exhibit("it gives up at once", "one try, and its jobs wait for their lease to end", "WORKERS-4")
+@exhibit("it gives up at once", "one try, and its jobs wait for their lease to end", "WORKERS-11")
 def _(patch: Patch) -> None:
     giving_up(patch, True)
+
+
+@exhibit(
+    "with nothing in hand it waits for its server",
+    "for a lease, after it was told to stop",
+    "WORKERS-11",
+    source="ours, until now",
+    also="WORKERS-12",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(Worker, "_gives_up", property(lambda self: self._books.give_up()))
+
+
+@exhibit(
+    "it waits for an empty queue without a server",
+    "for as long as the server is away",
+    "WORKERS-12",
+    source="ours, until now; Celery's and RQ's burst mode",
+)
+def _(patch: Patch) -> None:
+    def give_up(self: Worker) -> bool:
+        self.stop_if_over()
+        return self._gives_up
+
+    patch.setattr(Worker, "_give_up", give_up)
+
+
+@exhibit("away is taken for empty", "and the caller for served", "WORKERS-12")
+def _(patch: Patch) -> None:
+    real = Keeper.keep
+
+    def keep(self: Keeper) -> None:
+        real(self)
+        self._worker.error = None
+
+    patch.setattr(Keeper, "keep", keep)
 
 
 @exhibit(

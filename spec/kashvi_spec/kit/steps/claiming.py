@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kashvi.ports import READ_MAX_BYTES
 from kashvi.runtime import SystemRuntime
 
 from . import Bench, envelopes, expect, step
@@ -90,6 +91,16 @@ def _(bench: Bench) -> None:
     answer = w.exchange()
     expect((answer.claimed, answer.holding), ([], claimed), "claimed, holding with want=0")
     expect(claimed + len(w.claim_all()), 1500, "claimed in the end")
+
+
+@step("DELIVERY-13")
+def _(bench: Bench) -> None:
+    """A claim ends with the job that reaches 4 MiB, and one larger than that is claimed alone."""
+    large = [one + b" " * (READ_MAX_BYTES // 2) for one in envelopes(3)]
+    huge = b"{}" + b" " * READ_MAX_BYTES
+    bench.push(*large, huge, b"small")
+    w = bench.worker()
+    expect([len(w.claim(300)) for _ in range(4)], [2, 2, 1, 0], "claimed in four exchanges")
 
 
 @step("ENVELOPE-5")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import Bench, expect, step
+from kashvi.ports import READ_MAX_BYTES
+
+from . import Bench, envelopes, expect, step
 
 
 @step("FAILURES-1")
@@ -35,3 +37,27 @@ def _(bench: Bench) -> None:
     bench.driver.recorded([b"c", b"nobody's"])
     expect([one.envelope for one in bench.driver.unrecorded(9)], [b"a"], "unrecorded after two were recorded")
     expect(w.exchange().unrecorded, 1, "unrecorded, as an exchange has it")
+
+
+@step("DELIVERY-13")
+def _(bench: Bench) -> None:
+    """Failures are read up to the one that reaches 4 MiB, from any place on; jobs of the dead, too."""
+    large = [one + b" " * (READ_MAX_BYTES // 2) for one in envelopes(5)]
+    bench.push(*large)
+    w, v = bench.worker("w"), bench.worker("v", lease=1000)
+    while claimed := w.claim(300):
+        v.exchange()
+        for one in claimed[: 3 - bench.counts()[3]]:
+            w.exchange(w.settlement("fail", one, one))
+            bench.let_pass(0.1)
+    read = [[large.index(one.envelope) for one in bench.driver.unrecorded(300, skip)] for skip in range(4)]
+    expect(read, [[0, 1], [1, 2], [2], []], "unrecorded, past the first 0, 1, 2 and 3")
+    expect(len(bench.driver.unrecorded(1, 1)), 1, "unrecorded, asked for one")
+    bench.let_pass(20)
+    expect(len(bench.lost()), 2, "lost")
+    bench.push(large[0])
+    u = bench.worker("u")
+    u.claim(1)
+    bench.let_pass(20)
+    found = bench.driver.expired(300)
+    expect((len(found.lost), found.more), (2, True), "lost, and whether there is more, of three")

@@ -13,8 +13,9 @@ from typing import Any
 import redis
 import sqlalchemy as sa
 
-from kashvi.failures.engine import TROUBLE, engine_of, why
+from kashvi.failures.engine import engine_of
 from kashvi.failures.table import TABLE
+from kashvi.failures.trouble import TROUBLE, why
 from kashvi.runtime import SystemRuntime
 
 from .process import CannotJudge, WorkerProcess, words_of

@@ -62,7 +62,7 @@ def stops_in_order(story: Story) -> Iterator[Finding | Remark]:
         yield Remark("the worker had taken no job that it had not started, so nothing was handed back")
 
 
-@judges("COMMANDS-3")
+@judges("COMMANDS-13")
 def signals(story: Story) -> Iterator[Finding]:
     pushed(story, "stopped")
     yield from _running_ones_end(story)

@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kashvi.failures.engine import TROUBLE
 from kashvi.failures.table import TABLE, read_time
+from kashvi.failures.trouble import TROUBLE
 
 
 @dataclass(frozen=True)
