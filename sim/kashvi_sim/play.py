@@ -162,7 +162,7 @@ class Run:
         )
         if client is not None:
             self.world.server.clear()
-        acts = {name: script.acts(name, tape.workload) for name in script.types}
+        acts = {name: script.acts(name, tape.attempts) for name in script.types}
         self.classes = {name: self.job_class(name, acts[name]) for name in script.types}
         for name, job_class in self.classes.items():
             self.world.registry.register(name, job_class)
@@ -332,11 +332,10 @@ def _job_class(job_type: str, acts: Acts, world: World) -> Any:
         n: int
 
         def handle(self) -> None:
-            attempt = world.attempt
-            takes_s = acts.takes_s(self.n, attempt)
+            takes_s, error = acts(self.n, world.attempt)
             if takes_s > 0:
                 kernel.sleep(takes_s)
-            if error := acts.error(self.n, attempt):
+            if error:
                 raise RuntimeError(error)
 
     Job.__name__ = Job.__qualname__ = job_type.rpartition(".")[2]

@@ -23,6 +23,7 @@ from kashvi.events import Event, JobEvent
 
 from .kernel import EPOCH
 from .trace import FaultStruck, ProcessKilled, ServerRolledBack
+from .workload import Attempt
 
 OWN: dict[str, type[Event]] = {kind.__name__: kind for kind in (FaultStruck, ProcessKilled, ServerRolledBack)}
 SKEW_S = 0.05
@@ -30,13 +31,6 @@ SKEW_S = 0.05
 
 SILENT_JOBS = 30
 """A worker that takes none of so many jobs, and has not said that it ends, is dead."""
-
-
-class Attempt(NamedTuple):
-    """How long ``handle()`` took, and whether it raised."""
-
-    takes_s: float
-    error: str = ""
 
 
 class RecordedJob(NamedTuple):

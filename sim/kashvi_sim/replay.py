@@ -17,9 +17,9 @@ from kashvi import events
 from .faults import rules_named
 from .figures import Figures, figures_of
 from .play import Played, Swarm, perform
-from .recording import Attempt, Recording
-from .tape import Stream, Tape
-from .workload import Acts, Change, Coming, Crew, PlannedFault
+from .recording import Recording
+from .tape import AttemptStream, Stream, Tape
+from .workload import Acts, Attempt, Change, Coming, Crew, PlannedFault
 
 ABOUT = "What was recorded, replayed."
 
@@ -60,16 +60,15 @@ class _Replay:
             yield job.at_s - before, lambda job=job: Coming(job.type, job.delay_s)  # type: ignore[misc]
             before = job.at_s
 
-    def acts(self, job_type: str, chance: Stream) -> Acts:
+    def acts(self, job_type: str, attempts: AttemptStream) -> Acts:
         jobs, overhead_s = self.recording.jobs, self.overhead_s
 
-        def attempt(n: int, number: int) -> Attempt:
+        def act(n: int, number: int) -> Attempt:
             made = jobs[n].attempts
-            return made[min(number, len(made)) - 1]
+            takes_s, error = made[min(number, len(made)) - 1]
+            return Attempt(takes_s + overhead_s, error)
 
-        return Acts(
-            lambda n, number: attempt(n, number).takes_s + overhead_s, lambda n, number: attempt(n, number).error
-        )
+        return act
 
 
 def recorded(recording: Recording) -> Row:

@@ -27,7 +27,7 @@ def shrink(choices: Choices, fails: Callable[[dict[Key, int]], bool], tries: int
             return True
         return False
 
-    for name in ("schedule", "chance", "workload", "faults"):
+    for name in ("schedule", "chance", "attempts", "workload", "faults"):
         better({key: value for key, value in best.items() if key[0] != name})
     while left > 0:
         before = dict(best)

@@ -2,21 +2,27 @@
 
 Every choice is one integer, 0 the default. A seed fills the tape at random, a token replays the choices that were not
 0, and shrinking takes such choices away while the run still fails. Each stream counts its own choices, so that one
-more draw in the workload does not reshuffle the faults.
+more draw in the workload does not reshuffle the faults; what an attempt does is drawn by its job and its number, so
+that who goes first changes no outcome.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import random
 import zlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
 from kashvi.errors import InvalidSetting
 
-STREAMS = ("schedule", "faults", "workload", "chance")
+STREAMS = ("schedule", "faults", "workload", "chance", "attempts")
 FINE = 1 << 16
 """How many values a fraction can take."""
+TRIES, AGAIN, DRAWS = 64, 16, 4
+"""Positions of the stream ``attempts``: a job has so many attempts, each made so many times, with so many choices."""
 
 Choices = Mapping[tuple[str, int], int]
 """By stream and position, what was chosen there; 0 where nothing is said."""
@@ -25,12 +31,14 @@ Choices = Mapping[tuple[str, int], int]
 class Stream:
     """One stream. With ``given`` choices, those; else random ones, which are written down."""
 
-    def __init__(self, name: str, chance: random.Random | None, given: Mapping[int, int], often: float = 1.0) -> None:
+    def __init__(
+        self, name: str, chance: Callable[[], float] | None, given: Mapping[int, int], often: float = 1.0
+    ) -> None:
         self.name = name
         self.position = 0
         self.taken: dict[int, int] = {}
         """Position: choice, where it was not 0."""
-        self._random = chance.random if chance else None
+        self._random = chance
         self._given = given
         self._often = often
         self._far = name == "schedule"
@@ -73,6 +81,39 @@ class Stream:
         return self.choose(FINE) / FINE
 
 
+class AttemptStream(Stream):
+    """What attempts do: the same attempt at the same job draws the same, whatever was drawn before."""
+
+    def __init__(self, seed: int | str | None, given: Mapping[int, int], often: float = 1.0) -> None:
+        super().__init__("attempts", None if seed is None else self._next, given, often)
+        self._key = int.from_bytes(hashlib.sha256(f"{seed} attempts".encode()).digest()[:8])
+        self._state = 0
+        self._begun: Counter[int] = Counter()
+
+    def begin(self, n: int, attempt: int) -> Self:
+        """At its first choice. ``n``: which job, in the order of dispatch. Made again, an attempt may go otherwise."""
+        which = n * TRIES + attempt % TRIES
+        again = self._begun[which]
+        self._begun[which] = again + 1
+        self.position = (which * AGAIN + again % AGAIN) * DRAWS
+        self._state = _mixed(self._key + self.position)
+        return self
+
+    def _next(self) -> float:
+        self._state = (self._state + 0x9E3779B97F4A7C15) & _64_BITS
+        return (_mixed(self._state) >> 11) / (1 << 53)
+
+
+_64_BITS = (1 << 64) - 1
+
+
+def _mixed(number: int) -> int:
+    """Splitmix64: numbers that differ little give numbers that have nothing in common."""
+    number = ((number ^ number >> 30) * 0xBF58476D1CE4E5B9) & _64_BITS
+    number = ((number ^ number >> 27) * 0x94D049BB133111EB) & _64_BITS
+    return number ^ number >> 31
+
+
 class Tape:
     """All streams of one run.
 
@@ -89,19 +130,21 @@ class Tape:
     ) -> None:
         how_often = {"schedule": often, "workload": sparse}
         self.seed = seed
+        drawn = None if given is not None else seed
         by_stream: dict[str, dict[int, int]] = {name: {} for name in STREAMS}
         for (name, position), value in (given or {}).items():
             by_stream[name][position] = value
 
         def stream(name: str) -> Stream:
-            chance = None if seed is None or given is not None else random.Random(f"{seed} {name}")
+            chance = None if drawn is None else random.Random(f"{drawn} {name}").random
             return Stream(name, chance, by_stream[name], how_often.get(name, 1.0))
 
-        self.schedule, self.faults, self.workload, self.chance = map(stream, STREAMS)
+        self.schedule, self.faults, self.workload, self.chance = map(stream, STREAMS[:-1])
+        self.attempts = AttemptStream(drawn, by_stream["attempts"], sparse)
 
     @property
     def streams(self) -> tuple[Stream, ...]:
-        return self.schedule, self.faults, self.workload, self.chance
+        return self.schedule, self.faults, self.workload, self.chance, self.attempts
 
     def taken(self) -> dict[tuple[str, int], int]:
         """The choices of this run that were not 0."""
@@ -119,17 +162,17 @@ def token_of(choices: Choices) -> str:
     packed = zlib.compress(bytes(out), 9)
     body = b"\1" + packed if len(packed) < len(out) else b"\0" + bytes(out)
     check = zlib.crc32(body).to_bytes(4, "big")[:2]
-    return "k1-" + base64.urlsafe_b64encode(check + body).rstrip(b"=").decode()
+    return "k2-" + base64.urlsafe_b64encode(check + body).rstrip(b"=").decode()
 
 
 def choices_of(token: str) -> dict[tuple[str, int], int]:
     """Raises InvalidSetting for what is no token, or was cut off."""
-    wrong = InvalidSetting("the replay token", token, "one that a sweep printed, k1-…, whole")
+    wrong = InvalidSetting("the replay token", token, "one that a sweep printed, k2-…, whole")
     head, _, text = token.partition("-")
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         check, body = raw[:2], raw[2:]
-        if head != "k1" or zlib.crc32(body).to_bytes(4, "big")[:2] != check:
+        if head != "k2" or zlib.crc32(body).to_bytes(4, "big")[:2] != check:
             raise wrong
         data = zlib.decompress(body[1:]) if body[0] else body[1:]
     except (ValueError, IndexError, zlib.error):

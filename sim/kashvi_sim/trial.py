@@ -24,7 +24,7 @@ from .play import Run, Swarm, settled_twice, undeserved
 from .runtime import SimRuntime
 from .scope import Scope
 from .state import State, States
-from .tape import Stream, Tape
+from .tape import AttemptStream, Tape
 from .workload import Acts
 from .world import World
 
@@ -70,9 +70,10 @@ class Small:
 
     n: int
     acts: ClassVar[Acts]
+    world: ClassVar[World]
 
     def handle(self) -> None:
-        if error := Small.acts.error(self.n, 1):
+        if error := Small.acts(self.n, Small.world.attempt).error:
             raise RuntimeError(error)
 
 
@@ -102,7 +103,7 @@ class Trial(Run):
         self.violations: list[Violation] = []
         self.table = Table()
         tape = Tape(given={})
-        tape.workload = _Outcomes(self)
+        tape.attempts = _Outcomes(self)
         self.tape = tape
         super().__init__(
             scope.workload(), tape, Swarm((KILL,), 0.0, 0.0), place.get("client"), place.get("prefix", "kashvi:queue"),
@@ -121,7 +122,7 @@ class Trial(Run):
         self._max_crashes = scope.crashes
 
     def job_class(self, job_type: str, acts: Acts) -> type[Small]:
-        Small.acts = acts
+        Small.acts, Small.world = acts, self.world
         return Small
 
     def rows(self) -> Sequence[str]:
@@ -284,16 +285,16 @@ class Trial(Run):
         return any(queue.handles[0]._worker.unsettled for queue in self.world.queues[1:] if not queue.process.dead)
 
 
-class _Outcomes(Stream):
-    """Whether an attempt fails is decided; the rest of the workload has no chance in it."""
+class _Outcomes(AttemptStream):
+    """Whether an attempt fails is decided."""
 
     def __init__(self, trial: Trial) -> None:
-        super().__init__("workload", None, {})
+        super().__init__(None, {})
         self._trial = trial
 
     def choose(self, n: int) -> int:
         position, self.position = self.position, self.position + 1
-        if not self._trial.world.on_stage() or not self._trial.decide(2):
+        if not self._trial.decide(2):
             return 0
         self.taken[position] = n - 1
         return n - 1

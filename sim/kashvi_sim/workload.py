@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import math
 import tomllib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple, Protocol
@@ -18,7 +17,7 @@ import msgspec
 
 from kashvi.errors import InvalidSetting
 
-from .tape import Stream
+from .tape import AttemptStream, Stream
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -88,13 +87,15 @@ class Coming(NamedTuple):
     delay_s: float | None
 
 
-class Acts(NamedTuple):
-    """What an attempt does, by the number of its job (in the order of dispatch) and of the attempt."""
+class Attempt(NamedTuple):
+    """How long ``handle()`` takes, and what it raises; nothing where it succeeds."""
 
-    takes_s: Callable[[int, int], float]
-    """Asked when it begins."""
-    error: Callable[[int, int], str]
-    """Asked at its end: what it raises; empty where it succeeds."""
+    takes_s: float
+    error: str = ""
+
+
+Acts = Callable[[int, int], Attempt]
+"""What an attempt does, by the number of its job (in the order of dispatch) and of the attempt."""
 
 
 class Script(Protocol):
@@ -119,7 +120,7 @@ class Script(Protocol):
     def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
         """Gaps before jobs, each with a function that says which job it is, once the gap has passed."""
 
-    def acts(self, job_type: str, chance: Stream) -> Acts:
+    def acts(self, job_type: str, attempts: AttemptStream) -> Acts:
         """How the jobs of a type behave."""
 
 
@@ -301,20 +302,19 @@ class Workload(_Strict, frozen=True):
         for gap in self.arrivals.gaps(chance):
             yield gap, draw
 
-    def acts(self, job_type: str, chance: Stream) -> Acts:
+    def acts(self, job_type: str, attempts: AttemptStream) -> Acts:
         kind = next(kind for kind in self.job if kind.type == job_type)
-        tried: Counter[int] = Counter()
 
-        def error(n: int, attempt: int) -> str:
-            if kind.fails_first:
-                tried[n] += 1
-                if tried[n] <= kind.fails_first:
-                    return f"{job_type} fails at first"
+        def act(n: int, number: int) -> Attempt:
+            chance = attempts.begin(n, number)
+            takes_s = kind.takes.draw(chance)
+            if number <= kind.fails_first:
+                return Attempt(takes_s, f"{job_type} fails at first")
             if kind.fails and (kind.fails >= 1.0 or chance.fraction() > 1.0 - kind.fails):
-                return f"{job_type} failed"
-            return ""
+                return Attempt(takes_s, f"{job_type} failed")
+            return Attempt(takes_s)
 
-        return Acts(lambda n, attempt: kind.takes.draw(chance), error)
+        return act
 
     def _kinds(self, chance: Stream) -> Callable[[], JobKind]:
         """A function that draws the kind of the next job, by share."""

@@ -36,7 +36,7 @@ kashvi sim:run orders --seed 7
 kashvi sim:run sim/workloads/storm.toml --seed 7 --faults all --trace out.jsonl
 kashvi sim:run deploy --report deploy.html --perfetto deploy.json
 kashvi sim:run storm --faults kill,reply_lost --seed 3 --json
-kashvi sim:run storm --faults all --token k1-…
+kashvi sim:run storm --faults all --token k2-…
 """
 )
 @click.command("sim:run")

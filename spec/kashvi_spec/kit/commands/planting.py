@@ -20,7 +20,7 @@ from ..museum import MUSEUM, Exhibit
     """
 kashvi spec:plant "constant backoff" spec:show RETRY-2
 kashvi spec:plant "nobody reclaims" sim:sweep --seeds 50
-kashvi spec:plant "early promotion" sim:run storm --faults all --token k1-…
+kashvi spec:plant "early promotion" sim:run storm --faults all --token k2-…
 kashvi spec:plant "constant backoff"
 kashvi spec:plant
 """
