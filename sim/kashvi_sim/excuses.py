@@ -24,6 +24,7 @@ ROLLED_BACK = frozenset(
         "settle fenced",
         "drains",
         "FIFO",
+        "due order",
         "starts once",
         "done is done",
         "suspects alone",
@@ -38,6 +39,7 @@ class Telling:
 
     ends: dict[str, list[SimRuntime]] = field(default_factory=dict)
     retries: dict[str, list[SimRuntime]] = field(default_factory=dict)
+    returns: dict[str, list[SimRuntime]] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     """Processes that were left without an answer."""
 
@@ -59,10 +61,12 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         return untold(world, v.job_id)
     if v.predicate == "attempts counted" and "never settled" in v.why:
         return _gone(world, world.telling.retries.get(v.job_id, ()))
-    if v.predicate == "FIFO" and v.job_id in world.returned:
-        return "kill"
+    if v.predicate == "FIFO":
+        # It was handed back, which is told late, or never.
+        late = (rule for rule in ("pause", "latency", "reply_lost") if world.struck[rule] and v.job_id in world.returned)
+        return _gone(world, world.telling.returns.get(v.job_id, ())) or next(late, "")
     if v.predicate == "starts once" and _most_starts(world, v.job_id) - 1 <= world.returned[v.job_id]:
-        return "kill"  # it was handed back, and who did it was gone before telling
+        return _gone(world, world.telling.returns.get(v.job_id, ()))
     return ""
 
 

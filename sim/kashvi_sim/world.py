@@ -294,7 +294,8 @@ class World:
                     self.lost_pushes[job_id] = why
                     lost += 1
             for worker, share in self.server.contents().shares.items():
-                if worker in before and before[worker].deadline != share.deadline:
+                # One that had left by then was heard of when it did.
+                if worker not in before or before[worker].deadline != share.deadline:
                     self.renewals_lost |= {_id_of(raw): why for raw in (*share.held, *share.running)}
             self.down_until = self.kernel.time + down_s
             self._tell(ServerRolledBack, why=why, lost=lost)
@@ -355,6 +356,7 @@ class World:
             self.telling.retries.setdefault(job_id, []).append(process)
         elif s.move == "return":
             self.returned[job_id] += 1
+            self.telling.returns.setdefault(job_id, []).append(process)
         elif s.move == "start":
             self.announced[job_id] += 1
         if self._rolling_back and s.move != "leave":

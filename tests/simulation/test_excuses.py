@@ -1,0 +1,70 @@
+"""A fault excuses what it broke, and nothing that it did not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from kashvi_sim.excuses import ROLLED_BACK, excuse
+from kashvi_sim.world import World
+from kashvi_spec.judging import Violation
+
+from kashvi import events
+from kashvi.registry import Registry
+
+
+@dataclass
+class Quick:
+    def handle(self) -> None:
+        pass
+
+
+def world_of_quick_jobs() -> World:
+    registry = Registry()
+    registry.register("jobs.Quick", Quick)
+    return World(registry=registry, lease_s=5.0, virtual_handlers=False)
+
+
+def judged(world: World) -> tuple[set[str], dict[str, str]]:
+    """What is broken, and by which fault what is excused."""
+    violations, excused = world.judge()
+    return {v.predicate for v in violations}, {one.violation.predicate: one.fault for one in excused}
+
+
+def test_a_server_that_forgets_when_a_worker_left_gives_its_jobs_away_too_early() -> None:
+    """The worker was heard of when it left; the server came back with what it had held before, and an older lease."""
+    world = world_of_quick_jobs()
+    producer, worker = world.process(), world.process()
+    first = producer.dispatch(Quick())
+    handle = worker.start_workers(1)
+
+    def hold_back(call: str, process: Any) -> None:
+        """Before the first job is settled, the server takes the picture with which it comes back."""
+        if call == "before exchange" and any(isinstance(e, events.AttemptSucceeded) for e in world.events):
+            world._hook = None
+            world.roll_back("restart", after_s=3.0, down_s=0.0)
+
+    world._hook = hold_back
+    world.run(for_s=0.5)
+    producer.dispatch_after(Quick(), 1.0)
+    world.run(for_s=1.5)
+    handle.request_stop()
+    world.run(for_s=2.0)
+    world.process().start_workers(1)
+    world.run(for_s=20.0)
+    [taken] = [e for e in world.events if isinstance(e, events.JobReturned) and e.job_id == first]
+    broken, excused = judged(world)
+    assert excused["lease kept"] == "restart"
+    assert broken == set()
+    assert taken.owner == handle.id
+
+
+@pytest.mark.parametrize("predicate", sorted(ROLLED_BACK | {"due order"}))
+def test_what_the_server_forgot_of_a_job_excuses_that_job_alone(predicate: str) -> None:
+    """A delayed job, too, that was done is there again, after one that was due later."""
+    world = world_of_quick_jobs()
+    world.rolled_back["a"] = "restart"
+    world.lost_pushes["a"] = "restart"
+    assert excuse(world, Violation(predicate, "a", ""), stored=True) == "restart"
+    assert excuse(world, Violation(predicate, "b", ""), stored=True) == ""
