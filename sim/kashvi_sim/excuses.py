@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kashvi_spec.judging import Violation
+from kashvi_spec.punctual import LATE_S
 
 from kashvi.events import AttemptStarted
 
@@ -32,6 +33,51 @@ ROLLED_BACK = frozenset(
 )
 """What a server that comes back as it was may break, for the jobs it forgot something about."""
 
+HOLDS_UP = {
+    "kill": (1.0, 0.0),
+    "sigterm": (2.0, 0.0),
+    "pause": (2.0, 3.0),
+    "request_lost": (15.0, 0.0),
+    "reply_lost": (15.0, 1.0),
+    "latency": (2.0, 0.0),
+    "applied_late": (2.0, 2.5),
+    "reset": (6.0, 1.0),
+    "unreachable": (16.0, 2.0),
+    "restart": (12.0, 2.0),
+    "failover": (7.0, 2.0),
+    "out_of_memory": (11.0, 0.0),
+    "read_only": (11.0, 0.0),
+}
+"""For how long a fault may make jobs wait, in seconds and in leases: it lasts, then workers try again after 5 s."""
+
+
+@dataclass
+class Trouble:
+    """When faults held jobs up."""
+
+    lease_s: float
+    spans: list[tuple[float, float, str]] = field(default_factory=list)
+    """From, to, the fault."""
+
+    def begins(self, fault: str, at: float) -> None:
+        if fault in HOLDS_UP:
+            seconds, leases = HOLDS_UP[fault]
+            self.spans.append((at, at + seconds + leases * self.lease_s, fault))
+        else:
+            self.spans.append((at, at, fault))
+
+    def excuses(self, since: float, until: float, most_s: float, also: Mapping[str, float] = {}) -> str:
+        """The fault, if ``most_s`` is all that was left between faults. ``also``: those that hold up what else."""
+        first = ""
+        for began, ended, fault in sorted(self.spans):
+            over = max(ended, began + also.get(fault, 0.0))
+            if over > since and began < until:
+                if began - since > most_s:
+                    return ""
+                first = first or fault
+                since = max(since, over)
+        return first if until - since <= most_s else ""
+
 
 @dataclass
 class Telling:
@@ -50,6 +96,9 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         return world.lost_pushes.get(v.job_id) or untold(world, v.job_id)
     if v.predicate in ROLLED_BACK and v.job_id in world.rolled_back:
         return world.rolled_back[v.job_id]
+    if v.predicate == "in time":
+        waited = world.waits[v.job_id]
+        return world.rolled_back.get(v.job_id, "") or world.trouble.excuses(waited.since, waited.until, LATE_S)
     if v.predicate == "lease kept":
         return world.renewals_lost.get(v.job_id, "")
     if v.predicate == "suspects alone":
@@ -63,7 +112,9 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         return _gone(world, world.telling.retries.get(v.job_id, ()))
     if v.predicate == "FIFO":
         # It was handed back, which is told late, or never.
-        late = (rule for rule in ("pause", "latency", "reply_lost") if world.struck[rule] and v.job_id in world.returned)
+        late = (
+            rule for rule in ("pause", "latency", "reply_lost") if world.struck[rule] and v.job_id in world.returned
+        )
         return _gone(world, world.telling.returns.get(v.job_id, ())) or next(late, "")
     if v.predicate == "starts once" and _most_starts(world, v.job_id) - 1 <= world.returned[v.job_id]:
         return _gone(world, world.telling.returns.get(v.job_id, ()))

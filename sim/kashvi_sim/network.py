@@ -132,6 +132,7 @@ class Line:
         world, process, task = self._world, self._process, self._kernel.current
         self._kernel.check_open()
         assert not process.dead, "a dead process made a call"
+        world.called(process)
         on_stage = task is not None and task.on_stage
         if task is not None and on_stage:
             task.on_stage = False  # the call of a handler: what talks to the server lives in real time

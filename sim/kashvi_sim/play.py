@@ -30,6 +30,7 @@ from .recording import Shift
 from .runtime import SimRuntime
 from .tape import Choices, Tape
 from .trace import sha256_of
+from .upkeep import dear, late_upkeep, left_behind
 from .workload import Acts, Script, Workload
 from .world import Excused, World
 
@@ -188,7 +189,9 @@ class Run:
             world.kernel.spawn(partial(self._work_as, shift), "shift")
         world.kernel.spawn(self._reschedule, "reschedule")
         world.kernel.spawn(self._look, "look")
-        world.run(until=lambda: self._over)
+        world.run(until=lambda: self._over or bool(world.spinning))
+        if world.spinning:
+            return
         for queue, _ in list(self._alive.values()):
             world.terminate(queue.process)
         world.run(until=lambda: not self.left(), for_s=60.0)
@@ -287,7 +290,7 @@ class Run:
             stats = world.server.driver.stats()
             violations.append(Violation("drains", "", f"left on the server: {stats}"))
         violations += [Violation("drains", "", f"{name} never ended after it was told to") for name in self.left()]
-        violations += undeserved(world)
+        violations += [*undeserved(world), *late_upkeep(world), *left_behind(world), *dear(world)]
         violations += settled_twice(world)
         rows = Counter(self.rows())
         failed = Counter(job_id for job_id, moves in world.ended.items() if "fail" in moves)

@@ -19,6 +19,8 @@ class SimRuntime:
         self.skew_s = 0.0
         self.drift = 0.0
         self.paused_until = 0.0
+        self.called_at, self.calls = 0.0, 0
+        """When it called the server last, and how often at that time."""
         self.dead = False
         self.tasks: list[Task] = []
         self._chance = chance or Tape().chance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import redis
 import sqlalchemy as sa
 from kashvi_spec.every import every_predicate
 from kashvi_spec.predicates import Judge, Predicate, RecordedIffExhausted, Violation
+from kashvi_spec.punctual import InTime, Late
 
 from kashvi.drivers.memory import EARLIER_S, MemoryStore
 from kashvi.envelope import read
@@ -32,7 +33,7 @@ from kashvi.queues import Queue
 from kashvi.registry import Registry
 
 from .clock import Escape, HandlerTime
-from .excuses import Telling, excuse, untold
+from .excuses import Telling, Trouble, excuse, untold
 from .faults import Faults, Moment, Scene
 from .kernel import EPOCH, Choose, Kernel
 from .network import Line, Waiter
@@ -48,6 +49,8 @@ Hook = Callable[[str, SimRuntime], None]
 PROGRESS = frozenset({JobDispatched, JobSucceeded, JobFailed, FailureRecorded})
 
 
+CALLS_AT_ONCE = 50_000
+"""One process's, of the server, while no time passes: it would go on for ever."""
 LEAP_BEFORE_S = 2.0
 """Time passes step by step for so long before a job is due."""
 
@@ -113,7 +116,7 @@ class World:
         """Attempts that would count if their process died; one that did is taken off."""
         self.unannounced: list[AttemptLost] = []
         """Attempts that were counted as lost, and had never been announced by then."""
-        self.telling = Telling()
+        self.telling, self.trouble = Telling(), Trouble(lease_s)
         self.lost_pushes: dict[str, str] = {}
         self.rolled_back: dict[str, str] = {}
         self.renewals_lost: dict[str, str] = {}
@@ -134,7 +137,7 @@ class World:
         self._lines: dict[int, Line] = {}
         self._touches: list[tuple[float, str, bool]] = []
         self._rolling_back, self._closed, self._sim_seq = False, False, 0
-        self.judges = Judge(every_predicate(max_attempts, self._stored))
+        self.judges = _bench(self.kernel, every_predicate(max_attempts, self._stored))
         self._attempting: dict[int, AttemptStarted] = {}
         self._of_events: dict[str, SimRuntime] = {}
 
@@ -187,6 +190,7 @@ class World:
         self.waiters = [waiter for waiter in self.waiters if waiter.line is not line]
         self._tell(ProcessKilled, victim=process.name, victim_id=line.process_id)
         process.dead = True
+        self.trouble.begins("kill", self.kernel.time)
         self.on_end(process)
         process.kill()
 
@@ -270,6 +274,7 @@ class World:
         if rule is None:
             return
         self.struck[rule.name] += 1
+        self.trouble.begins(rule.name, self.kernel.time)
         self._tell(FaultStruck, fault=rule.name, call=f"{moment} {call}", victim=process.name)
         rule.strike(Scene(self, process, call, effect))
 
@@ -318,6 +323,18 @@ class World:
         """The job of this task kills its process, now and at every attempt."""
         self.poisoned.add(self._attempting[id(self.kernel.current)].job_id)
         self.end(process)
+
+    calls, spinning = 0, ""
+    """How often the server was called, and the process that called it without end, in no time."""
+
+    def called(self, process: SimRuntime) -> None:
+        """The server is called."""
+        self.calls += 1
+        if process.called_at != self.kernel.time:
+            process.called_at, process.calls = self.kernel.time, 0
+        process.calls += 1
+        if process.calls > CALLS_AT_ONCE:
+            self.spinning = process.name
 
     # -- what the network reports -----------------------------------------------------------------
 
@@ -434,6 +451,11 @@ class World:
         return [violation for violation in self.broken() if not excuse(self, violation, self._stored)]
 
     @property
+    def waits(self) -> Mapping[str, Late]:
+        """When jobs waited beside a thread that was free."""
+        return next(one.late for one in self.judges.predicates if isinstance(one, InTime))
+
+    @property
     def predicates(self) -> list[Predicate]:
         return self.judges.predicates
 
@@ -468,6 +490,13 @@ class World:
     def judged(self) -> dict[str, int]:
         """How often each promise was tested."""
         return {predicate.name: predicate.judged for predicate in self.judges.predicates}
+
+
+def _bench(kernel: Kernel, predicates: list[Predicate]) -> Judge:
+    """Judges that know what time it is."""
+    for predicate in predicates:
+        predicate.clock = partial(getattr, kernel, "time")
+    return Judge(predicates)
 
 
 def _id_of(raw: bytes) -> str:

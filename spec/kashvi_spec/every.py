@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import attempts, order, workers
+from . import attempts, order, punctual, telling, workers
 from .judging import Predicate
 from .predicates import all_predicates
 
@@ -30,4 +30,6 @@ def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Pred
         workers.LeaseKept(),
         workers.SuspectsAlone(),
         workers.FirstDeathFree(),
+        telling.EachEndSettled(),
+        punctual.InTime(),
     ]

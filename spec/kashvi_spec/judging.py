@@ -23,6 +23,8 @@ class Predicate:
     """Sees the events it watches, then the end."""
 
     name = ""
+    clock: Callable[[], float] | None = None
+    """The time of the event that is seen, where a better one is known than that of the process it comes from."""
     watches: tuple[type[Event], ...] = ()
     """What ``see`` is shown; an event of another type, or of a subtype, passes by."""
 
@@ -65,9 +67,17 @@ class Judge:
         return [v for predicate in self.predicates for v in (*predicate.violations, *predicate.at_end())]
 
 
-def judge(events: Iterable[Event], predicates: Iterable[Predicate]) -> list[Violation]:
-    """Run a finished trace past the predicates; returns what it violates."""
-    bench = Judge(predicates)
-    for event in events:
+def judge(
+    events: Iterable[Event], predicates: Iterable[Predicate], times: Iterable[float] | None = None
+) -> list[Violation]:
+    """Run a finished trace past the predicates; returns what it violates. ``times``: of each event, on one clock."""
+    bench, now = Judge(predicates), [0.0]
+    if times is None:
+        for event in events:
+            bench.see(event)
+        return bench.violations()
+    for predicate in bench.predicates:
+        predicate.clock = lambda: now[0]
+    for now[0], event in zip(times, events, strict=True):
         bench.see(event)
     return bench.violations()

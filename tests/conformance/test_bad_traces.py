@@ -22,6 +22,9 @@ from kashvi.events import (
     JobReturned,
     JobSucceeded,
     RetryScheduled,
+    ServerBack,
+    ServerLost,
+    SettleRefused,
     WorkerStarted,
     WorkerStopped,
     WorkerStopping,
@@ -119,6 +122,18 @@ GOOD: dict[str, list[Event]] = {
         dispatched("a"), postponed("a", 0, 1), postponed("a", 1, 1), postponed("a", 2, 2),
         started("a", 4), *did("a", 4),
     ],
+    "a job that waited for a worker whose server was away": [
+        worker(threads=2), ServerLost(error="away", process="p", at=1.0), dispatched("a"),
+        ServerBack(process="p", at=20.0), started("a", 21), *did("a", 21), stopped(),
+    ],
+    "a job that waited while all threads were busy": [
+        worker(), dispatched("a"), dispatched("b"), started("a", 0), *did("a", 10), started("b", 10), *did("b", 10),
+        stopped(),
+    ],
+    "a job that waited beside a worker that was dead, and told nothing": [
+        worker(), worker("v", process="q"), dispatched("a"), dispatched("b"), started("a", 0), *did("a", 10),
+        started("b", 10), *did("b", 10), stopped(),
+    ],
     "one attempt that was made twice, and failed in two ways": [
         *TWO_FAILURES, started("a", 3, 3), returned("a", 40), started("a", 41, 3, "v", "q"), raised("a", 42, 3, "late"),
         raised("a", 43, 3, "e"), gave_up("a", 43), recorded("a"),
@@ -204,6 +219,46 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
             set(),
         ),
         ([worker(), stopped(), dispatched("a"), started("a", 1), *did("a", 1)], set())],
+    "WORKERS-13": [
+        (
+            [
+                worker(), dispatched("a"), started("a", 0), *did("a", 0),
+                SettleRefused(move="done", owner="w", **about("a", 0)),
+            ],
+            set(),
+        ),
+        (
+            [
+                worker(), dispatched("a"), started("a", 0), raised("a", 0), stopped(), worker("v", process="q"),
+                returned("a", 30), started("a", 30, worker="v", process="q", suspect=True),
+                *did("a", 31, process="q"), stopped("v", "q"),
+            ],
+            set(),
+        ),
+        (
+            [
+                worker(), dispatched("a"), started("a", 0), *did("a", 0),
+                WorkerStopped(worker="w", process="p", unsettled=2),
+            ],
+            set(),
+        ),
+    ],
+    "WORKERS-14": [
+        (
+            [
+                worker(), dispatched("a"), started("a", 0), returned("a", 1, suspect=False, process="p"),
+                started("a", 5), *did("a", 5), stopped(),
+            ],
+            set(),
+        ),
+        (
+            [
+                worker(threads=2), dispatched("a"), started("a", 0), raised("a", 0), retried("a", 0),
+                started("a", 5, 2), *did("a", 5, 2), stopped(),
+            ],
+            set(),
+        ),
+    ],
     "RETRY-1": [
         ([dispatched("a"), started("a", 0), raised("a", 0), gave_up("a", 0, 1), recorded("a")], set()),
         (

@@ -55,7 +55,7 @@ def _run(stage: _Stage) -> Ran:
         for predicate in every_predicate(example.max_attempts, example.table)
         if not (limit_changes and predicate.name in OF_ONE_LIMIT)
     ]
-    violations = judge(stage.world.events, predicates)
+    violations = judge(stage.world.events, predicates, stage.world.times)
     ran = Ran(
         stage.world,
         Seen(example, stage.world, stage.notes).compared(),

@@ -9,12 +9,12 @@ from kashvi import attempt, queues, settle
 from kashvi.attempt import Attempts
 from kashvi.books import Books
 from kashvi.drivers.memory import MemoryDriver
-from kashvi.events import EventStream, WorkerStarted
+from kashvi.events import EventStream, WorkerStarted, WorkerStopped
 from kashvi.keeper import Keeper
 from kashvi.pool import Workers
 from kashvi.ports import Exchange
 from kashvi.queues import Queue
-from kashvi.settle import Delivery
+from kashvi.settle import Delivery, Settling
 from kashvi.worker import Worker
 
 from . import Patch, exhibit, where
@@ -391,3 +391,44 @@ def _(patch: Patch) -> None:
         return 0 < want < 10 and len(self.store.jobs) > want
 
     where(patch, MemoryDriver, "exchange", some, exchange)
+
+
+@exhibit("says that all is settled", "whatever the server has not confirmed", "WORKERS-13")
+def _(patch: Patch) -> None:
+    where(
+        patch, EventStream, "emit",
+        lambda self, kind, **facts: kind is WorkerStopped and facts["unsettled"] > 0,
+        lambda real, self, kind, **facts: real(self, kind, **facts | {"unsettled": 0}),
+    )  # fmt: skip
+
+
+@exhibit("settled at every turn", "a job's second attempt is handed over once more, and refused", "WORKERS-13")
+def _(patch: Patch) -> None:
+    def ended(real: Any, self: Books, settling: Settling) -> None:
+        real(self, settling)
+        self.outbox.append(settling)
+
+    where(patch, Books, "ended", lambda self, s: s.move == "done" and s.attempts == 2 and self.threads == 1, ended)
+
+
+@exhibit("keeps what it claimed ahead", "until its own threads come to it", "WORKERS-14", source="Celery: prefetch")
+def _(patch: Patch) -> None:
+    where(patch, Books, "release_hostages", lambda self: bool(self._ready), lambda real, self: None)
+
+
+@exhibit(
+    "rests when there was nothing to do",
+    "for ten seconds, after some minutes",
+    "WORKERS-14",
+    source="pollers that back off from an empty queue",
+)
+def _(patch: Patch) -> None:
+    def wait(real: Any, self: Worker) -> None:
+        self._runtime.sleep(10.0)
+        real(self)
+
+    where(
+        patch, Worker, "_wait",
+        lambda self: self.threads == 3 and 200 < self._runtime.monotonic() - self._born_at < 210,
+        wait,
+    )  # fmt: skip
