@@ -133,9 +133,14 @@ class Books:
         self._taken += 1
         if delivery.place == "running":
             self._suspect_at, self._last_suspect = self._now(), delivery
-        if self.limits.max_jobs is not None and self._taken >= self.limits.max_jobs:
+        if self.full:
             self.stop()
         return delivery
+
+    @property
+    def full(self) -> bool:
+        """It has taken as many jobs as it may."""
+        return self.limits.max_jobs is not None and self._taken >= self.limits.max_jobs
 
     def _wants_jobs(self) -> bool:
         if self.stopping or self._want() <= 0:

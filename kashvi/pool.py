@@ -71,6 +71,11 @@ class Workers:
         return self._worker.hand_back() if self.is_alive() else not self.unsettled
 
     @property
+    def full(self) -> bool:
+        """Whether these workers have had their ``max_jobs``."""
+        return self._worker.full
+
+    @property
     def error(self) -> DriverError | None:
         """Why the server could not be reached when these workers ended; None if it could."""
         return self._worker.error

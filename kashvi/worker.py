@@ -74,6 +74,11 @@ class Worker:
         return self._books.stopping
 
     @property
+    def full(self) -> bool:
+        """Whether it has had its ``max_jobs``."""
+        return self._books.full
+
+    @property
     def gave_up(self) -> bool:
         """Whether it ends since the server can't be reached."""
         return self._books.gave_up

@@ -78,7 +78,7 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """The ``kashvi`` command. Exit codes: 0 done, 1 it failed, 2 wrong usage."""
+    """The ``kashvi`` command. Exit codes: 0 done, 1 it failed, 2 wrong usage, 128 + n: ended by signal n."""
     narrow(sys.stdout)
     narrow(sys.stderr)
     try:

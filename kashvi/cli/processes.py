@@ -1,7 +1,13 @@
-"""``queue:work --processes N``: worker processes, each with a lease of its own, started and kept up by this one."""
+"""``queue:work --processes N``: worker processes, each with a lease of its own, started and kept up by this one.
+
+A process that dies is replaced, later each time. One that never came to work ends the command: the next would fare
+alike. A process tells through a pipe how far it came.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -11,56 +17,137 @@ from types import FrameType
 import click
 
 from ..runtime import SystemRuntime
+from .signals import NUMBERS, Repeats
 
 LOOK_S = 0.1
-REST_S = 1.0
-"""How long the place of a process that died stays empty."""
+REST_FIRST_S, REST_MAX_S = 1.0, 30.0
+"""How long the place of a process that died stays empty: twice as long each time."""
+STEADY_S = 60.0
+"""A process that lived for so long has nothing to do with the deaths before it."""
+WORKS, FULL, ENDED = b"w", b"m", b"e"
+"""What a process tells: it takes jobs; it ends, for it has had its --max-jobs; it ends for another reason."""
+
+
+def tell(fd: int | None, what: bytes) -> None:
+    """Tell the process that started this one, if it listens."""
+    if fd is not None:
+        with contextlib.suppress(OSError):
+            os.write(fd, what)
+
+
+class Place:
+    """Where one worker process stands, and after its death the next."""
+
+    def __init__(self) -> None:
+        self.child: subprocess.Popen[bytes] | None = None
+        self.starts_at: float | None = 0.0
+        """When the next one starts; None: the place stays empty."""
+        self.worked = False
+        """Whether any of them came to work."""
+        self._rest_s = REST_FIRST_S
+        self._born_at = 0.0
+        self._pipe = -1
+
+    def start(self, command: Sequence[str], now: float) -> None:
+        read, write = os.pipe()
+        try:
+            # In a group of its own: Ctrl-C in a terminal reaches it once, through this process.
+            self.child = subprocess.Popen(
+                [*command, f"--tell-fd={write}"], stdin=subprocess.DEVNULL, process_group=0, pass_fds=[write]
+            )
+        except OSError:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
+        self._pipe, self._born_at, self.starts_at = read, now, None
+
+    def empty(self) -> bytes:
+        """Take away the one that has ended; returns what it told."""
+        self.child = None
+        os.set_blocking(self._pipe, False)
+        try:
+            told = os.read(self._pipe, 100)
+        except BlockingIOError:  # a process that it forked has the other end
+            told = b""
+        os.close(self._pipe)
+        self.worked = self.worked or WORKS in told
+        return told
+
+    def rest(self, now: float) -> float:
+        """Start another later; returns in how many seconds."""
+        seconds = REST_FIRST_S if now - self._born_at >= STEADY_S else self._rest_s
+        self._rest_s = min(seconds * 2, REST_MAX_S)
+        self.starts_at = now + seconds
+        return seconds
 
 
 class Processes:
-    """A signal goes to all of them, as one that means to stop. Caught from the start, so that none is missed."""
+    """A signal goes to all of them, as one that means to stop. ``max_time_s``: after so long, none is started."""
 
-    def __init__(self, count: int, words: Sequence[str]) -> None:
-        self._count = count
+    def __init__(self, count: int, words: Sequence[str], max_time_s: float | None = None) -> None:
         self._command = [sys.executable, "-c", "from kashvi.cli import main; main()", *words, "--processes=1"]
-        self._caught: list[int] = []
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self._places = [Place() for _ in range(count)]
+        self._ends_at = None if max_time_s is None else SystemRuntime.monotonic() + max_time_s
+        self._repeats = Repeats()
+        self._stopping = False
+        self._code = 0
+        for number in NUMBERS:
             signal.signal(number, self._catch)
 
     def run(self) -> int:
-        """Until all have ended; returns the exit code. One that dies is replaced."""
-        runtime = SystemRuntime()
-        running = [self._start() for _ in range(self._count)]
-        starts_at: list[float] = []
-        forwarded = 0
-        while running or starts_at:
-            runtime.sleep(LOOK_S)
-            for child in running[:]:
-                if child.poll() is not None:
-                    running.remove(child)
-                    if child.returncode and not self._caught:
-                        _tell(child)
-                        starts_at.append(runtime.monotonic() + REST_S)
-            if self._caught:
-                starts_at.clear()
-            elif starts_at and starts_at[0] <= runtime.monotonic():
-                starts_at.pop(0)
-                running.append(self._start())
-            for _ in self._caught[forwarded:]:
-                forwarded += 1
-                for child in running:
-                    child.terminate()
-        return 128 + self._caught[1] if len(self._caught) > 1 else 0
+        """Until all have ended; returns the exit code: of a second signal, or the highest of a process that ended."""
+        while any(place.child or place.starts_at is not None for place in self._places):
+            now = SystemRuntime.monotonic()
+            for place in self._places:
+                if place.child is not None and place.child.poll() is not None:
+                    self._bury(place, place.child, now)
+                elif place.starts_at is not None and place.starts_at <= now:
+                    self._start(place, now)
+            SystemRuntime.sleep(LOOK_S)
+        return self._code
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        # In a group of its own: Ctrl-C in a terminal reaches it once, through this process.
-        return subprocess.Popen(self._command, stdin=subprocess.DEVNULL, process_group=0)
+    def _start(self, place: Place, now: float) -> None:
+        left = [] if self._ends_at is None else [f"--max-time={self._ends_at - now}"]
+        if self._stopping or (self._ends_at is not None and now >= self._ends_at):
+            place.starts_at = None
+            return
+        try:
+            place.start([*self._command, *left], now)
+        except OSError as error:  # no memory, or too many processes
+            click.echo(f"No worker process could be started ({error}); again in {place.rest(now):g} s.", err=True)
+        if self._stopping and place.child is not None:  # a signal came meanwhile
+            place.child.terminate()
+
+    def _bury(self, place: Place, child: subprocess.Popen[bytes], now: float) -> None:
+        told, code = place.empty(), child.returncode
+        if self._stopping or ENDED in told:
+            self._code = max(self._code, code)
+        elif FULL in told and code == 0:
+            place.starts_at = now
+        elif place.worked:
+            _say(child, f"another takes its place in {place.rest(now):g} s")
+        else:
+            _say(child, "it never came to work, so all end")
+            self._code = code if code > 0 else 128 - code
+            self._stop()
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        self._caught.append(number)
+        count = self._repeats.count(number)
+        if count == 2:
+            self._code = 128 + number
+        if count:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        for place in self._places:
+            place.starts_at = None
+            if place.child is not None:
+                place.child.terminate()
 
 
-def _tell(child: subprocess.Popen[bytes]) -> None:
+def _say(child: subprocess.Popen[bytes], what: str) -> None:
     code = child.returncode
-    how = f"exit code {code}" if code > 0 else f"signal {-code}"
-    click.echo(f"Worker process {child.pid} died ({how}); another takes its place.", err=True)
+    how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+    click.echo(f"Worker process {child.pid} ended ({how}); {what}.", err=True)

@@ -16,7 +16,7 @@ from ..queues import LEASE_S, Queue
 from ..retry import UNKNOWN_FOR_S
 from ..trace import TraceFile
 from .output import JsonLines, Lines, write
-from .processes import Processes
+from .processes import ENDED, FULL, WORKS, Processes, tell
 from .setup import (
     app_option,
     choose_database,
@@ -78,6 +78,7 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
     type=click.Path(path_type=Path, dir_okay=False),
     help="Append every event to this file, as JSON lines.",
 )
+@click.option("--tell-fd", type=int, hidden=True)
 @json_option
 @click.option("-v", "--verbose", is_flag=True, help="Also tracebacks, retries and recorded failures.")
 def work(
@@ -94,6 +95,7 @@ def work(
     lease: float | None,
     unknown_for: float | None,
     trace_file: Path | None,
+    tell_fd: int | None,
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -107,8 +109,9 @@ def work(
     below the time after which the process is killed (30 s in Kubernetes and Heroku, 90 s in systemd, 10 s in Docker).
     Without a Redis URL the queue is this process's memory.
 
-    With --processes, each is such a worker, with limits of its own; one that dies is replaced. More of them than cores
-    gain nothing. If the command itself is killed, they work on: stop them one by one.
+    With --processes, each is such a worker. One that dies is replaced, later each time, and so is one that has had its
+    --max-jobs; one that never came to work ends the command. More of them than cores gain nothing. If the command
+    itself is killed, they work on: stop them one by one.
 
     A trace is for sim:replay and spec:check. Several workers of one host may share it; of an error it keeps the type.
     """
@@ -129,7 +132,7 @@ def work(
     if processes > 1:
         if isinstance(queue.driver, MemoryDriver):
             raise RedisRequired("queue:work --processes")
-        sys.exit(Processes(processes, sys.argv[1:]).run())
+        sys.exit(Processes(processes, sys.argv[1:], max_time).run())
     choose_database(queue, database_url)
     output = JsonLines() if as_json else Lines(verbose)
     queue.observe(output)
@@ -142,11 +145,13 @@ def work(
     signals.expect()
     running = queue.start_workers(workers, limits=limits)
     signals.stops(running)
+    tell(tell_fd, WORKS)
     while not running.join(LOOK_S):
         """A signal that comes just before this thread begins to wait is seen when the wait ends."""
     output.close()
     if trace is not None:
         trace.close()
+    tell(tell_fd, FULL if running.full else ENDED)
     if running.error is not None and (running.unsettled or not signals.came):
         raise running.error
 

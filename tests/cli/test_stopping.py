@@ -75,7 +75,7 @@ def test_a_signal_at_any_moment_ends_the_worker_and_loses_no_job(
 
 def test_the_same_stop_told_twice_lets_the_job_end(worker: Worker, queue: Queue) -> None:
     """systemd tells the parent and its children at once, and the parent tells its children."""
-    queue.dispatch(Note(1, takes=2))
+    queue.dispatch(Note(1, takes=2.0))
     process = worker.start("--processes", "2")
     worker.until_ran("1")
     until_true(lambda: worker.output.read_text().count("Ctrl-C") == 2, 20)
@@ -94,7 +94,7 @@ def test_a_job_that_hangs_is_handed_back_at_the_end_of_the_grace(
     processes: str,
 ) -> None:
     """As it was, so a deploy costs it no attempt; the command has done what it was told."""
-    queue.dispatch(Note(1, takes=60))
+    queue.dispatch(Note(1, takes=60.0))
     (entry,) = on_the_list(valkey)
     process = worker.start("--grace", "0.3", "--processes", processes)
     worker.until_ran("1")

@@ -27,7 +27,7 @@ def test_the_second_signal_returns_the_very_bytes_and_the_next_worker_runs_them(
     worker: Worker, valkey: RedisServer, queue: Queue, number: signal.Signals
 ) -> None:
     """Uncounted, with the same id and ahead of what waits; the exit code names the signal."""
-    job_id = queue.dispatch(Note(1, takes=60))
+    job_id = queue.dispatch(Note(1, takes=60.0))
     (entry,) = on_the_list(valkey)
     process = worker.start()
     worker.until_ran("1")
@@ -183,14 +183,14 @@ def test_several_processes_are_as_many_workers_and_end_with_the_work(worker: Wor
 def test_a_worker_process_that_dies_is_replaced_and_a_signal_ends_them_all(worker: Worker, queue: Queue) -> None:
     """Its job is not lost; the one that still runs at the stop may end."""
     process = worker.start("--processes", "2", "--lease", "1")
-    queue.dispatch(Note(1, takes=60))
+    queue.dispatch(Note(1, takes=60.0))
     worker.until_ran("1")
     first = children(process)
     for pid in first:
         os.kill(pid, signal.SIGKILL)
     until_true(lambda: len(children(process)) == 2 and not {*first} & {*children(process)}, 20)
     worker.until_ran("1", "1")
-    queue.dispatch(Note(2, takes=1))
+    queue.dispatch(Note(2, takes=1.0))
     worker.until_ran("1", "1", "2")
     process.terminate()
     until_true(lambda: worker.shell.lines("ended.txt") == ["2"], 20)

@@ -136,7 +136,7 @@ def fleet(valkey: RedisServer, tmp_path: Path) -> Iterator[Fleet]:
 def test_a_job_in_the_middle_of_a_killed_process_runs_elsewhere_once(fleet: Fleet) -> None:
     """After the lease, and not before."""
     first = fleet.start()
-    fleet.queue.dispatch(Good(1, takes=3))
+    fleet.queue.dispatch(Good(1, takes=3.0))
     until_true(lambda: fleet.ran() == [1], 20)
     first.kill()
     fleet.start()
@@ -228,7 +228,7 @@ def test_ten_thousand_byte_strings_of_garbage_are_all_recorded(fleet: Fleet) -> 
 def test_the_second_signal_hands_the_running_job_back_and_exits_at_once(fleet: Fleet) -> None:
     """Uncounted; another process runs it without waiting for a lease."""
     process = fleet.start(lease=30)
-    fleet.queue.dispatch(Good(1, takes=60))
+    fleet.queue.dispatch(Good(1, takes=60.0))
     until_true(lambda: fleet.ran() == [1], 20)
     process.send_signal(signal.SIGTERM)
     until_true(lambda: b'"WorkerStopping"' in (fleet.directory / "out.txt").read_bytes(), 20)
@@ -270,7 +270,7 @@ def test_a_program_that_ends_without_stopping_its_workers_hands_their_jobs_back(
         APP
         + f"""
 queue.set_driver(queue.RedisDriver({valkey.url!r}))
-queue.dispatch(Good(1, takes=60))
+queue.dispatch(Good(1, takes=60.0))
 queue.start_workers(3)
 while not os.path.exists("ran.txt"):
     time.sleep(0.01)

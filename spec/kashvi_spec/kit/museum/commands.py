@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from kashvi import cli, envelope, errors
-from kashvi.cli import doctor, failed, output, setup, signals, work
+from kashvi.cli import doctor, failed, output, processes, setup, signals, work
 from kashvi.cli.output import JsonLines, write
 from kashvi.cli.signals import Signals
 from kashvi.drivers.redis import RedisDriver
@@ -143,6 +143,33 @@ def _(patch: Patch) -> None:
         self.expect()
 
     patch.setattr(Signals, "__init__", init)
+
+
+@exhibit(
+    "what can't start is started again",
+    "every second, for ever",
+    "COMMANDS-16",
+    source="ours, until now",
+)
+def _(patch: Patch) -> None:
+    real = processes.Place.empty
+
+    def empty(self: processes.Place) -> bytes:
+        told, self.worked = real(self), True
+        return told
+
+    patch.setattr(processes.Place, "empty", empty)
+
+
+@exhibit("what can't start ends with 0", "so nobody hears of it", "COMMANDS-16")
+def _(patch: Patch) -> None:
+    real = processes.Processes.run
+
+    def run(self: processes.Processes) -> int:
+        real(self)
+        return 0
+
+    patch.setattr(processes.Processes, "run", run)
 
 
 @exhibit("errors exit with 0", "so a script goes on", "COMMANDS-4", also="COMMANDS-7")
