@@ -19,6 +19,7 @@
     │   └── PayloadMismatch
     ├── DriverError               the server behind a driver
     │   ├── DriverUnavailable     nothing was sent
+    │   │   └── SettingsRefused   nor will it ever be, as things are set
     │   ├── ReplyLost             sent, and perhaps done
     │   └── CommandRefused        the server said no; nothing was done
     └── StoreError                the failure table
@@ -209,6 +210,18 @@ class DriverUnavailable(DriverError):
 
     def __init__(self, why: str, server: str = "Redis") -> None:
         super().__init__(f"{server} can't be reached, nothing was sent: {why}")
+
+
+class SettingsRefused(DriverUnavailable):
+    """The server is there, and does not let us in: a wrong password, a database it has not. Nothing was done.
+
+    Trying again does not help; a worker that meets this at its start ends.
+    """
+
+    def __init__(self, why: str, server: str = "Redis") -> None:
+        DriverError.__init__(
+            self, f"{server} does not take these settings, nothing was done: {why}. Check the Redis URL or client."
+        )
 
 
 class ReplyLost(DriverError):

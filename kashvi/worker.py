@@ -288,11 +288,12 @@ class Worker:
         with self._lock:
             if due is not None:
                 books.due(due)
-            if books.next_due_at is not None and books.next_due_at <= now:
+            at, due = books.next_at, books.next_due_at  # what has passed meanwhile is no longer next
+            if due is not None and due <= self._runtime.monotonic():
                 return 0.0
-            if books.next_at is None:
+            if at is None:
                 return WAIT_MAX_S
-            left = max(books.next_at - now, 0.0)
+            left = max(at - now, 0.0)
             if left < WAIT_MAX_S and books.idle and books.unwatched:
                 self._lock.notify()  # it will watch: a server may end our wait 100 ms late
             return min(WAIT_MAX_S, left)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ..errors import CommandRefused, DriverError, DriverUnavailable, ReplyLost
 from ..ports import WAIT_MAX_S
 from ..runtime import SystemRuntime
-from .connection import REPLY_TIMEOUT_S, Connections
+from .connection import Connections
 
 SLACK_S = 0.002
 """A wait that must end on time is given so long to end by itself."""
@@ -34,20 +34,45 @@ class Waits:
         self._server = server
         self._bell = bell
         self._next_due = next_due
-        self._free: list[Listener] = []
-        self._deaf = False
-        """The server refuses what listening needs."""
-        runtime = SystemRuntime()
-        self._monotonic = runtime.monotonic
-        self._process = runtime.process
-        self._owner = runtime.process()
+        self._monotonic = SystemRuntime().monotonic
+        self._renew()
 
     def wait(self, source: str, target: str, seconds: float) -> bytes | float | None:
         """Move the next job and return it; or when a delayed job is due before the wait would end; or None."""
+        if self._server.pool() is not self._pool:  # it is the parent's, or leads to a server that was given up
+            self._renew()
+        slots = self._slots
+        if slots is None:
+            return self._wait(source, target, seconds)
+        try:
+            slots.pop()
+        except IndexError:
+            raise self._no_connection() from None
+        try:
+            return self._wait(source, target, seconds)
+        finally:
+            slots.append(None)
+
+    def _renew(self) -> None:
+        limit = self._server.limit
+        self._free: list[Listener] = []
+        self._slots: list[None] | None = None if limit is None else [None] * min(limit - 1, 1)
+        """Where the client's connections are limited: one waits at the most, besides those of the pool."""
+        self._deaf = False
+        """The server refuses what listening needs."""
+        self._pool = self._server.pool()
+
+    def _no_connection(self) -> CommandRefused:
+        return CommandRefused("the client's max_connections leave none to wait on", self._server.server)
+
+    def _wait(self, source: str, target: str, seconds: float) -> bytes | float | None:
         move = ("BLMOVE", source, target, "RIGHT", "LEFT", f"{seconds:.3f}")
+        free = self._free
         listener, due = self._listener()
         if listener is None:
-            found: bytes | None = self._server.call(*move)
+            if self._server.limit == 2:
+                raise self._no_connection()
+            found: bytes | None = self._server.call_patiently(seconds, *move)
             return found
         try:
             if due is None:
@@ -57,14 +82,11 @@ class Waits:
         except BaseException:
             listener.connection.disconnect()
             raise
-        self._free.append(listener)
+        free.append(listener)
         return heard
 
     def _listener(self) -> tuple[Listener | None, float | None]:
         """A listener for the next wait, if there can be one; and when a job is due that was delayed meanwhile."""
-        if self._process() != self._owner:
-            self._owner = self._process()
-            self._free = []  # they are the parent's
         while self._free:
             listener = self._free.pop()
             try:
@@ -110,7 +132,7 @@ class Waits:
         connection = listener.connection
         connection.send_command(*move, check_health=False)
         exact = seconds < WAIT_MAX_S  # the server's own timer is up to 100 ms late
-        ends = self._monotonic() + seconds + (SLACK_S if exact else REPLY_TIMEOUT_S)
+        ends = self._monotonic() + seconds + (SLACK_S if exact else connection.socket_timeout)
         due: float | None = None
         while True:
             if not connection.can_read(timeout=max(ends - self._monotonic(), 0.0)):
@@ -131,4 +153,4 @@ class Waits:
             self._server.call("CLIENT", "UNBLOCK", listener.number)
         except DriverError:
             self._deaf = True  # it ends by itself
-        return self._monotonic() + REPLY_TIMEOUT_S
+        return self._monotonic() + float(listener.connection.socket_timeout)

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, TypeVar
 
 import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, NoScriptError, ResponseError
-from redis.retry import Retry
+from redis import exceptions as said
+from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, NoScriptError, ResponseError
 
-from ..errors import CommandRefused, DriverUnavailable, InvalidSetting, ReplyLost
+from ..errors import CommandRefused, DriverUnavailable, ReplyLost, SettingsRefused
+from .pools import Blueprint
 
 T = TypeVar("T")
 
-REPLY_TIMEOUT_S = 10.0
-CONNECT_TIMEOUT_S = 5.0
 BLOCK_MAX_S = 5.0
-_OF_A_POOL = ("himport_registry", "event_dispatcher", "oss_cluster_maint_notifications_handler")
+WORDS: dict[type[Exception], str] = {
+    said.ReadOnlyError: "READONLY",
+    said.BusyLoadingError: "LOADING",
+    said.MasterDownError: "MASTERDOWN",
+    said.ClusterDownError: "CLUSTERDOWN",
+    said.OutOfMemoryError: "OOM",
+    said.NoPermissionError: "NOPERM",
+}
+"""The words that the client takes off the head of an error's text."""
+OF_THE_COMMAND = re.compile(r"\b(OOM|WRONGTYPE|NOPERM|BUSY)\b")
+"""Refusals that say nothing about where the connection leads. Any other may mean: to a server that is not the right
+one, or not any more (READONLY, MASTERDOWN, LOADING, CLUSTERDOWN, UNBLOCKED, NOREPLICAS …)."""
 
 
 class Script:
@@ -34,67 +45,19 @@ class Connections:
     """Commands to one server, with the settings of the client (or URL) the user gave."""
 
     def __init__(self, client: redis.Redis | str) -> None:
-        try:
-            given = redis.Redis.from_url(client) if isinstance(client, str) else client
-        except ValueError:
-            raise InvalidSetting("the Redis URL", client, "a redis://, rediss:// or unix:// URL", secret=True) from None
-        if not isinstance(given, redis.Redis):
-            raise InvalidSetting("the Redis client", type(client).__name__, "a redis.Redis or a URL")
-        self._pool = _own_pool(given.connection_pool)
-        kwargs = self._pool.connection_kwargs
-        try:
-            self._pool.connection_class(**kwargs)
-        except (TypeError, ValueError) as error:
-            raise InvalidSetting("the Redis URL", "as given", f"without options that nobody knows ({error})") from None
-        self.server = (
-            f"{kwargs.get('path') or '{}:{}'.format(kwargs.get('host', 'localhost'), kwargs.get('port', 6379))}"
-        )
+        self._blueprint = Blueprint(client)
+        self.server = self._blueprint.server()
+        self.limit = self._blueprint.limit
+        """How many connections the client may have, where it says so."""
+        self._renew()
 
     def call(self, *command: Any) -> Any:
         """Send one command once. Raises DriverUnavailable, ReplyLost, CommandRefused."""
-        try:
-            connection = self._pool.get_connection()
-        except Exception as error:  # a credential provider or a name's encoding may raise anything
-            raise DriverUnavailable(str(error) or type(error).__name__, self.server) from error
+        return self._send(command, 0.0)
 
-        def ask() -> Any:
-            connection.send_command(*command, check_health=False)
-            return connection.read_response()
-
-        try:
-            return self.talk(connection, ask)
-        finally:
-            self._pool.release(connection)
-
-    def own(self) -> Any:
-        """One more connection, the caller's alone, that hears what is published (RESP3).
-
-        Raises DriverUnavailable, and CommandRefused where the server has no RESP3.
-        """
-        try:
-            settings = self._pool.connection_kwargs | {"protocol": 3}
-            connection = self._pool.connection_class(**settings)
-            connection.connect()
-        except ResponseError as error:
-            raise CommandRefused(str(error), self.server) from error
-        except Exception as error:
-            raise DriverUnavailable(str(error) or type(error).__name__, self.server) from error
-        return connection
-
-    def talk(self, connection: Any, ask: Callable[[], T]) -> T:
-        """``ask()``, which uses the connection, with its errors named. Raises ReplyLost, CommandRefused."""
-        try:
-            return ask()
-        except NoScriptError:
-            raise
-        except (ResponseError, BusyLoadingError) as error:
-            raise CommandRefused(str(error), self.server) from error
-        except Exception as error:
-            connection.disconnect()
-            raise ReplyLost(str(error), self.server) from error
-        except BaseException:
-            connection.disconnect()  # a late reply must not answer the next command
-            raise
+    def call_patiently(self, seconds: float, *command: Any) -> Any:
+        """As ``call``, of a command that the server may answer so much later."""
+        return self._send(command, seconds)
 
     def run(self, script: Script, keys: list[str], args: list[Any]) -> Any:
         """Run a script. A server that does not know it has done nothing, so the text may follow."""
@@ -103,31 +66,86 @@ class Connections:
         except NoScriptError:
             return self.call("EVAL", script.text, len(keys), *keys, *args)
 
+    def _send(self, command: tuple[Any, ...], patience_s: float) -> Any:
+        pool = self.pool()
+        try:
+            connection = pool.get_connection()
+        except Exception as error:
+            raise self._no_way_in(error) from error
 
-def _own_pool(theirs: redis.ConnectionPool) -> redis.ConnectionPool:
-    kwargs = {
-        key: value
-        for key, value in theirs.connection_kwargs.items()
-        if key not in _OF_A_POOL and not key.startswith(("orig_", "maint_", "maintenance_"))
-    }
-    kwargs |= {
-        "decode_responses": False,
-        "retry": Retry(NoBackoff(), 0),
-        "retry_on_timeout": False,
-        "retry_on_error": [],
-        "health_check_interval": 0,
-        "socket_timeout": REPLY_TIMEOUT_S,
-        "socket_connect_timeout": kwargs.get("socket_connect_timeout") or CONNECT_TIMEOUT_S,
-        "socket_keepalive": True,
-    }
-    if theirs.connection_class is redis.UnixDomainSocketConnection:
-        del kwargs["socket_connect_timeout"], kwargs["socket_keepalive"]
-    if isinstance(theirs, redis.sentinel.SentinelConnectionPool):
-        return redis.sentinel.SentinelConnectionPool(theirs.service_name, theirs.sentinel_manager, **kwargs)
-    try:
-        from redis.maint_notifications import MaintNotificationsConfig
-    except ImportError:
-        pass
-    else:
-        kwargs["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
-    return redis.ConnectionPool(connection_class=theirs.connection_class, **kwargs)
+        def ask() -> Any:
+            connection.send_command(*command)
+            if patience_s and not connection.can_read(timeout=patience_s + (connection.socket_timeout or 0.0)):
+                raise redis.TimeoutError("Timeout reading from the server")
+            return connection.read_response()
+
+        try:
+            return self.talk(connection, ask)
+        finally:
+            pool.release(connection)
+
+    def own(self) -> Any:
+        """One more connection, the caller's alone, that hears what is published (RESP3).
+
+        Raises DriverUnavailable, and CommandRefused where the server has no RESP3.
+        """
+        try:
+            connection = self.pool().connection_class(**(self.pool().connection_kwargs | {"protocol": 3}))
+            connection.connect()
+        except ResponseError as error:
+            raise CommandRefused(_text(error), self.server) from error
+        except Exception as error:
+            raise self._no_way_in(error) from error
+        return connection
+
+    def talk(self, connection: Any, ask: Callable[[], T]) -> T:
+        """``ask()``, which uses the connection, with its errors named. Raises ReplyLost, CommandRefused."""
+        pool = self._pool
+        try:
+            return ask()
+        except NoScriptError:
+            raise
+        except (AuthenticationError, AuthorizationError) as error:
+            connection.disconnect()
+            raise SettingsRefused(_text(error), self.server) from error
+        except (ResponseError, BusyLoadingError) as error:
+            text = _text(error)
+            if not OF_THE_COMMAND.search(text):
+                connection.disconnect()
+                self._give_up(pool)
+            raise CommandRefused(text, self.server) from error
+        except Exception as error:
+            connection.disconnect()
+            raise ReplyLost(str(error), self.server) from error
+        except BaseException:
+            connection.disconnect()  # a late reply must not answer the next command
+            raise
+
+    def _no_way_in(self, error: Exception) -> DriverUnavailable:
+        if isinstance(error, AuthenticationError | AuthorizationError | ResponseError):
+            return SettingsRefused(_text(error), self.server)
+        # a credential provider or a name's encoding may raise anything
+        return DriverUnavailable(str(error) or type(error).__name__, self.server)
+
+    def pool(self) -> redis.ConnectionPool:
+        """The pool of this process: after a fork a fresh one, whose locks no thread of the parent holds."""
+        if self._pid != os.getpid():
+            self._renew()
+        return self._pool
+
+    def _renew(self) -> None:
+        """Leave all connections; those in use end with their call."""
+        self._pool = self._blueprint.pool()
+        self._pid = os.getpid()
+
+    def _give_up(self, pool: redis.ConnectionPool) -> None:
+        """The next call connects anew, wherever the server's address leads then."""
+        if self._pool is pool:
+            self._renew()
+            pool.disconnect(inuse_connections=False)
+
+
+def _text(error: Exception) -> str:
+    """With the word at its head."""
+    word = WORDS.get(type(error), "")
+    return f"{word} {error}" if word and not str(error).startswith(word) else str(error)

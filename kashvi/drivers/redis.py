@@ -139,7 +139,7 @@ class RedisDriver:
             self._server.run(_KNOWN, [self._workers], [worker_name(worker), FIRST_LEASE_S, self._now()])
             self._known.add(worker)
         held = self._lists(worker)[0]
-        if seconds < 0.001:  # to BLMOVE, 0 means without end
+        if seconds < 0.002:  # to BLMOVE, 0 means without end, and so does 0.001 to Redis 6.2
             envelope: bytes | None = self._server.call("LMOVE", self._jobs, held, "RIGHT", "LEFT")
             return envelope
         return self._waits.wait(self._jobs, held, min(seconds, BLOCK_MAX_S))

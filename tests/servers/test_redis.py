@@ -13,7 +13,7 @@ import redis
 import trustme
 
 from kashvi.drivers.redis import RedisDriver
-from kashvi.errors import CommandRefused, DriverUnavailable, InvalidSetting, ReplyLost
+from kashvi.errors import CommandRefused, DriverUnavailable, InvalidSetting, ReplyLost, SettingsRefused
 from kashvi.ports import Settlement
 from kashvi.queue import Queue
 from kashvi.registry import Registry
@@ -82,6 +82,12 @@ def test_a_listing_is_oldest_first(redis_server: RedisServer) -> None:
     driver.exchange("w", 1, 30, [], 2)
     assert driver.wait("w", 0.1) == b"c"
     assert driver.exchange("w", 1, 30, [], 0).listing == ([b"a", b"b", b"c"], [])
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.0011, 0.0019, 0.0021, 0.004])
+def test_the_shortest_wait_ends(redis_server: RedisServer, seconds: float) -> None:
+    """To Redis 6.2, a timeout of 0.001 is one of 0, which means for ever."""
+    assert RedisDriver(redis_server.client(socket_timeout=1)).wait("w", seconds) is None
 
 
 def test_an_exchange_repeated_changes_nothing_and_a_lower_number_is_refused(redis_server: RedisServer) -> None:
@@ -288,8 +294,9 @@ def guarded(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
 
 
 def test_many_workers_on_the_users_own_client_leave_it_free(valkey: RedisServer) -> None:
-    """The driver's connections are its own: a pool of one is enough for the user."""
-    client = valkey.client(max_connections=1)
+    """The driver's connections are its own: all but one of the user's are in use, and that one is enough."""
+    client = valkey.client(max_connections=3)
+    in_use = [client.connection_pool.get_connection() for _ in range(2)]
     queues = [queue_on(client) for _ in range(5)]
     handles = [queue.start_workers(5) for queue in queues]
     ids = {queues[0].dispatch(Count(n)) for n in range(50)}
@@ -298,6 +305,8 @@ def test_many_workers_on_the_users_own_client_leave_it_free(valkey: RedisServer)
     assert [handle.stop(20) for handle in handles] == [True] * 5
     assert len(ids) == 50
     assert valkey.client().zcard("kashvi:queue:workers") == 0
+    for connection in in_use:
+        client.connection_pool.release(connection)
 
 
 def test_a_job_dispatched_after_the_stop_waits_for_the_next_worker(valkey: RedisServer) -> None:
@@ -321,7 +330,7 @@ def test_a_password_in_the_url_is_used_and_a_wrong_one_is_an_error(guarded: Call
     queue.dispatch(Count(1))
     queue.work(stop_when_empty=True)
     assert ran == [1]
-    with pytest.raises(DriverUnavailable) as wrong:
+    with pytest.raises(SettingsRefused) as wrong:
         queue_on(f"redis://:wrong-one@127.0.0.1:{server.port}/0").dispatch(Count(1))
     assert "wrong-one" not in str(wrong.value)
 
@@ -355,6 +364,11 @@ def test_a_client_of_a_sentinel_works(valkey: RedisServer, guarded: Callable[...
     queue.work(stop_when_empty=True)
     assert ran == [1]
     assert valkey.client().zcard("kashvi:queue:workers") == 0
+    watcher.stop()
+    with pytest.raises(DriverUnavailable, match=rf"kashvi \(sentinels 127.0.0.1:{watcher.port}\) can't be reached"):
+        queue_on(sentinel.master_for("kashvi")).dispatch(Count(1))
+    with pytest.raises(InvalidSetting, match="master_for"):
+        queue_on(sentinel.slave_for("kashvi"))
 
 
 def test_a_unix_socket_works(guarded: Callable[..., RedisServer], tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""A fake server that is full, as far as a queue can tell: like Redis with ``noeviction``, it refuses what needs room.
+"""Fake servers that refuse: what needs room, as a full Redis with ``noeviction`` does, or all that writes.
 
-A script is refused nothing after its first write, and before it what any client is refused.
+Where there is no room, a script is refused nothing after its first write, and before it what any client is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -19,21 +19,39 @@ SHRINKS = frozenset({"zrem", "lrem", "hdel", "ltrim", "zremrangebyscore"})
 
 @contextmanager
 def full(client: redis.Redis) -> Iterator[None]:
-    """No fake server has room, until the block ends. ``client`` is a ``fakeredis.FakeRedis``."""
+    """No fake server has room, until the block ends. ``client`` is one of fakeredis."""
+    wrote = False
+
+    def refused(name: str, from_script: bool) -> bool:
+        nonlocal wrote
+        wrote = wrote and from_script
+        if name in GROWS and not wrote:
+            return True
+        wrote = wrote or name in GROWS | SHRINKS
+        return False
+
+    with _refusing(client, "OOM command not allowed when used memory > 'maxmemory'.", refused):
+        yield
+
+
+@contextmanager
+def saying(client: redis.Redis, error: str) -> Iterator[None]:
+    """Fake servers answer every command that writes with this error, until the block ends."""
+    with _refusing(client, error, lambda name, from_script: name in GROWS | SHRINKS):
+        yield
+
+
+@contextmanager
+def _refusing(client: redis.Redis, error: str, refused: Callable[[str, bool], bool]) -> Iterator[None]:
     pool = client.connection_pool
     connection = pool.get_connection()
     socket: Any = type(connection._sock)
     pool.release(connection)
     real = socket._run_command
-    wrote = False
 
     def run(self: Any, function: Any, signature: Any, args: list[Any], from_script: bool) -> Any:
-        nonlocal wrote
-        if not from_script:
-            wrote = False
-        if signature.name in GROWS and not wrote:
-            return SimpleError("OOM command not allowed when used memory > 'maxmemory'.")
-        wrote = wrote or signature.name in GROWS | SHRINKS
+        if refused(signature.name, from_script):
+            return SimpleError(error)
         return real(self, function, signature, args, from_script)
 
     with mock.patch.object(socket, "_run_command", run):

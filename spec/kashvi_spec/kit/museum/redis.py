@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,6 +13,7 @@ from typing import Any
 
 import redis
 
+from kashvi.drivers import connection
 from kashvi.drivers import redis as driver
 from kashvi.drivers.connection import Connections, Script
 from kashvi.drivers.redis import RedisDriver
@@ -147,23 +150,24 @@ def _(patch: Patch) -> None:
     "and its connections are gone while workers wait",
     "REDIS-6",
     source="Go kashvi: twenty workers, and Dispatch times out",
+    also="REDIS-12 REDIS-13",
 )
 def _(patch: Patch) -> None:
-    from kashvi.drivers import connection
+    from kashvi.drivers import pools
 
-    patch.setattr(connection, "_own_pool", lambda theirs: theirs)
+    patch.setattr(pools, "_own_pool", lambda theirs: theirs)
 
 
 @exhibit("the client's settings are forgotten", "its database is, so jobs go to another", "REDIS-6")
 def _(patch: Patch) -> None:
-    from kashvi.drivers import connection
+    from kashvi.drivers import pools
 
     def own_pool(real: Any, theirs: redis.ConnectionPool) -> redis.ConnectionPool:
         pool: redis.ConnectionPool = real(theirs)
         pool.connection_kwargs["db"] = 0
         return pool
 
-    where(patch, connection, "_own_pool", lambda theirs: theirs.connection_kwargs.get("db"), own_pool)
+    where(patch, pools, "_own_pool", lambda theirs: theirs.connection_kwargs.get("db"), own_pool)
 
 
 @exhibit(
@@ -293,3 +297,28 @@ def _(patch: Patch) -> None:
 @exhibit("a delayed job is pushed into a full server", "its limit holds for others", "REDIS-11")
 def _(patch: Patch) -> None:
     scripted(patch, driver._DELAY, f"redis.call('ZREM', KEYS[1], '')\n{driver._DELAY.text}")
+
+
+@exhibit("a replica's no is taken for a server's", "and its connection is kept", "REDIS-12", source="ours, once")
+def _(patch: Patch) -> None:
+    patch.setattr(connection, "OF_THE_COMMAND", re.compile(""))
+
+
+@exhibit("one connection is given up", "the others go on leading to the old primary", "REDIS-12")
+def _(patch: Patch) -> None:
+    patch.setattr(Connections, "_give_up", lambda self, pool: None)
+
+
+@exhibit("a child has its parent's pool", "with a lock that nobody opens", "REDIS-13", source="redis-py")
+def _(patch: Patch) -> None:
+    patch.setattr(Connections, "pool", lambda self: self._pool)
+
+
+@exhibit("a child closes its parent's connections first", "so it needs their lock", "REDIS-13")
+def _(patch: Patch) -> None:
+    def here(real: Any, self: Connections) -> redis.ConnectionPool:
+        self._pool.disconnect()
+        pool: redis.ConnectionPool = real(self)
+        return pool
+
+    where(patch, Connections, "pool", lambda self: self._pid != os.getpid(), here)
