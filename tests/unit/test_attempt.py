@@ -70,7 +70,7 @@ def handled(handle: Any) -> tuple[list[str], int]:
         (logged(_async_generator), "an async_generator"),
         (logged(lambda self: Awaitable()), "an Awaitable"),
         (partialmethod(logged(_async)), "a coroutine"),
-        (partial(logged(_async), None), "a coroutine"),
+        (staticmethod(partial(logged(_async), None)), "a coroutine"),
         (Callable_(), "a coroutine"),
         (contextmanager(_generator), "a _GeneratorContextManager"),
         (logged(lambda self: asyncio.new_event_loop().create_future()), "a Future"),
