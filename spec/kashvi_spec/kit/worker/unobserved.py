@@ -30,6 +30,8 @@ OF_CLAUSES = {
     "REDIS-6": "it is about connections inside a Python program",
     "REDIS-7": OF_AREAS["dispatch"],
     "REDIS-11": "the kit does not fill the server",
+    "REDIS-12": "the kit has one server, which never gives its place to another",
+    "REDIS-13": "it is about connections inside a Python program",
     "RETRY-5": "the kit knows no way to change the limit of any worker",
     "WORKERS-11": "the kit does not stop the server",
 }
