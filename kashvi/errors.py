@@ -11,6 +11,7 @@
     ├── SettingError              a setting or an argument
     │   ├── InvalidDelay
     │   ├── InvalidSetting
+    │   │   └── UnusableSetting
     │   ├── WorkersRunning
     │   └── RedisRequired
     ├── UndeliverableJob          what a worker found on the queue
@@ -32,9 +33,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .text import without_passwords
+
 
 class KashviError(Exception):
-    """Base of all errors of kashvi."""
+    """Base of all errors of kashvi. No message shows the password of a URL."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_passwords(message))
 
 
 # -- the job that was handed over ----------------------------------------------------------
@@ -139,6 +145,15 @@ class InvalidSetting(SettingError, ValueError):
         self.name = name
         self.value = None if secret else value
         super().__init__(f"{name} must be {allowed}" + ("." if secret else f", not {value!r}."))
+
+
+class UnusableSetting(InvalidSetting):
+    """A setting that can't be used, for a reason in words; its value is in ``name``, or is a secret."""
+
+    def __init__(self, name: str, why: str) -> None:
+        self.name = name
+        self.value = None
+        KashviError.__init__(self, f"{name} can't be used: {why}.")
 
 
 class WorkersRunning(SettingError, RuntimeError):

@@ -18,11 +18,18 @@ _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"
 )
+_CREDENTIALS = re.compile(r"(?<=://)(?![^\s:@/]*:\*\*\*@[^\s@]*(?:\s|$))\S*@")
+"""Up to the last @: a password may hold one, and any other sign. What SQLAlchemy has hidden stays."""
 
 
 def visible(text: str) -> str:
     r"""The same text in one line; a character that a reader can't see is written out, like ``\x1b`` or ``\u202e``."""
     return text if text.isprintable() else _HIDDEN.sub(_escaped, text)
+
+
+def without_passwords(text: str) -> str:
+    """The same text, with ``***`` for the credentials of each URL in it, however they are spelt."""
+    return _CREDENTIALS.sub("***@", text) if "://" in text else text
 
 
 def json_line(value: object) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from . import events
-from .errors import InvalidSetting
+from .errors import UnusableSetting
 from .events import Event, log
 
 _encode = msgspec.json.Encoder().encode
@@ -31,7 +31,7 @@ class TraceFile:
         try:
             self._file = self._opened()
         except OSError as error:
-            raise InvalidSetting("the trace", str(path), f"a file that can be written ({error.strerror})") from None
+            raise UnusableSetting(f"the trace {path}", f"it can't be written ({error.strerror})") from None
         self._open = True
 
     def __call__(self, event: Event) -> None:

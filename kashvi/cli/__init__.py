@@ -10,7 +10,7 @@ import click
 
 from .. import __version__
 from ..errors import KashviError
-from ..text import narrow, visible
+from ..text import narrow, visible, without_passwords
 
 COMMANDS = {
     "demo": ("kashvi.cli.demo:demo", "Run sample jobs in memory and show what happens (3 s)."),
@@ -48,7 +48,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            error.message = visible(error.message)  # type: ignore[misc]
+            error.message = visible(without_passwords(error.message))  # type: ignore[misc]
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -77,6 +77,11 @@ def cli() -> None:
     """kashvi: a background-job queue whose every promise can be run."""
 
 
+def _said(error: OSError) -> str:
+    """With the file's name, which ``strerror`` leaves out."""
+    return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+
+
 def main() -> NoReturn:
     """The ``kashvi`` command. Exit codes: 0 done, 1 it failed, 2 wrong usage, 128 + n: ended by signal n."""
     narrow(sys.stdout)
@@ -92,6 +97,6 @@ def main() -> NoReturn:
         click.echo(f"Error: this command needs {error.name}: pip install 'kashvi[sim]'.", err=True)
         sys.exit(1)
     except OSError as error:
-        click.echo(visible(f"Error: {error.strerror or error}"), err=True)
+        click.echo(visible(f"Error: {without_passwords(_said(error))}"), err=True)
         sys.exit(1)
     sys.exit(0)

@@ -32,6 +32,9 @@ OF_THE_COMMAND = re.compile(r"\b(OOM|WRONGTYPE|NOPERM|BUSY)\b")
 """Refusals that say nothing about where the connection leads. Any other may mean: to a server that is not the right
 one, or not any more (READONLY, MASTERDOWN, LOADING, CLUSTERDOWN, UNBLOCKED, NOREPLICAS …)."""
 
+ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
+"""A server that does not know HELLO or AUTH says with what it was called."""
+
 
 class Script:
     """A Lua file beside this module."""
@@ -71,7 +74,7 @@ class Connections:
         try:
             connection = pool.get_connection()
         except Exception as error:
-            raise self._no_way_in(error) from error
+            raise self._no_way_in(error) from self._cause(error)
 
         def ask() -> Any:
             connection.send_command(*command)
@@ -93,9 +96,9 @@ class Connections:
             connection = self.pool().connection_class(**(self.pool().connection_kwargs | {"protocol": 3}))
             connection.connect()
         except ResponseError as error:
-            raise CommandRefused(_text(error), self.server) from error
+            raise CommandRefused(self._text(error), self.server) from self._cause(error)
         except Exception as error:
-            raise self._no_way_in(error) from error
+            raise self._no_way_in(error) from self._cause(error)
         return connection
 
     def talk(self, connection: Any, ask: Callable[[], T]) -> T:
@@ -107,25 +110,25 @@ class Connections:
             raise
         except (AuthenticationError, AuthorizationError) as error:
             connection.disconnect()
-            raise SettingsRefused(_text(error), self.server) from error
+            raise SettingsRefused(self._text(error), self.server) from self._cause(error)
         except (ResponseError, BusyLoadingError) as error:
-            text = _text(error)
+            text = self._text(error)
             if not OF_THE_COMMAND.search(text):
                 connection.disconnect()
                 self._give_up(pool)
-            raise CommandRefused(text, self.server) from error
+            raise CommandRefused(text, self.server) from self._cause(error)
         except Exception as error:
             connection.disconnect()
-            raise ReplyLost(str(error), self.server) from error
+            raise ReplyLost(self._text(error), self.server) from self._cause(error)
         except BaseException:
             connection.disconnect()  # a late reply must not answer the next command
             raise
 
     def _no_way_in(self, error: Exception) -> DriverUnavailable:
         if isinstance(error, AuthenticationError | AuthorizationError | ResponseError):
-            return SettingsRefused(_text(error), self.server)
+            return SettingsRefused(self._text(error), self.server)
         # a credential provider or a name's encoding may raise anything
-        return DriverUnavailable(str(error) or type(error).__name__, self.server)
+        return DriverUnavailable(self._text(error) or type(error).__name__, self.server)
 
     def pool(self) -> redis.ConnectionPool:
         """The pool of this process: after a fork a fresh one, whose locks no thread of the parent holds."""
@@ -144,8 +147,13 @@ class Connections:
             self._renew()
             pool.disconnect(inuse_connections=False)
 
+    def _text(self, error: Exception) -> str:
+        """With the word at its head; without the password, which a server may repeat."""
+        word, text = WORDS.get(type(error), ""), ARGUMENTS.sub("", str(error))
+        if password := self._pool.connection_kwargs.get("password"):
+            text = text.replace(str(password), "***")
+        return f"{word} {text}" if word and not text.startswith(word) else text
 
-def _text(error: Exception) -> str:
-    """With the word at its head."""
-    word = WORDS.get(type(error), "")
-    return f"{word} {error}" if word and not str(error).startswith(word) else str(error)
+    def _cause(self, error: Exception) -> Exception | None:
+        """The error itself, unless it shows what its text must not."""
+        return error if self._text(error).endswith(str(error)) else None

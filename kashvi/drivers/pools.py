@@ -14,7 +14,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
-from ..errors import InvalidSetting
+from ..errors import InvalidSetting, UnusableSetting
+from .address import client_of
 
 REPLY_TIMEOUT_S = 10.0
 """How long the server may take to answer, where the client sets no ``socket_timeout``."""
@@ -30,10 +31,7 @@ class Blueprint:
     """Makes pools like the one of a client (or URL)."""
 
     def __init__(self, client: redis.Redis | str) -> None:
-        try:
-            given = redis.Redis.from_url(client) if isinstance(client, str) else client
-        except ValueError:
-            raise InvalidSetting("the Redis URL", client, "a redis://, rediss:// or unix:// URL", secret=True) from None
+        given = client_of(client) if isinstance(client, str) else client
         if not isinstance(given, redis.Redis):
             raise InvalidSetting("the Redis client", type(client).__name__, "a redis.Redis or a URL")
         self._theirs = given.connection_pool
@@ -46,7 +44,8 @@ class Blueprint:
         try:
             pool.connection_class(**pool.connection_kwargs)
         except (TypeError, ValueError) as error:
-            raise InvalidSetting("the Redis URL", "as given", f"without options that nobody knows ({error})") from None
+            why = f"it has an option that redis-py does not know, or a value that does not fit ({error})"
+            raise UnusableSetting("the Redis URL", why) from None
 
     def pool(self) -> redis.ConnectionPool:
         """A fresh one, without connections. Of the client's limit one is left, to wait on for jobs."""

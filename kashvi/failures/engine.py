@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from ..errors import InvalidSetting
+from ..errors import UnusableSetting
 
 DRIVERS = {
     "postgres": "postgresql+psycopg",
@@ -30,12 +32,7 @@ def engine_of(database: sa.Engine | str) -> sa.Engine:
     """An engine for a URL, ``postgresql://…`` with the drivers kashvi's extras install. Raises InvalidSetting."""
     if isinstance(database, sa.Engine):
         return database
-    try:
-        url = sa.make_url(database)
-    except (ArgumentError, ValueError, AttributeError):
-        raise InvalidSetting(
-            "the database URL", database, "an SQLAlchemy URL such as sqlite:///kashvi.db", secret=True
-        ) from None
+    url = _url_of(database)
     shown = shown_of(url)
     url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
     url = url.set(query=DEFAULTS.get(url.drivername, {}) | dict(url.query))
@@ -49,14 +46,27 @@ def engine_of(database: sa.Engine | str) -> sa.Engine:
             engine = sa.create_engine(url, poolclass=NullPool, hide_parameters=True)
     except ImportError as error:
         package = EXTRAS.get(error.name or "") or error.name or url.drivername
-        raise InvalidSetting(
-            "the database URL", shown, f"one whose driver is installed; pip install {package}"
-        ) from None
+        why = f"its driver is not installed; pip install {package}"
+        raise UnusableSetting(f"the database URL {shown}", why) from None
     except (ArgumentError, ValueError, TypeError, LookupError):
-        raise InvalidSetting("the database URL", shown, "one that SQLAlchemy knows") from None
+        raise UnusableSetting(f"the database URL {shown}", "SQLAlchemy knows no such database or driver") from None
     if engine.dialect.is_async:
-        raise InvalidSetting("the database URL", shown, "for a driver that is not async, like postgresql://…")
+        why = "its driver is async; leave the driver out, as in postgresql://…"
+        raise UnusableSetting(f"the database URL {shown}", why)
     return engine
+
+
+def _url_of(database: str) -> sa.URL:
+    """Blanks around it are dropped. Raises InvalidSetting, which shows nothing of it: it may hold a password."""
+    try:
+        url = sa.make_url(database.strip())
+    except (ArgumentError, ValueError, AttributeError):
+        url = None
+    if url is None or re.search(r"[\r\n\t]", database.strip()):
+        raise UnusableSetting("the database URL", "it must be an SQLAlchemy URL such as sqlite:///kashvi.db")
+    if "@" in (url.host or "") or (url.host and "@" in (url.database or "")):  # a part of the password, really
+        raise UnusableSetting("the database URL", "a password with @ in it is written with %40")
+    return url
 
 
 def shown_of(url: sa.URL) -> str:

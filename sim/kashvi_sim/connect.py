@@ -9,7 +9,8 @@ from typing import Any
 
 import redis
 
-from kashvi.errors import DriverUnavailable, InvalidSetting
+from kashvi.drivers.address import client_of
+from kashvi.errors import DriverUnavailable, InvalidSetting, UnusableSetting
 
 from . import DRIVERS
 
@@ -29,11 +30,9 @@ def connect(driver: str, redis_url: str | None = None) -> Iterator[dict[str, Any
         yield {"client": fakeredis.FakeRedis()}
     elif driver == "redis":
         if not redis_url:
-            raise InvalidSetting(
-                "--redis-url", redis_url, "given with --driver redis, such as redis://localhost:6379/0"
-            )
+            raise UnusableSetting("--driver redis", "it needs --redis-url, such as redis://localhost:6379/0")
         prefix = f"kashvi-sim:{os.getpid()}"
-        with redis.Redis.from_url(redis_url) as client:
+        with client_of(redis_url) as client:
             try:
                 client.ping()
                 yield {"client": client, "prefix": prefix}

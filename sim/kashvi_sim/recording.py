@@ -18,7 +18,7 @@ import msgspec
 from kashvi_spec import traces
 
 from kashvi import events
-from kashvi.errors import InvalidSetting
+from kashvi.errors import UnusableSetting
 from kashvi.events import Event, JobEvent
 
 from .kernel import EPOCH
@@ -86,11 +86,12 @@ def record_of(paths: Sequence[Path]) -> Recording:
             with path.open("rb") as lines:
                 found += traces.read(lines, torn=torn, kinds=traces.KINDS | OWN)
         except (OSError, traces.NotATrace) as error:
-            raise InvalidSetting("the trace", str(path), f"one that queue:work --trace wrote ({error})") from None
+            why = error.strerror if isinstance(error, OSError) else f"{error}; queue:work --trace writes one that can"
+            raise UnusableSetting(f"the trace {path}", str(why)) from None
         if torn:
             notes.append(f"{path}: line {', '.join(map(str, torn))} was begun and not ended: left out")
     if not any(isinstance(event, events.AttemptStarted) for event in found):
-        raise InvalidSetting("the trace", ", ".join(map(str, paths)), "one of a worker that ran a job")
+        raise UnusableSetting(f"the trace {', '.join(map(str, paths))}", "no worker runs a job in it")
     return _Merge(found, notes).recording()
 
 
@@ -113,7 +114,7 @@ class _Merge:
         limits = [event.max_attempts for event in story if isinstance(event, events.JobFailed) and event.max_attempts]
         shifts = self._shifts(times, story)
         if not shifts:
-            raise InvalidSetting("the trace", "without WorkerStarted", "whole: the start of a worker is missing")
+            raise UnusableSetting("the trace", "no worker says that it started: it is not whole")
         return Recording(
             times=times,
             events=story,

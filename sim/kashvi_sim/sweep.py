@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from kashvi.errors import InvalidSetting
+from kashvi.errors import UnusableSetting
 
 from .connect import connect
 from .faults import rules_named
@@ -189,7 +189,7 @@ def _kept(state: Path) -> tuple[list[tuple[str, Block]], int]:
         if torn and not torn.startswith(b'["'):
             raise ValueError
     except ValueError:
-        raise InvalidSetting("--state", str(state), "a file that a sweep wrote, or a new one") from None
+        raise UnusableSetting(f"--state {state}", "no sweep wrote this file") from None
     return lines, len(torn)
 
 

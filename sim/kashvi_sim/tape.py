@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
-from kashvi.errors import InvalidSetting
+from kashvi.errors import UnusableSetting
 
 STREAMS = ("schedule", "faults", "workload", "chance", "attempts")
 FINE = 1 << 16
@@ -167,7 +167,7 @@ def token_of(choices: Choices) -> str:
 
 def choices_of(token: str) -> dict[tuple[str, int], int]:
     """Raises InvalidSetting for what is no token, or was cut off."""
-    wrong = InvalidSetting("the replay token", token, "one that a sweep printed, k2-…, whole")
+    wrong = UnusableSetting(f"the replay token {token!r}", "no sweep printed it (k2-…), or this is not all of it")
     head, _, text = token.partition("-")
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 
-from kashvi.errors import InvalidSetting
+from kashvi.errors import InvalidSetting, UnusableSetting
 
 from .tape import AttemptStream, Stream
 
@@ -337,15 +337,16 @@ def load(path: Path) -> Workload:
     try:
         workload = msgspec.convert(tomllib.loads(path.read_text("utf-8")), Workload)
     except (OSError, UnicodeError) as error:
-        raise InvalidSetting("the workload", str(path), f"a file that can be read ({error})") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UnusableSetting(f"the workload {path}", str(why)) from None
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise InvalidSetting("the workload", str(path), f"as sim/README.md says ({error})") from None
+        raise UnusableSetting(f"the workload {path}", f"{error} (sim/README.md has the format)") from None
     if isinstance(workload.arrivals, Times):
         beside = path.parent / workload.arrivals.file
         if not beside.is_file():
-            raise InvalidSetting("the file of arrivals", str(beside), "a CSV file that can be read")
+            raise UnusableSetting(f"the file of arrivals {beside}", "there is none")
         workload = msgspec.structs.replace(workload, arrivals=Times(file=str(beside)))
     names = [kind.type for kind in workload.job]
     if not names or len(set(names)) != len(names):
-        raise InvalidSetting("the workload", str(path), "one with at least one [[job]], each type once")
+        raise UnusableSetting(f"the workload {path}", "it needs at least one [[job]], and each type once")
     return workload

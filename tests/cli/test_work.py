@@ -168,7 +168,7 @@ def test_a_trace_that_cannot_be_written_stops_the_worker_before_it_starts(worker
     """Rather than run untraced."""
     shown = worker.shell(*worker.options, "--trace", "nowhere/t.jsonl")
     assert shown.returncode == 1
-    assert "the trace must be a file that can be written (No such file or directory)" in shown.stderr
+    assert "can't be used: it can't be written (No such file or directory)" in shown.stderr
 
 
 def test_several_processes_are_as_many_workers_and_end_with_the_work(worker: Worker, queue: Queue) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import redis
 
 from kashvi.attempt import describe
+from kashvi.drivers.address import client_of
 from kashvi.drivers.memory import MemoryDriver, MemoryStore
 from kashvi.drivers.redis import RedisDriver
-from kashvi.errors import DriverUnavailable, InvalidSetting
+from kashvi.errors import DriverUnavailable, InvalidSetting, UnusableSetting
 from kashvi.ports import Driver
 from kashvi.runtime import SystemRuntime
 
@@ -50,9 +51,9 @@ def subject_of(text: str) -> DriverUnderTest:
     try:
         subject = found() if callable(found) else found
     except (Exception, SystemExit) as error:  # a stranger's function may raise anything
-        raise InvalidSetting("the driver", text, f"a function that does not raise {describe(error)}") from error
+        raise UnusableSetting(f"the driver {text}", f"the function raises {describe(error)}") from error
     if not isinstance(subject, DriverUnderTest):
-        raise InvalidSetting("the driver", text, f"a function that returns a DriverUnderTest (this gave {subject!r})")
+        raise UnusableSetting(f"the driver {text}", f"the function returns {subject!r}, not a DriverUnderTest")
     return subject if subject.name else DriverUnderTest(**{**vars(subject), "name": text.partition(":")[2]})
 
 
@@ -64,7 +65,7 @@ def _import(text: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:  # as a module may when it is imported
-        raise InvalidSetting("the driver", text, f"{allowed} that can be imported ({describe(error)})") from error
+        raise UnusableSetting(f"the driver {text}", f"it can't be imported ({describe(error)})") from error
 
 
 def _memory(now: Clock) -> Driver:
@@ -77,10 +78,10 @@ def _beside(driver: MemoryDriver) -> Driver:
 
 def _server(url: str) -> DriverUnderTest:
     try:
-        client = redis.Redis.from_url(url)
+        client = client_of(url)
         about: dict[str, Any] = client.info("server")
-    except ValueError as error:
-        raise InvalidSetting("the driver", url, f"a redis:// URL that is one ({error})", secret=True) from None
+    except (ValueError, TypeError):
+        raise UnusableSetting("the Redis URL", "it has an option that redis-py does not know") from None
     except (redis.RedisError, OSError, OverflowError) as error:
         raise DriverUnavailable(str(error), url.rpartition("@")[2]) from None
     kind = "Valkey" if "valkey_version" in about else "Redis"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kashvi.cli.setup import examples, json_option
-from kashvi.errors import KashviError
+from kashvi.drivers.address import client_of
+from kashvi.errors import InvalidSetting, KashviError
 from kashvi.runtime import SystemRuntime
 from kashvi.text import visible
 
@@ -159,8 +160,8 @@ def _reach(redis_url: str) -> None:
     import redis
 
     try:
-        redis.Redis.from_url(redis_url).ping()
-    except (redis.RedisError, OSError, ValueError, TypeError) as error:  # TypeError: an option that it does not know
+        client_of(redis_url).ping()
+    except (redis.RedisError, InvalidSetting, OSError, TypeError) as error:  # TypeError: of an option
         raise click.BadParameter(str(error), param_hint="--redis-url") from None
 
 

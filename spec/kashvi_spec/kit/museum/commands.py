@@ -14,6 +14,7 @@ from kashvi import cli, envelope, errors
 from kashvi.cli import doctor, failed, output, processes, setup, signals, work
 from kashvi.cli.output import JsonLines, write
 from kashvi.cli.signals import Signals
+from kashvi.drivers import connection
 from kashvi.drivers.redis import RedisDriver
 from kashvi.failures.sql import SqlFailures
 from kashvi.queues import Queue
@@ -172,7 +173,7 @@ def _(patch: Patch) -> None:
     patch.setattr(processes.Processes, "run", run)
 
 
-@exhibit("errors exit with 0", "so a script goes on", "COMMANDS-4", also="COMMANDS-7")
+@exhibit("errors exit with 0", "so a script goes on", "COMMANDS-4", also="COMMANDS-7 COMMANDS-12")
 def _(patch: Patch) -> None:
     def main() -> None:
         try:
@@ -188,10 +189,11 @@ def _(patch: Patch) -> None:
 
 @exhibit("an error shows the URL", "with the password in it", "COMMANDS-4")
 def _(patch: Patch) -> None:
-    def init(real: Any, self: errors.InvalidSetting, name: str, value: object, allowed: str, *, secret: bool) -> None:
-        real(self, name, value, allowed)
+    def client_of(real: Any, url: str) -> Any:
+        with mock.patch.object(errors, "without_passwords", lambda text: text):
+            raise errors.InvalidSetting("the Redis URL", url, "a redis://, rediss:// or unix:// URL")
 
-    where(patch, errors.InvalidSetting, "__init__", lambda self, *args, secret=False: secret, init)
+    where(patch, connection, "client_of", lambda url: not url.startswith("redis"), client_of)
 
 
 @exhibit(

@@ -13,6 +13,7 @@ from typing import Any
 import redis
 import sqlalchemy as sa
 
+from kashvi.drivers.address import client_of
 from kashvi.failures.engine import engine_of
 from kashvi.failures.table import TABLE
 from kashvi.failures.trouble import TROUBLE, why
@@ -36,7 +37,7 @@ class Bench:
     ) -> None:
         for one in (command, *([beside] if beside else [])):
             words_of(one, {})
-        self.client = redis.Redis.from_url(redis_url)
+        self.client = client_of(redis_url)
         self._refuse_unless_empty()
         if database_url:
             _refuse_unless_there(engine_of(database_url))
