@@ -165,7 +165,7 @@ def test_every_workload_of_ours_runs_and_says_what_it_teaches(kashvi: Shell, nam
         (["sim:run", "storm", "--faults", "gremlins"], "a fault must be none, all, or some of kill"),
         (["sim:run", "storm", "--token", "k2-nonsense"], "no sweep printed it"),
         (["sim:run", "storm", "--token", "k2-AAAA", "--seed", "1"], "leave --seed out"),
-        (["sim:run", "storm", "--driver", "redis"], "--redis-url must be given"),
+        (["sim:run", "storm", "--driver", "redis"], "it needs --redis-url"),
         (["sim:run", "storm", "--driver", "redis", "--redis-url", "redis://localhost:1/0"], "can't be reached"),
         (["sim:sweep", "--faults", "kill,gremlins"], "'gremlins'"),
         (["sim:replay", "bad.toml"], "bad.toml can't be used: line 1 is no event"),
