@@ -38,11 +38,12 @@ class Attempts:
         self._max_attempts = max_attempts
         self._unknown_for_s = unknown_for_s
         self._unknown: set[str] = set()
-        self._interruptible = interruptible
+        self.interruptible = interruptible
+        self._over: dict[int, Settling] = {}
         self._process = runtime.process()
 
     def make(self, d: Delivery) -> Settling:
-        """Raises KeyboardInterrupt, where interruptible; nothing else."""
+        """Raises KeyboardInterrupt, where interruptible; and what a logging handler raises: see ``over``."""
         if d.envelope is None:
             return self._undeliverable(d, printable(d.error))
         try:
@@ -52,7 +53,7 @@ class Attempts:
         except UndeliverableJob as why:
             return self._undeliverable(d, printable(str(why)))
         except BaseException as error:  # the class itself raised, what is no Exception
-            if self._interruptible and isinstance(error, KeyboardInterrupt):
+            if self.interruptible and isinstance(error, KeyboardInterrupt):
                 raise
             return self._undeliverable(d, describe(error))
         return self._handle(d, job)
@@ -62,21 +63,41 @@ class Attempts:
             return self._undeliverable(d, why)  # no worker can know it
         settling = settle.unknown(d, self._runtime.monotonic(), why, self._unknown_for_s)
         if settling.undeliverable:
-            return self._told(settling)
+            return self._told(settling, events.AttemptFailed, 0, settling.error)
         if d.type not in self._unknown:
             self._unknown.add(d.type)
             events.log.warning("%s Jobs of this type wait %g s for a worker that knows it", why, self._unknown_for_s)
         return settling
 
     def _undeliverable(self, d: Delivery, why: str) -> Settling:
-        return self._told(settle.undeliverable(d, self._runtime.monotonic(), why))
+        settling = settle.undeliverable(d, self._runtime.monotonic(), why)
+        return self._told(settling, events.AttemptFailed, 0, settling.error)
 
-    def _told(self, settling: Settling) -> Settling:
+    def _told(
+        self,
+        settling: Settling,
+        kind: type[events.AttemptSucceeded | events.AttemptFailed],
+        number: int,
+        error: str | None = None,
+        cause: BaseException | None = None,
+    ) -> Settling:
+        """The attempt is over, whatever happens while it is told: ``over`` has it then."""
         d = settling.delivery
-        self._stream.emit(
-            events.AttemptFailed, job_id=d.job_id, type=d.type, attempt=0, duration_s=0.0, error=settling.error
-        )
+        facts = {} if error is None else {"error": error}
+        try:
+            if cause is not None:
+                events.log.debug("attempt %d of %s failed", number, visible(f"{d.type} {d.job_id}"), exc_info=cause)
+            self._stream.emit(
+                kind, job_id=d.job_id, type=d.type, attempt=number, duration_s=settling.took_s or 0.0, **facts
+            )
+        except BaseException:
+            self._over[id(d)] = settling
+            raise
         return settling
+
+    def over(self, d: Delivery) -> Settling | None:
+        """How an attempt ended that ``make`` did not return: it was interrupted while it told of its end."""
+        return self._over.pop(id(d), None)
 
     def _handle(self, d: Delivery, job: Job) -> Settling:
         number = d.attempts + 1
@@ -94,24 +115,17 @@ class Attempts:
             if self._runtime.process() != self._process:
                 self._runtime.exit(error)
             ended = self._runtime.monotonic()
-            if self._interruptible and isinstance(error, KeyboardInterrupt):
+            if self.interruptible and isinstance(error, KeyboardInterrupt):
                 raise
             text = describe(error)
-            events.log.debug("attempt %d of %s failed", number, visible(f"{d.type} {d.job_id}"), exc_info=error)
-            self._stream.emit(
-                events.AttemptFailed, job_id=d.job_id, type=d.type, attempt=number, duration_s=ended - began, error=text
-            )
             settling = settle.failed(d, ended, text, self._max_attempts())
             settling.took_s = ended - began
-            return settling
+            return self._told(settling, events.AttemptFailed, number, text, error)
         if self._runtime.process() != self._process:
             self._runtime.exit(None)  # a child that the handler forked: no worker, and its parent has the job
         ended = self._runtime.monotonic()
-        if self._stream.observed:
-            self._stream.emit(
-                events.AttemptSucceeded, job_id=d.job_id, type=d.type, attempt=number, duration_s=ended - began
-            )
-        return settle.succeeded(d, ended, ended - began)
+        settling = settle.succeeded(d, ended, ended - began)
+        return self._told(settling, events.AttemptSucceeded, number) if self._stream.observed else settling
 
 
 def check_ran(returned: object) -> None:
@@ -145,7 +159,10 @@ def decoded_or_none(envelope: Envelope | None, registry: Registry) -> Any:
 
 def describe(error: BaseException) -> str:
     """``ValueError: no card``, whatever the exception does when it is asked."""
-    name = type(error).__qualname__
+    try:
+        name = str(type(error).__qualname__)
+    except BaseException:  # a metaclass may say what it likes
+        name = "an exception"
     try:
         text = printable(str(error))
     except BaseException as broken:

@@ -8,6 +8,7 @@ Times are Unix seconds, durations seconds.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Callable
@@ -177,9 +178,10 @@ E_ = TypeVar("E_", bound=Event)
 class EventStream:
     """Where one process's events go. Costs nothing while nobody observes."""
 
-    def __init__(self, process: str, now: Callable[[], float]) -> None:
+    def __init__(self, process: str, now: Callable[[], float], interruptible: Callable[[], bool]) -> None:
         self.process = process
         self._now = now
+        self._interruptible = interruptible
         self._seq = itertools.count(1)
         self._observers: tuple[Observer, ...] = ()
         self.observed = False
@@ -188,8 +190,9 @@ class EventStream:
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call ``observer(event)`` for every event from now on, in the thread it happens in.
 
-        Returns a function that ends it. An observer that raises is logged and does no harm; one that is slow holds up
-        the worker, and one that takes longer than a lease costs it its jobs.
+        Returns a function that ends it. An observer that raises, whatever it is, is logged and does no harm: only in
+        the main thread is a KeyboardInterrupt taken for Ctrl-C and raised. One that is slow holds up the worker, and
+        one that takes longer than a lease costs it its jobs.
         """
         self._observers = (*self._observers, observer)
         self.observed = True
@@ -207,7 +210,8 @@ class EventStream:
         for observer in self._observers:
             try:
                 observer(event)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
-                log.exception("an observer of kashvi's events failed on %s", kind.__name__)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and self._interruptible():
+                    raise
+                with contextlib.suppress(BaseException):  # a logging handler is somebody else's code, too
+                    log.exception("an observer of kashvi's events failed on %s", kind.__name__)

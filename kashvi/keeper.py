@@ -5,6 +5,7 @@ It lives until the worker's last thread has ended; then it settles what is left 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from . import events, settle
@@ -53,15 +54,24 @@ class Keeper:
             worker=worker.id,
             threads=worker.threads,
             lease_s=lease_s,
-            driver=repr(self._driver),
+            driver=_name_of(self._driver),
         )
         while worker.alive:
             worker.wait_for_bell(MORE_S if self._more and not worker.stopping else min(TICK_S, lease_s / 3))
             try:
                 if worker.alive:
                     self._tend()
-            except Exception:
-                events.log.exception("kashvi's keeper of worker %s goes on after an error", worker.id)
+            except BaseException:  # of a driver, or a logging handler
+                self._runtime.sleep(TICK_S)
+                with contextlib.suppress(BaseException):
+                    events.log.exception("kashvi's keeper of worker %s goes on after an error", worker.id)
+        try:
+            self._close()
+        finally:
+            self._stream.emit(events.WorkerStopped, worker=worker.id, unsettled=worker.unsettled)
+
+    def _close(self) -> None:
+        worker = self._worker
         settled = worker.settle_all()
         if not settled or worker.gave_up:
             worker.error = worker.lease.lost
@@ -74,7 +84,6 @@ class Keeper:
                 worker.id,
                 worker.unsettled,
             )
-        self._stream.emit(events.WorkerStopped, worker=worker.id, unsettled=worker.unsettled)
 
     def _tend(self) -> None:
         now = self._runtime.monotonic()
@@ -120,3 +129,10 @@ class Keeper:
         waiting, self._worker.unrecorded = self._worker.unrecorded, 0
         if waiting and not self._recorder.run(waiting):
             self._worker.unrecorded = max(waiting, self._worker.unrecorded)
+
+
+def _name_of(driver: Driver) -> str:
+    try:
+        return repr(driver)
+    except BaseException:  # it may be somebody's own
+        return type(driver).__name__

@@ -255,6 +255,9 @@ class Runtime(Protocol):
     def process(self) -> int:
         """This process's number."""
 
+    def interruptible(self) -> bool:
+        """Whether this thread is the one that Ctrl-C interrupts."""
+
     def exit(self, error: BaseException | None) -> NoReturn:
         """End this process at once, without cleaning up."""
 

@@ -82,7 +82,7 @@ class Queue:
         self._failed = FailedJobs()
         self._workers: list[Workers | Worker] = []
         self._worked = False
-        self._stream = EventStream(self._runtime.new_id(), self._runtime.now)
+        self._stream = EventStream(self._runtime.new_id(), self._runtime.now, self._runtime.interruptible)
         if database is not None:
             self.use_db(database)
 

@@ -86,7 +86,8 @@ class Recorder:
         except StoreUnavailable as error:
             self._rest(error)
             return False
-        except Exception as error:  # a store of the user's own; the worker must go on
+        except BaseException as error:  # a store of the user's own; the worker must go on
+            self._runtime.sleep(0.0)
             events.log.exception("the failure store failed")
             self._rest(StoreUnavailable(f"{type(error).__name__}: {error}"))
             return False

@@ -61,6 +61,9 @@ class SystemRuntime:
     def random(self) -> float:
         return random.random()
 
+    def interruptible(self) -> bool:
+        return threading.current_thread() is threading.main_thread()
+
     def exit(self, error: BaseException | None) -> NoReturn:
         code = error.code if isinstance(error, SystemExit) else error and 1
         os._exit(code if isinstance(code, int) else 1 if code else 0)

@@ -8,6 +8,8 @@ looks after the rest. The books are changed under ``_lock``; no call leaves the 
 
 from __future__ import annotations
 
+import contextlib
+
 from . import events, settle
 from .attempt import Attempts
 from .books import FLUSH_S, Books, Limits, Step
@@ -19,6 +21,8 @@ from .settle import Delivery, Settling
 
 STILL_S = 5.0
 """A server's clock that does not move for so long was frozen by a test."""
+STUMBLE_S = 1.0
+"""How long a thread rests after an error that should not be."""
 HAND_BACK_S = 1.0
 """How long a process that is about to exit waits for calls under way."""
 
@@ -86,7 +90,32 @@ class Worker:
     # -- a thread ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Take and run jobs until the worker stops."""
+        """Take and run jobs until the worker stops.
+
+        Raises what interrupts it, for the caller of ``work()``. A thread of a pool goes on, whatever a driver, a
+        logging handler or an exception that was thrown into it does.
+        """
+        try:
+            while not self._ran_to_the_end():
+                """It goes on."""
+        finally:
+            with self._lock:
+                self.alive -= 1
+            self.ring()
+
+    def _ran_to_the_end(self) -> bool:
+        try:
+            self._run()
+        except BaseException as error:
+            if self._attempts.interruptible:
+                raise
+            self._runtime.sleep(STUMBLE_S)
+            with contextlib.suppress(BaseException):
+                events.log.error("a thread of kashvi worker %s goes on after an error", self.id, exc_info=error)
+            return False
+        return True
+
+    def _run(self) -> None:
         delivery: Delivery | None = None
         ended: Settling | None = None
         try:
@@ -105,10 +134,9 @@ class Worker:
         finally:
             with self._lock:
                 if delivery is not None and id(delivery) in self._books.running:
-                    # An interrupt came before the attempt's end was noted: hand the job back.
-                    self._books.ended(settle.returned(delivery, self._runtime.monotonic()))
-                self.alive -= 1
-            self.ring()
+                    # An interrupt came before the attempt's end was noted, or while it was told: else hand it back.
+                    over = ended or self._attempts.over(delivery)
+                    self._books.ended(over or settle.returned(delivery, self._runtime.monotonic()))
 
     def _step(self, ended: Settling | None) -> Delivery | Step:
         """Note how this thread's last attempt ended; returns the next thing to do, marked as begun."""
@@ -170,6 +198,8 @@ class Worker:
                 books.gave_up = answered is None and self._gives_up
                 if answered:
                     self._absorb(answered, quiet and waits == self._waits)
+                else:
+                    books.look = True  # the request may have claimed jobs, and is sent again
                 self._call(leader=answered is None or not claim)
         if answered:
             self._tell(answered)

@@ -59,6 +59,9 @@ class SimRuntime:
     def process(self) -> int:
         return self.number
 
+    def interruptible(self) -> bool:
+        return False
+
     def exit(self, error: BaseException | None) -> NoReturn:
         raise NotImplementedError("a simulated process does not fork")
 

@@ -12,6 +12,7 @@ from kashvi import envelope, retry, settle
 from kashvi.attempt import Attempts
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import StoreUnavailable
+from kashvi.events import AttemptFailed
 from kashvi.failures.memory import FailedJob, FailedJobs
 from kashvi.failures.sql import SqlFailures
 from kashvi.ports import Failure, Refusal, Settlement, Unrecorded
@@ -196,22 +197,27 @@ def _(patch: Patch) -> None:
     "with a line in the log",
     "FAILURES-9",
     source="Go kashvi; Celery #6893; Taskiq",
-    also="DISPATCH-1 ENVELOPE-6 ENVELOPE-7 FAILURES-10 JOBS-2",
+    also="DISPATCH-1 ENVELOPE-6 ENVELOPE-7 FAILURES-10 JOBS-2 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     patch.setattr(settle, "undeliverable", lambda d, ended_at, error: settle.succeeded(d, ended_at))
 
 
 @exhibit(
-    "unknown types are tried again",
+    "what can't be attempted is tried again",
     "as if a handler had raised",
     "FAILURES-9",
     source="Laravel #22513: retried for ever",
-    also="ENVELOPE-6 ENVELOPE-7 MEMORY-3",
+    also="ENVELOPE-6 ENVELOPE-7",
 )
 def _(patch: Patch) -> None:
+    real = Attempts._undeliverable
+
     def undeliverable(self: Attempts, d: Delivery, why: str) -> Settling:
-        return settle.failed(d, self._runtime.monotonic(), why, self._max_attempts())
+        if d.envelope is None:
+            return real(self, d, why)
+        settling = settle.failed(d, self._runtime.monotonic(), why, self._max_attempts())
+        return self._told(settling, AttemptFailed, d.attempts + 1, why)
 
     patch.setattr(Attempts, "_undeliverable", undeliverable)
 

@@ -14,6 +14,7 @@ from kashvi.keeper import Keeper
 from kashvi.pool import Workers
 from kashvi.ports import Exchange
 from kashvi.queues import Queue
+from kashvi.runtime import SystemRuntime
 from kashvi.settle import Delivery, Settling
 from kashvi.worker import Worker
 
@@ -365,6 +366,18 @@ def _(patch: Patch) -> None:
         raise KeyboardInterrupt from error
 
     observing(patch, after)
+
+
+@exhibit(
+    "KeyboardInterrupt ends a thread",
+    "whoever raised it: of two threads none is left, and the job that had ended runs again",
+    "WORKERS-10",
+    source="ours, until now",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(SystemRuntime, "interruptible", lambda self: True)
+    patch.setattr(Worker, "_ran_to_the_end", lambda self: self._run() is None)
+    patch.setattr(Attempts, "over", lambda self, d: None)
 
 
 @exhibit("an observer that raises is dropped", "and sees no more", "WORKERS-10")
