@@ -75,10 +75,10 @@ def test_a_signal_at_any_moment_ends_the_worker_and_loses_no_job(
 
 def test_the_same_stop_told_twice_lets_the_job_end(worker: Worker, queue: Queue) -> None:
     """systemd tells the parent and its children at once, and the parent tells its children."""
-    queue.dispatch(Note(1, takes=2.0))
     process = worker.start("--processes", "2")
+    until_true(lambda: queue.stats().workers == 2, 20)
+    queue.dispatch(Note(1, takes=1.5))
     worker.until_ran("1")
-    until_true(lambda: worker.output.read_text().count("Ctrl-C") == 2, 20)
     for pid in (process.pid, *children(process)):
         os.kill(pid, signal.SIGTERM)
     assert process.wait(20) == 0
