@@ -17,9 +17,8 @@ DRIVERS = {
     "mariadb": "mariadb+pymysql",
 }
 
-# Whoever records failures also renews the lease, so it must not wait long. STRICT: an error rather than a silent
-# loss where a value does not fit.
 EXTRAS = {"psycopg": "'kashvi[postgresql]'", "pymysql": "'kashvi[mysql]'"}
+# Short: a worker that ends waits for its last rows. STRICT: an error, where a value that does not fit would be cut.
 _MYSQL = {"connect_timeout": "5", "read_timeout": "10", "write_timeout": "10", "sql_mode": "STRICT_ALL_TABLES"}
 DEFAULTS = {
     "postgresql+psycopg": {"connect_timeout": "5", "tcp_user_timeout": "10000"},

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kashvi.drivers.memory import EARLIER_S
-from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
+from kashvi.envelope import read
+from kashvi.errors import CommandRefused, DriverUnavailable, NotAnEnvelope, ReplyLost, StoreUnavailable
 from kashvi.ports import WAIT_MAX_S, Exchange, Expired, Failure, FailureStore, Refusal, Settlement, Stats, Unrecorded
 
 from .kernel import Task
@@ -175,3 +176,11 @@ class Database:
         refused = self.inner.record(failures)
         world.strike("after", "record", process, None)
         return refused
+
+
+def id_of(raw: bytes) -> str:
+    """The id that travels in these bytes, if any does."""
+    try:
+        return read(raw).id
+    except NotAnEnvelope:
+        return ""

@@ -15,8 +15,6 @@ from kashvi_spec.predicates import Judge, Predicate, RecordedIffExhausted, Viola
 from kashvi_spec.punctual import InTime, Late
 
 from kashvi.drivers.memory import EARLIER_S, MemoryStore
-from kashvi.envelope import read
-from kashvi.errors import NotAnEnvelope
 from kashvi.events import (
     AttemptLost,
     AttemptStarted,
@@ -36,7 +34,7 @@ from .clock import Escape, HandlerTime
 from .excuses import Telling, Trouble, excuse, untold
 from .faults import Faults, Moment, Scene
 from .kernel import EPOCH, Choose, Kernel
-from .network import Line, Waiter
+from .network import Line, Waiter, id_of
 from .process import SimQueue
 from .runtime import SimRuntime
 from .server import MemoryServer, RedisServer, Server
@@ -301,7 +299,7 @@ class World:
             for worker, share in self.server.contents().shares.items():
                 # One that had left by then was heard of when it did.
                 if worker not in before or before[worker].deadline != share.deadline:
-                    self.renewals_lost |= {_id_of(raw): why for raw in (*share.held, *share.running)}
+                    self.renewals_lost |= {id_of(raw): why for raw in (*share.held, *share.running)}
             self.down_until = self.kernel.time + down_s
             self._tell(ServerRolledBack, why=why, lost=lost)
             for line in self._lines.values():
@@ -358,14 +356,14 @@ class World:
             self.kernel.wake(waiter.task)
 
     def pushed(self, envelopes: Sequence[bytes]) -> None:
-        self._touches += [(self.kernel.time, _id_of(raw), True) for raw in envelopes]
+        self._touches += [(self.kernel.time, id_of(raw), True) for raw in envelopes]
 
     def touched(self, envelope: bytes) -> None:
         if self._rolling_back:
-            self._touches.append((self.kernel.time, _id_of(envelope), False))
+            self._touches.append((self.kernel.time, id_of(envelope), False))
 
     def settled(self, s: Settlement, process: SimRuntime) -> None:
-        job_id = _id_of(s.new or s.old)
+        job_id = id_of(s.new or s.old)
         if s.move in ("done", "fail"):
             self.ended.setdefault(job_id, []).append(s.move)
             self.telling.ends.setdefault(job_id, []).append(process)
@@ -497,10 +495,3 @@ def _bench(kernel: Kernel, predicates: list[Predicate]) -> Judge:
     for predicate in predicates:
         predicate.clock = partial(getattr, kernel, "time")
     return Judge(predicates)
-
-
-def _id_of(raw: bytes) -> str:
-    try:
-        return read(raw).id
-    except NotAnEnvelope:
-        return ""

@@ -627,7 +627,7 @@ def test_table_without_a_column_we_need_is_unavailable(database: Database, store
 
 
 def test_locked_table_is_unavailable_within_seconds(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever records also renews the lease, so it must not wait for long. Shorter here than usual."""
+    """Its thread is to end soon when the worker stops. Shorter here than usual."""
     monkeypatch.setattr("kashvi.failures.table.LOCK_WAIT_MS", 200)
     short = {"sqlite": "?timeout=0.2", "postgresql": "", "mariadb": "?read_timeout=1"}[database.kind]
     store = SqlFailures(database.url + short)

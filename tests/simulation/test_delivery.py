@@ -1,4 +1,4 @@
-"""What queue.md promises and design.md adds, in virtual time, on memory, fakeredis and a real server."""
+"""What was promised, and what the specification adds, in virtual time, on memory, fakeredis and a real server."""
 
 from __future__ import annotations
 
