@@ -6,17 +6,31 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any, TypeVar
 
 import redis
 from redis import exceptions as said
-from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, NoScriptError, ResponseError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    MovedError,
+    NoScriptError,
+    ResponseError,
+)
 
-from ..errors import CommandRefused, DriverUnavailable, ReplyLost, SettingsRefused
-from .pools import Blueprint
+from ..errors import CommandRefused, DriverError, DriverUnavailable, InvalidSetting, ReplyLost, SettingsRefused
+from .cluster import NO_TAG, Nodes, has_hash_tag
+from .pools import Address, Blueprint
 
 T = TypeVar("T")
+
+HOPS_MAX = 5
+"""How often one call is sent on to another node of a cluster, none of which has done anything."""
 
 BLOCK_MAX_S = 5.0
 WORDS: dict[type[Exception], str] = {
@@ -26,9 +40,13 @@ WORDS: dict[type[Exception], str] = {
     said.ClusterDownError: "CLUSTERDOWN",
     said.OutOfMemoryError: "OOM",
     said.NoPermissionError: "NOPERM",
+    said.MovedError: "MOVED",
+    said.AskError: "ASK",
+    said.TryAgainError: "TRYAGAIN",
+    said.ClusterCrossSlotError: "CROSSSLOT",
 }
 """The words that the client takes off the head of an error's text."""
-OF_THE_COMMAND = re.compile(r"\b(OOM|WRONGTYPE|NOPERM|BUSY)\b")
+OF_THE_COMMAND = re.compile(r"\b(OOM|WRONGTYPE|NOPERM|BUSY|TRYAGAIN|CROSSSLOT)\b")
 """Refusals that say nothing about where the connection leads. Any other may mean: to a server that is not the right
 one, or not any more (READONLY, MASTERDOWN, LOADING, CLUSTERDOWN, UNBLOCKED, NOREPLICAS …)."""
 
@@ -45,11 +63,14 @@ class Script:
 
 
 class Connections:
-    """Commands to one server, with the settings of the client (or URL) the user gave."""
+    """Commands to one server, or to the node of a cluster that has the keys; with the settings of the user's client."""
 
-    def __init__(self, client: redis.Redis | str) -> None:
-        self._blueprint = Blueprint(client)
-        self.server = self._blueprint.server()
+    def __init__(self, client: redis.Redis | redis.RedisCluster | str, prefix: str) -> None:
+        self._tagged = has_hash_tag(prefix)
+        if isinstance(client, redis.RedisCluster) and not self._tagged:
+            raise InvalidSetting("the prefix on a cluster", prefix, "one with a hash tag, like '{kashvi}:queue'")
+        self._blueprint = Blueprint(client, prefix)
+        self._nodes = Nodes(self._blueprint)
         self.limit = self._blueprint.limit
         """How many connections the client may have, where it says so."""
         self._renew()
@@ -69,14 +90,38 @@ class Connections:
         except NoScriptError:
             return self.call("EVAL", script.text, len(keys), *keys, *args)
 
+    @property
+    def server(self) -> str:
+        """What errors call it."""
+        here = self._nodes.here
+        return f"{here[0]}:{here[1]}" if here else self._blueprint.server()
+
     def _send(self, command: tuple[Any, ...], patience_s: float) -> Any:
-        pool = self.pool()
+        asked: Address | None = None
+        for hop in range(HOPS_MAX):
+            pool = self.pool() if asked is None else self._blueprint.pool(asked)
+            try:
+                return self._once(pool, command, patience_s, asking=asked is not None)
+            except DriverError as error:
+                moved = error.__cause__
+                lost = isinstance(error, DriverUnavailable) and not isinstance(error, SettingsRefused)
+                asked = self._nodes.named_by(moved) if type(moved) is AskError else None
+                goes_on = asked or isinstance(moved, MovedError) or (lost and self._nodes.several and not hop)
+                if not goes_on or not self._tagged or hop == HOPS_MAX - 1:
+                    raise
+        raise AssertionError("not reached")
+
+    def _once(self, pool: redis.ConnectionPool, command: tuple[Any, ...], patience_s: float, *, asking: bool) -> Any:
         try:
             connection = pool.get_connection()
         except Exception as error:
+            self._leave_node(pool)
             raise self._no_way_in(error) from self._cause(error)
 
         def ask() -> Any:
+            if asking:
+                connection.send_command("ASKING")
+                connection.read_response()
             connection.send_command(*command)
             if patience_s and not connection.can_read(timeout=patience_s + (connection.socket_timeout or 0.0)):
                 raise redis.TimeoutError("Timeout reading from the server")
@@ -111,18 +156,54 @@ class Connections:
         except (AuthenticationError, AuthorizationError) as error:
             connection.disconnect()
             raise SettingsRefused(self._text(error), self.server) from self._cause(error)
+        except (AskError, ClusterCrossSlotError) as error:
+            raise self._elsewhere(error, pool) from error
         except (ResponseError, BusyLoadingError) as error:
-            text = self._text(error)
+            text, server = self._text(error), self.server
             if not OF_THE_COMMAND.search(text):
                 connection.disconnect()
+                self._leave_node(pool)
                 self._give_up(pool)
-            raise CommandRefused(text, self.server) from self._cause(error)
+            raise CommandRefused(text, server) from self._cause(error)
         except Exception as error:
             connection.disconnect()
-            raise ReplyLost(self._text(error), self.server) from self._cause(error)
+            server = self.server
+            self._leave_node(pool)
+            raise ReplyLost(self._text(error), server) from self._cause(error)
         except BaseException:
             connection.disconnect()  # a late reply must not answer the next command
             raise
+
+    def _elsewhere(self, error: ResponseError, pool: redis.ConnectionPool) -> CommandRefused | SettingsRefused:
+        """Another node of a cluster has the keys: the next call goes there."""
+        text, server = self._text(error), self.server
+        if not self._tagged or not isinstance(error, AskError):
+            return SettingsRefused(f"{text}: {NO_TAG}", server)
+        if isinstance(error, MovedError) and self._blueprint.address:
+            self._nodes.follow(error)
+            self._give_up(pool)
+            self._meet_nodes()
+        return CommandRefused(text, server)
+
+    def _meet_nodes(self) -> None:
+        """Ask for the other nodes' names, for the day when this one dies. Without an answer we know those we met."""
+        pool = self.pool()
+        with suppress(Exception):
+            connection = pool.get_connection()
+            try:
+                connection.send_command("CLUSTER", "SLOTS")
+                self._nodes.told(connection.read_response())
+            except BaseException:
+                connection.disconnect()
+                raise
+            finally:
+                pool.release(connection)
+
+    def _leave_node(self, pool: redis.ConnectionPool) -> None:
+        """On a cluster, the next call asks another node."""
+        if self._nodes.several and self._pool is pool:
+            self._nodes.stray()
+            self._give_up(pool)
 
     def _no_way_in(self, error: Exception) -> DriverUnavailable:
         if isinstance(error, AuthenticationError | AuthorizationError | ResponseError):
@@ -138,7 +219,7 @@ class Connections:
 
     def _renew(self) -> None:
         """Leave all connections; those in use end with their call."""
-        self._pool = self._blueprint.pool()
+        self._pool = self._blueprint.pool(self._nodes.here)
         self._pid = os.getpid()
 
     def _give_up(self, pool: redis.ConnectionPool) -> None:

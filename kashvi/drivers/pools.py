@@ -7,6 +7,7 @@ taken over, since they are the driver's own business: how replies are decoded, a
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -30,15 +31,22 @@ Address = tuple[str, int]
 class Blueprint:
     """Makes pools like the one of a client (or URL)."""
 
-    def __init__(self, client: redis.Redis | str) -> None:
+    def __init__(self, client: redis.Redis | redis.RedisCluster | str, key: str) -> None:
         given = client_of(client) if isinstance(client, str) else client
+        self.nodes: list[Address] = []
+        """Of a cluster, as far as its client knows."""
+        self._cluster: redis.RedisCluster | None = None
+        if isinstance(given, redis.RedisCluster):
+            self._cluster = given
+            self.nodes = [(str(node.host), int(node.port)) for node in given.get_nodes()]
+            given = given.get_redis_connection(given.get_node_from_key(key))
         if not isinstance(given, redis.Redis):
-            raise InvalidSetting("the Redis client", type(client).__name__, "a redis.Redis or a URL")
+            raise InvalidSetting("the Redis client", type(client).__name__, "a redis.Redis, a RedisCluster or a URL")
         self._theirs = given.connection_pool
         if isinstance(self._theirs, SentinelConnectionPool) and not self._theirs.is_master:
             raise InvalidSetting("the Redis client", "slave_for(…)", "one that writes: sentinel.master_for(…)")
-        default = redis.ConnectionPool().max_connections
-        self.limit = None if self._theirs.max_connections == default else self._theirs.max_connections
+        unlimited = self._theirs.max_connections in (redis.ConnectionPool().max_connections, 2**31)
+        self.limit = None if unlimited else self._theirs.max_connections
         """How many connections the client may have, where it says so."""
         pool = self.pool()
         try:
@@ -47,9 +55,28 @@ class Blueprint:
             why = f"it has an option that redis-py does not know, or a value that does not fit ({error})"
             raise UnusableSetting("the Redis URL", why) from None
 
-    def pool(self) -> redis.ConnectionPool:
+    @property
+    def address(self) -> Address | None:
+        """Where the client leads; None: not to one host and port."""
+        kwargs = self._theirs.connection_kwargs
+        if isinstance(self._theirs, SentinelConnectionPool) or "path" in kwargs:
+            return None
+        return kwargs.get("host", "localhost"), int(kwargs.get("port", 6379))
+
+    def remapped(self, host: str, port: int) -> Address:
+        """A cluster's node as this client reaches it."""
+        if self._cluster is None:
+            return host, port
+        there, at = self._cluster.nodes_manager.remap_host_port(host, port)
+        return there, int(at)
+
+    def pool(self, node: Address | None = None) -> redis.ConnectionPool:
         """A fresh one, without connections. Of the client's limit one is left, to wait on for jobs."""
         pool = _own_pool(self._theirs)
+        if node is not None:
+            pool.connection_kwargs["host"], pool.connection_kwargs["port"] = node
+        if self._cluster is not None:  # whose own function may ask a replica to answer
+            pool.connection_kwargs["redis_connect_func"] = _greeting(self._cluster.user_on_connect_func)
         if self.limit is not None:
             pool.max_connections = max(self.limit - 1, 1)
             pool.reset()
@@ -62,6 +89,17 @@ class Blueprint:
             asked = (s.connection_pool.connection_kwargs for s in self._theirs.sentinel_manager.sentinels)
             return f"{self._theirs.service_name} (sentinels {', '.join(map(_address, asked))})"
         return str(kwargs.get("path") or _address(kwargs))
+
+
+def _greeting(theirs: Callable[[Any], None] | None) -> Callable[[Any], None] | None:
+    if theirs is None:
+        return None
+
+    def connected(connection: Any) -> None:
+        connection.on_connect()
+        theirs(connection)
+
+    return connected
 
 
 def _address(kwargs: dict[str, Any]) -> str:
@@ -99,6 +137,6 @@ def _own_pool(theirs: redis.ConnectionPool) -> redis.ConnectionPool:
         kwargs["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
     if isinstance(theirs, redis.BlockingConnectionPool):
         return redis.BlockingConnectionPool(timeout=theirs.timeout, **kwargs)
-    if theirs.max_connections != redis.ConnectionPool().max_connections:
+    if theirs.max_connections not in (redis.ConnectionPool().max_connections, 2**31):
         return redis.BlockingConnectionPool(timeout=FREE_TIMEOUT_S, **kwargs)
     return redis.ConnectionPool(**kwargs)

@@ -48,21 +48,22 @@ _EXCHANGE, _DELAY, _EXPIRED, _KNOWN, _LISTED, _RETRIED, _STATS, _UNRECORDED = ma
 class RedisDriver:
     """A process's handle on a queue in Redis.
 
-    ``client`` is a ``redis.Redis`` or a URL; the driver opens connections of its own with the same settings.
-    ``prefix`` goes before every key; with a hash tag, ``{kashvi}:queue``, all keys share a slot. ``server_now``
-    replaces the server's clock: it is for simulations, which run a real server in virtual time.
+    ``client`` is a ``redis.Redis``, a ``redis.RedisCluster`` or a URL; the driver opens connections of its own with
+    the same settings (REDIS-6). ``prefix`` goes before every key; with a hash tag, ``{kashvi}:queue``, all keys share
+    a slot, as a Redis Cluster wants it (REDIS-14). ``server_now`` replaces the server's clock: it is for simulations,
+    which run a real server in virtual time. Raises InvalidSetting.
     """
 
     def __init__(
         self,
-        client: redis.Redis | str,
+        client: redis.Redis | redis.RedisCluster | str,
         *,
         prefix: str = "kashvi:queue",
         server_now: Callable[[], float] | None = None,
     ) -> None:
         if not prefix:
             raise InvalidSetting("prefix", prefix, "a text like 'kashvi:queue'")
-        self._server = Connections(client)
+        self._server = Connections(client, prefix)
         self.prefix = prefix
         self._server_now = server_now
         self._known: set[str] = set()

@@ -35,9 +35,16 @@ def full(client: redis.Redis) -> Iterator[None]:
 
 
 @contextmanager
-def saying(client: redis.Redis, error: str) -> Iterator[None]:
-    """Fake servers answer every command that writes with this error, until the block ends."""
-    with _refusing(client, error, lambda name, from_script: name in GROWS | SHRINKS):
+def saying(client: redis.Redis, error: str, times: int = 1000) -> Iterator[None]:
+    """Fake servers answer the next commands that write, so many, with this error, until the block ends."""
+    left = times
+
+    def refused(name: str, from_script: bool) -> bool:
+        nonlocal left
+        left -= name in GROWS | SHRINKS
+        return name in GROWS | SHRINKS and left >= 0
+
+    with _refusing(client, error, refused):
         yield
 
 

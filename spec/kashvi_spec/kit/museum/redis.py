@@ -322,3 +322,13 @@ def _(patch: Patch) -> None:
         return pool
 
     where(patch, Connections, "pool", lambda self: self._pid != os.getpid(), here)
+
+
+@exhibit("MOVED is an error like any other", "so the URL of another node never works", "REDIS-14", source="ours, once")
+def _(patch: Patch) -> None:
+    patch.setattr(connection, "HOPS_MAX", 1)
+
+
+@exhibit("a prefix without a hash tag is let pass", "jobs are pushed that no script can take", "REDIS-14")
+def _(patch: Patch) -> None:
+    patch.setattr(connection, "has_hash_tag", lambda prefix: True)
