@@ -12,6 +12,7 @@ from .envelope import Envelope
 from .errors import HandleNotRun, PayloadMismatch, UndeliverableJob, UnknownJobType
 from .job import Job
 from .ports import Runtime
+from .raised import traceback_of
 from .registry import Registry, is_a_name
 from .settle import Delivery, Settling
 from .text import visible
@@ -55,7 +56,7 @@ class Attempts:
         except BaseException as error:  # the class itself raised, what is no Exception
             if self.interruptible and isinstance(error, KeyboardInterrupt):
                 raise
-            return self._undeliverable(d, describe(error))
+            return settle.traced(self._undeliverable(d, describe(error)), traceback_of(error))
         return self._handle(d, job)
 
     def _not_known(self, d: Delivery, why: str) -> Settling:
@@ -88,7 +89,7 @@ class Attempts:
             if cause is not None:
                 events.log.debug("attempt %d of %s failed", number, visible(f"{d.type} {d.job_id}"), exc_info=cause)
             self._stream.emit(
-                kind, job_id=d.job_id, type=d.type, attempt=number, duration_s=settling.took_s or 0.0, **facts
+                kind, cause, job_id=d.job_id, type=d.type, attempt=number, duration_s=settling.took_s or 0.0, **facts
             )
         except BaseException:
             self._over[id(d)] = settling
@@ -120,6 +121,8 @@ class Attempts:
             text = describe(error)
             settling = settle.failed(d, ended, text, self._max_attempts())
             settling.took_s = ended - began
+            if settling.move == "fail":
+                settle.traced(settling, traceback_of(error))
             return self._told(settling, events.AttemptFailed, number, text, error)
         if self._runtime.process() != self._process:
             self._runtime.exit(None)  # a child that the handler forked: no worker, and its parent has the job

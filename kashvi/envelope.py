@@ -29,9 +29,10 @@ class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     lost: Count = 0
     unknown_since: float = 0.0
     """When a worker first did not know the type: Unix seconds of the server's clock."""
-    raw: str = ""
-    """base64 of bytes that were no envelope; only in ``unrecorded``."""
 
+
+NAMES = frozenset(("id", "type", "payload", "attempts", "error", "lost", "unknown_since", "traceback"))
+"""Fields of our own, which no other program's value outlives."""
 
 _decode = msgspec.json.Decoder(Envelope).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -52,8 +53,6 @@ def read(raw: bytes) -> Envelope:
         envelope = _decode(raw)
         if not raw.isascii():
             _decode_fields(raw)  # a rewrite needs the names of unknown fields, which may be no text
-        if envelope.raw:
-            base64.b64decode(envelope.raw, validate=True)
         return envelope
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         raise NotAnEnvelope(str(error) or type(error).__name__) from None
@@ -74,6 +73,14 @@ def rewrite(raw: bytes, job_id: str, **changes: Any) -> bytes:
     return _encode(fields)
 
 
+def fields_of(raw: bytes) -> dict[str, msgspec.Raw]:
+    """All fields, each as its JSON. Raises NotAnEnvelope."""
+    try:
+        return _decode_fields(raw)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise NotAnEnvelope(str(error) or type(error).__name__) from None
+
+
 def wrap_garbage(raw: bytes, job_id: str, error: str) -> bytes:
     """An envelope around bytes that are none, so that they can wait in ``unrecorded``."""
     return _encode(
@@ -85,6 +92,16 @@ def wrap_garbage(raw: bytes, job_id: str, error: str) -> bytes:
             "raw": base64.b64encode(raw).decode(),
         }
     )
+
+
+def unwrapped(fields: dict[str, msgspec.Raw]) -> bytes | None:
+    """The bytes in an envelope that ``wrap_garbage`` made; None for any other."""
+    if fields.keys() != {"id", "type", "payload", "error", "raw"} or bytes(fields["payload"]) != b"null":
+        return None
+    try:
+        return base64.b64decode(msgspec.json.decode(fields["raw"], type=str), validate=True)
+    except ValueError:
+        return None
 
 
 def text_of(data: bytes) -> str:

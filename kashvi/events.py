@@ -60,12 +60,18 @@ class AttemptSucceeded(JobEvent, frozen=True, kw_only=True):
     duration_s: float
 
 
-class AttemptFailed(JobEvent, frozen=True, kw_only=True):
+class AttemptFailed(JobEvent, frozen=True, kw_only=True, dict=True):
     """``handle()`` raised, or could not be called (``attempt`` is 0 then); not settled yet."""
 
     attempt: int
     duration_s: float
     error: str
+
+    @property
+    def exception(self) -> BaseException | None:
+        """What ``handle()`` raised, while an observer of this process is called; None after that, and in traces."""
+        raised: BaseException | None = self.__dict__.get("raised")
+        return raised
 
 
 class AttemptLost(JobEvent, frozen=True, kw_only=True):
@@ -203,10 +209,21 @@ class EventStream:
 
         return stop
 
-    def emit(self, kind: type[E_], **facts: Any) -> None:
+    def emit(self, kind: type[E_], raised: BaseException | None = None, /, **facts: Any) -> None:
+        """Tell the observers. ``raised``: they get it with the event."""
         if not self._observers:
             return
         event = kind(process=self.process, seq=next(self._seq), at=self._now(), **facts)
+        if raised is None:
+            self._tell(event)
+            return
+        event.__dict__["raised"] = raised
+        try:
+            self._tell(event)
+        finally:
+            del event.__dict__["raised"]  # it holds the handler's variables; an event may be kept
+
+    def _tell(self, event: Event) -> None:
         for observer in self._observers:
             try:
                 observer(event)
@@ -214,4 +231,4 @@ class EventStream:
                 if isinstance(error, KeyboardInterrupt) and self._interruptible():
                     raise
                 with contextlib.suppress(BaseException):  # a logging handler is somebody else's code, too
-                    log.exception("an observer of kashvi's events failed on %s", kind.__name__)
+                    log.exception("an observer of kashvi's events failed on %s", type(event).__name__)

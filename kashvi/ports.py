@@ -182,6 +182,10 @@ class Driver(Protocol):
         """Count."""
 
 
+PREFIX = "kashvi:queue"
+"""What the keys of a queue begin with, unless it is told otherwise."""
+
+
 class Failure(NamedTuple):
     """One row for the failure table."""
 
@@ -191,6 +195,12 @@ class Failure(NamedTuple):
     error: str
     attempts: int
     failed_at: datetime
+    traceback: str = ""
+    """Of the last attempt; empty if none was made, or if it died with its process."""
+    queue: str = ""
+    """Empty for the default queue."""
+    extra: str = ""
+    """JSON: what of the envelope has no column; see ``kashvi.row``."""
 
 
 class Refusal(NamedTuple):

@@ -358,6 +358,7 @@ class Queue:
                 id=d.job_id,
                 type=d.type,
                 payload=text_of(bytes(d.envelope.payload) if d.envelope else d.raw),
+                traceback=s.traceback,
             )
         )
 

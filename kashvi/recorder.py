@@ -7,15 +7,15 @@ A row that the database refuses is put off, and no other waits for it.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
-from . import envelope, events
-from .errors import DriverError, NotAnEnvelope, StoreUnavailable
+from . import events
+from .errors import DriverError, StoreUnavailable
 from .ports import READ_MAX_BYTES, Driver, Failure, FailureStore, Refusal, Runtime, Unrecorded
+from .row import failure_of, utc
 from .settle import Settling
 from .text import visible
 
@@ -24,8 +24,6 @@ PAUSE_FIRST_S = 1.0
 PAUSE_MAX_S = 30.0
 CONTENT_PAUSE_S = 600.0
 """Until a row is tried again whose content the database refused: somebody may have changed the table."""
-
-YEAR_9999 = 253_402_214_400.0
 
 Remember = Callable[[Settling, datetime], None]
 
@@ -53,6 +51,7 @@ class Recorder:
         self._runtime = runtime
         self._stream = stream
         self._remember = remember
+        self._prefix: str | None = getattr(driver, "prefix", None)
         self._put_off: dict[bytes, _PutOff] = {}
         """By the digest of the envelope: those may be large."""
         self._pause_s = 0.0
@@ -64,7 +63,7 @@ class Recorder:
 
     def remember(self, settling: Settling, failed_at: float) -> None:
         """Put a job this process gave up on into its list."""
-        self._remember(settling, _utc(failed_at))
+        self._remember(settling, utc(failed_at))
 
     def run(self, waiting: int) -> bool:
         """Record all that waits, ``waiting`` by the server's last answer. False if some must wait longer."""
@@ -116,7 +115,7 @@ class Recorder:
         """Record these; returns the envelopes that were."""
         if not entries:
             return set()
-        failures = {entry.envelope: failure_of(entry) for entry in entries}
+        failures = {entry.envelope: failure_of(entry, self._prefix) for entry in entries}
         refused = store.record(list(failures.values()))
         self._wake()
         taken = {raw for raw, failure in failures.items() if failure.job_id not in refused}
@@ -159,22 +158,5 @@ class Recorder:
             events.log.warning("the failure table can be written again")
 
 
-def failure_of(entry: Unrecorded) -> Failure:
-    """The row for an exhausted job. Bytes that are no envelope are their own payload."""
-    failed_at = _utc(entry.failed_at)
-    try:
-        e = envelope.read(entry.envelope)
-    except NotAnEnvelope as error:  # somebody else's hand in our key: a row all the same
-        stable_id = hashlib.sha256(entry.envelope).hexdigest()
-        return Failure(stable_id, "", entry.envelope, str(error), 0, failed_at)
-    payload = base64.b64decode(e.raw) if e.raw else bytes(e.payload)
-    return Failure(e.id, e.type, payload, e.error, e.attempts, failed_at)
-
-
 def _digest(raw: bytes) -> bytes:
     return hashlib.sha256(raw).digest()
-
-
-def _utc(at: float) -> datetime:
-    """A score that no clock gave is taken for the nearest time there is."""
-    return datetime.fromtimestamp(min(max(at, 0.0), YEAR_9999), UTC)

@@ -66,6 +66,8 @@ class Settling(msgspec.Struct, eq=False, gc=False):
     """The attempt died with its process."""
     postponed: bool = False
     """A retry that follows no attempt: this worker does not know the type."""
+    traceback: str = ""
+    """Of an exhausted job's last attempt."""
     took_s: float | None = None
     """How long ``handle()`` ran, where it ended."""
 
@@ -84,13 +86,21 @@ def failed(d: Delivery, ended_at: float, error: str, max_attempts: int) -> Settl
     return _counted(d, ended_at, error, max_attempts, retry.decide(d.attempts + 1, max_attempts), lost=None)
 
 
+def traced(s: Settling, traceback: str) -> Settling:
+    """An exhausted job takes its last traceback along."""
+    s.traceback = traceback
+    if s.delivery.envelope is not None:
+        s.new = envelope.rewrite(s.new, s.delivery.job_id, traceback=traceback)
+    return s
+
+
 def undeliverable(d: Delivery, ended_at: float, error: str) -> Settling:
     """No attempt could be made: recorded as it is, attempts uncounted."""
     error = error[:ERROR_MAX]
-    if d.envelope is None:
+    if d.envelope is None or not d.type:
         new = envelope.wrap_garbage(d.raw, d.job_id, error)
     else:
-        new = envelope.rewrite(d.raw, d.job_id, error=error, unknown_since=None)
+        new = envelope.rewrite(d.raw, d.job_id, error=error, unknown_since=None, traceback=None)
     return Settling("fail", d, ended_at, new=new, attempts=d.attempts, error=error, undeliverable=True)
 
 
@@ -153,7 +163,9 @@ def _counted(
             "retry", d, ended_at, new, attempts, decision.seconds, error, max_attempts, lost=lost is not None
         )
     error = error[:ERROR_MAX]
-    new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, error=error, lost=None, unknown_since=None)
+    new = envelope.rewrite(
+        d.raw, d.job_id, attempts=attempts, error=error, lost=None, unknown_since=None, traceback=None
+    )
     return Settling("fail", d, ended_at, new, attempts, 0.0, error, max_attempts, lost=lost is not None)
 
 

@@ -2,7 +2,7 @@
 
 Each event is one ``write`` at the end of the file, made before the worker goes on. So a process that is killed loses
 at most the end of its last line, and the processes of one host may share a file (not over a network file system).
-What an exception says may be a secret, so no more than its type is kept.
+What an exception says may be a secret, so no more than its type and where it came from is kept.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 from . import events
 from .errors import UnusableSetting
 from .events import Event, log
+from .raised import places_of
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,7 +39,7 @@ class TraceFile:
         if not self._open:
             return
         try:
-            os.write(self._file, _encode(_without_secrets(event)) + b"\n")
+            os.write(self._file, _line(event))
         except OSError as error:
             self._open = False
             log.error("the trace %s ends here, it can't be written: %s", self.path, error.strerror)
@@ -66,6 +67,13 @@ class TraceFile:
         """Nothing more is written."""
         self._open = False
         os.close(self._file)
+
+
+def _line(event: Event) -> bytes:
+    line = _encode(_without_secrets(event))
+    if isinstance(event, events.AttemptFailed) and event.exception is not None:
+        line = b'%b,"traceback":%b}' % (line[:-1], _encode(places_of(event.exception)))
+    return line + b"\n"
 
 
 def _without_secrets(event: Event) -> Event:

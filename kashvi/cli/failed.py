@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
-import msgspec
 
-from ..envelope import bytes_of, seal
+from ..envelope import bytes_of
 from ..errors import RedisRequired
 from ..queue import Queue
+from ..row import job_of
 from ..runtime import SystemRuntime
 from ..text import json_line, visible
 from .setup import (
@@ -132,9 +132,7 @@ def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[FailedJobR
     sent: list[tuple[int, str | None]] = []
     for row in rows:
         failed_id = row.job_id or store.identify(row.id, new_id())
-        envelope = bytes_of(row.payload)  # bytes that were no envelope go back as they are
-        if row.job_type:
-            envelope = seal(new_id(), msgspec.json.encode(row.job_type), envelope)
+        envelope = job_of(row.job_type, bytes_of(row.payload), row.extra, new_id())
         driver.push_retried(f"{row.id} {failed_id} {row.failed_at and row.failed_at.isoformat()}", envelope)
         sent.append((row.id, failed_id))
     store.remove(sent)
@@ -175,7 +173,7 @@ def _chosen(store: SqlFailures, ids: Sequence[str]) -> list[FailedJobRecord]:
 
 
 def _plain(row: FailedJobRecord) -> dict[str, Any]:
-    names = ("id", "job_type", "payload", "error", "attempts", "failed_at", "job_id")
+    names = ("id", "job_type", "payload", "error", "attempts", "failed_at", "job_id", "traceback", "queue", "extra")
     return {name: getattr(row, name) for name in names}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 KEPT = 1_000
 KEPT_CHARACTERS = 16 * 1024 * 1024
-"""Of payloads and errors."""
+"""Of payloads, errors and tracebacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class FailedJob:
     """The wire name; empty for bytes that were no envelope."""
     payload: str
     """JSON as it was dispatched; ``base64:…`` for bytes that are not UTF-8 text."""
+    traceback: str = ""
+    """Of the last attempt."""
 
 
 class FailedJobs:
@@ -51,4 +53,4 @@ class FailedJobs:
 
 
 def _size(failed: FailedJob) -> int:
-    return len(failed.payload) + len(failed.error)
+    return len(failed.payload) + len(failed.error) + len(failed.traceback)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
+from sqlalchemy.orm.attributes import set_committed_value
 
-from ..envelope import base64_of, text_of
+from ..envelope import base64_of, bytes_of, text_of
 from ..errors import StoreUnavailable
 from ..ports import Failure, Refusal
 from .engine import engine_of, shown_of
-from .table import JOB_ID_MAX, JOB_TYPE_MAX, FailedJobRecord, be_impatient, prepare
+from .table import JOB_ID_MAX, JOB_TYPE_MAX, OPTIONAL, TABLE, FailedJobRecord, be_impatient, prepare
 from .trouble import TROUBLE, refusal_of, why
 
 __all__ = ["SqlFailures", "engine_of"]
 
 _Row = FailedJobRecord
+MOMENT = timedelta(milliseconds=2)
+log = logging.getLogger("kashvi")
 
 
 class SqlFailures:
@@ -29,7 +35,8 @@ class SqlFailures:
 
     def __init__(self, database: sa.Engine | str) -> None:
         self.engine = engine_of(database)
-        self._prepared = False
+        self._has: frozenset[str] | None = None
+        """Those of OPTIONAL that the table has; None: nobody has looked."""
 
     def __repr__(self) -> str:
         return shown_of(self.engine.url)
@@ -37,17 +44,19 @@ class SqlFailures:
     def prepare(self) -> None:
         """Make or adopt the table."""
         try:
-            prepare(self.engine)
+            found = prepare(self.engine)
         except TROUBLE as error:
             raise StoreUnavailable(why(error)) from error
-        self._prepared = True
+        if found != self._has and (lacking := [name for name in OPTIONAL if name not in found]):
+            log.warning("%s has no columns %s and can't get them; rows go in without", TABLE, ", ".join(lacking))
+        self._has = found
 
     def record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
         """Insert what is not there yet; see FailureStore."""
         if not failures:
             return {}
         self.prepare()  # each time: the Go program changes the table whenever it starts
-        return self._record(list({_key(failure): failure for failure in failures}.values()))
+        return self._record(list(dict.fromkeys(failures)))
 
     def _record(self, failures: list[Failure]) -> dict[str, Refusal]:
         """All of them, or what a half of them makes trouble is found by halving."""
@@ -68,18 +77,35 @@ class SqlFailures:
         self._check_writable()
         return {failure.job_id: refusal}
 
-    def _insert(self, rows: list[dict[str, object]]) -> Refusal | None:
+    def _insert(self, rows: list[dict[str, Any]]) -> Refusal | None:
         """All or none of the rows that are not there yet; the reason if none."""
-        ids = [row["job_id"] for row in rows]
+        columns = [name for name in rows[0] if name not in OPTIONAL or name in (self._has or ())]
         try:
             with self.engine.begin() as connection:
                 be_impatient(connection)
-                known = set(connection.scalars(sa.select(_Row.job_id).where(_Row.job_id.in_(ids))))
-                if new := [row for row in rows if row["job_id"] not in known]:
-                    connection.execute(sa.insert(_Row), new)
+                if new := self._new(connection, rows):
+                    connection.execute(sa.insert(_Row), [{name: row[name] for name in columns} for row in new])
             return None
         except TROUBLE as error:
             return refusal_of(error, self.engine.dialect.name)
+
+    def _new(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those that are not there yet. Another job of the same id is a row of its own, under an id made for it."""
+        known = _known(connection, [row["job_id"] for row in rows])
+        again: list[dict[str, Any]] = []
+        new: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            there = known.get(row["job_id"]) or new.get(row["job_id"])
+            if there is None:
+                new[row["job_id"]] = row
+            elif not _same(there, row):
+                again.append(row | {"job_id": _own_key(row)})
+        known = _known(connection, [row["job_id"] for row in again]) if again else {}
+        for row in again:
+            if row["job_id"] not in known and row["job_id"] not in new:
+                log.warning("another job of a recorded one's id failed; its row has the job_id %s", row["job_id"])
+                new[row["job_id"]] = row
+        return list(new.values())
 
     def _check_writable(self) -> None:
         """After an error: is it the database, or the rows? Raises StoreUnavailable if the database."""
@@ -99,11 +125,26 @@ class SqlFailures:
         self, ids: Sequence[int] | None = None, job_ids: Sequence[str] = (), *, limit: int | None = None
     ) -> list[FailedJobRecord]:
         """Rows, newest first; all of them, or those with one of these ids or job ids."""
-        query = sa.select(_Row).order_by(_Row.id.desc()).limit(limit)
+        query = self._select().order_by(_Row.id.desc()).limit(limit)
         if ids is not None:
             query = query.where(_Row.id.in_(ids) | _Row.job_id.in_([one for one in job_ids if one.isascii()]))
         with self._session() as session:
-            return list(session.scalars(query))
+            return [self._whole(row) for row in session.scalars(query)]
+
+    def _select(self) -> sa.Select[Any]:
+        there = [getattr(_Row, name) for name in OPTIONAL if name in self._there()]
+        return sa.select(_Row).options(*map(undefer, there))
+
+    def _whole(self, row: FailedJobRecord) -> FailedJobRecord:
+        for name in OPTIONAL:
+            if name not in self._there():
+                set_committed_value(row, name, None)
+        return row
+
+    def _there(self) -> frozenset[str]:
+        if self._has is None:
+            self.prepare()
+        return self._has or frozenset()
 
     def count(self) -> int:
         with self._session() as session:
@@ -137,8 +178,7 @@ class SqlFailures:
             return int(result.rowcount)  # type: ignore[attr-defined]
 
     def _session(self) -> _Guarded:
-        if not self._prepared:
-            self.prepare()
+        self._there()
         return _Guarded(self.engine)
 
 
@@ -163,11 +203,11 @@ def _key(failure: Failure) -> str:
     return f"sha256:{digest}"[:JOB_ID_MAX]
 
 
-def _columns(failure: Failure, *, ascii_only: bool = False) -> dict[str, object]:
+def _columns(failure: Failure, *, ascii_only: bool = False) -> dict[str, Any]:
     """A row's values. ``ascii_only``: for a table in an old character set, the payload in base64."""
-    name, error, payload = _clean(failure.job_type), _clean(failure.error), text_of(failure.payload)
+    fit = _ascii if ascii_only else _clean
+    name, error, payload = fit(failure.job_type), fit(failure.error), text_of(failure.payload)
     if ascii_only:
-        name, error = (text.encode("ascii", "backslashreplace").decode() for text in (name, error))
         payload = payload if payload.isascii() else base64_of(failure.payload)
     if len(name) > JOB_TYPE_MAX:
         error = f"{error}\nThe whole job type: {name}"
@@ -178,7 +218,33 @@ def _columns(failure: Failure, *, ascii_only: bool = False) -> dict[str, object]
         "attempts": min(failure.attempts, 2**31 - 1),
         "failed_at": failure.failed_at,
         "job_id": _key(failure),
+        "traceback": fit(failure.traceback) or None,
+        "queue": failure.queue or None,
+        "extra": fit(failure.extra) or None,
     }
+
+
+def _known(connection: sa.Connection, ids: list[str]) -> dict[str, dict[str, Any]]:
+    """What tells the jobs in these rows apart."""
+    about = sa.select(_Row.job_id, _Row.payload, _Row.attempts, _Row.failed_at)
+    return {row.job_id: dict(row._mapping) for row in connection.execute(about.where(_Row.job_id.in_(ids)))}
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """The same failure, told twice: a job fails for good once, and a database may round the time."""
+    if one["attempts"] != other["attempts"] or bytes_of(one["payload"]) != bytes_of(other["payload"]):
+        return False
+    return None not in (one["failed_at"], other["failed_at"]) and abs(one["failed_at"] - other["failed_at"]) < MOMENT
+
+
+def _own_key(row: dict[str, Any]) -> str:
+    """For a row whose job id another job's row has."""
+    about = (row["job_id"], bytes_of(row["payload"]), row["attempts"], row["failed_at"].timestamp())
+    return f"sha256:{hashlib.sha256(repr(about).encode()).hexdigest()}"[:JOB_ID_MAX]
+
+
+def _ascii(text: str) -> str:
+    return _clean(text).encode("ascii", "backslashreplace").decode()
 
 
 def _clean(text: str) -> str:

@@ -1,7 +1,8 @@
-"""The table ``kashvi_failed_jobs``: the Go program's columns and ``job_id``, and how it is made or adopted."""
+"""The table ``kashvi_failed_jobs``: the Go program's columns and ours, and how it is made or adopted."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -76,6 +77,7 @@ _Id = _Count.with_variant(mysql.BIGINT(unsigned=True), *_MYSQL)
 _JobId = sa.String(JOB_ID_MAX).with_variant(
     mysql.VARCHAR(JOB_ID_MAX, charset="utf8mb4", collation="utf8mb4_bin"), *_MYSQL
 )
+_Queue = sa.String(64).with_variant(mysql.VARCHAR(64, charset="utf8mb4"), *_MYSQL)
 _JOB_ID_INDEX = "uq_kashvi_failed_jobs_job_id"
 
 
@@ -86,7 +88,8 @@ class FailedJobRecord(Base):
     __table_args__ = (
         sa.Index("idx_kashvi_failed_jobs_job_type", "job_type"),
         sa.Index(_JOB_ID_INDEX, "job_id", unique=True),
-        {"mysql_charset": "utf8mb4", "mariadb_charset": "utf8mb4"},
+        # SQLite would give the number of a row that was sent back to another job.
+        {"mysql_charset": "utf8mb4", "mariadb_charset": "utf8mb4", "sqlite_autoincrement": True},
     )
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
@@ -97,8 +100,17 @@ class FailedJobRecord(Base):
     failed_at: Mapped[datetime | None] = mapped_column(UtcTime)
     job_id: Mapped[str | None] = mapped_column(_JobId)
     """Which job it was; empty in rows of the Go program."""
+    # Read when they are asked for: a table that nobody may alter does not have them.
+    traceback: Mapped[str | None] = mapped_column(_LongText, deferred=True)
+    """Of the last attempt."""
+    queue: Mapped[str | None] = mapped_column(_Queue, deferred=True)
+    """Empty for the default queue."""
+    extra: Mapped[str | None] = mapped_column(_LongText, deferred=True)
+    """JSON: what of the envelope has no column."""
 
 
+OPTIONAL = ("traceback", "queue", "extra")
+"""Columns that a table may lack."""
 _TABLE = FailedJobRecord.metadata.tables[TABLE]
 
 _WIDEN = sa.DDL(
@@ -116,19 +128,21 @@ _ONCE = sa.text(
 )
 
 
-def prepare(engine: sa.Engine) -> None:
+def prepare(engine: sa.Engine) -> frozenset[str]:
     """Make the table, or bring one of the Go program's up to ours. Its own rebuild drops our index again.
 
     A step that fails is tried once more if it still has to be done: another process may have been in the way.
+    Returns which of the OPTIONAL columns there are: a table that nobody may alter does without.
     """
+    lacking: set[str] = set()
     with engine.connect() as connection:
         tried: list[str] = []
         while True:
             be_impatient(connection)  # PostgreSQL locks a table even to describe it
-            step = _missing(connection)
+            step = _missing(connection, lacking)
             connection.rollback()  # nobody holds a lock while waiting for a larger one: that would be a deadlock
             if step is None or tried.count(step[0]) == 2:
-                return
+                return frozenset(OPTIONAL) - lacking
             name, statements = step
             tried.append(name)
             try:
@@ -138,7 +152,9 @@ def prepare(engine: sa.Engine) -> None:
                     connection.commit()
             except DBAPIError:
                 connection.rollback()
-                if tried.count(name) == 2:
+                if name in OPTIONAL and tried.count(name) == 2:
+                    lacking.add(name)
+                elif tried.count(name) == 2:
                     raise
 
 
@@ -148,18 +164,20 @@ def be_impatient(connection: sa.Connection) -> None:
         connection.execute(sa.text(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}"))
 
 
-def _missing(connection: sa.Connection) -> tuple[str, list[sa.Executable]] | None:
-    """The next step towards our table, by name."""
+def _missing(connection: sa.Connection, but: Collection[str] = ()) -> tuple[str, list[sa.Executable]] | None:
+    """The next step towards our table, by name; columns in ``but`` are not to be had."""
     inspector = sa.inspect(connection)
     if not inspector.has_table(TABLE):
         return "table", [CreateTable(_TABLE)]
-    if "job_id" not in {column["name"] for column in inspector.get_columns(TABLE)}:
-        kind = _TABLE.c.job_id.type.compile(connection.dialect)
-        return "job_id", [sa.DDL(f"ALTER TABLE {TABLE} ADD COLUMN job_id {kind}")]
+    there = {column["name"] for column in inspector.get_columns(TABLE)}
+    for name in ("job_id", *OPTIONAL):
+        if name not in there and name not in but:
+            kind = _TABLE.c[name].type.compile(connection.dialect)
+            return name, [sa.DDL(f"ALTER TABLE {TABLE} ADD COLUMN {name} {kind}")]
     if connection.dialect.name in _MYSQL and connection.scalar(_NARROW):
         return "text", [_WIDEN]
-    there = {index["name"] for index in inspector.get_indexes(TABLE)}
+    indexes = {index["name"] for index in inspector.get_indexes(TABLE)}
     for index in sorted(_TABLE.indexes, key=lambda one: str(one.name)):
-        if index.name not in there:
+        if index.name not in indexes:
             return str(index.name), [_ONCE, CreateIndex(index)] if index.name == _JOB_ID_INDEX else [CreateIndex(index)]
     return None

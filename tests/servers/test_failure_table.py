@@ -70,6 +70,9 @@ COLUMNS = {  # name, type, nullable
         ("attempts", "INTEGER", 0),
         ("failed_at", "DATETIME", 1),
         ("job_id", "VARCHAR(64)", 1),
+        ("traceback", "TEXT", 1),
+        ("queue", "VARCHAR(64)", 1),
+        ("extra", "TEXT", 1),
     ],
     "postgresql": [
         ("id", "bigint", "NO"),
@@ -79,6 +82,9 @@ COLUMNS = {  # name, type, nullable
         ("attempts", "bigint", "NO"),
         ("failed_at", "timestamp with time zone", "YES"),
         ("job_id", "character varying", "YES"),
+        ("traceback", "text", "YES"),
+        ("queue", "character varying", "YES"),
+        ("extra", "text", "YES"),
     ],
     "mariadb": [
         ("id", "bigint(20) unsigned", "NO"),
@@ -88,6 +94,9 @@ COLUMNS = {  # name, type, nullable
         ("attempts", "bigint(20)", "NO"),
         ("failed_at", "datetime(3)", "YES"),
         ("job_id", "varchar(64)", "YES"),
+        ("traceback", "longtext", "YES"),
+        ("queue", "varchar(64)", "YES"),
+        ("extra", "longtext", "YES"),
     ],
 }
 COLUMNS_QUESTION = {
@@ -128,7 +137,7 @@ def store(database: Database) -> SqlFailures:
 
 
 def test_new_table_has_the_documented_columns(database: Database, store: SqlFailures) -> None:
-    """The columns and types are those of the Go program, and job_id."""
+    """The columns and types are those of the Go program, and ours."""
     store.prepare()
     assert database.ask(COLUMNS_QUESTION[database.kind]) == COLUMNS[database.kind]
 
@@ -214,7 +223,8 @@ def test_every_time_that_go_writes_on_sqlite_can_be_read(
 
 GO_REBUILD = [
     "CREATE TABLE `kashvi_failed_jobs__temp` (`id` integer,`job_type` text NOT NULL,`payload` text NOT NULL,`error` "
-    "text,`attempts` integer NOT NULL DEFAULT 0,`failed_at` datetime,job_id VARCHAR(64),PRIMARY KEY (`id`))",
+    "text,`attempts` integer NOT NULL DEFAULT 0,`failed_at` datetime,job_id VARCHAR(64),traceback TEXT,"
+    "queue VARCHAR(64),extra TEXT,PRIMARY KEY (`id`))",
     "INSERT INTO `kashvi_failed_jobs__temp` SELECT * FROM `kashvi_failed_jobs`",
     "DROP TABLE `kashvi_failed_jobs`",
     "ALTER TABLE `kashvi_failed_jobs__temp` RENAME TO `kashvi_failed_jobs`",
@@ -266,6 +276,30 @@ def test_many_threads_prepare_at_once(database: Database) -> None:
     database.run("DROP TABLE kashvi_failed_jobs")
     together(8, lambda number: SqlFailures(database.url).prepare())
     assert {name: indexes(database)[name] for name in INDEXES} == INDEXES
+
+
+@only("postgresql")
+def test_table_that_can_not_be_altered_is_filled_without_the_new_columns(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By a user who may write and nothing else. It is said once."""
+    columns = "id bigserial PRIMARY KEY, job_type varchar(255) NOT NULL, payload text NOT NULL, error text, "
+    columns += "attempts bigint NOT NULL DEFAULT 0, failed_at timestamptz, job_id varchar(64)"
+    database.run(
+        f"CREATE TABLE kashvi_failed_jobs ({columns})",
+        "CREATE UNIQUE INDEX uq_kashvi_failed_jobs_job_id ON kashvi_failed_jobs (job_id)",
+        GO_INDEX,
+        "CREATE ROLE writer",
+        "GRANT writer TO kashvi",
+        "GRANT SELECT, INSERT, DELETE ON kashvi_failed_jobs TO writer",
+        "GRANT USAGE ON SEQUENCE kashvi_failed_jobs_id_seq TO writer",
+    )
+    writing = {"options": "-c role=writer"}
+    store = SqlFailures(sa.create_engine(database.engine.url, poolclass=NullPool, connect_args=writing))
+    assert store.record([failure("a", traceback="File app.py", extra="{}"), failure("b")]) == {}
+    assert store.record([failure("c")]) == {}
+    assert [(row.job_id, row.traceback, row.extra) for row in store.rows()] == [(one, None, None) for one in "cba"]
+    assert [record.message.count("can't get them") for record in caplog.records] == [1]
 
 
 # -- recording -----------------------------------------------------------------------------

@@ -41,7 +41,10 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "nothing is left out", "attempts, error and lost are written when they are empty", "ENVELOPE-1", also="ENVELOPE-2"
+    "nothing is left out",
+    "attempts, error and lost are written when they are empty",
+    "ENVELOPE-1",
+    also="ENVELOPE-2 TABLE-11",
 )
 def _(patch: Patch) -> None:
     sealing(patch, b'{"id":"%(id)b","type":%(type)b,"payload":%(payload)b,"attempts":0,"error":"","lost":0}')

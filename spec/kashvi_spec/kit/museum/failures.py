@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from kashvi import envelope, retry, settle
+from kashvi import envelope, raised, retry, settle
 from kashvi.attempt import Attempts
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import StoreUnavailable
@@ -331,3 +331,13 @@ def _(patch: Patch) -> None:
         self._jobs.append(failed)
 
     where(patch, FailedJobs, "add", lambda self, failed: len(failed.payload) > 1_000_000, add)
+
+
+@exhibit("no traceback is kept", "the one line has to do", "FAILURES-13", source="Go kashvi; kashvi, before")
+def _(patch: Patch) -> None:
+    where(patch, settle, "traced", lambda s, text: bool(text), lambda real, s, text: s)
+
+
+@exhibit("a traceback without end", "of an error that says a lot", "FAILURES-13", source="ours")
+def _(patch: Patch) -> None:
+    patch.setattr(raised, "KEPT", 10**9)

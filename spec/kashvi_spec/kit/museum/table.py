@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
-from kashvi import envelope
+from kashvi import envelope, row
 from kashvi.errors import StoreUnavailable
 from kashvi.failures import sql, table
 from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import TABLE, FailedJobRecord, UtcTime
-from kashvi.ports import Failure, Refusal
+from kashvi.ports import Failure, Refusal, Unrecorded
 from kashvi.queues import Queue
 
 from . import Patch, exhibit, where
@@ -47,8 +49,8 @@ INDEX = "uq_kashvi_failed_jobs_job_id"
 def _(patch: Patch) -> None:
     real = table._missing
 
-    def missing(connection: sa.Connection) -> Any:
-        step = real(connection)
+    def missing(connection: sa.Connection, *but: Any) -> Any:
+        step = real(connection, *but)
         return None if step and step[0] == INDEX else step
 
     patch.setattr(table, "_missing", missing)
@@ -56,15 +58,15 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "columns of the queue's own",
-    "connection and queue, as Laravel has them, and no job_type",
+    "connection, as Laravel has it, in the place of attempts",
     "TABLE-1",
     source="Laravel",
-    also="TABLE-6",
+    also="COMMANDS-12 TABLE-6",
 )
 def _(patch: Patch) -> None:
     made(
         patch,
-        f"ALTER TABLE {TABLE} RENAME COLUMN attempts TO queue",
+        f"ALTER TABLE {TABLE} RENAME COLUMN attempts TO connection",
         f"ALTER TABLE {TABLE} ADD COLUMN attempts INTEGER DEFAULT 0",
     )
 
@@ -136,11 +138,11 @@ def _(patch: Patch) -> None:
 
 @exhibit("the last recorder is right", "recording again overwrites what was there", "TABLE-4")
 def _(patch: Patch) -> None:
-    def insert(real: Any, self: SqlFailures, rows: list[dict[str, object]]) -> str:
+    def insert(real: Any, self: SqlFailures, rows: list[dict[str, object]]) -> Any:
         with self.engine.begin() as connection:
             for row in rows:
                 connection.execute(sa.delete(FailedJobRecord).where(FailedJobRecord.job_id == row["job_id"]))
-        return str(real(self, rows))
+        return real(self, rows)
 
     def again(self: SqlFailures, rows: list[dict[str, object]]) -> bool:
         with self.engine.connect() as connection:
@@ -150,7 +152,12 @@ def _(patch: Patch) -> None:
     where(patch, SqlFailures, "_insert", again, insert)
 
 
-@exhibit("recording again is an error", "of the unique index, as if the database were down", "TABLE-4", also="TABLE-8")
+@exhibit(
+    "recording again is an error",
+    "of the unique index, as if the database were down",
+    "TABLE-4",
+    also="TABLE-10 TABLE-8",
+)
 def _(patch: Patch) -> None:
     real = SqlFailures.record
 
@@ -243,26 +250,107 @@ def _(patch: Patch) -> None:
 def without(patch: Patch, step: str) -> None:
     """A table that somebody else made is never brought up to ours in this."""
 
-    def adopted(connection: sa.Connection) -> bool:
+    def adopted(connection: sa.Connection, *but: Any) -> bool:
         inspector = sa.inspect(connection)
         if not inspector.has_table(TABLE):
             return False
         foreign = connection.scalar(sa.text(f"SELECT count(*) FROM {TABLE} WHERE job_type = 'jobs.Go'"))
-        found = real(connection)
+        found = real(connection, *but)
         return bool(foreign) and found is not None and found[0] == step
 
     real = table._missing
-    where(patch, table, "_missing", adopted, lambda real, connection: None)
+    where(patch, table, "_missing", adopted, lambda real, connection, *but: None)
 
 
 @exhibit("Go's rows are thrown away", "when the column is added that they lack", "TABLE-8")
 def _(patch: Patch) -> None:
     real = table._missing
 
-    def missing(connection: sa.Connection) -> Any:
-        step = real(connection)
+    def missing(connection: sa.Connection, *but: Any) -> Any:
+        step = real(connection, *but)
         if step and step[0] == "job_id":
             return "job_id", [*step[1], sa.text(f"DELETE FROM {TABLE}")]
         return step
 
     patch.setattr(table, "_missing", missing)
+
+
+@exhibit("a table that can't be altered takes nothing", "rows wait for a column for ever", "TABLE-9")
+def _(patch: Patch) -> None:
+    real = SqlFailures.prepare
+
+    def prepare(self: SqlFailures) -> None:
+        real(self)
+        if self._has != frozenset(table.OPTIONAL):
+            raise StoreUnavailable("must be owner of the table")
+
+    patch.setattr(SqlFailures, "prepare", prepare)
+
+
+def _columns_of(connection: sa.Connection) -> set[str]:
+    return {column["name"] for column in sa.inspect(connection).get_columns(TABLE)}
+
+
+@exhibit("the new columns are for new tables", "one that is there stays as it is", "TABLE-9", also="TABLE-8")
+def _(patch: Patch) -> None:
+    real = table._missing
+
+    def missing(connection: sa.Connection, *but: Any) -> Any:
+        return real(connection, table.OPTIONAL)
+
+    def there(connection: sa.Connection, *but: Any) -> bool:
+        return sa.inspect(connection).has_table(TABLE) and "traceback" not in _columns_of(connection)
+
+    where(patch, table, "_missing", there, lambda real, *asked: missing(*asked))
+
+
+@exhibit(
+    "one id, one row",
+    "the second failure of a repeated id is told as recorded, and dropped",
+    "TABLE-10",
+    source="kashvi, before",
+)
+def _(patch: Patch) -> None:
+    where(
+        patch, sql, "_same",
+        lambda one, other: not _really_same(one, other),
+        lambda real, one, other: True,
+    )  # fmt: skip
+
+
+_really_same = sql._same
+
+
+@exhibit("what is told again is recorded again", "under an id made for it", "TABLE-10", also="TABLE-4 TABLE-8")
+def _(patch: Patch) -> None:
+    numbers = iter(range(10**6))
+    patch.setattr(sql, "_same", lambda one, other: False)
+    patch.setattr(sql, "_own_key", lambda row: f"again {next(numbers)}")
+
+
+@exhibit(
+    "the payload that another program says",
+    "a field raw replaces it, in the row and on the way back",
+    "TABLE-11",
+    source="kashvi, before",
+)
+def _(patch: Patch) -> None:
+    def failure_of(real: Any, entry: Unrecorded, *prefix: Any) -> Failure:
+        made: Failure = real(entry, *prefix)
+        return made._replace(payload=b64decode(msgspec.json.decode(entry.envelope)["raw"]))
+
+    where(patch, row, "failure_of", lambda entry, *prefix: b'"raw":' in entry.envelope.replace(b" ", b""), failure_of)
+
+
+@exhibit(
+    "only the payload goes back",
+    "the trace, the queue, what others put there: gone",
+    "TABLE-11",
+    source="kashvi, before",
+)
+def _(patch: Patch) -> None:
+    where(
+        patch, row, "job_of",
+        lambda job_type, payload, extra, new_id: bool(extra),
+        lambda real, job_type, payload, extra, new_id: real(job_type, payload, None, new_id),
+    )  # fmt: skip

@@ -144,8 +144,8 @@ def _(patch: Patch) -> None:
     def prepare(self: SqlFailures) -> None:
         real(self)
         with self.engine.begin() as connection:
-            if "queue" not in {column["name"] for column in sa.inspect(connection).get_columns(TABLE)}:
-                connection.execute(sa.text(f"ALTER TABLE {TABLE} ADD COLUMN queue TEXT"))
+            if "note" not in {column["name"] for column in sa.inspect(connection).get_columns(TABLE)}:
+                connection.execute(sa.text(f"ALTER TABLE {TABLE} ADD COLUMN note TEXT"))
 
     patch.setattr(SqlFailures, "prepare", prepare)
 

@@ -22,6 +22,7 @@ OF_CLAUSES = {
     "ENVELOPE-7": "the kit tries a few odd entries only; vectors/go_wire.json has the others",
     "FAILURES-2": "the list is in the worker's memory",
     "FAILURES-11": "the list is in the worker's memory",
+    "FAILURES-13": "it is about exceptions in Python",
     "FAILURES-12": "the kit does not fill the disk of the database",
     "FAILURES-7": "the kit does not stop the database",
     "FAILURES-8": "the kit names a failure table to every worker",

@@ -1,0 +1,28 @@
+"""Where an exception came from, as bounded text."""
+
+from __future__ import annotations
+
+import traceback
+
+KEPT = 20_000
+KEPT_OF_START = 2_000
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback as Python prints it, without the worker's own frame; in the middle of a long one, ``[…]``."""
+    frames = error.__traceback__
+    try:
+        lines = traceback.format_exception(type(error), error, frames and (frames.tb_next or frames))
+        text = "".join(lines).encode("utf-8", "backslashreplace").decode().rstrip("\n")
+    except BaseException as broken:  # an exception may do anything when it is asked
+        return f"(its traceback can't be had: {type(broken).__name__})"
+    if len(text) <= KEPT:
+        return text
+    return f"{text[:KEPT_OF_START]}\n  […]\n{text[KEPT_OF_START - KEPT :]}"
+
+
+def places_of(error: BaseException) -> list[str]:
+    """``app.py:12 in handle``, the innermost last: nothing that a message or a value says."""
+    frames = error.__traceback__
+    places = [f"{at.filename}:{at.lineno} in {at.name}" for at in traceback.extract_tb(frames and frames.tb_next)]
+    return places[-50:]

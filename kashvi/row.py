@@ -1,0 +1,84 @@
+"""A row of the failure table: made from what waits in ``unrecorded``, and made into a job again.
+
+What a foreign hand wrote is kept as it is. ``extra`` holds the fields of the envelope that have no column, and beside
+them ours, which begin with ``kashvi:``: what the row had to change, and the queue it came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from . import envelope
+from .errors import NotAnEnvelope
+from .ports import PREFIX, Failure, Unrecorded
+
+YEAR_9999 = 253_402_214_400.0
+TYPE, PREFIX_FIELD = "kashvi:type", "kashvi:prefix"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def failure_of(entry: Unrecorded, prefix: str | None = None) -> Failure:
+    """The row for an exhausted job of the queue with this prefix. Bytes that are no envelope are their own payload."""
+    failed_at = utc(entry.failed_at)
+    ours: dict[str, Any] = {} if prefix in (None, PREFIX) else {PREFIX_FIELD: prefix}
+    try:
+        e, fields = envelope.read(entry.envelope), envelope.fields_of(entry.envelope)
+    except NotAnEnvelope as error:  # somebody else's hand in our key: a row all the same
+        stable_id = hashlib.sha256(entry.envelope).hexdigest()
+        return Failure(stable_id, "", entry.envelope, str(error), 0, failed_at, extra=_text(ours))
+    if not e.type:
+        whole = envelope.unwrapped(fields)
+        payload = entry.envelope if whole is None else whole
+        return Failure(e.id, "", payload, e.error, e.attempts, failed_at, extra=_text(ours))
+    name = e.type.removeprefix("*") or e.type
+    if name != e.type:
+        ours[TYPE] = e.type
+    extra = {key: value for key, value in fields.items() if key not in envelope.NAMES}
+    return Failure(
+        e.id, name, bytes(e.payload), e.error, e.attempts, failed_at,
+        traceback=_string(fields.get("traceback")), extra=_text(extra | ours),
+    )  # fmt: skip
+
+
+def job_of(job_type: str, payload: bytes, extra: str | None, new_id: str) -> bytes:
+    """The envelope of a row's job, as a new one. Bytes that were no envelope go back as they were."""
+    if not job_type:
+        return payload
+    fields = _fields(extra)
+    sealed = envelope.seal(new_id, bytes(fields.pop(TYPE, b"") or _encode(job_type)), payload)
+    own = {key: value for key, value in fields.items() if key not in envelope.NAMES and not key.startswith("kashvi:")}
+    return sealed[:-1] + b"," + _encode(own)[1:] if own else sealed
+
+
+def prefix_of(extra: str | None) -> str:
+    """Of the queue that a row's job came from."""
+    return _string(_fields(extra).get(PREFIX_FIELD)) or PREFIX
+
+
+def utc(at: float) -> datetime:
+    """A score that no clock gave is taken for the nearest time there is."""
+    return datetime.fromtimestamp(min(max(at, 0.0), YEAR_9999), UTC)
+
+
+def _text(extra: dict[str, Any]) -> str:
+    return _encode(extra).decode() if extra else ""
+
+
+def _fields(extra: str | None) -> dict[str, Any]:
+    """Whoever has changed the column may have made anything of it."""
+    try:
+        return envelope.fields_of((extra or "{}").encode())
+    except (NotAnEnvelope, UnicodeError):
+        return {}
+
+
+def _string(value: Any) -> str:
+    try:
+        return msgspec.json.decode(value, type=str) if value else ""
+    except msgspec.MsgspecError:
+        return ""
