@@ -19,7 +19,6 @@ import click
 
 from benchmarks.install import BUILD
 from benchmarks.server import Server
-from kashvi import settle
 from kashvi.books import BATCH_MAX
 from kashvi.drivers.redis import RedisDriver
 from kashvi.envelope import seal
@@ -28,6 +27,7 @@ from kashvi.failures.table import FailedJobRecord
 from kashvi.keeper import LOST_MAX
 from kashvi.ports import Settlement
 from kashvi.runtime import SystemRuntime
+from kashvi.suspects import after_death
 
 CALLS = 10
 LEASE_S = 30.0
@@ -88,7 +88,11 @@ def reclaim(server: Server, n: int) -> float:
     for number in range(1, max(min(CALLS, n // LOST_MAX), 1) + 1):
         began = time.perf_counter()
         found = driver.expired(LOST_MAX)
-        lost = [settle.lost(one, 0.0, runtime.new_id, 3, 0.0).sent(0.0) for one in found.lost]
+        lost = [
+            settling.sent(0.0)
+            for _, theirs in itertools.groupby(found.lost, key=lambda one: one.owner)
+            for settling in after_death(list(theirs), True, 0.0, runtime.new_id, 3, 0.0)
+        ]
         assert not driver.exchange("worker", number, LEASE_S, lost, 0).refused
         took.append(_us(began) / len(lost))
     return statistics.median(took)

@@ -105,7 +105,7 @@ class Attempts:
         if self._stream.observed:
             self._stream.emit(
                 events.AttemptStarted, job_id=d.job_id, type=d.type, attempt=number,
-                worker=self._worker, claim=d.claim, suspect=d.suspect, server_at=d.server_at,
+                worker=self._worker, claim=d.claim, suspect=d.suspect, lost=d.lost, server_at=d.server_at,
             )  # fmt: skip
         began = self._runtime.monotonic()
         try:

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from . import settle
 from .ports import READ_MAX_BYTES
 from .settle import Delivery, Settling
+from .suspects import Turns
 
 BATCH_MAX = 300
 HELD_MAX_BYTES = 4 * READ_MAX_BYTES
@@ -60,13 +61,14 @@ class Books:
         self.gave_up = False
         self.waited_at: float | None = None
         """When a wait claimed a job that no exchange has followed: the server may not know this worker any more."""
+        self.turns = Turns(lease_s, monotonic)
         self._lease_s = lease_s
         self._now = monotonic
         self._ready: deque[Delivery] = deque()
-        self._ready_since = 0.0
-        self._suspects: deque[Delivery] = deque()
-        self._suspect_at: float | None = None
-        self._last_suspect: Delivery | None = None
+        self._overtaking = False
+        """Suspects were claimed by an exchange while a wait was under way that is not over yet."""
+        self._stuck_at: float | None = None
+        self._stuck_taken = 0
         self._watched: float | None = None
         self.urgent = False
         """What is to be handed over should not wait."""
@@ -79,14 +81,14 @@ class Books:
     def choose(self) -> Delivery | Step | None:
         """What an idle thread does next; None: nothing, until something changes."""
         late = self.outbox and (self.urgent or self._now() - self.outbox[0].ended_at > FLUSH_S)
-        if self._ready and not self.stopping and not (late and not self.exchanging):
+        if self._ready and not self.stopping and not (late and not self.exchanging) and not self._barred():
             return self._take()
         if self.gave_up:
             return "end"
         if not self.exchanging:
             if self.audit:
                 return None if self.waiting else "audit"
-            if self.outbox or self._may_start_suspect() or self._wants_jobs():
+            if self.outbox or self._may_start_suspect() or self._wants_jobs() or self._kept_out():
                 return "exchange"
         if self.stopping:
             return None if self.exchanging else "end"
@@ -98,18 +100,19 @@ class Books:
         return "wait"
 
     def watch(self) -> float | None:
-        """When an idle thread should look up, if at all: another one's wait may last too long for what comes next."""
-        if not self.waiting or self.stopping or not self.unwatched:
+        """When an idle thread should look up, if at all: nobody waits, or too long for what comes next."""
+        if self.stopping or not self.unwatched:
             return None
         self._watched = self.next_at
         return self._watched
 
     @property
     def next_at(self) -> float | None:
-        """When a job is to become due, or the next suspect may start beside the last."""
-        turn = self._suspect_at + self._lease_s if self._suspects and self._suspect_at is not None else None
-        now = self._now()
-        return min((at for at in (self.next_due_at, turn) if at is not None and at > now), default=None)
+        """When a job is to become due that somebody waits for, or the turn of other jobs comes."""
+        due, turn = self.next_due_at, self.turns.next_at()
+        if not self.waiting or due is None or due <= self._now():
+            return turn
+        return due if turn is None else min(due, turn)
 
     @property
     def unwatched(self) -> bool:
@@ -132,7 +135,7 @@ class Books:
         self.running[id(delivery)] = delivery
         self._taken += 1
         if delivery.place == "running":
-            self._suspect_at, self._last_suspect = self._now(), delivery
+            self.turns.begin(delivery)
         if self.full:
             self.stop()
         return delivery
@@ -150,27 +153,43 @@ class Books:
 
     def _want(self) -> int:
         """How many jobs to claim: one for each idle thread, and more when jobs are short."""
+        suspects = len(self.turns.waiting)
+        if self._fresh_kept_out():
+            return 0
         idle = self.threads - len(self.running)
         ahead = int(PREFETCH_S * self.threads / self._job_s) if self._job_s else 0
         ahead = min(ahead, int(READ_MAX_BYTES / self._job_bytes))
         room = min(BATCH_MAX, max(self.threads, int(HELD_MAX_BYTES / self._job_bytes)))
         # Suspects that wait for their turn are no work for the threads that are free, only for the memory.
-        want = min(max(idle, 0) + ahead, room - len(self._suspects)) - len(self._ready)
+        want = min(max(idle, 0) + ahead, room - suspects) - len(self._ready)
         if self.limits.max_jobs is not None:
-            want = min(want, self.limits.max_jobs - self._taken - len(self._ready) - len(self._suspects))
+            want = min(want, self.limits.max_jobs - self._taken - len(self._ready) - suspects)
         return want
 
     def _may_start_suspect(self) -> bool:
-        """One suspect at a time: the next when the last has ended or has run for one lease."""
-        if self.stopping or not self._suspects:
+        """None while a wait may have claimed what was ahead of it, and has the first turn."""
+        if self.stopping or self._overtaking or self.audit:
             return False
-        if len(self.running) + len(self._ready) >= self.threads:
-            return False  # announced means counted, so not before a thread is free
-        at = self._suspect_at
-        return at is None or self._now() - at >= self._lease_s
+        running = len(self.running)
+        free = self.threads - running - (0 if self.turns.keeps_fresh_out() else len(self._ready))
+        return self.turns.may_start(running, free)
+
+    def _fresh_kept_out(self) -> bool:
+        turns = self.turns
+        return (turns.last is not None or bool(turns.waiting)) and turns.keeps_fresh_out()
+
+    def _barred(self) -> bool:
+        """What is ready may not start beside a suspect; one that was announced may."""
+        return self._fresh_kept_out() and self._ready[0].place == "held"
+
+    def _kept_out(self) -> list[Delivery]:
+        """Fresh jobs that were claimed and may not start: they are for others."""
+        if not self._ready or self.stopping or not self._fresh_kept_out():
+            return []
+        return [d for d in self._ready if d.place == "held"]
 
     def _finished(self) -> bool:
-        if self.limits.until == "stopped" or self.running or self._ready or self._suspects:
+        if self.limits.until == "stopped" or self.running or self._ready or self.turns.waiting:
             return False
         if self.exchanging or self.waiting or self.look or self.backlog:
             return False
@@ -181,10 +200,15 @@ class Books:
     def sending(self, claim: bool) -> tuple[list[Settling], int]:
         """For an exchange that begins: what to settle, and how many jobs to ask for."""
         batch, self.outbox = self.outbox, []
+        now = self._now()
+        for d in reversed(self._kept_out()):  # where it stays in our hands, a death of the suspect would not be certain
+            batch.append(settle.returned(d, now))
+            self._ready.remove(d)
         starting = self._may_start_suspect()
         if starting:
-            self._suspect_at, self._last_suspect = self._now(), self._suspects.popleft()
-            batch.append(settle.started(self._last_suspect, self._suspect_at))
+            d = self.turns.waiting.popleft()
+            self.turns.begin(d)
+            batch.append(settle.started(d, now))
         self.look = self.urgent = False
         self.waited_at = None
         return batch, max(self._want() - starting, 0) if claim and not self.stopping else 0
@@ -192,10 +216,10 @@ class Books:
     def announced(self, d: Delivery, refused: bool) -> None:
         """A suspect may start now, unless it is no longer ours."""
         if refused:
-            self._suspect_at = None
+            self.turns.end(d)
             return
-        self._suspect_at = self._now()  # the answer may have taken longer than a lease
         d.place = "running"
+        self.turns.begin(d)  # the answer may have taken long
         self._ready.appendleft(d)
 
     def claimed(self, envelopes: Sequence[bytes]) -> None:
@@ -204,12 +228,17 @@ class Books:
 
     def admit(self, d: Delivery) -> None:
         """A claimed job."""
-        if d.suspect and d.place == "held":
-            self._suspects.append(d)
-            return
-        if not self._ready:
-            self._ready_since = self._now()
-        self._ready.append(d)
+        if d.place == "running":
+            self._ready.appendleft(d)
+        elif d.suspect:
+            self.turns.add(d)
+            self._overtaking = self.waiting
+        else:
+            self._ready.append(d)
+
+    def waited(self) -> None:
+        """A wait is over."""
+        self.waiting = self._overtaking = False
 
     def due(self, at: float) -> None:
         """A delayed job becomes due then."""
@@ -225,8 +254,7 @@ class Books:
         d, took_s = settling.delivery, settling.took_s
         self.running.pop(id(d), None)
         if d.place == "running":
-            if d is self._last_suspect:  # one before it, that has run for over a lease, may end later
-                self._suspect_at = None
+            self.turns.end(d)
             self.urgent = True  # until it is settled, our death would count against a job that has ended
         self.outbox.append(settling)
         if took_s is not None:
@@ -244,25 +272,26 @@ class Books:
     def release(self) -> None:
         """Claimed jobs that have not started go back, the newest first, so that their order is kept."""
         now = self._now()
-        back = sorted((*self._ready, *self._suspects), key=lambda d: d.server_at)
+        waiting = self.turns.waiting
+        back = sorted((*self._ready, *waiting), key=lambda d: d.server_at)
         self.outbox += [settle.returned(d, now) for d in reversed(back)]
         if any(d.place == "running" for d in self._ready):
-            self._suspect_at = None
+            self.turns.end()
         self._ready.clear()
-        self._suspects.clear()
+        waiting.clear()
 
     def release_hostages(self) -> None:
         """All threads are busy with long jobs: what they hold back is for others."""
-        if self._ready and self._now() - self._ready_since > HOSTAGE_S and len(self.running) >= self.threads:
+        if len(self.running) < self.threads or not (self._ready or self.turns.waiting):
+            self._stuck_at = None
+        elif self._stuck_at is None or self._stuck_taken != self._taken:
+            self._stuck_at, self._stuck_taken = self._now(), self._taken
+        elif self._now() - self._stuck_at >= HOSTAGE_S:
             self.release()
 
     def give_up(self) -> bool:
         """A stopping worker tries to reach the server for one lease; then its jobs are anyone's."""
         return self.stopping and self._now() - self.stopping_since > self._lease_s
-
-    @property
-    def has_suspects(self) -> bool:
-        return bool(self._suspects)
 
     @property
     def overdue(self) -> bool:

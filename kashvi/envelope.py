@@ -27,6 +27,7 @@ class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     attempts: Count = 0
     error: str = ""
     lost: Count = 0
+    """How grave a suspect: 0 is none, 1 was in a process that died, more was announced there."""
     unknown_since: float = 0.0
     """When a worker first did not know the type: Unix seconds of the server's clock."""
 

@@ -51,6 +51,8 @@ class AttemptStarted(JobEvent, frozen=True, kw_only=True):
     worker: str
     claim: Literal["exchange", "wait"]
     suspect: bool = False
+    lost: int = 0
+    """How grave a suspect: the envelope's ``lost``."""
 
 
 class AttemptSucceeded(JobEvent, frozen=True, kw_only=True):
@@ -118,6 +120,11 @@ class JobReturned(JobEvent, frozen=True, kw_only=True):
 
     owner: str
     suspect: bool
+    lost: int = 0
+    """How grave a suspect it is now: the envelope's ``lost``."""
+    lost_before: int = 0
+    announced: bool = False
+    """It had been announced as about to start."""
 
 
 class SettleRefused(JobEvent, frozen=True, kw_only=True):

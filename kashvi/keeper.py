@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from itertools import groupby
 
-from . import events, settle
+from . import events, settle, suspects
 from .errors import DriverError
 from .ports import Driver, Runtime, Task
 from .recorder import Recorder
@@ -19,8 +20,8 @@ MORE_S = 0.1
 """Until the next look at what the dead hold, where it was too much for one."""
 CLOSE_S = 10.0
 """How long a worker that ends waits for the failure table."""
-LOST_MAX = 300
-"""Jobs of the dead that are settled at a time."""
+LOST_MAX = 400
+"""Jobs of the dead that are settled at a time; of one of them, so many that are held. More than a worker claims."""
 
 
 class Keeper:
@@ -106,10 +107,17 @@ class Keeper:
         except DriverError:
             return  # the exchange that follows says so
         at, limit = worker.lease.server_now(), self._max_attempts()
-        lost = [settle.lost(one, now, new_id, limit, at) for one in found.lost if one.owner != worker.id]
-        gone = [settle.gone(owner, now) for owner in found.gone if owner != worker.id]
-        worker.put(lost + gone)
-        self._more = found.more or len(found.lost) >= LOST_MAX
+        settlings = [settle.gone(owner, now) for owner in found.gone if owner != worker.id]
+        groups = [list(group) for _, group in groupby(found.lost, key=lambda one: one.owner)]
+        whole = not found.more
+        if found.more and len(groups) > 1:
+            groups.pop()  # the last may be in part; it is the first of the next look
+            whole = True
+        for theirs in groups:
+            if theirs[0].owner != worker.id:
+                settlings += suspects.after_death(theirs, whole, now, new_id, limit, at)
+        worker.put(settlings)
+        self._more = found.more
         if self._more:
             self._reclaim_at = now
 

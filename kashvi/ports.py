@@ -108,6 +108,16 @@ class Expired(NamedTuple):
     """There was too much to read at once."""
 
 
+def so_many_of(lost: Sequence[LostDelivery], found: Sequence[LostDelivery], limit: int) -> int:
+    """How much of what one more worker has ``Driver.expired`` reads: all of ``running``, one of ``held`` at least."""
+    if len(lost) >= limit or sum(len(one.envelope) for one in lost) >= READ_MAX_BYTES:
+        return 0
+    least = sum(one.place == "running" for one in found) + 1
+    all_of_it = (*lost, *found)
+    read = min(len(at_once(one.envelope for one in all_of_it)), limit) - len(lost)
+    return min(max(read, least), len(found))
+
+
 class Unrecorded(NamedTuple):
     """An exhausted job that the failure table has not yet."""
 
@@ -169,8 +179,13 @@ class Driver(Protocol):
         """End a wait of this worker early, where the driver can."""
 
     def expired(self, limit: int) -> Expired:
-        """Read what workers with an expired lease hold, newest first; and, as ``gone``, those that have held nothing
-        since an hour after theirs. Changes nothing."""
+        """Read what workers with an expired lease hold; and, as ``gone``, those that have held nothing since an hour
+        after theirs. Changes nothing.
+
+        One worker after another, until there are ``limit`` jobs or as many bytes as are read at once: all of its
+        ``running``, then its ``held``, one of these at least, each list newest first. ``more``: the last of them, or
+        others, have more.
+        """
 
     def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
         """Read the oldest exhausted jobs that no table has yet, but for the ``skip`` oldest."""

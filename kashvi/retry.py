@@ -34,13 +34,13 @@ def decide(attempt: int, max_attempts: int) -> RetryAfter | GiveUp:
     return RetryAfter(float(attempt)) if attempt < max_attempts else GiveUp()
 
 
-def decide_lost(announced: bool, attempts: int, max_attempts: int) -> SendBack | RetryAfter | GiveUp:
+def decide_lost(certain: bool, attempts: int, max_attempts: int) -> SendBack | RetryAfter | GiveUp:
     """After the process that held a job died.
 
-    Nobody can know which of its jobs killed it, so a job whose start was not announced loses nothing
-    but its innocence. An announced one (a suspect, alone in its process) has lost an attempt.
+    Mostly nobody can know which of its jobs killed it, so a job loses nothing but its innocence. An attempt is lost
+    where it is certain that the job was alone: announced, and nothing else can have run.
     """
-    return decide(attempts + 1, max_attempts) if announced else SendBack()
+    return decide(attempts + 1, max_attempts) if certain else SendBack()
 
 
 def decide_unknown(waited_s: float, unknown_for_s: float) -> RetryAfter | GiveUp:

@@ -9,7 +9,7 @@ import msgspec
 from . import envelope, events, retry
 from .envelope import Envelope
 from .errors import NotAnEnvelope
-from .ports import LostDelivery, Move, Place, Settlement
+from .ports import Move, Place, Settlement
 
 ERROR_MAX = 10_000
 
@@ -29,6 +29,11 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     suspect: bool
     error: str = ""
     """Why the bytes are no envelope."""
+
+    @property
+    def lost(self) -> int:
+        """How grave a suspect it is: as its envelope says."""
+        return self.envelope.lost if self.envelope else 0
 
 
 def delivery(
@@ -61,7 +66,8 @@ class Settling(msgspec.Struct, eq=False, gc=False):
     error: str = ""
     max_attempts: int = 0
     undeliverable: bool = False
-    suspect: bool = False
+    suspect: int = 0
+    """Returned: how grave a suspect it is now."""
     lost: bool = False
     """The attempt died with its process."""
     postponed: bool = False
@@ -118,7 +124,7 @@ def unknown(d: Delivery, ended_at: float, error: str, unknown_for_s: float) -> S
 def returned(d: Delivery, ended_at: float) -> Settling:
     """Handed back unfinished: uncounted and unmarked."""
     new = d.raw if d.envelope is None or d.envelope.id else envelope.rewrite(d.raw, d.job_id)
-    return Settling("return", d, ended_at, new=new, suspect=d.suspect)
+    return Settling("return", d, ended_at, new=new, suspect=d.lost)
 
 
 def started(d: Delivery, ended_at: float) -> Settling:
@@ -131,21 +137,19 @@ def gone(owner: str, ended_at: float) -> Settling:
     return Settling("leave", Delivery(b"", owner, 0.0, "", "held", None, "", "", 0, False), ended_at)
 
 
-def lost(
-    found: LostDelivery, ended_at: float, new_id: Callable[[], str], max_attempts: int, server_at: float
-) -> Settling:
-    """The process that held the job died, or is taken for dead."""
-    d = delivery(found.envelope, found.owner, new_id, server_at, place=found.place)
+def lost(d: Delivery, ended_at: float, max_attempts: int, certain: bool, graver: int) -> Settling:
+    """The process that held the job died, or is taken for dead. ``certain``: no other job can have run beside it."""
     if d.envelope is None:
         return undeliverable(d, ended_at, d.error)
-    decision = retry.decide_lost(found.place == "running", d.attempts, max_attempts)
+    decision = retry.decide_lost(certain, d.attempts, max_attempts)
+    suspicion = min(d.lost + graver, envelope.COUNT_MAX)
     if not isinstance(decision, retry.SendBack):
         error = f"the process died during attempt {d.attempts + 1}"
-        return _counted(d, ended_at, error, max_attempts, decision, lost=d.envelope.lost + 1)
-    if d.suspect:
+        return _counted(d, ended_at, error, max_attempts, decision, lost=suspicion)
+    if not graver:
         return returned(d, ended_at)
-    new = envelope.rewrite(d.raw, d.job_id, lost=1)
-    return Settling("return", d, ended_at, new=new, suspect=True)
+    new = envelope.rewrite(d.raw, d.job_id, lost=suspicion)
+    return Settling("return", d, ended_at, new=new, suspect=suspicion)
 
 
 def _counted(
@@ -183,7 +187,15 @@ def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: flo
     if s.move == "done":
         stream.emit(events.JobSucceeded, attempts=s.attempts, **about)
     elif s.move == "return":
-        stream.emit(events.JobReturned, owner=d.owner, suspect=s.suspect, **about)
+        stream.emit(
+            events.JobReturned,
+            owner=d.owner,
+            suspect=s.suspect > 0,
+            lost=s.suspect,
+            lost_before=d.lost,
+            announced=d.place == "running",
+            **about,
+        )
     elif s.move == "retry":
         due = server_at + s.wait_s - (sent_at - s.ended_at)
         kind = events.JobPostponed if s.postponed else events.RetryScheduled

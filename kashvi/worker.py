@@ -284,7 +284,7 @@ class Worker:
             raise
         finally:
             with self._lock:
-                books.waiting = False
+                books.waited()
                 uncounted = self._runtime.monotonic() - self._counted_at >= self.lease.lease_s / 4
                 books.look = isinstance(got, bytes) or lost is not None or uncounted
                 if isinstance(got, bytes):
@@ -440,8 +440,8 @@ class Worker:
             due = not books.exchanging and (overdue or books.overdue)
             books.exchanging = books.exchanging or due
             self._flush_asked = False
-            if books.has_suspects:
-                self._call()  # one may start when the last has run for a lease
+            if books.turns.waiting:
+                self._call()  # one may start by now
         if due:
             self._exchange(claim=False)
 

@@ -25,6 +25,7 @@ from kashvi.ports import (
     Stats,
     Unrecorded,
     at_once,
+    so_many_of,
     worker_name,
 )
 
@@ -206,14 +207,16 @@ class SqliteDriver:
             over = sa.select(workers.c.name, workers.c.deadline).where(workers.c.deadline <= now)
             lost: list[LostDelivery] = []
             gone: list[str] = []
+            more = False
             for owner, deadline in c.execute(over.order_by(workers.c.deadline, workers.c.name)):
-                found = [LostDelivery(owner, "held", e) for e in reversed(_in(c, "held", owner))]
-                found += [LostDelivery(owner, "running", e) for e in reversed(_in(c, "running", owner))]
-                lost += found
+                found = [LostDelivery(owner, "running", e) for e in reversed(_in(c, "running", owner))]
+                found += [LostDelivery(owner, "held", e) for e in reversed(_in(c, "held", owner))]
+                read = so_many_of(lost, found, limit)
+                lost += found[:read]
+                more = more or read < len(found)
                 if not found and deadline <= now - GONE_AFTER_S:
                     gone.append(owner)
-            read = len(at_once(one.envelope for one in lost[:limit]))
-            return Expired(lost[:read], gone[:limit], more=read < len(lost))
+            return Expired(lost, gone[:limit], more)
 
     def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
         with self._transaction() as c:

@@ -1,21 +1,25 @@
--- What stands in some lists, newest first, at the most ARGV[1] items and about ARGV[2] bytes in all. Read only.
--- KEYS: lists   Returns whether that is all, then one array per list.
+-- What some owners have, one after another, until there are ARGV[1] entries or about ARGV[2] bytes: all of `running`,
+-- then `held`, of which one at least, each newest first. Read only.
+-- KEYS: running and held of each owner   Returns whether that is all, then one array per list.
 local left, bytes_left, step = tonumber(ARGV[1]), tonumber(ARGV[2]), 16
 local found = { 1 }
-for i, list in ipairs(KEYS) do
-  local part = {}
-  while left > 0 and bytes_left > 0 do
-    local read = redis.call('LRANGE', list, #part, #part + math.min(step, left) - 1)
-    if #read == 0 then break end
-    local size = 0
-    for _, item in ipairs(read) do
-      if bytes_left <= 0 then break end
-      part[#part + 1] = item
-      left, bytes_left, size = left - 1, bytes_left - #item, size + #item
-    end
-    step = math.max(1, math.min(500, math.floor(bytes_left * #read / math.max(size, 1))))
+for i = 1, #KEYS, 2 do
+  local running, held = {}, {}
+  if left > 0 and bytes_left > 0 then
+    running = redis.call('LRANGE', KEYS[i], 0, -1)
+    for _, item in ipairs(running) do left, bytes_left = left - 1, bytes_left - #item end
+    repeat
+      local read = redis.call('LRANGE', KEYS[i + 1], #held, #held + math.max(1, math.min(step, left)) - 1)
+      local size = 0
+      for _, item in ipairs(read) do
+        held[#held + 1] = item
+        left, bytes_left, size = left - 1, bytes_left - #item, size + #item
+        if bytes_left <= 0 then break end
+      end
+      step = math.max(1, math.min(500, math.floor(bytes_left * #read / math.max(size, 1))))
+    until #read == 0 or left <= 0 or bytes_left <= 0
   end
-  if (left <= 0 or bytes_left <= 0) and redis.call('LLEN', list) > #part then found[1] = 0 end
-  found[i + 1] = part
+  if redis.call('LLEN', KEYS[i]) > #running or redis.call('LLEN', KEYS[i + 1]) > #held then found[1] = 0 end
+  found[i + 1], found[i + 2] = running, held
 end
 return found

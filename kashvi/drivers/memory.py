@@ -23,6 +23,7 @@ from ..ports import (
     Stats,
     Unrecorded,
     at_once,
+    so_many_of,
     worker_name,
 )
 from ..runtime import SystemRuntime
@@ -207,16 +208,18 @@ class MemoryDriver:
             now = store.now()
             lost: list[LostDelivery] = []
             gone: list[str] = []
+            more = False
             for owner, deadline in sorted(store.workers.items(), key=lambda w: (w[1], w[0])):
                 if deadline > now:
                     break
-                found = [LostDelivery(owner, "held", e) for e in reversed(store.held.get(owner, []))]
-                found += [LostDelivery(owner, "running", e) for e in reversed(store.running.get(owner, []))]
-                lost += found
+                found = [LostDelivery(owner, "running", e) for e in reversed(store.running.get(owner, []))]
+                found += [LostDelivery(owner, "held", e) for e in reversed(store.held.get(owner, []))]
+                read = so_many_of(lost, found, limit)
+                lost += found[:read]
+                more = more or read < len(found)
                 if not found and deadline <= now - GONE_AFTER_S:
                     gone.append(owner)
-            read = len(at_once(one.envelope for one in lost[:limit]))
-            return Expired(lost[:read], gone[:limit], more=read < len(lost))
+            return Expired(lost, gone[:limit], more)
 
     def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
         with self.store.condition:

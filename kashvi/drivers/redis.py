@@ -159,18 +159,14 @@ class RedisDriver:
         lost: list[LostDelivery] = []
         owners, size = list(deadlines), 0
         for at in range(0, len(owners), OWNERS_MAX):
-            places: list[tuple[str, Place]] = [
-                (o, p) for o in owners[at : at + OWNERS_MAX] for p in ("held", "running")
-            ]
-            whole, *lists = self._server.run(
-                _LISTED,
-                [key for o in owners[at : at + OWNERS_MAX] for key in self._lists(o)],
-                [limit - len(lost), READ_MAX_BYTES - size],
-            )
-            lost += [LostDelivery(o, place, e) for (o, place), part in zip(places, lists, strict=True) for e in part]
+            part = owners[at : at + OWNERS_MAX]
+            places: list[tuple[str, Place]] = [(o, p) for o in part for p in ("running", "held")]
+            keys = [key for o in part for key in reversed(self._lists(o))]
+            whole, *lists = self._server.run(_LISTED, keys, [limit - len(lost), READ_MAX_BYTES - size])
+            lost += [LostDelivery(o, place, e) for (o, place), found in zip(places, lists, strict=True) for e in found]
             size = sum(len(one.envelope) for one in lost)
             if not whole or len(lost) >= limit or size >= READ_MAX_BYTES:
-                return Expired(lost, [], more=True)
+                return Expired(lost, [], more=not whole or at + OWNERS_MAX < len(owners))
         busy = {delivery.owner for delivery in lost}
         old = (o for o, deadline in deadlines.items() if deadline <= float(now) - GONE_AFTER_S)
         return Expired(lost, [owner for owner in old if owner not in busy][:limit])

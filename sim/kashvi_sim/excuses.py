@@ -29,6 +29,9 @@ ROLLED_BACK = frozenset(
         "starts once",
         "done is done",
         "suspects alone",
+        "fresh kept out",
+        "charged alone",
+        "excused for a reason",
     }
 )
 """What a server that comes back as it was may break, for the jobs it forgot something about."""
@@ -101,7 +104,7 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         return world.rolled_back.get(v.job_id, "") or world.trouble.excuses(waited.since, waited.until, LATE_S)
     if v.predicate == "lease kept":
         return world.renewals_lost.get(v.job_id, "")
-    if v.predicate == "suspects alone":
+    if v.predicate in ("suspects alone", "fresh kept out", "excused for a reason"):
         # The other of the two may be the one that was rolled back; and the process's own clock measured it.
         other = (why for job_id, why in world.rolled_back.items() if job_id in v.why)
         clock = (rule for rule in ("jump_back", "drift") if world.struck[rule])

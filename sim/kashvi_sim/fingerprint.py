@@ -46,7 +46,7 @@ OPAQUE = (
 
 UNASKED = {
     "Attempts": ("_process",),  # a process's number, only compared with itself
-    "Books": ("_taken",),  # only asked where max_jobs is set
+    "Books": ("_taken", "_stuck_taken"),  # only asked where max_jobs is set; only compared with each other
     "Worker": ("_born_at", "_waits"),  # only where max_time is; only compared with what a frame remembers
     "Lease": ("_n",),  # only compared with the number the server has
     "Request": ("n",),
@@ -59,7 +59,7 @@ UNASKED = {
 Text = list[str]
 
 EMPTY_SINCE: dict[str, Callable[[Any], tuple[str, ...]]] = {
-    "Books": lambda books: () if books._ready else ("_ready_since",),  # set anew with the first that comes
+    "Turns": lambda turns: () if turns.waiting or turns.last else ("_since", "_at"),  # set anew with the next
 }
 """Fields that are not asked as things are."""
 

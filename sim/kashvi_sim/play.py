@@ -335,9 +335,13 @@ def _job_class(job_type: str, acts: Acts, world: World) -> Any:
         n: int
 
         def handle(self) -> None:
-            takes_s, error = acts(self.n, world.attempt)
+            takes_s, error, kills = acts(self.n, world.attempt)
             if takes_s > 0:
                 kernel.sleep(takes_s)
+            if kills:
+                task: Any = kernel.current
+                world.struck["poison"] += 1
+                world.end(task.process)
             if error:
                 raise RuntimeError(error)
 

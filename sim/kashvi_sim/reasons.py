@@ -49,7 +49,7 @@ def latest(picture: Picture, most: int = 12) -> list[Late]:
                     f"{span.began - before.ended:,.2f} s"
                 )
                 if span.suspect:
-                    why.append("as a suspect it started alone (DELIVERY-9)")
+                    why.append("as a suspect it started alone (DELIVERY-14)")
             elif before is not None and before.how == "failed":
                 backoff = float(before.attempt)
                 why.append(f"attempt {before.attempt} failed ({before.error}): it waits {backoff:g} s (RETRY-2)")

@@ -65,7 +65,7 @@ class _Replay:
 
         def act(n: int, number: int) -> Attempt:
             made = jobs[n].attempts
-            takes_s, error = made[min(number, len(made)) - 1]
+            takes_s, error, *_ = made[min(number, len(made)) - 1]
             return Attempt(takes_s + overhead_s, error)
 
         return act

@@ -120,7 +120,7 @@ class States:
                 worker = queue.handles[0]._worker
                 books = worker._books
                 announcing = [*books.outbox, *(worker.lease.unanswered or ())]
-                found += [s.delivery for s in announcing if s.move == "start"] + [*books._ready, *books._suspects]
+                found += [s.delivery for s in announcing if s.move == "start"] + [*books._ready, *books.turns.waiting]
         return found
 
     def _jobs(self) -> list[str]:

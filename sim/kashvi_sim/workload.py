@@ -92,6 +92,8 @@ class Attempt(NamedTuple):
 
     takes_s: float
     error: str = ""
+    kills: bool = False
+    """At its end, its process is gone."""
 
 
 Acts = Callable[[int, int], Attempt]
@@ -246,6 +248,8 @@ class JobKind(_Strict, frozen=True):
     """The share of attempts that raise."""
     fails_first: int = 0
     """So many attempts raise in any case."""
+    kills: bool = False
+    """Each attempt kills its process, at its end."""
     delay: Duration | None = None
     """For dispatch_after; none: dispatched at once."""
 
@@ -312,7 +316,7 @@ class Workload(_Strict, frozen=True):
                 return Attempt(takes_s, f"{job_type} fails at first")
             if kind.fails and (kind.fails >= 1.0 or chance.fraction() > 1.0 - kind.fails):
                 return Attempt(takes_s, f"{job_type} failed")
-            return Attempt(takes_s)
+            return Attempt(takes_s, kills=kind.kills)
 
         return act
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import attempts, order, punctual, telling, workers
+from . import attempts, order, punctual, suspects, telling, workers
 from .judging import Predicate
 from .predicates import all_predicates
 
@@ -28,8 +28,11 @@ def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Pred
         workers.ThreadsBounded(),
         workers.SilentAfterStop(),
         workers.LeaseKept(),
-        workers.SuspectsAlone(),
-        workers.FirstDeathFree(),
+        suspects.SuspectsAlone(),
+        suspects.FreshKeptOut(),
+        suspects.FirstDeathFree(),
+        suspects.ChargedAlone(),
+        suspects.ExcusedForAReason(),
         telling.EachEndSettled(),
         punctual.InTime(),
     ]

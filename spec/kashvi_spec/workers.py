@@ -16,9 +16,6 @@ from kashvi.events import (
 
 from .judging import ROUNDING_S, Predicate
 
-CLOCK_S = 0.01
-"""How far the lease of an attempt, taken from the process's own clock, may be off."""
-
 
 class ThreadsBounded(Predicate):
     """A worker runs no more attempts at a time than it has threads."""
@@ -126,59 +123,3 @@ class LeaseKept(Predicate):
                     event.job_id,
                     f"taken {at - heard:.6f} s after its worker was heard of, under a lease of {lease_s:g} s",
                 )
-
-
-class SuspectsAlone(Predicate):
-    """A worker starts a suspect only when its last one has ended or has run for a lease."""
-
-    name = "suspects alone"
-    watches = (WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, JobReturned)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._leases: dict[str, float] = {}
-        self._running: dict[str, tuple[str, str, float]] = {}
-
-    def see(self, event: Event) -> None:
-        if isinstance(event, WorkerStarted):
-            self._leases[event.worker] = event.lease_s
-        elif isinstance(event, AttemptStarted):
-            if event.suspect:
-                self._start(event)
-        elif isinstance(event, AttemptSucceeded | AttemptFailed | JobReturned):
-            for worker, (process, job_id, _) in list(self._running.items()):
-                if (process, job_id) == (event.process, event.job_id):
-                    del self._running[worker]
-
-    def _start(self, event: AttemptStarted) -> None:
-        _, other, since = self._running.get(event.worker, ("", "", 0.0))
-        lease_s = self._leases.get(event.worker)
-        if not other or lease_s is not None:
-            # A clock that was set back says nothing.
-            ran = event.at - since
-            over = not other or ran < 0 or ran >= (lease_s or 0.0) - CLOCK_S
-            self.expect(over, event.job_id, f"a suspect started {ran:.3f} s after {other}, which still ran")
-        self._running[event.worker] = event.process, event.job_id, event.at
-
-
-class FirstDeathFree(Predicate):
-    """An attempt counts as lost only for a suspect: the first death costs nothing, and makes one of it."""
-
-    name = "first death free"
-    watches = (WorkerStarted, JobReturned, AttemptStarted, AttemptLost)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._suspects: set[str] = set()
-        self._processes: dict[str, str] = {}
-
-    def see(self, event: Event) -> None:
-        if isinstance(event, WorkerStarted):
-            self._processes[event.worker] = event.process
-        elif isinstance(event, JobReturned) and self._processes.get(event.owner, event.process) != event.process:
-            self.expect(event.suspect, event.job_id, "taken from a worker that died, and handed back as no suspect")
-        if isinstance(event, JobReturned | AttemptStarted):
-            if event.suspect:
-                self._suspects.add(event.job_id)
-        elif isinstance(event, AttemptLost):
-            self.expect(event.job_id in self._suspects, event.job_id, "its first death counted as an attempt")

@@ -53,8 +53,12 @@ def stopping(name: str = "w", process: str = "p") -> Event:
     return WorkerStopping(worker=name, process=process)
 
 
-def started(job_id: str, at: float, n: int = 1, worker: str = "w", process: str = "p", suspect: bool = False) -> Event:
-    return AttemptStarted(attempt=n, worker=worker, claim="exchange", suspect=suspect, **about(job_id, at, process))
+def started(
+    job_id: str, at: float, n: int = 1, worker: str = "w", process: str = "p", suspect: bool = False, lost: int = 0
+) -> Event:
+    """``lost``: how grave a suspect."""
+    facts = {"suspect": suspect or lost > 0, "lost": lost, **about(job_id, at, process)}
+    return AttemptStarted(attempt=n, worker=worker, claim="exchange", **facts)
 
 
 def did(job_id: str, at: float, n: int = 1, process: str = "p") -> list[Event]:
@@ -90,8 +94,19 @@ def returned(job_id: str, at: float, owner: str = "w", suspect: bool = True, pro
     return JobReturned(owner=owner, suspect=suspect, **about(job_id, at, process))
 
 
+def taken(job_id: str, at: float, before: int, now: int, announced: bool = False) -> Event:
+    """By another process, from a worker that died; how grave a suspect it was, and is."""
+    facts = {"lost": now, "lost_before": before, "announced": announced, **about(job_id, at, "q")}
+    return JobReturned(owner="w", suspect=True, **facts)
+
+
 def died(job_id: str, at: float, n: int = 1, owner: str = "w") -> Event:
     return AttemptLost(attempt=n, owner=owner, **about(job_id, at, "q"))
+
+
+def charged(job_id: str, at: float) -> list[Event]:
+    """Its first attempt, by another process."""
+    return [died(job_id, at), RetryScheduled(attempts=1, wait_s=1.0, due=at + 1, **about(job_id, at, "q"))]
 
 
 TWO_FAILURES = [
@@ -113,9 +128,26 @@ GOOD: dict[str, list[Event]] = {
         worker(), dispatched("a"), started("a", 0), returned("a", 1, suspect=False, process="p"), stopped(),
         worker("v", process="q"), started("a", 2, worker="v", process="q"), *did("a", 2, process="q"),
     ],
-    "a suspect beside one that has run for a lease": [
+    "a suspect beside one that has run for ten leases": [
         worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0, suspect=True),
-        started("b", 30, suspect=True), *did("a", 31), *did("b", 31),
+        started("b", 300, suspect=True), *did("a", 301), *did("b", 301),
+    ],
+    "a grave suspect beside one that it had waited for": [
+        worker(threads=3), dispatched("a"), dispatched("b"), dispatched("c"), started("a", 0),
+        started("b", 60, lost=3), *did("a", 70), *did("b", 2000), started("c", 2001), *did("c", 2001),
+    ],
+    "a death that nobody is charged for, since each of two may be to blame": [
+        worker(threads=2), dispatched("a"), dispatched("b"), dispatched("c"), started("a", 0, lost=1),
+        started("b", 300, lost=1), taken("c", 400, 0, 1), taken("a", 400, 1, 2, True), taken("b", 400, 1, 3, True),
+        *did("a", 500, process="q"), *did("b", 500, process="q"), *did("c", 500, process="q"),
+    ],
+    "a death that one is charged for, beside suspects that waited": [
+        worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0, lost=1), taken("b", 40, 1, 1),
+        *charged("a", 40), *did("a", 50, 2, "q"), *did("b", 50, process="q"),
+    ],
+    "a suspect that is excused again, for one that had run for long": [
+        worker(threads=2), dispatched("a"), dispatched("b"), started("b", 0), started("a", 60, lost=3),
+        taken("b", 100, 0, 1), taken("a", 100, 3, 5, True), *did("a", 200, process="q"), *did("b", 200, process="q"),
     ],
     "what could not be attempted": [raised("a", 0, 0, "no envelope"), gave_up("a", 0, 0, "", True), recorded("a")],
     "a type that one worker knows": [
@@ -194,7 +226,7 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
             set(),
         )
     ],
-    "DELIVERY-9": [
+    "DELIVERY-14": [
         (
             [
                 worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0, suspect=True),
@@ -202,6 +234,57 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
             ],
             set(),
         )
+    ],
+    "DELIVERY-15": [
+        (
+            [
+                worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0, lost=2), started("b", 599),
+                *did("a", 700), *did("b", 700),
+            ],
+            set(),
+        ),
+        (
+            [
+                worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0), started("b", 29, lost=2),
+                *did("a", 700), *did("b", 700),
+            ],
+            set(),
+        ),
+    ],
+    "DELIVERY-16": [
+        (
+            [
+                worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0, lost=1), started("b", 10),
+                taken("b", 50, 0, 1), *charged("a", 50), *did("a", 60, 2, "q"),
+                *did("b", 60, process="q"),
+            ],
+            set(),
+        ),
+        (
+            [
+                worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0, lost=1), started("b", 300, lost=1),
+                *charged("a", 400), taken("b", 401, 1, 1), *did("a", 460, 2, "q"),
+                *did("b", 460, process="q"),
+            ],
+            {"excused for a reason"},
+        ),
+    ],
+    "DELIVERY-17": [
+        (
+            [
+                worker(), worker("v", process="q"), dispatched("a"), started("a", 0, lost=1),
+                taken("a", 50, 1, 2, True), *did("a", 60, process="q"), stopped("v", "q"),
+            ],
+            set(),
+        ),
+        (
+            [
+                worker(threads=2), dispatched("a"), dispatched("b"), started("b", 0), started("a", 29, lost=2),
+                taken("b", 60, 0, 1), taken("a", 60, 2, 4, True), *did("a", 70, process="q"),
+                *did("b", 70, process="q"),
+            ],
+            {"fresh kept out"},
+        ),
     ],
     "WORKERS-1": [
         (

@@ -235,7 +235,7 @@ BREAKS: dict[str, tuple[set[str], Callable[[Tale], object]]] = {
     "jobs of the dead of another kind are stranded": ({"DELIVERY-2"} | LOST, stranded),
     "a job is run twice": ({"DELIVERY-7"}, lambda tale: second_start(tale, "in order 3", 1.2)),
     "the first death is counted": ({"DELIVERY-8"}, lambda tale: after(tale, "killed and failing", 40)),
-    "suspects beside each other": ({"DELIVERY-9"}, lambda tale: tale.starts("killed 1", 30.01, 34.2)),
+    "suspects beside each other": ({"DELIVERY-14"}, lambda tale: tale.starts("killed 1", 30.01, 34.2)),
     "more at once than threads": ({"WORKERS-1"}, lambda tale: tale.starts("at once 2", 2.5)),
     "fewer at once than threads": ({"WORKERS-1"}, one_after_the_other),
     "a job ends its worker": ({"WORKERS-2"}, lambda tale: tale.done_to(7, "worker-1", "ended", 1, asked=False)),

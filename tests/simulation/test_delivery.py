@@ -27,7 +27,7 @@ class Scene:
         @dataclass
         class Job:
             n: int = 0
-            takes: float = 0.0
+            takes: int | float = 0.0
             fails: bool = False
             kills: bool = False
 
@@ -128,12 +128,12 @@ def test_fresh_jobs_go_on_while_long_suspects_wait_for_their_turn(scene: Scene) 
     """Four jobs of five minutes lose their process; a hundred of a second share the threads that are left."""
     worker = scene.world.process()
     worker.start_workers(4)
-    scene.queue.dispatch_many([scene.job(n, takes=300) for n in range(4)])
+    scene.queue.dispatch_many([scene.job(n, takes=300.0) for n in range(4)])
     scene.world.run(for_s=5)
     scene.world.kill(worker)
     scene.world.process().start_workers(4)
     scene.world.run(for_s=40)
-    scene.queue.dispatch_many([scene.job(n, takes=1) for n in range(100, 200)])
+    scene.queue.dispatch_many([scene.job(n, takes=1.0) for n in range(100, 200)])
     scene.world.run(for_s=2000)
     assert max(at for at, n in scene.ran if n >= 100) < 45 + 100 / 2
     assert Counter(scene.order()) == {**dict.fromkeys(range(4), 2), **dict.fromkeys(range(100, 200), 1)}
@@ -144,7 +144,7 @@ def test_fresh_jobs_go_on_while_long_suspects_wait_for_their_turn(scene: Scene) 
 def test_a_poison_job_is_recorded_and_none_of_its_neighbours_is(
     new_world: NewWorld, registry: Registry, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first death is free, so it starts four times; its row says three attempts."""
+    """It starts four times, as its first death is free, and perhaps once more, beside fresh jobs."""
     monkeypatch.setattr("kashvi.books.BATCH_MAX", batch)
     scene = Scene(new_world, registry, lease_s=3.0)
     jobs = [scene.job(n) for n in range(2001)]
@@ -154,7 +154,7 @@ def test_a_poison_job_is_recorded_and_none_of_its_neighbours_is(
         worker = scene.world.process()
         worker.start_workers(10)
         scene.world.run(for_s=30)
-    assert scene.order().count(-1) == 4
+    assert scene.order().count(-1) in (4, 5)
     failed = [event for event in scene.world.events if isinstance(event, JobFailed)]
     assert [(event.attempts, event.error) for event in failed] == [(3, "the process died during attempt 3")]
     assert {n for n in scene.order() if n >= 0} == {n for n in range(2001) if n != 950}

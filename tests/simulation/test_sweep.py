@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from kashvi_sim.commands.options import workload_named
 from kashvi_sim.faults import RULES
+from kashvi_sim.play import play
 from kashvi_sim.sweep import BLOCK, Job, Swept, run_block, sweep
 
 from kashvi.errors import InvalidSetting
+from kashvi.events import JobFailed, JobSucceeded
 from tests.servers.launch import RedisServer
 
-STORM = workload_named("storm")
+STORM, NEIGHBOURS = workload_named("storm"), workload_named("neighbours")
 
 
 def swept(job: Job, first: int, seeds: int, **options: Any) -> Swept:
@@ -42,6 +44,19 @@ def test_no_promise_is_broken_on_a_real_server(valkey: RedisServer) -> None:
     client.set("somebody:else", "stays")
     assert swept(Job(STORM, "redis", "all", valkey.url), 1100, 40).failing == []
     assert client.keys() == [b"somebody:else"]
+
+
+def test_no_good_neighbour_of_a_job_that_kills_its_process_fails() -> None:
+    """Jobs that outlive the lease on three threads beside some that kill their process; with and without faults."""
+    for seed in range(20):
+        played = play(NEIGHBOURS, seed=seed, faults="none")
+        ended = {
+            kind: {e.type for e in played.world.events if isinstance(e, kind)} for kind in (JobFailed, JobSucceeded)
+        }
+        assert played.violations == []
+        assert ended[JobFailed] <= {"jobs.Poison"}
+        assert "jobs.Poison" not in ended[JobSucceeded]
+    assert swept(Job(NEIGHBOURS, "memory", "all"), 0, 40).failing == []
 
 
 def test_without_faults_nothing_runs_twice() -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Literal
 
 from kashvi import settle
 from kashvi.envelope import read, seal
 from kashvi.ports import Exchange, LostDelivery
 from kashvi.settle import Delivery, Settling
+from kashvi.suspects import after_death
 
 from ..model.states import NOBODY, UNLIMITED, Action, Job, Late, Stage, State, Step, Worker, steps
 from ..model.table import LIMITS, End, decisions
@@ -158,13 +160,17 @@ class Oracle:
             ]
         else:
             found = [one for one in self.bench.driver.expired(1000).lost if one.owner != self._hands[v].name]
-        made = [settle.lost(one, self.now, str, self.limit, self.now) for one in found]
+        made = [
+            settling
+            for _, theirs in groupby(found, key=lambda one: one.owner)
+            for settling in after_death(list(theirs), True, self.now, str, self.limit, self.now)
+        ]
         answer = self._exchange(v, made, 0)
         agree(answer.refused, tuple(range(len(made))) if early else (), "settling for others is refused")
         for settling in [] if early else made:
             j = int(settling.delivery.job_id)
-            lost: End = "lost" if self.state.jobs[j].place == "running" else "died"
-            self._follow("take over", j, self.state.jobs[j].owner, settling, lost)
+            end: End = "lost" if settling.lost else "beside" if self.state.jobs[j].place == "running" else "died"
+            self._follow("take over", j, self.state.jobs[j].owner, settling, end)
         self.compare()
 
     def crash(self, w: int) -> None:

@@ -60,7 +60,7 @@ def kind_of(before: State, step: Step) -> Kind:
     if step.row is not None:
         assert old is not None
         of = f" {old.attempts + 1}" if step.row.attempt else ""
-        who = ", a suspect" if old.suspect and step.row.end != "lost" else ""
+        who = ", a suspect" if old.suspect and step.row.end not in ("lost", "beside") else ""
         return Kind(step.action, f"{step.row.end}{of}{who}")
     if old is not None and old.suspect:
         return Kind(step.action, "a suspect")

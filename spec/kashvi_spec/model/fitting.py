@@ -32,7 +32,8 @@ def fits(item: Item, before: State, step: Step) -> bool:
         case "returned" if item.owner == item.actor:
             return action in ("return", "quit") and _mine(before, w, item) and job.suspect == item.flag
         case "returned":
-            return action == "take over" and row is not None and row.end == "died" and w == item.owner and item.flag
+            taken = action == "take over" and row is not None and row.end == ("beside" if item.announced else "died")
+            return taken and w == item.owner and item.flag
         case "refused":
             return action == "refused" and w == item.actor
         case _:

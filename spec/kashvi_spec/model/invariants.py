@@ -28,15 +28,9 @@ def of_state(state: State, limit: int) -> Iterator[Broken]:
         if place not in ENDS and attempts >= limit:
             yield Broken("RETRY-1", f"job {j} is {place} after {attempts} of {limit} attempts")
         if place == "running" and not suspect:
-            yield Broken("DELIVERY-9", f"job {j} was announced and is no suspect")
+            yield Broken("DELIVERY-14", f"job {j} was announced and is no suspect")
         if suspect and place == "held" and stage in ("trying", "good", "bad", "void"):
-            yield Broken("DELIVERY-9", f"job {j}, a suspect, was started and not announced")
-    for w in range(len(state.workers)):
-        under_way = [
-            j for j in state.jobs if j.owner == w and j.place == "running" and j.stage in ("claimed", "trying")
-        ]
-        if len(under_way) > 1:
-            yield Broken("DELIVERY-9", f"worker {w} runs {len(under_way)} suspects at a time")
+            yield Broken("DELIVERY-14", f"job {j}, a suspect, was started and not announced")
 
 
 Check = Callable[[State, Step, Job, Job, int], bool]
@@ -77,6 +71,13 @@ def _row_counts(step: Step) -> bool:
     return step.row is not None and step.row.counts
 
 
+def _who_ran(state: State, w: int) -> int:
+    """How many of its jobs may have been running: all but suspects that were not announced."""
+    mine = [job for job in state.jobs if job.owner == w]
+    waiting = sum(job.place == "held" and job.suspect for job in mine)
+    return len(mine) - waiting if any(job.place == "running" for job in mine) else 0
+
+
 _COUNTED: tuple[tuple[str, str, Check], ...] = (
     ("JOBS-2", "done if and only if the attempt succeeded",
      lambda b, s, old, new, limit: (new.place == "done") == (_end(s) == "succeeded")),
@@ -104,7 +105,7 @@ CHECKS: dict[Action, tuple[tuple[str, str, Check], ...]] = {
     "start": (
         ("RETRY-1", "no attempt over the limit", lambda b, s, old, new, limit: old.attempts < limit),
         ("DELIVERY-7", "once a claim", lambda b, s, old, new, limit: old.stage == "claimed"),
-        ("DELIVERY-9", "a suspect once it is announced",
+        ("DELIVERY-14", "a suspect once it is announced",
          lambda b, s, old, new, limit: not old.suspect or old.place == "running"),
     ),
     "settle": _COUNTED,
@@ -114,9 +115,16 @@ CHECKS: dict[Action, tuple[tuple[str, str, Check], ...]] = {
         ("DELIVERY-8", "the first death costs no attempt, and makes a suspect",
          lambda b, s, old, new, limit: _end(s) != "died"
          or (new.place, new.attempts, new.suspect) == ("ready", old.attempts, True)),
-        ("DELIVERY-10", "only an announced attempt is lost",
-         lambda b, s, old, new, limit: (_end(s) == "lost") == (old.place == "running")),
+        ("DELIVERY-16", "an announced attempt is lost if it was alone, and no other is",
+         lambda b, s, old, new, limit: (_end(s) == "lost") == (old.place == "running" and b.workers[s.worker].certain)),
+        ("DELIVERY-16", "beside others it costs no attempt, and stays a suspect",
+         lambda b, s, old, new, limit: _end(s) != "beside"
+         or (new.place, new.attempts, new.suspect) == ("ready", old.attempts, True)),
         *_COUNTED,
+    ),
+    "lapse": (
+        ("DELIVERY-16", "alone is who was announced while nothing fresh was there",
+         lambda b, s, old, new, limit: s.state.workers[s.worker].certain == (_who_ran(b, s.worker) == 1)),
     ),
     "return": (
         ("WORKERS-3", "handed back as it was",
@@ -138,7 +146,7 @@ CHECKS: dict[Action, tuple[tuple[str, str, Check], ...]] = {
 }  # fmt: skip
 CLAUSES = sorted(
     {clause for checks in CHECKS.values() for clause, _, _ in checks}
-    | {"DELIVERY-1", "DELIVERY-9", "DISPATCH-1", "RETRY-1"},
+    | {"DELIVERY-1", "DELIVERY-14", "DISPATCH-1", "RETRY-1"},
     key=lambda clause: (clause.partition("-")[0], int(clause.partition("-")[2])),
 )
 """All that an exploration judges."""

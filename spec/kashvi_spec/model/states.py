@@ -7,7 +7,7 @@ Orders are left out: which ready job is claimed is anyone's choice, and so is wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from .table import Decisions, End, Row
@@ -45,6 +45,8 @@ class Worker(NamedTuple):
     up: bool = True
     leased: bool = True
     late: tuple[Late, ...] = ()
+    certain: bool = False
+    """Its lease ran out while one announced job was all that can have run: known of all it has, before any is taken."""
 
 
 class State(NamedTuple):
@@ -54,6 +56,8 @@ class State(NamedTuple):
     """So many processes may still die; UNLIMITED: any number."""
     silences: int
     """So many may still be silent for a lease, and live; UNLIMITED: any number."""
+    others: bool = False
+    """Workers may have other jobs than these: whether one was alone is anyone's guess."""
 
 
 class Step(NamedTuple):
@@ -72,8 +76,8 @@ LAST: dict[Stage, End] = {"good": "succeeded", "bad": "failed", "void": "void"}
 OVER: tuple[Stage, ...] = ("good", "bad", "void")
 
 
-def start_of(workers: int, jobs: int, crashes: int, silences: int) -> State:
-    return State((Job(),) * jobs, (Worker(),) * workers, crashes, silences)
+def start_of(workers: int, jobs: int, crashes: int, silences: int, others: bool = False) -> State:
+    return State((Job(),) * jobs, (Worker(),) * workers, crashes, silences, others)
 
 
 def steps(state: State, table: Decisions) -> Iterator[Step]:
@@ -102,8 +106,11 @@ def of_job(state: State, j: int, job: Job, table: Decisions) -> Iterator[Step]:
         if worker.up:
             yield from _of_owner(state, j, job, table)
         if not worker.leased:  # whoever takes it over may be a process that has just come
-            end: End = "lost" if place == "running" else "died"
-            yield _settled(_disowned(state, job), "take over", j, owner, end, table)
+            ends: tuple[End, ...] = ("died",)
+            if place == "running":
+                ends = ("lost", "beside") if state.others else ("lost",) if worker.certain else ("beside",)
+            for end in ends:
+                yield _settled(_disowned(state, job), "take over", j, owner, end, table)
             if not attempts and not suspect:
                 yield _settled(_disowned(state, job), "take over", j, owner, "void", table)
 
@@ -112,9 +119,8 @@ def _of_owner(state: State, j: int, job: Job, table: Decisions) -> Iterator[Step
     """What a worker does with its job."""
     place, attempts, suspect, w, stage = job
     if stage == "claimed":
-        if suspect and place == "held":
-            if not any(_under_way(other, w) for other in state.jobs):
-                yield Step("announce", j, w, _put(_renewed(state, w), j, Job("running", attempts, suspect, w, stage)))
+        if suspect and place == "held":  # beside another, if that one has outlived its window: time is left out
+            yield Step("announce", j, w, _put(_renewed(state, w), j, Job("running", attempts, suspect, w, stage)))
         else:
             yield Step("start", j, w, _put(state, j, Job(place, attempts, suspect, w, "trying")))
             yield Step("void", j, w, _put(state, j, Job(place, attempts, suspect, w, "void")))
@@ -126,26 +132,21 @@ def _of_owner(state: State, j: int, job: Job, table: Decisions) -> Iterator[Step
         yield _settled(_renewed(state, w), "settle", j, w, LAST[stage], table)
 
 
-def _under_way(job: Job, w: int) -> bool:
-    """Whether it is an announced suspect of this worker, whose attempt has not ended."""
-    return job.owner == w and job.place == "running" and job.stage in ("claimed", "trying")
-
-
 def of_worker(state: State, w: int, worker: Worker) -> Iterator[Step]:
     mine = [job for job in state.jobs if job.owner == w]
     if not worker.up:
         if not mine:
             yield Step("restart", NOBODY, w, _set(state, w, Worker()))
         elif worker.leased:
-            yield Step("lapse", NOBODY, w, _set(state, w, Worker(False, False)))
+            yield Step("lapse", NOBODY, w, _set(state, w, Worker(False, False, (), certain(mine))))
         return
-    jobs, workers, crashes, silences = state
+    _, _, crashes, silences, _ = state
     if crashes:
-        left = State(jobs, workers, crashes - 1 if crashes > 0 else crashes, silences)
-        yield Step("crash", NOBODY, w, _down(left, w, worker.leased and bool(mine)))
+        left = state._replace(crashes=crashes - 1 if crashes > 0 else crashes)
+        yield Step("crash", NOBODY, w, _down(left, w, worker.leased and bool(mine), worker.certain and bool(mine)))
     if silences and worker.leased and mine:
-        left = State(jobs, workers, crashes, silences - 1 if silences > 0 else silences)
-        yield Step("lapse", NOBODY, w, _set(left, w, Worker(True, False, worker.late)))
+        left = state._replace(silences=silences - 1 if silences > 0 else silences)
+        yield Step("lapse", NOBODY, w, _set(left, w, Worker(True, False, worker.late, certain(mine))))
     if not worker.leased:
         yield Step("renew", NOBODY, w, _renewed(state, w))
     if any(job.stage == "trying" for job in mine) and not any(job.stage in OVER for job in mine):
@@ -158,11 +159,11 @@ def of_worker(state: State, w: int, worker: Worker) -> Iterator[Step]:
             continue
         ended = tuple(sorted([*rest, Late("ended", late.attempts)]))
         if late.stage == "trying":
-            yield Step("late end", NOBODY, w, _set(state, w, Worker(True, worker.leased, ended)))
+            yield Step("late end", NOBODY, w, _set(state, w, worker._replace(late=ended)))
             continue
         trying = tuple(sorted([*rest, Late("trying", late.attempts)]))
-        yield Step("late start", NOBODY, w, _set(state, w, Worker(True, worker.leased, trying)))
-        yield Step("late void", NOBODY, w, _set(state, w, Worker(True, worker.leased, ended)))
+        yield Step("late start", NOBODY, w, _set(state, w, worker._replace(late=trying)))
+        yield Step("late void", NOBODY, w, _set(state, w, worker._replace(late=ended)))
         yield Step("refused", NOBODY, w, _set(state, w, Worker(True, True, tuple(rest))))
 
 
@@ -171,12 +172,12 @@ def of_worker(state: State, w: int, worker: Worker) -> Iterator[Step]:
 
 def _put(state: State, j: int, job: Job) -> State:
     jobs = state.jobs
-    return State((*jobs[:j], job, *jobs[j + 1 :]), state.workers, state.crashes, state.silences)
+    return State((*jobs[:j], job, *jobs[j + 1 :]), *state[1:])
 
 
 def _set(state: State, w: int, worker: Worker) -> State:
     workers = state.workers
-    return State(state.jobs, (*workers[:w], worker, *workers[w + 1 :]), state.crashes, state.silences)
+    return State(state.jobs, (*workers[:w], worker, *workers[w + 1 :]), *state[2:])
 
 
 def _renewed(state: State, w: int) -> State:
@@ -185,10 +186,18 @@ def _renewed(state: State, w: int) -> State:
     return state if worker.leased else _set(state, w, Worker(True, True, worker.late))
 
 
-def _down(state: State, w: int, leased: bool) -> State:
+def certain(mine: Iterable[Job]) -> bool:
+    """Of what a worker has: one is announced, and all else waits to be."""
+    mine = list(mine)
+    return sum(job.place == "running" for job in mine) == 1 and all(
+        job.place == "running" or job.suspect for job in mine
+    )
+
+
+def _down(state: State, w: int, leased: bool, certain: bool) -> State:
     """Its process is gone; what it held, it still holds."""
     jobs = tuple(Job(*job[:4]) if job[3] == w else job for job in state.jobs)
-    return _set(state._replace(jobs=jobs), w, Worker(False, leased))
+    return _set(state._replace(jobs=jobs), w, Worker(False, leased, (), certain))
 
 
 def _quit(state: State, w: int) -> State:
@@ -203,7 +212,7 @@ def _disowned(state: State, job: Job) -> State:
     if not worker.up:
         return state
     stage: Stage = "ended" if job.stage in OVER else job.stage
-    return _set(state, job.owner, Worker(True, worker.leased, tuple(sorted([*worker.late, Late(stage, job.attempts)]))))
+    return _set(state, job.owner, worker._replace(late=tuple(sorted([*worker.late, Late(stage, job.attempts)]))))
 
 
 def _settled(state: State, action: Action, j: int, w: int, end: End, table: Decisions) -> Step:

@@ -48,6 +48,7 @@ class Item(NamedTuple):
     flag: bool = False
     """dispatched: with a delay. started, returned: as a suspect. ended: well. settled: undeliverable."""
     lost: bool = False
+    announced: bool = False
     to: Verdict | None = None
     wait_s: float = 0.0
     after: int = 0
@@ -169,7 +170,8 @@ class _Teller:
         elif isinstance(event, JobReturned):
             actor, owner = self._actor(event.process), self._owner(event.owner)
             before = self._told.get(event.process, 0) if owner == actor else 0  # what it gives back, it does not start
-            self._note(Item("returned", actor, owner, flag=event.suspect, after=before), event, event.server_at)
+            item = Item("returned", actor, owner, flag=event.suspect, announced=event.announced, after=before)
+            self._note(item, event, event.server_at)
         elif isinstance(event, SettleRefused):
             if self._owner(event.owner) == (actor := self._actor(event.process)):  # else two tried to take it over
                 self._note(Item("refused", actor), event, event.server_at)

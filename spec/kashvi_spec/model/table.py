@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-End = Literal["succeeded", "failed", "lost", "void", "died", "returned"]
-"""How it ended. lost: its owner died, and it had been announced; died: it had not. void: no attempt could be made."""
+End = Literal["succeeded", "failed", "lost", "beside", "void", "died", "returned"]
+"""How it ended. Of those whose owner died: lost had been announced, alone; beside had, and another may be to blame;
+died had not. void: no attempt could be made."""
 Verdict = Literal["done", "delayed", "unrecorded", "ready"]
 
 ANY = 0
@@ -34,6 +35,7 @@ TABLE: tuple[Row, ...] = (
     Row("void", ANY, ANY, "unrecorded"),
     Row("returned", ANY, ANY, "ready"),
     Row("died", ANY, ANY, "ready", suspect=True),
+    Row("beside", ANY, ANY, "ready", suspect=True),
     Row("failed", 1, 1, "unrecorded", counts=True, suspect=False),
     Row("failed", 1, 2, "delayed", counts=True, suspect=False, wait_s=1),
     Row("failed", 2, 2, "unrecorded", counts=True, suspect=False),

@@ -20,7 +20,7 @@ def module_of(scope: Scope, table: tuple[Row, ...] = TABLE) -> str:
 def config_of(scope: Scope) -> str:
     """What TLC reads beside it."""
     return (
-        "SPECIFICATION Spec\nINVARIANTS Bounded OneSuspect\n"
+        "SPECIFICATION Spec\nINVARIANTS Bounded CertainIsLapsed\n"
         f"CONSTANTS\n  Workers = {{{', '.join(map(str, range(1, scope.workers + 1)))}}}\n"
         f"  Jobs = {{{', '.join(map(str, range(1, scope.jobs + 1)))}}}\n"
         f"  Crashes = {scope.crashes}\n  Silences = {scope.silences}\n"
@@ -45,17 +45,19 @@ Over == {"good", "bad", "void"}
 LateKinds == {"claimed", "trying", "ended"} \X (0..(Limit - 1))
 NoneLate == [k \in LateKinds |-> 0]
 At(place, attempts, suspect) == [place |-> place, attempts |-> attempts, suspect |-> suspect, owner |-> 0, stage |-> ""]
-Up(leased, late) == [up |-> TRUE, leased |-> leased, late |-> late]
-Down(leased) == [up |-> FALSE, leased |-> leased, late |-> NoneLate]
+Up(leased, late) == [up |-> TRUE, leased |-> leased, late |-> late, certain |-> FALSE]
+Down(leased, certain) == [up |-> FALSE, leased |-> leased, late |-> NoneLate, certain |-> certain]
 Fresh == Up(TRUE, NoneLate)
 Mine(w) == {j \in Jobs : job[j].owner = w}
+Certain(w) == /\ Cardinality({j \in Mine(w) : job[j].place = "running"}) = 1
+              /\ \A j \in Mine(w) : job[j].place = "running" \/ job[j].suspect
 
 Init == /\ job = [j \in Jobs |-> At("new", 0, FALSE)]
         /\ worker = [w \in Workers |-> Fresh]
         /\ crashes = Crashes /\ silences = Silences
 
 Put(j, new) == job' = [job EXCEPT ![j] = new]
-Renew(w) == worker' = [worker EXCEPT ![w].leased = TRUE]
+Renew(w) == worker' = [worker EXCEPT ![w].leased = TRUE, ![w].certain = FALSE]
 Same == UNCHANGED <<crashes, silences>>
 Stage(j, stage) == Put(j, [job[j] EXCEPT !.stage = stage]) /\ UNCHANGED worker /\ Same
 After(j, end) ==
@@ -72,11 +74,10 @@ Record(j) == job[j].place = "unrecorded" /\ Put(j, At("recorded", 0, FALSE)) /\ 
 Claim(j, w) == /\ job[j].place = "ready" /\ worker[w].up
                /\ Put(j, [job[j] EXCEPT !.place = "held", !.owner = w, !.stage = "claimed"]) /\ Renew(w) /\ Same
 
-UnderWay(j, w) == job[j].owner = w /\ job[j].place = "running" /\ job[j].stage \in {"claimed", "trying"}
 Waits(j) == job[j].stage = "claimed" /\ job[j].suspect /\ job[j].place = "held"
 Startable(j) == job[j].stage = "claimed" /\ ~Waits(j)
 Announce(j) == LET w == job[j].owner IN
-               /\ Waits(j) /\ \A k \in Jobs : ~UnderWay(k, w)
+               /\ Waits(j)
                /\ Put(j, [job[j] EXCEPT !.place = "running"]) /\ Renew(w) /\ Same
 Start(j) == Startable(j) /\ Stage(j, "trying")
 Void(j) == Startable(j) /\ Stage(j, "void")
@@ -94,23 +95,26 @@ Disown(j) ==
       kind == <<IF job[j].stage \in Over THEN "ended" ELSE job[j].stage, job[j].attempts>>
   IN IF worker[w].up THEN worker' = [worker EXCEPT ![w].late[kind] = @ + 1] ELSE UNCHANGED worker
 TakeOver(j) == /\ job[j].owner # 0 /\ ~worker[job[j].owner].leased
-               /\ \/ Put(j, After(j, IF job[j].place = "running" THEN "lost" ELSE "died"))
+               /\ \/ Put(j, After(j, IF job[j].place # "running" THEN "died"
+                                     ELSE IF worker[job[j].owner].certain THEN "lost" ELSE "beside"))
                   \/ job[j].attempts = 0 /\ ~job[j].suspect /\ Put(j, After(j, "void"))
                /\ Disown(j) /\ Same
 
 Crash(w) == /\ worker[w].up /\ crashes > 0 /\ crashes' = crashes - 1 /\ UNCHANGED silences
             /\ job' = [j \in Jobs |-> IF job[j].owner = w THEN [job[j] EXCEPT !.stage = ""] ELSE job[j]]
-            /\ worker' = [worker EXCEPT ![w] = Down(worker[w].leased /\ Mine(w) # {})]
+            /\ worker' = [worker EXCEPT ![w] = Down(worker[w].leased /\ Mine(w) # {},
+                                                    worker[w].certain /\ Mine(w) # {})]
 Restart(w) == ~worker[w].up /\ Mine(w) = {} /\ worker' = [worker EXCEPT ![w] = Fresh] /\ UNCHANGED job /\ Same
 LapseDead(w) == /\ ~worker[w].up /\ Mine(w) # {} /\ worker[w].leased
-                /\ worker' = [worker EXCEPT ![w] = Down(FALSE)] /\ UNCHANGED job /\ Same
+                /\ worker' = [worker EXCEPT ![w] = Down(FALSE, Certain(w))] /\ UNCHANGED job /\ Same
 LapseAlive(w) == /\ worker[w].up /\ worker[w].leased /\ Mine(w) # {} /\ silences > 0 /\ silences' = silences - 1
-                 /\ worker' = [worker EXCEPT ![w].leased = FALSE] /\ UNCHANGED <<job, crashes>>
+                 /\ worker' = [worker EXCEPT ![w].leased = FALSE, ![w].certain = Certain(w)]
+                 /\ UNCHANGED <<job, crashes>>
 RenewIdle(w) == worker[w].up /\ ~worker[w].leased /\ Renew(w) /\ UNCHANGED job /\ Same
 Quit(w) == /\ worker[w].up /\ {j \in Mine(w) : job[j].stage = "trying"} # {}
            /\ \A j \in Mine(w) : job[j].stage \notin Over
            /\ job' = [j \in Jobs |-> IF job[j].owner = w THEN At("ready", job[j].attempts, job[j].suspect) ELSE job[j]]
-           /\ worker' = [worker EXCEPT ![w] = Down(FALSE)] /\ Same
+           /\ worker' = [worker EXCEPT ![w] = Down(FALSE, FALSE)] /\ Same
 
 Late(w, k) == worker[w].up /\ worker[w].late[k] > 0
 Further(w, k, stage) ==
@@ -128,6 +132,6 @@ Next == (\E j \in Jobs : OfJob(j)) \/ (\E w \in Workers : OfWorker(w))
 Spec == Init /\ [][Next]_vars
 
 Bounded == \A j \in Jobs : job[j].attempts < Limit
-OneSuspect == \A w \in Workers : Cardinality({j \in Jobs : UnderWay(j, w)}) <= 1
+CertainIsLapsed == \A w \in Workers : worker[w].certain => ~worker[w].leased
 ====
 """

@@ -1,7 +1,7 @@
 """Whether a trace is a way through the model: each event a step it allows, and what nobody told of as little as can be.
 
 Each job is walked by itself, with all processes that had to do with it. What happens between jobs (orders, one suspect
-at a time) is not in it; predicates watch that.
+at a time, who was beside whom when a process died) is not in it; predicates watch that.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _way(story: Story, limit: int, look_max: int) -> _Way:
     items, hidden = story.items, Untold(story)
     others = sum(item.what in ("settled", "returned") and item.owner not in (NOBODY, item.actor) for item in items)
     workers = max(len(story.silent) + story.ghosts, 1)
-    first: _At = 0, start_of(workers, 1, UNLIMITED, others + 2 * hidden.anybody)
+    first: _At = 0, start_of(workers, 1, UNLIMITED, others + 2 * hidden.anybody, True)
     all_done = (1 << len(items)) - 1
     came: _Came = {first: None}
     farthest, number = first, count()

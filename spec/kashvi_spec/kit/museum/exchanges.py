@@ -96,7 +96,7 @@ def many(self: MemoryDriver, *args: Any) -> bool:
     "read, and removed after another has read, too",
     "DELIVERY-7",
     source="sidekiq #6379: two fetch the same",
-    also="DELAY-8 DELIVERY-5 DISPATCH-10",
+    also="DELAY-8 DELIVERY-1 DELIVERY-5 DELIVERY-17 DISPATCH-1 DISPATCH-10",
 )
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, *args: Any) -> Exchange:

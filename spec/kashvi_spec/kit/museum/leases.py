@@ -43,8 +43,9 @@ def accept_always(patch: Patch) -> None:
     "a job is nowhere while it runs",
     "DISPATCH-1 DELIVERY-1 DELIVERY-2",
     source="Go kashvi, Sidekiq, Celery, Huey: BRPOP",
-    also="DELAY-8 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-9 DELIVERY-10 DISPATCH-2 "
-    "DISPATCH-5 DISPATCH-10 JOBS-2 MEMORY-3 REDIS-3 WORKERS-3",
+    also="DELAY-8 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 "
+    "DELIVERY-13 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-2 DISPATCH-5 DISPATCH-10 "
+    "JOBS-2 MEMORY-3 REDIS-3 WORKERS-3 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     real, real_wait = MemoryDriver.exchange, MemoryDriver.wait
@@ -71,7 +72,7 @@ def _(patch: Patch) -> None:
     "only what was not started is looked for",
     "DELIVERY-2 DELIVERY-10",
     source="asynq #1144: active without a lease, never recovered",
-    also="DELIVERY-1 DELIVERY-8 DISPATCH-1",
+    also="DELIVERY-1 DELIVERY-8 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
     def expired(real: Any, self: MemoryDriver, limit: int) -> Expired:
@@ -83,7 +84,7 @@ def _(patch: Patch) -> None:
 
 @exhibit("all that is lost at once", "however little is asked for", "DELIVERY-2")
 def _(patch: Patch) -> None:
-    where(patch, MemoryDriver, "expired", lambda self, limit: limit == 2, lambda real, self, limit: real(self, 100))
+    where(patch, MemoryDriver, "expired", lambda self, limit: limit == 1, lambda real, self, limit: real(self, 100))
 
 
 @exhibit(
@@ -115,7 +116,8 @@ def _(patch: Patch) -> None:
     "jobs of a dead process stay in its list",
     "DELIVERY-1 DELIVERY-2",
     source="AsyncTasQ: no reaper; taskiq-redis #131",
-    also="DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-9 DELIVERY-10 DISPATCH-1",
+    also="DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 DELIVERY-15 DELIVERY-16 "
+    "DELIVERY-17 DISPATCH-1 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     patch.setattr(Keeper, "_reclaim", lambda self, now: None)
@@ -125,7 +127,7 @@ def _(patch: Patch) -> None:
     "reclaim moves instead of settling in place",
     "a reclaimer that dies takes the jobs along",
     "DELIVERY-2",
-    also="DELIVERY-1 DISPATCH-1 REDIS-8",
+    also="DELIVERY-1 DELIVERY-13 DISPATCH-1 REDIS-8",
 )
 def _(patch: Patch) -> None:
     def expired(real: Any, self: MemoryDriver, limit: int) -> Expired:
@@ -211,7 +213,7 @@ def renewing(patch: Patch, when: Callable[[MemoryDriver, str], bool]) -> None:
     "an exchange with nothing to hand over and nothing to take",
     "DELIVERY-3 DELIVERY-4",
     source="Celery #5935: visibility timeout",
-    also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DISPATCH-1 WORKERS-5",
+    also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DELIVERY-14 DELIVERY-15 DISPATCH-1 WORKERS-5 WORKERS-13 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, worker: str, *args: Any) -> Exchange:
@@ -249,7 +251,7 @@ def _(patch: Patch) -> None:
     "a lease is renewed only when a job ends",
     "DELIVERY-4",
     source="Laravel: fixed retry_after, no heartbeat",
-    also="DELIVERY-1 DELIVERY-5 DELIVERY-9 DELIVERY-11 DISPATCH-1 WORKERS-5",
+    also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DELIVERY-14 DELIVERY-15 DISPATCH-1 WORKERS-5 WORKERS-13 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     patch.setattr(Worker, "exchange_if_due", lambda self: None)
@@ -260,7 +262,7 @@ def _(patch: Patch) -> None:
     "a worker that was taken for dead settles all the same",
     "DELIVERY-5",
     source="asynq: Done deletes the task a second worker runs",
-    also="DELIVERY-6 DELIVERY-9",
+    also="DELIVERY-6 DELIVERY-14 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     accept_always(patch)
@@ -285,7 +287,7 @@ def _(patch: Patch) -> None:
     "of a job that was given to another",
     "DELIVERY-5",
     source="streams: XACK of a consumer that lost the entry",
-    also="DELIVERY-6 DELIVERY-9",
+    also="DELIVERY-6 DELIVERY-14 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     settling(patch, lambda self, worker, s: s.move == "done" and not holds(self, s), lambda real, *args: True)

@@ -35,9 +35,7 @@ def waiting(patch: Patch, seconds: Callable[[int], float], when: Callable[[int],
     "one attempt more than allowed",
     "RETRY-1",
     source="pg-boss #854 and others: attempts or retries",
-    also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 DELIVERY-1 DELIVERY-8 DELIVERY-10 "
-    "DISPATCH-1 ENVELOPE-4 FAILURES-1 FAILURES-2 FAILURES-5 FAILURES-7 FAILURES-8 JOBS-7 RETRY-2 "
-    "RETRY-3 RETRY-4 RETRY-5 RETRY-7 TABLE-2 TABLE-6",
+    also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 DELIVERY-1 DELIVERY-8 DELIVERY-10 " "DELIVERY-16 DELIVERY-17 DISPATCH-1 ENVELOPE-4 FAILURES-1 FAILURES-2 FAILURES-5 FAILURES-7 " "FAILURES-8 FAILURES-12 JOBS-7 JOBS-9 REDIS-11 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 TABLE-2 " "TABLE-6 WORKERS-10",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.RetryAfter(float(n)) if n <= most else retry.GiveUp())
@@ -47,8 +45,8 @@ def _(patch: Patch) -> None:
     "gives up too early",
     "one attempt less than allowed",
     "RETRY-1",
-    also="DELIVERY-8 DELIVERY-10 ENVELOPE-4 FAILURES-1 FAILURES-4 FAILURES-5 JOBS-7 RETRY-2 RETRY-3 "
-    "RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2",
+    also="DELIVERY-8 DELIVERY-10 DELIVERY-16 DELIVERY-17 ENVELOPE-4 FAILURES-1 FAILURES-4 FAILURES-5 "
+    "JOBS-7 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.GiveUp(), lambda n, most: n == most - 1)
@@ -159,7 +157,7 @@ def resting(patch: Patch, limit: Callable[[int], bool]) -> None:
     "for as many seconds as the limit, before anybody hears of the failure",
     "RETRY-3",
     source="Go kashvi: it sleeps before it looks at the limit",
-    also="DELIVERY-10 FAILURES-4 FAILURES-5 JOBS-2 TABLE-2",
+    also="DELIVERY-10 FAILURES-4 FAILURES-5 JOBS-2 TABLE-2 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     resting(patch, lambda most: most == 3)
@@ -272,7 +270,7 @@ def _(patch: Patch) -> None:
     "what is retried is not removed",
     "where two work, the old entry is found after a lease",
     "RETRY-7",
-    also="DELIVERY-5",
+    also="DELIVERY-5 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     staying(patch, "retry")

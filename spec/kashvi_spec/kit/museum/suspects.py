@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from kashvi import retry, settle
+from kashvi import retry, settle, suspects
 from kashvi.books import Books
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.ports import LostDelivery, Settlement
 from kashvi.settle import Delivery, Settling
+from kashvi.suspects import WINDOW_LEASES, Turns
 
 from . import Patch, exhibit, where
 
@@ -17,7 +19,7 @@ from . import Patch, exhibit, where
     "returned to the tail",
     "what is handed back starts all over at the end of the queue",
     "DELIVERY-8",
-    also="DELIVERY-9 MEMORY-3 WORKERS-3 WORKERS-6",
+    also="DELIVERY-14 DELIVERY-15 DELIVERY-17 MEMORY-3 WORKERS-3 WORKERS-6",
 )
 def _(patch: Patch) -> None:
     def _settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
@@ -34,26 +36,47 @@ def _(patch: Patch) -> None:
     "a poison job takes its neighbours along",
     "DELIVERY-8",
     source="RQ: an abandoned job has failed; asynq: a lease that expired is a retry",
-    also="DELIVERY-9 DELIVERY-10",
+    also="DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(retry, "decide_lost", lambda announced, attempts, most: retry.decide(attempts + 1, most))
+    patch.setattr(retry, "decide_lost", lambda certain, attempts, most: retry.decide(attempts + 1, most))
 
 
-@exhibit("suspects run together", "so the next death has many suspects", "DELIVERY-9")
+@exhibit(
+    "suspects run together",
+    "so the next death has many suspects",
+    "DELIVERY-14",
+    also="DELIVERY-1 DELIVERY-10 DELIVERY-12 DELIVERY-15 DELIVERY-17 DISPATCH-1",
+)
 def _(patch: Patch) -> None:
-    def may_start(real: Any, self: Books) -> bool:
-        self._suspect_at = None
-        return bool(real(self))
+    def may_start(real: Any, self: Turns, *rest: Any) -> bool:
+        self.last = None
+        return bool(real(self, *rest))
 
-    where(patch, Books, "_may_start_suspect", lambda self: bool(self._suspects), may_start)
+    where(patch, Turns, "may_start", lambda self, *rest: bool(self.waiting), may_start)
+
+
+@exhibit(
+    "suspects have a lease to themselves",
+    "then the next starts beside them",
+    "DELIVERY-14",
+    source="ours, until 0.2: a good job that took longer than the lease was recorded, beside one that kills",
+    also="DELIVERY-10 DELIVERY-15 DELIVERY-16 DELIVERY-17",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(Turns, "_window_s", lambda self, d: self._lease_s)
+
+
+@exhibit("no suspect is given more time than another", "however many deaths it was in", "DELIVERY-14")
+def _(patch: Patch) -> None:
+    where(patch, Turns, "_window_s", lambda self, d: d.lost > 1, lambda real, self, d: self._lease_s * WINDOW_LEASES)
 
 
 @exhibit(
     "suspects are not announced",
     "they start like any other job",
-    "DELIVERY-9",
-    also="DELIVERY-1 DELIVERY-8 DELIVERY-10 DISPATCH-1",
+    "DELIVERY-14",
+    also="DELIVERY-1 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
     def admit(real: Any, self: Books, d: Delivery) -> None:
@@ -68,33 +91,33 @@ def _(patch: Patch) -> None:
     "who dies alone is dropped",
     "a suspect that was announced is the culprit",
     "DISPATCH-1 DELIVERY-10",
-    also="DELIVERY-8 JOBS-2",
+    also="DELIVERY-8 DELIVERY-16 DELIVERY-17 JOBS-2 WORKERS-13",
 )
 def _(patch: Patch) -> None:
-    def lost(real: Any, found: LostDelivery, ended_at: float, *rest: Any) -> Settling:
-        settling: Settling = real(found, ended_at, *rest)
+    def lost(real: Any, *args: Any) -> Settling:
+        settling: Settling = real(*args)
         settling.move = "done"
         return settling
 
-    where(patch, settle, "lost", lambda found, *rest: found.place == "running", lost)
+    where(patch, settle, "lost", lambda d, ended_at, most, certain, graver: certain, lost)
 
 
 @exhibit(
     "a lost attempt is never counted",
     "a poison job runs for ever",
-    "DELIVERY-10",
+    "DELIVERY-10 DELIVERY-17",
     source="Dramatiq: redelivered with retries 0; ArdiQ; Sidekiq #4069",
-    also="DELIVERY-1 DELIVERY-8 DISPATCH-1",
+    also="DELIVERY-1 DELIVERY-8 DELIVERY-16 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(retry, "decide_lost", lambda announced, attempts, most: retry.SendBack())
+    patch.setattr(retry, "decide_lost", lambda certain, attempts, most: retry.SendBack())
 
 
 @exhibit(
     "announcements are forgotten",
     "a suspect's start is accepted and not noted",
-    "DELIVERY-9 DELIVERY-10",
-    also="DELIVERY-1 DELIVERY-2 DELIVERY-8 DISPATCH-1",
+    "DELIVERY-14 DELIVERY-10",
+    also="DELIVERY-1 DELIVERY-2 DELIVERY-8 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
     def _settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
@@ -113,11 +136,118 @@ def _(patch: Patch) -> None:
     "they count as claimed ahead, and nothing else is taken",
     "DELIVERY-12",
     source="ours, until 0.2: four long jobs of a dead process held up a hundred short ones for six minutes",
+    also="DELIVERY-17",
 )
 def _(patch: Patch) -> None:
-    where(patch, Books, "_want", lambda self: bool(self._suspects), lambda real, self: real(self) - len(self._suspects))
+    def want(real: Any, self: Books) -> int:
+        return int(real(self)) - len(self.turns.waiting)
+
+    where(patch, Books, "_want", lambda self: bool(self.turns.waiting), want)
 
 
-@exhibit("a process with suspects is theirs alone", "nothing else is taken until the last has ended", "DELIVERY-12")
+@exhibit(
+    "a process with suspects is theirs alone",
+    "nothing else is taken until the last has ended",
+    "DELIVERY-12",
+    also="DELIVERY-17",
+)
 def _(patch: Patch) -> None:
-    where(patch, Books, "_want", lambda self: bool(self._suspects), lambda real, self: 0)
+    where(patch, Books, "_want", lambda self: bool(self.turns.waiting), lambda real, self: 0)
+
+
+@exhibit(
+    "all suspects keep fresh jobs out",
+    "those of one death, too",
+    "DELIVERY-12",
+    also="DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(suspects, "GRAVE", 1)
+
+
+@exhibit(
+    "no suspect keeps fresh jobs out",
+    "a death has many names, time and again",
+    "DELIVERY-15",
+    also="DELIVERY-1 DELIVERY-17 DISPATCH-1",
+)
+def _(patch: Patch) -> None:
+    where(
+        patch,
+        Turns,
+        "keeps_fresh_out",
+        lambda self: any(d.lost > 1 for d in (*self.waiting, *filter(None, [self.last]))),
+        lambda real, self: False,
+    )
+
+
+@exhibit("a grave suspect waits for ever", "until nothing runs any more", "DELIVERY-15")
+def _(patch: Patch) -> None:
+    patch.setattr(Turns, "_patience_s", lambda self, d: 1e9)
+
+
+@exhibit("a grave suspect waits for nobody", "it starts beside what has just begun", "DELIVERY-15")
+def _(patch: Patch) -> None:
+    patch.setattr(Turns, "_patience_s", lambda self, d: 0.0)
+
+
+@exhibit(
+    "each that was announced is charged",
+    "whoever was beside it",
+    "DELIVERY-16",
+    source="ours, until 0.2: a good job was recorded as failed, with the poison job that it ran beside",
+    also="DELIVERY-14 DELIVERY-15 DELIVERY-17",
+)
+def _(patch: Patch) -> None:
+    def lost(real: Any, d: Delivery, ended_at: float, most: int, certain: bool, graver: int) -> Settling:
+        charged: Settling = real(d, ended_at, most, True, graver)
+        return charged
+
+    where(patch, settle, "lost", lambda d, ended_at, most, certain, graver: d.place == "running" and not certain, lost)
+
+
+@exhibit(
+    "who is fresh is never to blame",
+    "a suspect is charged for what it ran beside",
+    "DELIVERY-16",
+    also="DELIVERY-15 DELIVERY-17",
+)
+def _(patch: Patch) -> None:
+    def after_death(real: Any, theirs: Sequence[LostDelivery], whole: bool, *rest: Any) -> list[Settling]:
+        announced = [one for one in theirs if one.place == "running"]
+        return [*real([one for one in theirs if one.place == "held"], whole, *rest), *real(announced, True, *rest)]
+
+    where(patch, suspects, "after_death", lambda theirs, *rest: any(one.place == "held" for one in theirs), after_death)
+
+
+@exhibit(
+    "the dead are judged one job at a time",
+    "each as if it had been alone",
+    "DELIVERY-16",
+    also="DELIVERY-14 DELIVERY-15 DELIVERY-17",
+)
+def _(patch: Patch) -> None:
+    def after_death(real: Any, theirs: Sequence[LostDelivery], *rest: Any) -> list[Settling]:
+        found: list[Settling] = real(theirs[:1], *rest)
+        return found
+
+    where(patch, suspects, "after_death", lambda theirs, *rest: len(theirs) > 1, after_death)
+
+
+@exhibit(
+    "no suspect is graver than another",
+    "so the next death is as nameless",
+    "DELIVERY-17",
+    also="DELIVERY-1 DELIVERY-14 DELIVERY-15 DISPATCH-1",
+)
+def _(patch: Patch) -> None:
+    def lost(real: Any, d: Delivery, ended_at: float, most: int, certain: bool, graver: int) -> Settling:
+        excused: Settling = real(d, ended_at, most, certain, 0)
+        return excused
+
+    where(patch, settle, "lost", lambda d, ended_at, most, certain, graver: d.suspect and not certain, lost)
+
+
+@exhibit("what is kept out stays in hand", "claimed beside a suspect, it may have been to blame", "DELIVERY-17")
+def _(patch: Patch) -> None:
+    where(patch, Books, "_kept_out", lambda self: bool(self._ready), lambda real, self: [])

@@ -73,6 +73,8 @@ def _(patch: Patch) -> None:
     def otherwise(real: Any) -> Any:
         def expired(self: Any, limit: int) -> Expired:
             found: Expired = real(self, limit)
+            if found.more:
+                return found
             owners = sorted({one.owner for one in found.lost}, reverse=True)
             return Expired(sorted(found.lost, key=lambda one: owners.index(one.owner)), found.gone[::-1])
 

@@ -26,10 +26,7 @@ from . import Patch, exhibit, where
     "settled as done when it is claimed",
     "JOBS-2 DISPATCH-1",
     source="Sidekiq, Celery: early acknowledgement",
-    also="COMMANDS-2 COMMANDS-13 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 JOBS-9 DELIVERY-2 DELIVERY-3 "
-    "DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-9 DELIVERY-10 ENVELOPE-4 ENVELOPE-6 ENVELOPE-7 "
-    "FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-9 FAILURES-7 FAILURES-8 JOBS-7 RETRY-1 "
-    "RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6",
+    also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-13 COMMANDS-14 DELIVERY-2 " "DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 " "DELIVERY-17 ENVELOPE-4 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 " "FAILURES-7 FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 JOBS-7 JOBS-9 REDIS-11 RETRY-1 RETRY-2 " "RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 " "WORKERS-13 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     real = Worker._admit
@@ -66,7 +63,8 @@ def _(patch: Patch) -> None:
     "wake-up lost",
     "threads that wait are not told of work or of the end",
     "WORKERS-1",
-    also="DELIVERY-1 DELIVERY-7 DELIVERY-8 DELIVERY-9 DISPATCH-1 REDIS-8 WORKERS-11",
+    also="DELIVERY-1 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 DELIVERY-15 DELIVERY-16 "
+    "DELIVERY-17 DISPATCH-1 REDIS-8 WORKERS-11 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     from kashvi_sim.kernel import Condition
@@ -118,9 +116,9 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     def release(real: Any, self: Books) -> None:
         self._ready = deque()
-        self._suspects = deque()
+        self.turns.waiting = deque()
 
-    where(patch, Books, "release", lambda self: bool(self._ready or self._suspects), release)
+    where(patch, Books, "release", lambda self: bool(self._ready or self.turns.waiting), release)
 
 
 @exhibit(

@@ -87,7 +87,7 @@ def _(bench: Bench) -> None:
     expect(w.claim(10), [b"a2", b"b2", b"c", b"d"], "claimed")
 
 
-@step("DELIVERY-9")
+@step("DELIVERY-14")
 def _(bench: Bench) -> None:
     """Announced, a job is in its owner's other list, and is settled from there."""
     bench.push(b"a", b"b")

@@ -171,7 +171,7 @@ def death_is_counted(story: Story) -> Iterator[Finding]:
         )
 
 
-@judges("DELIVERY-9")
+@judges("DELIVERY-14")
 def suspects_alone(story: Story) -> Iterator[Finding]:
     again = [
         (entries[1], ends[-1])
@@ -182,7 +182,7 @@ def suspects_alone(story: Story) -> Iterator[Finding]:
     if not pairs:
         raise NotSeen("no worker ran two jobs of one that was killed")
     for (start, end), (other, _) in pairs:
-        if start.at < other.at < min(end.at, start.at + story.lease_s):
+        if start.at < other.at < min(end.at, start.at + 10 * story.lease_s):
             yield Finding(
                 f"{other.job!r} was started beside {start.job!r}: both had been running when their process died",
                 (start.job, other.job),
