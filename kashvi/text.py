@@ -41,7 +41,7 @@ def json_line(value: object) -> str:
 def narrow(stream: TextIO) -> None:
     r"""Let a stream of a small character set, like cp1252, take any text: what it lacks is written ``\u6771``."""
     if isinstance(stream, TextIOWrapper):
-        stream.reconfigure(errors=_AS_JSON)
+        stream.reconfigure(errors=AS_JSON)
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -62,5 +62,5 @@ def _unencodable(error: UnicodeError) -> tuple[str, int]:
     return _units(error.object[error.start : error.end]), error.end
 
 
-_AS_JSON = "kashvi.as_json"
-codecs.register_error(_AS_JSON, _unencodable)
+AS_JSON = "kashvi.as_json"
+codecs.register_error(AS_JSON, _unencodable)

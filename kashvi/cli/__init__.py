@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from typing import NoReturn
 
@@ -11,6 +12,7 @@ import click
 from .. import __version__
 from ..errors import KashviError
 from ..text import narrow, visible, without_passwords
+from .shadows import shadow
 
 COMMANDS = {
     "demo": ("kashvi.cli.demo:demo", "Run sample jobs in memory and show what happens (3 s)."),
@@ -49,6 +51,18 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except click.ClickException as error:
             error.message = visible(without_passwords(error.message))  # type: ignore[misc]
+            raise
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            names = self.list_commands(ctx)
+            close = [name for name in names if name.endswith(f":{args[0]}")] or get_close_matches(args[0], names, 2)
+            if close and "Did you mean" not in error.format_message():
+                error.message += f" Did you mean {' or '.join(close)}?"  # type: ignore[misc]
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -91,10 +105,14 @@ def main() -> NoReturn:
     except KashviError as error:
         click.echo(visible(f"Error: {error}"), err=True)
         sys.exit(1)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in ("kashvi", "kashvi_sim", "kashvi_spec"):
+    except (ImportError, AttributeError) as error:
+        if why := shadow():
+            click.echo(visible(f"Error: {why}"), err=True)
+            sys.exit(1)
+        missing = error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else ""
+        if missing in ("", "kashvi", "kashvi_sim", "kashvi_spec"):
             raise
-        click.echo(f"Error: this command needs {error.name}: pip install 'kashvi[sim]'.", err=True)
+        click.echo(f"Error: this command needs {missing}: pip install 'kashvi[sim]'.", err=True)
         sys.exit(1)
     except OSError as error:
         click.echo(visible(f"Error: {without_passwords(_said(error))}"), err=True)

@@ -1,45 +1,60 @@
-"""A worker's events as lines: aligned for people, one JSON object a line for programs."""
+"""A worker's events as lines: one for each thing that befell a job, for people; one JSON object each, for programs."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import click
 
 from .. import events
 from ..text import json_line, visible
+from .stdout import JsonStdout
 
-WIDTH = 92
+ID_SHOWN = 8
 
 
 class JsonLines:
     """Every event, as it is."""
 
+    def __init__(self) -> None:
+        self._write = JsonStdout().write
+
     def __call__(self, event: events.Event) -> None:
-        write(json_line(event))
+        self._write(json_line(event))
 
     def close(self) -> None:
         """Nothing to add."""
 
 
 class Lines:
-    """RUNNING and DONE or FAIL a job, with its duration; and a count at the end."""
+    """DONE or FAIL for each attempt, with its duration; what else befell the job; and a count at the end.
 
-    def __init__(self, verbose: bool = False) -> None:
+    At a terminal a line is as wide as that, with the end of the job's id; elsewhere every value is whole.
+    Times are UTC. ``max_attempts`` says how many attempts a job has in all.
+    """
+
+    def __init__(self, max_attempts: Callable[[], int], verbose: bool = False) -> None:
+        self._max_attempts = max_attempts
         self._verbose = verbose
+        self._ours: set[str] = set()
         self._done = self._failed = self._retried = 0
 
     def __call__(self, event: events.Event) -> None:
         match event:
-            case events.AttemptStarted():
-                self._job(event, "RUNNING", "yellow")
+            case events.WorkerStarted():
+                self._ours.add(event.worker)
+            case events.AttemptStarted() if self._verbose:
+                self._job(event, "RUNNING", "yellow", attempt=event.attempt)
             case events.AttemptSucceeded():
-                self._job(event, f"{took(event.duration_s)} DONE", "green")
+                self._job(event, f"{took(event.duration_s)} DONE", "green", attempt=event.attempt)
                 self._done += 1
             case events.AttemptFailed():
-                self._job(event, f"{took(event.duration_s)} FAIL", "red", event.error)
+                self._job(event, f"{took(event.duration_s)} FAIL", "red", event.error, attempt=event.attempt)
             case events.RetryScheduled():
                 self._retried += 1
                 if self._verbose:
@@ -51,7 +66,11 @@ class Lines:
                 made = f"after {event.attempts} attempts" if event.attempts != 1 else "after 1 attempt"
                 self._job(event, f"GAVE UP {made}", "red", event.error if event.attempts == 0 else "")
             case events.AttemptLost():
-                self._job(event, f"LOST in attempt {event.attempt}", "red", f"worker {event.owner} died")
+                self._job(event, "LOST", "red", f"worker {event.owner} died", attempt=event.attempt)
+            case events.JobReturned() if event.owner not in self._ours:
+                self._job(event, "TAKEN OVER", "yellow", f"worker {event.owner} died")
+            case events.JobReturned():
+                self._job(event, "HANDED BACK", "yellow")
             case events.SettleRefused():
                 self._job(event, "NO LONGER OURS", "red", "its lease ran out and it was given to another worker")
             case events.FailureRecorded() if self._verbose:
@@ -62,19 +81,57 @@ class Lines:
     def close(self) -> None:
         write(f"  {self._done} done, {self._retried} retried, {self._failed} failed.")
 
-    def _job(self, event: events.JobEvent, what: str, color: str, detail: str = "") -> None:
-        at = datetime.fromtimestamp(event.at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        left = f"  {at} {visible(event.type) or '(not an envelope)'} "
-        job_id = visible(event.job_id)
-        dots = "." * max(WIDTH - len(left) - len(what) - len(job_id) - 2, 2)
-        line = f"{left}{job_id} {dots} {click.style(what, fg=color, bold=True)}"
-        if detail:
-            line += "\n" + " " * 22 + click.style(visible(" ".join(detail.split())[:300]), fg=color)
-        write(line)
+    def _job(self, event: events.JobEvent, what: str, color: str, detail: str = "", attempt: int = 0) -> None:
+        at = datetime.fromtimestamp(event.at, UTC)
+        name, job_id = visible(event.type) or "(not an envelope)", visible(event.job_id)
+        width = terminal_width()
+        if width is not None:
+            job_id = job_id[-ID_SHOWN:]
+        if attempt:
+            job_id += f" {attempt}/{self._max_attempts()}"
+        detail = visible(" ".join(detail.split()))
+        if width is None:
+            write(f"  {at:%Y-%m-%dT%H:%M:%SZ} {name} {job_id} {what}" + (f"  {detail}" if detail else ""))
+            return
+        short, right = f" …{job_id} ", f" {what}" + (f"  {detail}" if detail else "")
+        left = shortened(f"  {at:%H:%M:%SZ} {name}", max(width - len(short) - min(len(right), width // 2) - 2, 12))
+        room = width - len(left) - len(short) - 1
+        right = shortened(right, max(room - 1, len(what) + 1))
+        write(f"{left}{short}{'.' * (room - len(right))}{click.style(right, fg=color, bold=True)}")
 
 
 def took(seconds: float) -> str:
     return f"{seconds * 1000:,.2f}ms" if seconds < 1 else f"{seconds:,.2f}s"
+
+
+def terminal_width() -> int | None:
+    """Of the terminal that standard output is; None for a pipe or a file, which gets whole lines."""
+    try:
+        return max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else None
+    except (AttributeError, ValueError):
+        return None
+
+
+def shortened(text: str, width: int) -> str:
+    """Cut to so many columns, with an ellipsis."""
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+
+def folded(line: str, indent: int = 0) -> str:
+    """At a terminal, folded between words at its width, with ``indent`` blanks before what follows; else whole."""
+    width = terminal_width()
+    if width is None or len(line) <= width:
+        return line
+    text = line.lstrip(" ")
+    before, after = " " * (len(line) - len(text)), " " * min(indent, width // 2)
+    parts = re.split(r"(?<=\S)( +)(?=\S)", text)  # words, and the blanks between them, which may align
+    lines = [before + parts[0]]
+    for blanks, word in zip(parts[1::2], parts[2::2], strict=True):
+        if len(lines[-1]) + len(blanks) + len(word) > width:
+            lines.append(after + word)
+        else:
+            lines[-1] += blanks + word
+    return "\n".join(lines)
 
 
 def write(line: str) -> None:

@@ -6,11 +6,15 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+
+from .shadows import shadow
+from .stdout import elsewhere
 
 if TYPE_CHECKING:
     from ..queue import Queue
@@ -42,15 +46,19 @@ def load_app(app: str | None) -> Queue:
 
     if not app:
         return default()
+    app = app.strip()
     module_name, _, attribute = app.partition(":")
     sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    as_json = click.get_current_context().params.get("as_json")
     try:
-        found: Any = import_module(module_name)
+        with elsewhere() if as_json else nullcontext():
+            found: Any = import_module(module_name)
     except (Exception, SystemExit) as error:
         if not isinstance(error, ImportError | ValueError | TypeError):
             logging.getLogger("kashvi").error("%s failed while it was imported", module_name, exc_info=error)
         why = describe(error)
-        raise click.BadParameter(f"can't import {module_name!r}: {why}", param_hint="--app") from error
+        hint = shadow() if isinstance(error, ImportError | AttributeError) else ""
+        raise click.BadParameter(f"can't import {module_name!r}: {hint or why}", param_hint="--app") from error
     for part in attribute.split(".") if attribute else ():
         found = getattr(found, part, None)
     if not attribute:

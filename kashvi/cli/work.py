@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ..errors import RedisRequired
 from ..queues import LEASE_S, Queue
 from ..retry import UNKNOWN_FOR_S
 from ..trace import TraceFile
+from . import logs
 from .output import JsonLines, Lines, write
 from .processes import ENDED, FULL, WORKS, Processes, tell
 from .setup import (
@@ -80,7 +80,7 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
 )
 @click.option("--tell-fd", type=int, hidden=True)
 @json_option
-@click.option("-v", "--verbose", is_flag=True, help="Also tracebacks, retries and recorded failures.")
+@click.option("-v", "--verbose", is_flag=True, help="Also starts, tracebacks, retries and recorded failures.")
 def work(
     workers: int,
     processes: int,
@@ -113,13 +113,14 @@ def work(
     --max-jobs; one that never came to work ends the command. More of them than cores gain nothing. If the command
     itself is killed, they work on: stop them one by one.
 
+    Logging is the app's: set it up where it is imported. Only if the root logger has no handler then, it gets one, for
+    warnings; --verbose shows kashvi's own messages from DEBUG on. With --json, handlers print to standard error.
+
     A trace is for sim:replay and spec:check. Several workers of one host may share it; of an error it keeps the type.
     """
     signals = Signals(grace, quiet=as_json)
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(message)s")
-    for noisy in ("asyncio", "sqlalchemy", "faker"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     queue = load_app(app)
+    logs.set_up(verbose=verbose)
     choose_driver(queue, redis_url)
     if max_retry is not None:
         queue.set_max_retry(max_retry)
@@ -134,7 +135,7 @@ def work(
             raise RedisRequired("queue:work --processes")
         sys.exit(Processes(processes, sys.argv[1:], max_time).run())
     choose_database(queue, database_url)
-    output = JsonLines() if as_json else Lines(verbose)
+    output = JsonLines() if as_json else Lines(lambda: queue.max_attempts, verbose)
     queue.observe(output)
     trace = TraceFile(trace_file) if trace_file is not None else None
     if trace is not None:
@@ -170,4 +171,4 @@ def _banner(queue: Queue, workers: int) -> None:
     if isinstance(queue.driver, MemoryDriver):
         write("  The queue is this process's memory: jobs of other processes are not seen, and none survives it.")
     write(f"  Failed jobs: {queue.store!r}.")
-    write("  Ctrl-C stops it.\n")
+    write("  Times are UTC. Ctrl-C stops it.\n")

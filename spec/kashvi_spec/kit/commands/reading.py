@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from kashvi.cli.output import folded, terminal_width
 from kashvi.cli.setup import examples, json_option
 from kashvi.text import json_line, visible
 
@@ -38,7 +39,7 @@ def list_command(areas: tuple[str, ...], as_json: bool) -> None:
         if clause.area != area:
             area = clause.area
             click.secho(f"\n{area}", bold=True)
-        click.echo(f"  {clause.id:<13} {clause.level:<6} {clause.kind:<7} {clause.sentence}")
+        click.echo(folded(f"  {clause.id:<13} {clause.level:<6} {clause.kind:<7} {clause.sentence}", 31))
     counts = Counter(clause.kind for clause in clauses)
     click.echo(f"\n{len(clauses)} clauses: " + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())))
 
@@ -85,25 +86,26 @@ def _run(text: str) -> dict[str, Any]:
 
 
 def _show(clause: Clause, ran: list[dict[str, Any]]) -> None:
-    click.secho(f"{clause.id} {clause.level}: {clause.sentence}", bold=True)
+    click.secho(folded(f"{clause.id} {clause.level}: {clause.sentence}"), bold=True)
     click.echo()
-    click.echo(click.wrap_text(clause.why, width=100, initial_indent="  ", subsequent_indent="  "))
+    width = min(terminal_width() or 100, 100)
+    click.echo(click.wrap_text(clause.why, width=width, initial_indent="  ", subsequent_indent="  "))
     click.echo(f"\n  {clause.kind}" + (f", judged by {clause.predicate!r}" if clause.predicate else ""))
     for promise in clause.promises:
-        click.echo(f"  covers: {promise}")
+        click.echo(folded(f"  covers: {promise}", 4))
     for test in clause.tests:
-        click.echo(f"  test: {test}")
+        click.echo(folded(f"  test: {test}", 4))
     for code in clause.code:
         click.echo("\n" + _indented(code))
     for text, one in zip(clause.examples, ran, strict=True):
         click.echo("\n" + _indented(text))
         for line in one["timeline"]:
-            click.secho(line, dim=True)
+            click.secho(folded(line, 47), dim=True)
         for why in (*one["mistakes"], *(f"{v['predicate']}: {v['why']}" for v in one["violations"])):
-            click.secho(visible(f"  BROKEN  {why}"), fg="red", bold=True)
+            click.secho(folded(visible(f"  BROKEN  {why}"), 4), fg="red", bold=True)
         if not one["mistakes"] and not one["violations"]:
             click.secho("  as expected", fg="green")
 
 
 def _indented(text: str) -> str:
-    return "\n".join(f"  | {line}".rstrip() for line in text.rstrip().splitlines())
+    return "\n".join(folded(f"  | {line}".rstrip(), 6) for line in text.rstrip().splitlines())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import click
 import msgspec
 
 from kashvi import cli, envelope, errors
-from kashvi.cli import doctor, failed, output, processes, setup, signals, work
+from kashvi.cli import doctor, failed, logs, output, processes, setup, signals, work
 from kashvi.cli.output import JsonLines, write
 from kashvi.cli.signals import Signals
 from kashvi.drivers import connection
@@ -42,7 +43,7 @@ def _(patch: Patch) -> None:
     "it waits at a queue in its own memory",
     "COMMANDS-1",
     source="Go kashvi: MONITOR shows no command",
-    also="COMMANDS-2 COMMANDS-4 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-9",
+    also="COMMANDS-2 COMMANDS-4 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-9 COMMANDS-16 COMMANDS-17",
 )
 def _(patch: Patch) -> None:
     working(patch, redis_url=None, stop_when_empty=True)
@@ -204,13 +205,13 @@ def _(patch: Patch) -> None:
     also="COMMANDS-1 COMMANDS-13 COMMANDS-14",
 )
 def _(patch: Patch) -> None:
-    real = Signals.stops
+    real = JsonLines.__init__
 
-    def stops(self: Signals, workers: Any) -> None:
-        write("kashvi is processing jobs")
-        real(self, workers)
+    def init(self: JsonLines) -> None:
+        real(self)
+        self._write("kashvi is processing jobs")
 
-    patch.setattr(Signals, "stops", stops)
+    patch.setattr(JsonLines, "__init__", init)
 
 
 @exhibit(
@@ -218,7 +219,7 @@ def _(patch: Patch) -> None:
 )
 def _(patch: Patch) -> None:
     def call(self: JsonLines, event: Any) -> None:
-        write(msgspec.json.format(json_line(event)))
+        self._write(msgspec.json.format(json_line(event)))
 
     patch.setattr(JsonLines, "__call__", call)
 
@@ -377,3 +378,34 @@ def _(patch: Patch) -> None:
         return doctor.Finding("note", "table", "made")
 
     patch.setattr(doctor, "_table", table)
+
+
+@exhibit(
+    "what handlers print is among the JSON", "half a line breaks a whole one", "COMMANDS-5", source="ours, until now"
+)
+def _(patch: Patch) -> None:
+    def init(self: JsonLines) -> None:
+        self._write = write
+
+    patch.setattr(JsonLines, "__init__", init)
+
+
+@exhibit("the root logger is set up first", "and the app's own set-up does nothing", "COMMANDS-17", source="ours, once")
+def _(patch: Patch) -> None:
+    real = setup.load_app
+
+    def load_app(app: str | None) -> Queue:
+        logging.basicConfig(format="%(levelname)s %(message)s")
+        return real(app)
+
+    patch.setattr(work, "load_app", load_app)
+
+
+@exhibit("a handler of its own, besides", "each message of the app is there twice", "COMMANDS-17")
+def _(patch: Patch) -> None:
+    def set_up(*, verbose: bool) -> None:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        logging.getLogger().addHandler(handler)
+
+    patch.setattr(logs, "set_up", set_up)

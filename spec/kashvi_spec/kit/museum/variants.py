@@ -161,9 +161,8 @@ def _(patch: Patch) -> None:
 @variant("more in the JSON of a worker", "where it ran, besides", "COMMANDS-5")
 def _(patch: Patch) -> None:
     def call(self: JsonLines, event: Any) -> None:
-        from kashvi.cli.output import write
         from kashvi.text import json_line
 
-        write(json_line(msgspec.to_builtins(event) | {"host": "here"}))
+        self._write(json_line(msgspec.to_builtins(event) | {"host": "here"}))
 
     patch.setattr(JsonLines, "__call__", call)

@@ -1,0 +1,75 @@
+"""What people get wrong at a shell, and what they are told."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import Shell
+
+
+@pytest.mark.parametrize("app", ["from kashvi import queue\nqueue.set_driver('redis://x:1')\n", "import myapp\n"])
+def test_a_file_with_the_name_of_a_package_is_named(kashvi: Shell, app: str) -> None:
+    """Wherever the import goes wrong: in the app, or in kashvi."""
+    (kashvi.directory / "redis.py").write_text("clients = []\n")
+    (kashvi.directory / "shop.py").write_text(app)
+    shown = kashvi("queue:work", "--app", "shop", "--redis-url", "redis://localhost:1/0", "--stop-when-empty")
+    assert shown.returncode in (1, 2)
+    assert "redis.py is imported in place of the package redis, which kashvi needs" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_a_command_that_is_not_there_is_answered_with_those_like_it(kashvi: Shell) -> None:
+    """So is an option."""
+    for words, wanted in (
+        (["queue:wrok"], "Did you mean queue:work"),
+        (["retry"], "Did you mean queue:retry"),
+        (["queue:work", "--worker", "3"], "Did you mean '?--workers"),
+    ):
+        shown = kashvi(*words)
+        assert shown.returncode == 2
+        assert re.search(wanted, shown.stderr)
+
+
+def test_python_m_kashvi_is_kashvi(kashvi: Shell) -> None:
+    """In an environment whose scripts are not on the path."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "kashvi", "--version"], capture_output=True, text=True, cwd=kashvi.directory, check=True
+    )
+    assert shown.stdout.startswith("kashvi, version ")
+
+
+def test_a_file_that_is_not_there_is_named(kashvi: Shell) -> None:
+    """With what was wrong."""
+    shown = kashvi("sim:run", "storm", "--trace", "no/such/folder/t.jsonl")
+    assert shown.returncode in (1, 2)
+    assert "no/such/folder" in shown.stderr
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_no_command_fails_for_a_letter_that_the_terminal_lacks(kashvi: Shell, encoding: str) -> None:
+    """A type, a payload, an error, a file: all in another script."""
+    (kashvi.directory / "東京.py").write_text(
+        "from dataclasses import dataclass\nfrom kashvi import queue\n\n"
+        '@queue.job("jobs.東京")\n@dataclass\nclass Note:\n    city: str\n'
+        "    def handle(self):\n        raise ValueError(self.city)\n\nqueue.dispatch(Note('京都 😀'))\n"
+    )
+    environment = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    work = kashvi("queue:work", "--app", "東京", "--stop-when-empty", "--max-retry=1", "--trace=t.jsonl", **environment)
+    assert (work.returncode, "FAIL" in work.stdout) == (0, True)
+    for words in (["queue:failed"], ["queue:failed", "--json"], ["sim:replay", "t.jsonl"], ["spec:check", "t.jsonl"],
+                  ["spec:show", "RETRY-2"], ["spec:list"], ["queue:work", "--app", "大阪"], ["--help"]):  # fmt: skip
+        shown = kashvi(*words, **environment)
+        assert "Traceback" not in shown.stderr, words
+        assert shown.returncode in (0, 2), (words, shown.stderr)
+
+
+def test_blanks_around_settings_are_dropped(kashvi: Shell) -> None:
+    """As a shell leaves them that reads a secret from a file."""
+    shown = kashvi("queue:work", "--stop-when-empty", KASHVI_APP=" myapp\n", KASHVI_DATABASE_URL="sqlite:///other.db\n")
+    assert shown.returncode == 0
+    assert sorted(name for name in os.listdir(kashvi.directory) if ".db" in name) == ["other.db"]  # noqa: PTH208
