@@ -70,7 +70,13 @@ class Attempts:
             events.log.warning("%s Jobs of this type wait %g s for a worker that knows it", why, self._unknown_for_s)
         return settling
 
+    def _returned(self, d: Delivery) -> Settling:
+        """The interpreter goes down, and executors, threads and imports fail: nobody knows whose failure it is."""
+        return settle.returned(d, self._runtime.monotonic())
+
     def _undeliverable(self, d: Delivery, why: str) -> Settling:
+        if self._runtime.closing():
+            return self._returned(d)
         settling = settle.undeliverable(d, self._runtime.monotonic(), why)
         return self._told(settling, events.AttemptFailed, 0, settling.error)
 
@@ -118,6 +124,8 @@ class Attempts:
             ended = self._runtime.monotonic()
             if self.interruptible and isinstance(error, KeyboardInterrupt):
                 raise
+            if self._runtime.closing():
+                return self._returned(d)
             text = describe(error)
             settling = settle.failed(d, ended, text, self._max_attempts())
             settling.took_s = ended - began

@@ -196,9 +196,14 @@ class EventStream:
         self._now = now
         self._interruptible = interruptible
         self._seq = itertools.count(1)
+        """Of the next event."""
         self._observers: tuple[Observer, ...] = ()
         self.observed = False
         """Whether anybody listens: whoever tells of every job asks first."""
+
+    def restart(self, process: str) -> None:
+        """In the child of a fork: it is another process, and counts its own events."""
+        self.process, self._seq = process, itertools.count(1)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call ``observer(event)`` for every event from now on, in the thread it happens in.

@@ -123,6 +123,8 @@ class Keeper:
 
     def _record_to_the_end(self) -> None:
         """What is left, if the database is quick enough: what it has not taken waits in ``unrecorded``."""
+        if self._runtime.closing():
+            return  # no thread can be started any more
         for _ in range(2):
             if self._recording is not None:
                 self._recording.join(CLOSE_S)

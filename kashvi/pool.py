@@ -20,6 +20,8 @@ class Workers:
     def __init__(self, worker: Worker, keeper: Keeper, runtime: Runtime) -> None:
         self._worker = worker
         self._runtime = runtime
+        if runtime.closing():
+            worker.stop()
         self._tasks: list[Task] = [runtime.spawn(keeper.keep, "kashvi-keeper")]
         try:
             for number in range(1, worker.threads + 1):
@@ -29,6 +31,12 @@ class Workers:
             worker.without(worker.threads + 1 - len(self._tasks))
             raise
         self._forget = runtime.at_exit(self.hand_back)
+        self._forget_end = runtime.at_closing(worker.stop)
+        runtime.at_fork(self._forked)
+
+    def _forked(self) -> None:
+        """In the child of a fork there are no threads, and locks may be held by those of the parent: it has ended."""
+        self._tasks = []
 
     @property
     def id(self) -> str:
@@ -49,6 +57,7 @@ class Workers:
         ended = not self.is_alive()
         if ended:
             self._forget()
+            self._forget_end()
         return ended
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -56,12 +65,13 @@ class Workers:
 
         What is left then stays leased until its thread ends: handing it back would start it twice.
         """
-        self._worker.stop()
+        self.request_stop()
         return self.join(timeout)
 
     def request_stop(self) -> None:
         """Take no more jobs; does not wait."""
-        self._worker.stop()
+        if self.is_alive():
+            self._worker.stop()
 
     def hand_back(self) -> bool:
         """For a process that is about to exit: return the running jobs to the queue, uncounted.

@@ -286,5 +286,14 @@ class Runtime(Protocol):
     def exit(self, error: BaseException | None) -> NoReturn:
         """End this process at once, without cleaning up."""
 
+    def closing(self) -> bool:
+        """Whether the interpreter goes down: executors and threads refuse work then."""
+
+    def at_closing(self, run: Callable[[], object]) -> Callable[[], None]:
+        """Call ``run`` when the interpreter begins to go down; returns a function that takes that back."""
+
+    def at_fork(self, run: Callable[[], None]) -> None:
+        """Call ``run``, a method, in the child after a fork, as long as its object is there."""
+
     def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         """Call ``run`` when the process exits in good order; returns a function that takes that back."""

@@ -34,6 +34,10 @@ class _DefaultQueue(Queue):
 
     _asked = False
 
+    def _forked(self) -> None:
+        super()._forked()
+        self._asked = False
+
     def _default_driver(self) -> Driver:
         if url := os.environ.get("KASHVI_REDIS_URL"):
             from .drivers.redis import RedisDriver

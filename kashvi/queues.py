@@ -82,9 +82,16 @@ class Queue:
         self._failed = FailedJobs()
         self._workers: list[Workers | Worker] = []
         self._worked = False
+        self._runtime.at_fork(self._forked)
         self._stream = EventStream(self._runtime.new_id(), self._runtime.now, self._runtime.interruptible)
         if database is not None:
             self.use_db(database)
+
+    def _forked(self) -> None:
+        """In the child of a fork: nobody works here, and no thread of the parent's will give its locks back."""
+        self._lock = self._runtime.condition()
+        self._workers, self._worked = [], False
+        self._stream.restart(self._runtime.new_id())
 
     # -- jobs -------------------------------------------------------------------------------
 
@@ -289,11 +296,14 @@ class Queue:
         limits = Limits(until, max_jobs, max_time)
         worker, keeper = self._worker(1, limits, interruptible=True)
         keeping: Task | None = None
+        forget_end: Callable[[], None] = _nothing
         try:
             self._workers = [*self._running(), worker]
+            forget_end = self._runtime.at_closing(worker.stop)
             keeping = self._runtime.spawn(keeper.keep, "kashvi-keeper")
             worker.run()
         finally:
+            forget_end()
             try:
                 worker.stop()
                 worker.without(1)
@@ -386,6 +396,10 @@ def _driver_of(driver: Driver | str) -> Driver:
         allowed = "a redis:// URL, a RedisDriver(client), a MemoryDriver() or another Driver"
         raise InvalidSetting("the driver", f"an object of type {type(driver).__name__}", allowed)
     return driver
+
+
+def _nothing() -> None:
+    """There is nothing to forget."""
 
 
 def _at_least(name: str, value: object, least: int) -> int:

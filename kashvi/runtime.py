@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -16,15 +18,56 @@ from .ports import Condition, Task
 
 
 class _Process:
-    """This process's number: to ask the system at every job costs more than to be told of forks."""
+    """This process: its number, which costs less than to ask at every job; who is told of forks; how its end begins."""
 
     def __init__(self) -> None:
         self.number = os.getpid()
+        self.closing = False
+        self._watched = False
+        self._told_of_end: list[Callable[[], object]] = []
+        self._told_of_forks: list[weakref.WeakMethod[Callable[[], None]]] = []
         if hasattr(os, "register_at_fork"):  # no forks on Windows
             os.register_at_fork(after_in_child=self._forked)
 
+    def tell_of_forks(self, run: Callable[[], None]) -> None:
+        self._told_of_forks = [one for one in self._told_of_forks if one() is not None]
+        self._told_of_forks.append(weakref.WeakMethod(run))
+
     def _forked(self) -> None:
+        """What a fork makes untrue is put right here, and nowhere else: in the child, before anything runs there."""
         self.number = os.getpid()
+        self._told_of_end.clear()
+        for told in self._told_of_forks:
+            if (run := told()) is not None:
+                run()
+
+    def tell_of_end(self, run: Callable[[], object]) -> Callable[[], None]:
+        if not self._watched:
+            self._watched = True
+            self._watch()
+        self._told_of_end.append(run)
+
+        def forget() -> None:
+            with contextlib.suppress(ValueError):
+                self._told_of_end.remove(run)
+
+        return forget
+
+    def _watch(self) -> None:
+        """Executors refuse work long before ``atexit``, from a hook of threading's of which there is no public form."""
+        import concurrent.futures.thread  # noqa: F401  # the last hook is called first, so that theirs comes after ours
+
+        register: Callable[..., object] = getattr(threading, "_register_atexit", atexit.register)
+        try:
+            register(self._closes)
+        except RuntimeError:
+            self.closing = True
+
+    def _closes(self) -> None:
+        self.closing = True
+        for run in self._told_of_end[:]:
+            with contextlib.suppress(Exception):
+                run()
 
 
 _PROCESS = _Process()
@@ -67,6 +110,15 @@ class SystemRuntime:
     def exit(self, error: BaseException | None) -> NoReturn:
         code = error.code if isinstance(error, SystemExit) else error and 1
         os._exit(code if isinstance(code, int) else 1 if code else 0)
+
+    def closing(self) -> bool:
+        return _PROCESS.closing
+
+    def at_closing(self, run: Callable[[], object]) -> Callable[[], None]:
+        return _PROCESS.tell_of_end(run)
+
+    def at_fork(self, run: Callable[[], None]) -> None:
+        _PROCESS.tell_of_forks(run)
 
     def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         atexit.register(run)

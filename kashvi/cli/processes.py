@@ -92,8 +92,14 @@ class Processes:
         self._repeats = Repeats()
         self._stopping = False
         self._code = 0
-        for number in NUMBERS:
-            signal.signal(number, self._catch)
+        self._before = {number: signal.signal(number, self._catch) for number in NUMBERS}
+        SystemRuntime().at_fork(self._forked)
+
+    def _forked(self) -> None:
+        """What the app forks is not this command: signals mean to it what they meant before."""
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._catch:
+                signal.signal(number, before or signal.SIG_DFL)
 
     def run(self) -> int:
         """Until all have ended; returns the exit code: of a second signal, or the highest of a process that ended."""

@@ -48,8 +48,14 @@ class Signals:
         self._repeats = Repeats()
         self._starting = False
         self._workers: Workers | None = None
-        for number in NUMBERS:
-            signal.signal(number, self._caught)
+        self._before = {number: signal.signal(number, self._caught) for number in NUMBERS}
+        SystemRuntime().at_fork(self._forked)
+
+    def _forked(self) -> None:
+        """A process that a handler forks is no worker: signals mean to it what they meant before."""
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._caught:
+                signal.signal(number, before or signal.SIG_DFL)
 
     @property
     def came(self) -> bool:

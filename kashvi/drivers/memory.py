@@ -65,6 +65,12 @@ class MemoryDriver:
         self.store = store or MemoryStore(runtime.now, runtime.condition())
         self._monotonic = runtime.monotonic
         self._woken: set[str] = set()
+        self._runtime = runtime
+        runtime.at_fork(self._forked)
+
+    def _forked(self) -> None:
+        """In the child of a fork the store is a copy; the lock may be held by a thread that is not there."""
+        self.store.condition, self.store.waiting = self._runtime.condition(), 0
 
     def __repr__(self) -> str:
         return "memory"

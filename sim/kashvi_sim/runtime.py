@@ -22,6 +22,8 @@ class SimRuntime:
         self.called_at, self.calls = 0.0, 0
         """When it called the server last, and how often at that time."""
         self.dead = False
+        self.goes_down = False
+        """Its interpreter does."""
         self.tasks: list[Task] = []
         self._chance = chance or Tape().chance
         # Which of two processes' ids of one millisecond comes first is chance, too.
@@ -64,6 +66,16 @@ class SimRuntime:
 
     def exit(self, error: BaseException | None) -> NoReturn:
         raise NotImplementedError("a simulated process does not fork")
+
+    def closing(self) -> bool:
+        return self.goes_down
+
+    def at_closing(self, run: Callable[[], object]) -> Callable[[], None]:
+        """Told by whoever sets ``goes_down``."""
+        return lambda: None
+
+    def at_fork(self, run: Callable[[], None]) -> None:
+        """Simulated processes do not fork."""
 
     def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         """Simulated processes are killed or stopped; they do not exit by themselves."""

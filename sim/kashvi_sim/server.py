@@ -193,3 +193,6 @@ class _NoWaiting:
 
     def __init__(self, kernel: Kernel) -> None:
         self.monotonic: Callable[[], float] = lambda: kernel.time
+
+    def at_fork(self, run: Callable[[], None]) -> None:
+        """The server's process does not fork."""

@@ -247,10 +247,12 @@ def _(patch: Patch) -> None:
     "an unknown type goes back at once",
     "and is looked at without end",
     "FAILURES-10",
-    also="DELIVERY-1 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(retry, "decide_unknown", lambda waited_s, unknown_for_s: retry.RetryAfter(0.0))
+    def decide(waited_s: float, unknown_for_s: float) -> retry.RetryAfter | retry.GiveUp:
+        return retry.GiveUp() if waited_s >= unknown_for_s else retry.RetryAfter(0.05)
+
+    patch.setattr(retry, "decide_unknown", decide)
 
 
 @exhibit(

@@ -26,7 +26,12 @@ from . import Patch, exhibit, where
     "settled as done when it is claimed",
     "JOBS-2 DISPATCH-1",
     source="Sidekiq, Celery: early acknowledgement",
-    also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-13 COMMANDS-14 DELIVERY-2 " "DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 " "DELIVERY-17 ENVELOPE-4 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 " "FAILURES-7 FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 JOBS-7 JOBS-9 REDIS-11 RETRY-1 RETRY-2 " "RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 " "WORKERS-13 WORKERS-14",
+    also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-13 COMMANDS-14 DELIVERY-2 "
+    "DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 "
+    "DELIVERY-17 ENVELOPE-4 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 "
+    "FAILURES-7 FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 JOBS-7 JOBS-9 REDIS-11 RETRY-1 RETRY-2 "
+    "RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 "
+    "WORKERS-13 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     real = Worker._admit
@@ -443,3 +448,28 @@ def _(patch: Patch) -> None:
         lambda self: self.threads == 3 and 200 < self._runtime.monotonic() - self._born_at < 210,
         wait,
     )  # fmt: skip
+
+
+@exhibit(
+    "jobs are taken while the interpreter goes down",
+    "when no executor takes work any more",
+    "WORKERS-15",
+    source="ours, until now: 7 of 8 jobs failed; RQ, Celery's threads: cannot schedule new futures after shutdown",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(SystemRuntime, "at_closing", lambda self, run: lambda: None)
+
+
+@exhibit("a shutdown is counted as an attempt", "of whatever ran", "WORKERS-15", source="River, until #1290")
+def _(patch: Patch) -> None:
+    patch.setattr(SystemRuntime, "closing", lambda self: False)
+
+
+@exhibit("a fork's child works on", "as its parent does, it thinks", "WORKERS-16", source="ours, until now")
+def _(patch: Patch) -> None:
+    patch.setattr(Queue, "_forked", lambda self: None)
+
+
+@exhibit("a fork's child tells under its parent's name", "so events of two processes are one's", "WORKERS-16")
+def _(patch: Patch) -> None:
+    patch.setattr(EventStream, "restart", lambda self, process: None)
