@@ -112,12 +112,12 @@ class Waits:
         connection = self._server.own()
 
         def ask() -> int:
-            connection.send_command("CLIENT", "ID")
+            connection.send_command("SUBSCRIBE", self._bell)
+            connection.read_response(push_request=True)
+            connection.send_command("CLIENT", "ID")  # not every server takes commands from those who listen
             number: int = connection.read_response()
             connection.send_command("CLIENT", "UNBLOCK", number)  # may we?
             connection.read_response()
-            connection.send_command("SUBSCRIBE", self._bell)
-            connection.read_response(push_request=True)
             return number
 
         try:

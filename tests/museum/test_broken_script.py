@@ -29,18 +29,9 @@ BROKEN = [
         "if deadline > now - gone_after then",
     ),
     ("if not redis.call('LPOS', list, old, 'RANK', from) then return false end", ""),
-    (
-        "redis.call('ZADD', delayed, text(now + tonumber(in_s)), new)",
-        "redis.call('ZADD', delayed, text(now + tonumber(in_s) * 0.9), new)",
-    ),
-    (
-        "redis.call('ZADD', delayed, text(now + tonumber(in_s)), new)",
-        "redis.call('ZADD', delayed, text(now + tonumber(in_s)), old)",
-    ),
-    (
-        "redis.call('ZADD', delayed, text(now + tonumber(in_s)), new)",
-        "redis.call('ZADD', delayed, string.format('%d', now + tonumber(in_s)), new)",
-    ),
+    ("local due = text(now + tonumber(in_s))", "local due = text(now + tonumber(in_s) * 0.9)"),
+    ("redis.call('ZADD', delayed, due, new)", "redis.call('ZADD', delayed, due, old)"),
+    ("local due = text(now + tonumber(in_s))", "local due = string.format('%d', now + tonumber(in_s))"),
     (
         "redis.call('ZADD', unrecorded, text(now + tonumber(in_s)), new)",
         "redis.call('ZADD', unrecorded, text(now), new)",
@@ -63,7 +54,7 @@ BROKEN = [
     ("redis.call('LPUSH', jobs, unpack(due))", "redis.call('RPUSH', jobs, unpack(due))"),
     ("redis.call('LPUSH', held, unpack(oldest_first))", "redis.call('RPUSH', held, unpack(oldest_first))"),
     ("redis.call('LTRIM', jobs, 0, -#oldest_first - 1)", "redis.call('LTRIM', jobs, 0, -#oldest_first)"),
-    ("math.min(CHUNK, want - #claimed)", "CHUNK"),
+    ("math.min(chunk, want - #claimed)", "chunk"),
     ("if leaving and holds_nothing(held, running) then", "if leaving then"),
     ("if leaving and holds_nothing(held, running) then", "if false then"),
     ("redis.call('LLEN', held) + redis.call('LLEN', running), redis", "redis.call('LLEN', held), redis"),
