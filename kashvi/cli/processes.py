@@ -83,22 +83,30 @@ class Place:
 
 
 class Processes:
-    """A signal goes to all of them, as one that means to stop. ``max_time_s``: after so long, none is started."""
+    """A signal goes to all of them, as one that means to stop. ``max_time_s``: after so long, none is started.
 
-    def __init__(self, count: int, words: Sequence[str], max_time_s: float | None = None) -> None:
+    ``passes_on_hangup``: SIGHUP is no stop, and goes to all of them as it is.
+    """
+
+    def __init__(
+        self, count: int, words: Sequence[str], max_time_s: float | None = None, *, passes_on_hangup: bool = False
+    ) -> None:
         self._command = [sys.executable, "-c", "from kashvi.cli import main; main()", *words, "--processes=1"]
         self._places = [Place() for _ in range(count)]
         self._ends_at = None if max_time_s is None else SystemRuntime.monotonic() + max_time_s
         self._repeats = Repeats()
         self._stopping = False
         self._code = 0
-        self._before = {number: signal.signal(number, self._catch) for number in NUMBERS}
+        handlers = dict.fromkeys(NUMBERS, self._catch)
+        if passes_on_hangup and hasattr(signal, "SIGHUP"):
+            handlers[signal.SIGHUP] = self._pass_on
+        self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         SystemRuntime().at_fork(self._forked)
 
     def _forked(self) -> None:
         """What the app forks is not this command: signals mean to it what they meant before."""
         for number, before in self._before.items():
-            if signal.getsignal(number) == self._catch:
+            if signal.getsignal(number) in (self._catch, self._pass_on):
                 signal.signal(number, before or signal.SIG_DFL)
 
     def run(self) -> int:
@@ -144,6 +152,11 @@ class Processes:
             self._code = 128 + number
         if count:
             self._stop()
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        for place in self._places:
+            if place.child is not None:
+                place.child.send_signal(number)
 
     def _stop(self) -> None:
         self._stopping = True

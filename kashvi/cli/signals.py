@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C for a worker process: caught before the slow part of a start, and heeded at every moment.
+"""SIGTERM, Ctrl-C and their kin for a worker process: caught before the slow part of a start, heeded at every moment.
 
 Before there is a worker, a signal ends the process. The first one after that lets running jobs end; a second one, or
 the end of the grace, hands them back.
@@ -20,7 +20,11 @@ AGAIN_S = 1.0
 once, and the parent passes it on."""
 EXIT_S = 3.0
 """How long a process that is about to exit waits for jobs to be handed back."""
-NUMBERS = (signal.SIGTERM, signal.SIGINT)
+NUMBERS = [signal.SIGTERM, signal.SIGINT]
+"""Those that stop a worker. A terminal that closes sends SIGHUP, unless nohup had it ignored; Ctrl-\\ sends SIGQUIT."""
+for _name in ("SIGHUP", "SIGQUIT"):
+    if (_number := getattr(signal, _name, None)) and signal.getsignal(_number) == signal.SIG_DFL:
+        NUMBERS.append(_number)
 
 
 class Repeats:

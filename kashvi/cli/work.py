@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def work(
     warnings; --verbose shows kashvi's own messages from DEBUG on. With --json, handlers print to standard error.
 
     A trace is for sim:replay and spec:check. Several workers of one host may share it; of an error it keeps the type.
+    After the file was renamed, SIGHUP has the worker open it anew; without a trace, SIGHUP is SIGTERM.
     """
     signals = Signals(grace, quiet=as_json)
     queue = load_app(app)
@@ -133,13 +135,15 @@ def work(
     if processes > 1:
         if isinstance(queue.driver, MemoryDriver):
             raise RedisRequired("queue:work --processes")
-        sys.exit(Processes(processes, sys.argv[1:], max_time).run())
+        sys.exit(Processes(processes, sys.argv[1:], max_time, passes_on_hangup=trace_file is not None).run())
     choose_database(queue, database_url)
     output = JsonLines() if as_json else Lines(lambda: queue.max_attempts, verbose)
     queue.observe(output)
     trace = TraceFile(trace_file) if trace_file is not None else None
     if trace is not None:
         queue.observe(trace)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, lambda number, frame: trace.reopen())
     if not as_json:
         _banner(queue, workers)
     limits = Limits("empty" if stop_when_empty else "stopped", max_jobs, max_time)

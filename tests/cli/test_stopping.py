@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -119,3 +120,44 @@ def test_with_nothing_in_hand_a_worker_does_not_wait_for_its_server(worker: Work
     worker.until_printed("Ctrl-C")
     process.terminate()
     assert process.wait(10) == 0
+
+
+@pytest.fixture
+def hearing() -> Iterator[None]:
+    """SIGHUP is not ignored, as it is under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hearing")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_a_terminal_that_closes_stops_a_worker_as_sigterm_does(
+    worker: Worker, queue: Queue, number: signal.Signals
+) -> None:
+    """Where the process died at once, and its job waited for the lease to end."""
+    process = worker.start()
+    queue.dispatch(Note(1, takes=0.3))
+    worker.until_ran("1")
+    process.send_signal(number)
+    assert process.wait(20) == 0
+    assert queue.stats() == Stats(ready=0, delayed=0, held=0, unrecorded=0, workers=0)
+
+
+@pytest.mark.usefixtures("hearing")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_worker_goes_on_in_a_new_trace_after_the_old_one_was_renamed(
+    worker: Worker, queue: Queue, processes: int
+) -> None:
+    """As logrotate does it: rename, then SIGHUP."""
+    path = worker.shell.directory / "t.jsonl"
+    process = worker.start("--trace", str(path), "--processes", str(processes))
+    until_true(lambda: path.exists() and path.read_text().count('"WorkerStarted"') == processes, 20)
+    path.rename(path.with_name("t.jsonl.1"))
+    process.send_signal(signal.SIGHUP)
+    until_true(path.exists, 20)
+    queue.dispatch(Note(1))
+    until_true(lambda: '"JobSucceeded"' in path.read_text(), 20)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert '"JobSucceeded"' not in path.with_name("t.jsonl.1").read_text()
