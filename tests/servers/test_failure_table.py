@@ -27,10 +27,7 @@ from kashvi.failures.engine import engine_of
 from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import FailedJobRecord, prepare
 from kashvi.ports import Failure, Refusal
-from tests.servers import databases
 from tests.servers.databases import PASSWORD, Database, Server
-
-database, database_servers = databases.database, databases.database_servers  # fixtures
 
 AT = datetime(2026, 11, 24, 3, 14, 23, 442263, UTC)
 MIB = 1024 * 1024
