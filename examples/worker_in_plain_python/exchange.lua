@@ -70,10 +70,12 @@ if not repeated then
     redis.call('LPUSH', jobs, due)
     redis.call('ZREM', delayed, due)
   end
-  while #claimed < want do -- 7: claim
+  local size = 0
+  while #claimed < want and size < 4194304 do -- 7: claim
     local envelope = redis.call('LMOVE', jobs, key('held', worker), 'RIGHT', 'LEFT')
     if not envelope then break end
     claimed[#claimed + 1] = envelope
+    size = size + #envelope
   end
   if leaving and count(worker) == 0 then -- 8: leave
     redis.call('ZREM', workers, worker)

@@ -347,7 +347,7 @@ class Worker:
         return ended
 
     def record(self) -> None:
-        while entries := self.server.unrecorded(100):
+        while entries := self.server.unrecorded(16):
             if not self.table.record(entries):
                 return
             self.server.recorded([raw for raw, _ in entries])
@@ -388,8 +388,12 @@ def main() -> None:
     client: Any = redis.Redis.from_url(os.environ["KASHVI_REDIS_URL"], socket_timeout=10.0)
     worker = Worker(Server(client), Table(os.environ["KASHVI_DATABASE_URL"]), threads, lease_s, unknown_for_s)
 
+    told_at = 0.0
+
     def stop(number: int, frame: object) -> None:
-        worker.told_to_stop += 1
+        nonlocal told_at
+        if not worker.told_to_stop or time.monotonic() - told_at >= 1.0:  # else it is the same, told twice
+            worker.told_to_stop, told_at = worker.told_to_stop + 1, time.monotonic()
 
     signal.signal(signal.SIGTERM, stop)
     worker.work()

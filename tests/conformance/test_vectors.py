@@ -13,6 +13,7 @@ from kashvi_spec.kit.vectors import InMemory, OnRedis, Vector, differences
 
 from examples.worker_in_plain_python.protocol import Server, Settlement
 from kashvi import envelope, ports, retry, settle
+from kashvi.drivers import memory
 from kashvi.drivers import redis as redis_driver
 from kashvi.errors import CommandRefused
 from kashvi.ports import Expired, LostDelivery
@@ -114,7 +115,7 @@ def test_the_numbers_of_the_protocol_are_those_of_the_code() -> None:
     """Of the ones that nobody may choose."""
     page = text_of("protocol")
     for number in (
-        f"about {redis_driver.PROMOTE_MAX} a time",
+        f"about {memory.PROMOTE_MAX} a time",
         f"{redis_driver.GONE_AFTER_S:,.0f} s",
         f"{ports.FIRST_LEASE_S:.0f} s",
         f"{ports.NAME_MAX} printable ASCII characters",
@@ -122,5 +123,6 @@ def test_the_numbers_of_the_protocol_are_those_of_the_code() -> None:
         f"{envelope.COUNT_MAX}",
         f"{retry.UNKNOWN_FOR_S:.0f} s",
         f"in less than {ports.WAIT_MAX_S:g} s",
+        f"brings the claim to {ports.READ_MAX_BYTES >> 20} MiB",
     ):
         assert number in page, number

@@ -15,7 +15,7 @@ from kashvi import cli, envelope, errors
 from kashvi.cli import doctor, failed, logs, output, processes, setup, signals, work
 from kashvi.cli.output import JsonLines, write
 from kashvi.cli.signals import Signals
-from kashvi.drivers import connection
+from kashvi.drivers import pools
 from kashvi.drivers.redis import RedisDriver
 from kashvi.failures.sql import SqlFailures
 from kashvi.queues import Queue
@@ -194,7 +194,7 @@ def _(patch: Patch) -> None:
         with mock.patch.object(errors, "without_passwords", lambda text: text):
             raise errors.InvalidSetting("the Redis URL", url, "a redis://, rediss:// or unix:// URL")
 
-    where(patch, connection, "client_of", lambda url: not url.startswith("redis"), client_of)
+    where(patch, pools, "client_of", lambda url: not url.startswith("redis"), client_of)
 
 
 @exhibit(
@@ -229,6 +229,7 @@ def _(patch: Patch) -> None:
     "an interruption between the two sends the job twice",
     "COMMANDS-6",
     source="Laravel: RetryCommand",
+    also="REDIS-4 REDIS-5",
 )
 def _(patch: Patch) -> None:
     patch.setattr(RedisDriver, "push_retried", lambda self, failure, envelope: self.push([envelope]) is None)

@@ -13,6 +13,7 @@ import msgspec
 from kashvi import attempt, dispatch, fields, job
 from kashvi.dispatch import Sealed
 from kashvi.drivers.memory import MemoryDriver
+from kashvi.drivers.redis import RedisDriver
 from kashvi.envelope import Envelope
 from kashvi.errors import CommandRefused, DriverError, KashviError, UnencodableJob
 from kashvi.job import JobType
@@ -219,6 +220,17 @@ def _(patch: Patch) -> None:
     patch.setattr(Queue, "dispatch_many", lambda self, jobs: [self.dispatch(one) for one in jobs])
 
 
+@exhibit(
+    "one push for each", "all are looked at first, and then sent one by one", "DISPATCH-6", source="RQ: enqueue_many"
+)
+def _(patch: Patch) -> None:
+    def push(real: Any, driver: Any, stream: Any, sealed: Sequence[Sealed], delay_s: float) -> None:
+        for one in sealed:
+            real(driver, stream, (one,), delay_s)
+
+    where(patch, dispatch, "push", lambda driver, stream, sealed, delay_s: len(sealed) > 1, push)
+
+
 @exhibit("what can't be sent is passed over", "and nobody hears of it", "DISPATCH-6")
 def _(patch: Patch) -> None:
     real = Queue.dispatch_many
@@ -229,9 +241,9 @@ def _(patch: Patch) -> None:
     patch.setattr(Queue, "dispatch_many", dispatch_many)
 
 
-def strange(driver: Any, *rest: Any) -> bool:
-    """A driver that is not kashvi's own."""
-    return not type(driver).__module__.startswith(("kashvi.", "kashvi_sim."))
+def on_a_server(driver: Any, *rest: Any) -> bool:
+    """A driver for a server, which may be away."""
+    return isinstance(driver, RedisDriver)
 
 
 @exhibit(
@@ -239,6 +251,7 @@ def strange(driver: Any, *rest: Any) -> bool:
     "until it succeeds, or three times",
     "DISPATCH-7",
     source="Sidekiq #3303: client timeout and retry",
+    also="REDIS-12",
 )
 def _(patch: Patch) -> None:
     def push(real: Any, driver: Any, *rest: Any) -> None:
@@ -248,7 +261,7 @@ def _(patch: Patch) -> None:
                 return
         real(driver, *rest)
 
-    where(patch, dispatch, "push", strange, push)
+    where(patch, dispatch, "push", on_a_server, push)
 
 
 @exhibit("a failed dispatch was never sent", "so a lost reply says: safe to dispatch again", "DISPATCH-7")
@@ -260,7 +273,7 @@ def _(patch: Patch) -> None:
             error.maybe_sent = False
             raise
 
-    where(patch, dispatch, "push", strange, push)
+    where(patch, dispatch, "push", on_a_server, push)
 
 
 def bulky(one: Any, *rest: Any) -> bool:
@@ -281,6 +294,15 @@ def _(patch: Patch) -> None:
 @exhibit("no limit at all", "one large job holds up the server for all others", "DISPATCH-8")
 def _(patch: Patch) -> None:
     where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:-1], 2**40))
+
+
+@exhibit("the limit is for dispatch alone", "what is delayed may be of any size", "DISPATCH-8")
+def _(patch: Patch) -> None:
+    def dispatch_after(real: Any, self: Queue, *args: Any) -> Any:
+        with mock.patch.object(self, "payload_limit", 2**40):
+            return real(self, *args)
+
+    where(patch, Queue, "dispatch_after", lambda self, *args: True, dispatch_after)
 
 
 def unwritable(self: JobType, one: Any) -> bool:
@@ -331,15 +353,15 @@ def _(patch: Patch) -> None:
     "nothing at all",
     "a driver that takes jobs and never gives one out",
     "DISPATCH-1 DISPATCH-2",
-    also="COMMANDS-13 COMMANDS-14 DELAY-1 DELAY-2 DELAY-3 DELAY-4 DELAY-5 DELAY-6 DELAY-7 DELAY-8 DELAY-9 "
-    "DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-4 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 "
-    "DELIVERY-10 DELIVERY-11 DELIVERY-12 DELIVERY-13 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 "
-    "DISPATCH-3 DISPATCH-4 DISPATCH-5 DISPATCH-6 DISPATCH-10 ENVELOPE-4 ENVELOPE-5 ENVELOPE-6 "
-    "ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-7 FAILURES-8 FAILURES-9 "
-    "FAILURES-10 FAILURES-12 JOBS-1 JOBS-2 JOBS-3 JOBS-7 JOBS-9 MEMORY-1 MEMORY-2 MEMORY-3 REDIS-3 "
-    "REDIS-8 RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-1 "
-    "WORKERS-2 WORKERS-3 WORKERS-5 WORKERS-6 WORKERS-7 WORKERS-10 WORKERS-11 WORKERS-13 WORKERS-14 "
-    "WORKERS-15",
+    also="COMMANDS-13 COMMANDS-14 DELAY-1 DELAY-2 DELAY-3 DELAY-4 DELAY-5 DELAY-6 DELAY-7 DELAY-8 "
+    "DELAY-9 DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-4 DELIVERY-5 DELIVERY-6 DELIVERY-7 "
+    "DELIVERY-8 DELIVERY-10 DELIVERY-11 DELIVERY-12 DELIVERY-13 DELIVERY-14 DELIVERY-15 "
+    "DELIVERY-16 DELIVERY-17 DISPATCH-3 DISPATCH-4 DISPATCH-5 DISPATCH-6 DISPATCH-10 "
+    "ENVELOPE-4 ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 "
+    "FAILURES-7 FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 JOBS-1 JOBS-2 JOBS-7 JOBS-9 "
+    "MEMORY-1 MEMORY-2 MEMORY-3 REDIS-3 REDIS-8 RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 "
+    "RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-1 WORKERS-2 WORKERS-3 WORKERS-5 WORKERS-6 "
+    "WORKERS-7 WORKERS-10 WORKERS-11 WORKERS-13 WORKERS-14 WORKERS-15",
 )
 def _(patch: Patch) -> None:
     def push(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import threading
 import uuid
 from typing import Any
 
@@ -50,7 +51,36 @@ def _(patch: Patch) -> None:
     sealing(patch, b'{"id":"%(id)b","type":%(type)b,"payload":%(payload)b,"attempts":0,"error":"","lost":0}')
 
 
-@exhibit("keys in camel case", "user_id travels as userId", "ENVELOPE-2", also="DISPATCH-4 JOBS-1")
+@exhibit(
+    "a delayed job says so", "by one more field in its envelope", "ENVELOPE-1", source="Celery: eta in the headers"
+)
+def _(patch: Patch) -> None:
+    def push(real: Any, driver: Any, stream: Any, sealed: Any, delay_s: float) -> None:
+        said = b'{"delay":%d,' % delay_s
+        again = [msgspec.structs.replace(one, envelope=said + one.envelope[1:]) for one in sealed]
+        real(driver, stream, again, delay_s)
+
+    where(patch, dispatch, "push", lambda driver, stream, sealed, delay_s: delay_s >= 300, push)
+
+
+@exhibit("each thread counts for itself", "so that ids of two threads are in no order", "ENVELOPE-3")
+def _(patch: Patch) -> None:
+    first = threading.get_ident()
+    numbers: dict[int, Any] = {}
+
+    def new_id(self: SystemRuntime) -> str:
+        thread = threading.get_ident()
+        mine = numbers.setdefault(thread, itertools.count(len(numbers) << 64))
+        return str(uuid.UUID(int=next(mine)))
+
+    where(
+        patch, SystemRuntime, "new_id",
+        lambda self: threading.get_ident() != first,
+        lambda real, self: new_id(self),
+    )  # fmt: skip
+
+
+@exhibit("keys in camel case", "user_id travels as userId", "ENVELOPE-2", also="DISPATCH-4 JOBS-1 JOBS-3")
 def _(patch: Patch) -> None:
     def encode(real: Any, self: JobType, one: Any) -> bytes:
         head, *tail = (next(n for n in names_of(self) if "_" in n)).split("_")
@@ -60,7 +90,7 @@ def _(patch: Patch) -> None:
     where(patch, JobType, "encode", lambda self, one: any("_" in name for name in names_of(self)), encode)
 
 
-@exhibit("a payload without names", "its fields are a list, in their order", "ENVELOPE-2")
+@exhibit("a payload without names", "its fields are a list, in their order", "ENVELOPE-2", also="DISPATCH-4 JOBS-3")
 def _(patch: Patch) -> None:
     def encode(real: Any, self: JobType, one: Any) -> bytes:
         real(self, one)
@@ -128,7 +158,7 @@ def _(patch: Patch) -> None:
 @exhibit(
     "who came without an id stays without",
     "two equal envelopes fail, and one is recorded",
-    "ENVELOPE-4 ENVELOPE-5",
+    "ENVELOPE-4",
     also="DELIVERY-1 RETRY-6",
 )
 def _(patch: Patch) -> None:

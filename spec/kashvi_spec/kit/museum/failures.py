@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from kashvi import envelope, raised, retry, settle
 from kashvi.attempt import Attempts
@@ -152,6 +153,15 @@ def _(patch: Patch) -> None:
     where(patch, settle, "failed", another, failed)
 
 
+@exhibit("an error may be of any length", "as long as an exception's text is", "FAILURES-4")
+def _(patch: Patch) -> None:
+    def failed(real: Any, *args: Any) -> Any:
+        with mock.patch.object(settle, "ERROR_MAX", 2**40):
+            return real(*args)
+
+    where(patch, settle, "failed", lambda *args: len(args[2]) > 10_000, failed)
+
+
 @exhibit("the error is lost", "a failure is recorded without a reason", "FAILURES-4", source="Go kashvi: a nil error")
 def _(patch: Patch) -> None:
     where(
@@ -284,7 +294,7 @@ def _(patch: Patch) -> None:
     "what it can't record",
     "FAILURES-8",
     source="Sidekiq, RQ: a result that expires",
-    also="ENVELOPE-4",
+    also="ENVELOPE-4 REDIS-4 REDIS-5",
 )
 def _(patch: Patch) -> None:
     def run(real: Any, self: Recorder) -> bool:

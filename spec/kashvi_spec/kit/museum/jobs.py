@@ -39,6 +39,18 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
+    "what a function fills in is forgotten", "its class's own defaults count", "JOBS-3", source="Go kashvi: the reverse"
+)
+def _(patch: Patch) -> None:
+    where(patch, job, "_merged", lambda factory, payload: True, lambda real, factory, payload: payload)
+
+
+@exhibit("a reload is another class", "and may not have the name", "JOBS-5")
+def _(patch: Patch) -> None:
+    patch.setattr(JobType, "origin", property(lambda self: f"{self.job_class.__qualname__} {id(self.job_class)}"))
+
+
+@exhibit(
     "what handle() returns counts",
     "False is a failure",
     "JOBS-2",

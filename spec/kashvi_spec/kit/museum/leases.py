@@ -116,8 +116,8 @@ def _(patch: Patch) -> None:
     "jobs of a dead process stay in its list",
     "DELIVERY-1 DELIVERY-2",
     source="AsyncTasQ: no reaper; taskiq-redis #131",
-    also="DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 DELIVERY-15 DELIVERY-16 "
-    "DELIVERY-17 DISPATCH-1 WORKERS-13",
+    also="DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 DELIVERY-15 "
+    "DELIVERY-16 DELIVERY-17 DISPATCH-1 FAILURES-4 REDIS-4 REDIS-5 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     patch.setattr(Keeper, "_reclaim", lambda self, now: None)

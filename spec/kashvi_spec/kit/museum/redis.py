@@ -44,7 +44,9 @@ def scripted(patch: Patch, script: Script, text: str, when: Any = lambda args: T
     )  # fmt: skip
 
 
-@exhibit("pushed at the right", "the newest job is at the head of the list", "REDIS-1", also="MEMORY-3")
+@exhibit(
+    "pushed at the right", "the newest job is at the head of the list", "REDIS-1", also="ENVELOPE-1 JOBS-3 MEMORY-3"
+)
 def _(patch: Patch) -> None:
     calling(patch, lambda command: ("RPUSH", *command[1:]), lambda command: command[0] == "LPUSH")
 
@@ -54,7 +56,8 @@ def _(patch: Patch) -> None:
     "kashvi:jobs, where nobody else looks",
     "REDIS-1",
     source="AsyncTasQ: keys of its own",
-    also="FAILURES-8 MEMORY-3 REDIS-3 REDIS-4 REDIS-5 REDIS-6 REDIS-7",
+    also="DISPATCH-7 ENVELOPE-1 FAILURES-8 JOBS-3 MEMORY-3 REDIS-3 REDIS-4 REDIS-5 REDIS-6 REDIS-7 REDIS-11 REDIS-12 "
+    "REDIS-13",
 )
 def _(patch: Patch) -> None:
     calling(patch, lambda command: ("LPUSH", "kashvi:jobs", *command[2:]), lambda command: command[0] == "LPUSH")
@@ -83,7 +86,7 @@ def _(patch: Patch) -> None:
     "of the process that dispatched",
     "REDIS-2 REDIS-3",
     source="Go kashvi: a sleeping goroutine",
-    also="MEMORY-3 REDIS-5",
+    also="DISPATCH-7 ENVELOPE-1 MEMORY-3 REDIS-4 REDIS-5 REDIS-7 REDIS-11",
 )
 def _(patch: Patch) -> None:
     def push(real: Any, self: RedisDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
@@ -98,7 +101,7 @@ def _(patch: Patch) -> None:
     "by a process that is there no more",
     "REDIS-3",
     source="Celery: an ETA is its worker's",
-    also="COMMANDS-9",
+    also="COMMANDS-9 DISPATCH-7",
 )
 def _(patch: Patch) -> None:
     real = RedisDriver.__init__
@@ -129,6 +132,28 @@ def _(patch: Patch) -> None:
     scripted(patch, driver._EXCHANGE, driver._EXCHANGE.text.replace(taken, f"{taken} redis.call('EXPIRE', held, 600)"))
 
 
+@exhibit("what is announced expires", "with the longest lease", "REDIS-4")
+def _(patch: Patch) -> None:
+    announced = "redis.call('LPUSH', running, old)"
+    assert announced in driver._EXCHANGE.text
+    scripted(
+        patch,
+        driver._EXCHANGE,
+        driver._EXCHANGE.text.replace(announced, f"{announced} redis.call('EXPIRE', running, 99)"),
+    )
+
+
+@exhibit("what was sent back has one key for all", "whatever the prefix", "REDIS-5")
+def _(patch: Patch) -> None:
+    real = RedisDriver.__init__
+
+    def init(self: RedisDriver, *args: Any, **named: Any) -> None:
+        real(self, *args, **named)
+        self._retried = "kashvi:queue:retried"
+
+    patch.setattr(RedisDriver, "__init__", init)
+
+
 @exhibit("one key is forgotten", "the list of workers has the same name for all prefixes", "REDIS-5")
 def _(patch: Patch) -> None:
     real = RedisDriver.__init__
@@ -140,7 +165,12 @@ def _(patch: Patch) -> None:
     patch.setattr(RedisDriver, "__init__", init)
 
 
-@exhibit("a worker's lists have no prefix", "so that a script's keys are in several slots", "REDIS-5", also="MEMORY-3")
+@exhibit(
+    "a worker's lists have no prefix",
+    "so that a script's keys are in several slots",
+    "REDIS-5",
+    also="MEMORY-3 REDIS-4",
+)
 def _(patch: Patch) -> None:
     patch.setattr(RedisDriver, "_lists", lambda self, worker: [f"held:{worker}", f"running:{worker}"])
 
@@ -171,13 +201,19 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "a refusal is not heard", "a full server's no is taken for a yes", "REDIS-7", source="Go kashvi: errors ignored"
+    "a refusal is not heard",
+    "a full server's no is taken for a yes",
+    "REDIS-7",
+    source="Go kashvi: errors ignored",
+    also="DISPATCH-7",
 )
 def _(patch: Patch) -> None:
     hushed(patch, CommandRefused)
 
 
-@exhibit("a server that is away is not noticed", "the job goes nowhere, and nobody hears of it", "REDIS-7")
+@exhibit(
+    "a server that is away is not noticed", "the job goes nowhere, and nobody hears of it", "REDIS-7", also="DISPATCH-7"
+)
 def _(patch: Patch) -> None:
     hushed(patch, DriverUnavailable)
 

@@ -36,9 +36,9 @@ def waiting(patch: Patch, seconds: Callable[[int], float], when: Callable[[int],
     "RETRY-1",
     source="pg-boss #854 and others: attempts or retries",
     also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 DELIVERY-1 DELIVERY-8 DELIVERY-10 "
-    "DELIVERY-16 DELIVERY-17 DISPATCH-1 ENVELOPE-4 FAILURES-1 FAILURES-2 FAILURES-5 FAILURES-7 "
-    "FAILURES-8 FAILURES-12 JOBS-7 JOBS-9 REDIS-11 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 TABLE-2 "
-    "TABLE-6 WORKERS-10",
+    "DELIVERY-16 DELIVERY-17 DISPATCH-1 ENVELOPE-4 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 "
+    "FAILURES-7 FAILURES-8 FAILURES-12 JOBS-7 JOBS-9 REDIS-4 REDIS-5 REDIS-11 RETRY-2 RETRY-3 "
+    "RETRY-4 RETRY-5 RETRY-7 TABLE-2 TABLE-6 WORKERS-10",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.RetryAfter(float(n)) if n <= most else retry.GiveUp())
@@ -195,11 +195,11 @@ def _(patch: Patch) -> None:
 def keeping(patch: Patch, seconds: Callable[[int], float]) -> None:
     """The thread sleeps after an attempt that failed; so many seconds after attempt n."""
 
-    def emit(real: Any, self: EventStream, kind: type[Event], **facts: Any) -> None:
-        real(self, kind, **facts)
+    def emit(real: Any, self: EventStream, kind: type[Event], *error: Any, **facts: Any) -> None:
+        real(self, kind, *error, **facts)
         self._now.__self__.sleep(seconds(facts["attempt"]))  # type: ignore[attr-defined]
 
-    def failed(self: EventStream, kind: type[Event], **facts: Any) -> bool:
+    def failed(self: EventStream, kind: type[Event], *error: Any, **facts: Any) -> bool:
         return kind is AttemptFailed and 0 < facts["attempt"] < 3
 
     where(patch, EventStream, "emit", failed, emit)

@@ -27,11 +27,11 @@ from . import Patch, exhibit, where
     "JOBS-2 DISPATCH-1",
     source="Sidekiq, Celery: early acknowledgement",
     also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-13 COMMANDS-14 DELIVERY-2 "
-    "DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 "
-    "DELIVERY-17 ENVELOPE-4 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 "
-    "FAILURES-7 FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 JOBS-7 JOBS-9 REDIS-11 RETRY-1 RETRY-2 "
-    "RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 "
-    "WORKERS-13 WORKERS-14",
+    "DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-10 DELIVERY-14 DELIVERY-15 "
+    "DELIVERY-16 DELIVERY-17 ENVELOPE-4 ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 "
+    "FAILURES-4 FAILURES-5 FAILURES-7 FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 JOBS-7 "
+    "JOBS-9 REDIS-4 REDIS-5 REDIS-11 RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 "
+    "TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 WORKERS-13 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     real = Worker._admit
@@ -50,8 +50,8 @@ def _(patch: Patch) -> None:
         patch,
         EventStream,
         "emit",
-        lambda self, kind, **facts: kind is WorkerStarted and facts["threads"] == 5,
-        lambda real, self, kind, **facts: real(self, kind, **facts | {"threads": 4}),
+        lambda self, kind, *error, **facts: kind is WorkerStarted and facts["threads"] == 5,
+        lambda real, self, kind, *error, **facts: real(self, kind, *error, **facts | {"threads": 4}),
     )
 
 
@@ -279,6 +279,7 @@ def emptying(patch: Patch, until: str, instead: Any) -> None:
     "work() waits for what is due in a year",
     "WORKERS-7",
     source="Laravel, RQ: burst and empty differ",
+    also="ENVELOPE-5",
 )
 def _(patch: Patch) -> None:
     def finished(real: Any, self: Books) -> bool:
@@ -413,8 +414,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     where(
         patch, EventStream, "emit",
-        lambda self, kind, **facts: kind is WorkerStopped and facts["unsettled"] > 0,
-        lambda real, self, kind, **facts: real(self, kind, **facts | {"unsettled": 0}),
+        lambda self, kind, *error, **facts: kind is WorkerStopped and facts["unsettled"] > 0,
+        lambda real, self, kind, *error, **facts: real(self, kind, *error, **facts | {"unsettled": 0}),
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ OF_CLAUSES = {
     "REDIS-5": "other programs may keep keys of their own in this database",
     "REDIS-6": "it is about connections inside a Python program",
     "REDIS-7": OF_AREAS["dispatch"],
+    "REDIS-14": "the kit's server is no cluster",
     "REDIS-11": "the kit does not fill the server",
     "REDIS-12": "the kit has one server, which never gives its place to another",
     "REDIS-13": "it is about connections inside a Python program",
