@@ -13,7 +13,7 @@ from .. import events
 from ..queue import MemoryDriver, Queue
 from ..registry import Registry
 from ..text import json_line, visible
-from .failed import print_rows
+from .listing import print_lines
 from .setup import examples, json_option
 
 _tried: set[int] = set()
@@ -86,7 +86,7 @@ def demo(as_json: bool) -> None:
         click.echo(json_line(counts | {"database": str(database)}))
         return
     click.echo(f"\n  kashvi_failed_jobs in {database}:")
-    print_rows(rows)
+    print_lines(rows)
 
 
 def _read_back(database: Path) -> list[Any]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from ..envelope import bytes_of
 from ..errors import RedisRequired
+from ..ports import PREFIX
 from ..queue import Queue
-from ..row import job_of
+from ..row import job_of, prefix_of
 from ..runtime import SystemRuntime
 from ..text import json_line, visible
+from .listing import moment, print_groups, print_json, print_lines, print_whole, wanted
 from .setup import (
     DATABASE_FILE,
     app_option,
@@ -32,32 +38,79 @@ if TYPE_CHECKING:
     from ..failures.table import FailedJobRecord
 
 SHOWN = 50
-BATCH = 100
 
 
 @examples(
     """
 kashvi queue:failed
+kashvi queue:failed 12
+kashvi queue:failed --type jobs.Email --error timeout --since 2h
+kashvi queue:failed --group
 kashvi queue:failed --database-url postgresql://localhost/app --json
 """
 )
 @click.command("queue:failed")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--type", "job_type", help="Only jobs of this type.")
+@click.option("--error", help="Only those whose error has this in it.")
+@click.option(
+    "--since", metavar="TIME", help="Only newer ones: 30m, 2h, 7d ago, or a time such as 2026-11-24T12:00 (UTC)."
+)
+@click.option("--group", is_flag=True, help="How often each type failed with each error.")
 @app_option
 @database_option
 @json_option
-def failed(app: str | None, database_url: str | None, as_json: bool) -> None:
-    """List failed jobs, newest first."""
+def failed(
+    ids: tuple[str, ...],
+    job_type: str | None,
+    error: str | None,
+    since: str | None,
+    group: bool,
+    app: str | None,
+    database_url: str | None,
+    as_json: bool,
+) -> None:
+    """List failed jobs, newest first; with an ID, show all there is of one.
+
+    A terminal gets the newest 50, a line each; a pipe all of them, with whole values. Times are UTC.
+    """
+    try:
+        after = None if since is None else moment(since, SystemRuntime().now())
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{since!r} is neither like 30m, 2h or 7d nor a time", param_hint="--since") from None
     store = _store(load_app(app), database_url)
-    if as_json:
-        click.echo(json_line([_plain(row) for row in store.rows()]))
+    these = _names(ids) if ids else None
+    pages = store.pages(these, newest_first=True, wanted=wanted(job_type, error, after))
+    if group:
+        print_groups(pages, as_json)
+    elif as_json:
+        print_json(pages)
+    elif ids:
+        _show_each(pages, ids)
+    else:
+        _list(store, pages, filtered=(job_type, error, since) != (None, None, None))
+
+
+def _show_each(pages: Iterable[Sequence[FailedJobRecord]], ids: Sequence[str]) -> None:
+    known: set[str | None] = set()
+    for row in chain.from_iterable(pages):
+        if known:
+            click.echo()
+        print_whole(row)
+        known |= {str(row.id), row.job_id}
+    _tell_missing(len(set(ids) - known))
+
+
+def _list(store: SqlFailures, pages: Iterable[list[FailedJobRecord]], *, filtered: bool) -> None:
+    rows = chain.from_iterable(pages)
+    if (newest := next(rows, None)) is None:
+        click.echo(f"No failed jobs {'like that ' if filtered else ''}in {store!r}.")
         return
-    rows, total = store.rows(limit=SHOWN), store.count()
-    if not rows:
-        click.echo(f"No failed jobs in {store!r}.")
-        return
-    print_rows(rows)
-    if total > len(rows):
-        click.echo(f"The newest {len(rows)} of {total:,}; --json has all.")
+    terminal = sys.stdout.isatty()
+    print_lines(chain([newest], islice(rows, SHOWN - 1) if terminal else rows))
+    if terminal and (more := next(rows, None)) is not None:
+        count = "" if filtered else f" of {store.count():,}"
+        click.echo(f"The newest {SHOWN}{count}; | cat shows all, queue:failed {more.id} all of one.")
 
 
 @examples(
@@ -84,11 +137,26 @@ def retry(
     choose_driver(queue, redis_url)
     if not queue.driver_chosen or not hasattr(queue.driver, "push_retried"):
         raise RedisRequired("queue:retry")
-    store = _store(queue, database_url)
-    rows = store.rows()[::-1] if list(ids) == ["all"] else _chosen(store, ids)
-    for start in range(0, len(rows), BATCH):
-        send_back(store, cast("RedisDriver", queue.driver), rows[start : start + BATCH])
-    _tell("sent back", rows, ids, as_json)
+    store, driver = _store(queue, database_url), cast("RedisDriver", queue.driver)
+    here = getattr(driver, "prefix", PREFIX)
+    sent, known, elsewhere = array("q"), set[str | None](), Counter[str]()
+    everything = list(ids) == ["all"]
+    for page in store.pages(None if everything else _names(ids)):
+        of_here = [row for row in page if not store.keeps_extra or prefix_of(row.extra) == here]
+        elsewhere.update(prefix_of(row.extra) for row in page if row not in of_here)
+        send_back(store, driver, of_here)
+        sent.extend(row.id for row in of_here)
+        if not everything:
+            known |= {name for row in page for name in (str(row.id), row.job_id)}
+    _tell("sent back", sent, 0 if everything else len(set(ids) - known), as_json)
+    for prefix, count in elsewhere.items():
+        click.echo(
+            f"{'Note' if everything else 'Error'}: {count:,} of the queue {visible(prefix)!r} left where they are: "
+            f"this is {here!r}; name the app of that queue with --app.",
+            err=True,
+        )
+    if elsewhere and not everything:
+        raise SystemExit(1)
 
 
 @examples(
@@ -104,9 +172,12 @@ kashvi queue:forget 5
 def forget(ids: tuple[str, ...], app: str | None, database_url: str | None, as_json: bool) -> None:
     """Delete failed jobs. ID is a row's number or the job's id."""
     store = _store(load_app(app), database_url)
-    rows = _chosen(store, ids)
-    gone = store.remove([(row.id, row.job_id) for row in rows])
-    _tell("deleted", [row for row in rows if row.id in gone], ids, as_json)
+    gone, known = array("q"), set[str | None]()
+    for page in store.pages(_names(ids)):
+        removed = store.remove([(row.id, row.job_id) for row in page])
+        gone.extend(row.id for row in page if row.id in removed)
+        known |= {name for row in page if row.id in removed for name in (str(row.id), row.job_id)}
+    _tell("deleted", gone, len(set(ids) - known), as_json)
 
 
 @examples(
@@ -138,21 +209,6 @@ def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[FailedJobR
     store.remove(sent)
 
 
-def print_rows(rows: Sequence[FailedJobRecord]) -> None:
-    """A table for people."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("id", "type", "payload", "error", "attempts", "failed at", box=box.SIMPLE)
-    for row in rows:
-        at = row.failed_at.strftime("%Y-%m-%d %H:%M:%S") if row.failed_at else ""
-        cells = (str(row.id), row.job_type or "(not an envelope)", row.payload[:120], (row.error or "")[:200])
-        table.add_row(*(Text(visible(cell)) for cell in (*cells, str(row.attempts), at)))
-    Console().print(table)
-
-
 def _store(queue: Queue, database_url: str | None) -> SqlFailures:
     """The app's own choice first, then the option or its variable, then the default, if it is there."""
     if not queue.database_chosen and not database_url and not Path(DATABASE_FILE).exists():
@@ -165,29 +221,22 @@ def _store(queue: Queue, database_url: str | None) -> SqlFailures:
     return cast("SqlFailures", queue.store)
 
 
-def _chosen(store: SqlFailures, ids: Sequence[str]) -> list[FailedJobRecord]:
-    """The rows named by number or job id, oldest first."""
+def _names(ids: Sequence[str]) -> tuple[list[int], list[str]]:
+    """What was typed, as rows' numbers and as job ids."""
     numbers = [int(text) for text in ids if text.isascii() and text.isdigit() and len(text) < 19 and text[0] != "0"]
-    jobs = [text for text in ids if text not in map(str, numbers)]
-    return sorted(store.rows(numbers, jobs), key=lambda row: row.id)
+    return numbers, [text for text in ids if text not in set(map(str, numbers))]
 
 
-def _plain(row: FailedJobRecord) -> dict[str, Any]:
-    names = ("id", "job_type", "payload", "error", "attempts", "failed_at", "job_id", "traceback", "queue", "extra")
-    return {name: getattr(row, name) for name in names}
-
-
-def _tell(what: str, rows: Sequence[FailedJobRecord], asked: Sequence[str], as_json: bool) -> None:
+def _tell(what: str, done: Sequence[int], missing: int, as_json: bool) -> None:
     """Say what was done; exit with 1 if a job that was named is not there."""
-    done = [row.id for row in rows]
-    known = {str(row.id) for row in rows} | {row.job_id for row in rows}
-    missing = (
-        len([word for word in set(asked) if word not in known]) if what != "sent back" or list(asked) != ["all"] else 0
-    )
     if as_json:
-        click.echo(json_line({what.replace(" ", "_"): done, "missing": missing}))
+        click.echo(json_line({what.replace(" ", "_"): list(done), "missing": missing}))
     else:
         click.echo(f"{len(done):,} failed job{'' if len(done) == 1 else 's'} {what}.")
+    _tell_missing(missing)
+
+
+def _tell_missing(missing: int) -> None:
     if missing:
         click.echo(f"Error: {missing} of those named are not in the failure table; see kashvi queue:failed.", err=True)
         raise SystemExit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from ..envelope import base64_of, bytes_of, text_of
 from ..errors import StoreUnavailable
-from ..ports import Failure, Refusal
+from ..ports import READ_MAX_BYTES, Failure, Refusal
 from .engine import engine_of, shown_of
 from .table import JOB_ID_MAX, JOB_TYPE_MAX, OPTIONAL, TABLE, FailedJobRecord, be_impatient, prepare
 from .trouble import TROUBLE, refusal_of, why
@@ -23,6 +23,7 @@ from .trouble import TROUBLE, refusal_of, why
 __all__ = ["SqlFailures", "engine_of"]
 
 _Row = FailedJobRecord
+PAGE = 200
 MOMENT = timedelta(milliseconds=2)
 log = logging.getLogger("kashvi")
 
@@ -130,6 +131,54 @@ class SqlFailures:
             query = query.where(_Row.id.in_(ids) | _Row.job_id.in_([one for one in job_ids if one.isascii()]))
         with self._session() as session:
             return [self._whole(row) for row in session.scalars(query)]
+
+    def pages(
+        self,
+        names: tuple[Sequence[int], Sequence[str]] | None = None,
+        *,
+        newest_first: bool = False,
+        wanted: Callable[[Any], bool] = lambda row: True,
+    ) -> Iterator[list[FailedJobRecord]]:
+        """All rows there are now, or those with one of these numbers or job ids, in as little memory as it takes.
+
+        ``wanted`` is asked of each row's ``job_type``, ``error`` and ``failed_at``, before the rest of it is read.
+        """
+        brief = sa.select(
+            _Row.id, _Row.job_type, _Row.error, _Row.failed_at, sa.func.length(_Row.payload).label("size")
+        )
+        if names is not None:
+            numbers, job_ids = names
+            brief = brief.where(_Row.id.in_(numbers) | _Row.job_id.in_([one for one in job_ids if one.isascii()]))
+        with self._session() as session:
+            last = session.scalar(sa.select(sa.func.max(_Row.id))) or 0
+        beyond = brief.where(_Row.id <= last)
+        while True:
+            ordered = beyond.order_by(_Row.id.desc() if newest_first else _Row.id).limit(PAGE)
+            with self._session() as session:
+                found = session.execute(ordered).all()
+            if not found:
+                return
+            page: list[int] = []
+            size = 0
+            for row in filter(wanted, found):
+                page.append(row.id)
+                size += row.size or 0
+                if size >= READ_MAX_BYTES:
+                    yield self._page(page, newest_first)
+                    page, size = [], 0
+            if page:
+                yield self._page(page, newest_first)
+            last_seen = found[-1].id
+            beyond = brief.where(_Row.id < last_seen if newest_first else (_Row.id > last_seen) & (_Row.id <= last))
+
+    def _page(self, ids: list[int], newest_first: bool) -> list[FailedJobRecord]:
+        rows = self.rows(ids)
+        return rows if newest_first else rows[::-1]
+
+    @property
+    def keeps_extra(self) -> bool:
+        """Whether a row says which queue it came from."""
+        return "extra" in self._there()
 
     def _select(self) -> sa.Select[Any]:
         there = [getattr(_Row, name) for name in OPTIONAL if name in self._there()]

@@ -11,13 +11,14 @@ from unittest import mock
 import click
 import msgspec
 
-from kashvi import cli, envelope, errors
-from kashvi.cli import doctor, failed, logs, output, processes, setup, signals, work
+from kashvi import cli, errors, row
+from kashvi.cli import doctor, failed, listing, logs, output, processes, setup, signals, work
 from kashvi.cli.output import JsonLines, write
 from kashvi.cli.signals import Signals
 from kashvi.drivers import pools
 from kashvi.drivers.redis import RedisDriver
 from kashvi.failures.sql import SqlFailures
+from kashvi.ports import PREFIX
 from kashvi.queues import Queue
 from kashvi.runtime import SystemRuntime
 from kashvi.text import json_line
@@ -237,11 +238,13 @@ def _(patch: Patch) -> None:
 
 @exhibit("a job that is sent back is the old one", "with its id and its attempts", "COMMANDS-6")
 def _(patch: Patch) -> None:
-    real, seal = failed.send_back, envelope.seal
+    real, job_of = failed.send_back, row.job_of
 
     def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> None:
-        ids = iter([row.job_id for row in rows])
-        with mock.patch.object(failed, "seal", lambda job_id, *rest: seal(next(ids), *rest)):
+        ids = iter([one.job_id for one in rows])
+        with mock.patch.object(
+            failed, "job_of", lambda name, payload, extra, _: job_of(name, payload, extra, next(ids))
+        ):
             real(store, driver, rows)
 
     patch.setattr(failed, "send_back", send_back)
@@ -287,13 +290,13 @@ def retrying(patch: Patch, do: Any) -> None:
 
 @exhibit("forget takes its neighbours along", "and all that failed before", "COMMANDS-8")
 def _(patch: Patch) -> None:
-    real = failed._chosen
+    real = failed._names
 
-    def chosen(store: SqlFailures, ids: Sequence[str]) -> Any:
-        last = max((row.id for row in real(store, ids)), default=0)
-        return [row for row in store.rows() if row.id <= last]
+    def names(ids: Sequence[str]) -> tuple[list[int], list[str]]:
+        numbers, jobs = real(ids)
+        return [*range(1, max(numbers, default=0) + 1)], jobs
 
-    patch.setattr(failed, "_chosen", chosen)
+    patch.setattr(failed, "_names", names)
 
 
 @exhibit("looking makes a database", "where a typing error says it is", "COMMANDS-8")
@@ -410,3 +413,34 @@ def _(patch: Patch) -> None:
         logging.getLogger().addHandler(handler)
 
     patch.setattr(logs, "set_up", set_up)
+
+
+@exhibit(
+    "cells are cut in a pipe",
+    "to eighty columns, for a terminal that is not there",
+    "COMMANDS-18",
+    source="kashvi, before",
+)
+def _(patch: Patch) -> None:
+    real = listing._cells
+    patch.setattr(listing, "_cells", lambda row: tuple(cell[:30] for cell in real(row)))
+
+
+@exhibit("filters are heeded one at a time", "the type alone counts, where it is given", "COMMANDS-18")
+def _(patch: Patch) -> None:
+    real = listing.wanted
+    patch.setattr(failed, "wanted", lambda name, error, since: real(name, None if name else error, since))
+
+
+@exhibit("all go to the queue that is asked", "whichever they came from", "COMMANDS-19", source="kashvi, before")
+def _(patch: Patch) -> None:
+    where(patch, failed, "prefix_of", bool, lambda real, extra: "bank")
+
+
+@exhibit("the row does not say where it came from", "so that nobody can tell", "COMMANDS-19")
+def _(patch: Patch) -> None:
+    where(
+        patch, row, "failure_of",
+        lambda entry, prefix=None: prefix not in (None, PREFIX),
+        lambda real, entry, prefix=None: real(entry),
+    )  # fmt: skip

@@ -1,0 +1,128 @@
+"""How failures are shown: one line each, all there is of one, or how many of each kind."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..text import json_line, visible
+
+if TYPE_CHECKING:
+    from ..failures.table import FailedJobRecord
+
+    Pages = Iterable[list[FailedJobRecord]]
+
+COLUMNS = ("id", "job_type", "payload", "error", "attempts", "failed_at", "job_id", "traceback", "queue", "extra")
+GROUPS_MAX = 10_000
+"""Of equal errors that are told apart, so that errors with a number in each fill no memory."""
+
+
+def print_lines(rows: Iterable[FailedJobRecord]) -> None:
+    """One line a failure: cut to a terminal's width, whole in a pipe."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            number, name, tries, at, error = map(visible, _cells(row))
+            click.echo(f"{number}  {name}  {tries}  {at.replace(' ', 'T')}Z  {error}")
+        return
+    width = shutil.get_terminal_size().columns
+    click.echo(_cut(f"{'id':>6}  {'type':20}  tries  {'failed at, UTC':19}  error", width))
+    for row in rows:
+        number, name, tries, at, error = map(visible, _cells(row))
+        click.echo(_cut(f"{number:>6}  {_cut(name, 20):20}  {tries:>5}  {at[:19]:19}  {error}", width))
+
+
+def print_whole(row: FailedJobRecord) -> None:
+    """All there is of one failure."""
+    shown = {
+        "id": row.id,
+        "job id": row.job_id,
+        "type": row.job_type or "(not an envelope)",
+        "attempts": row.attempts,
+        "failed at": _time(row.failed_at) + (" UTC" if row.failed_at else ""),
+        "queue": row.queue or "default",
+        "error": row.error,
+        "payload": row.payload,
+        "extra": row.extra,
+    }
+    for name, value in shown.items():
+        if value not in (None, ""):
+            click.echo(f"{name:10} {visible(str(value))}")
+    if row.traceback:
+        click.echo("traceback")
+        for line in row.traceback.splitlines():
+            click.echo(f"  {visible(line)}")
+
+
+def print_json(pages: Pages) -> None:
+    """One array, a row a line, whatever their number."""
+    click.echo("[", nl=False)
+    for number, row in enumerate(chain.from_iterable(pages)):
+        click.echo((",\n" if number else "") + json_line({name: getattr(row, name) for name in COLUMNS}), nl=False)
+    click.echo("]")
+
+
+def print_groups(pages: Pages, as_json: bool) -> None:
+    """How often each type failed with each error, the most frequent first, with the newest of them."""
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for row in chain.from_iterable(pages):  # the newest first
+        kind = (row.job_type, row.error or "")
+        if kind not in groups and len(groups) >= GROUPS_MAX:
+            kind = ("", "(other errors)")
+        groups.setdefault(kind, [0, row.id, row.failed_at])[0] += 1
+    ordered = sorted(groups.items(), key=lambda group: -group[1][0])
+    if as_json:
+        names = ("count", "newest_id", "newest_at")
+        told = [{"job_type": k[0], "error": k[1], **dict(zip(names, about, strict=True))} for k, about in ordered]
+        click.echo(json_line(told))
+        return
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else 0
+    if terminal:
+        click.echo(_cut(f"{'count':>6}  {'newest':>6}  {'type':20}  error", width))
+    for kind, (count, newest, _) in ordered:
+        name, error = visible(kind[0]) or "(not an envelope)", visible(kind[1])
+        if terminal:
+            click.echo(_cut(f"{count:>6}  {newest:>6}  {_cut(name, 20):20}  {error}", width))
+        else:
+            click.echo(f"{count}  {newest}  {name}  {error}")
+
+
+def wanted(job_type: str | None, error: str | None, since: float | None) -> Callable[[Any], bool]:
+    """The rows of this type, whose error has this in it, not older than this (Unix seconds)."""
+
+    def is_wanted(row: Any) -> bool:
+        if job_type is not None and row.job_type != job_type:
+            return False
+        if error is not None and error.lower() not in (row.error or "").lower():
+            return False
+        return since is None or (row.failed_at is not None and row.failed_at.timestamp() >= since)
+
+    return is_wanted
+
+
+def moment(text: str, now: float) -> float:
+    """``2h`` ago, or a time in ISO 8601 (UTC unless it says otherwise), in Unix seconds. Raises ValueError."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+    if text[-1:] in units and text[:-1].replace(".", "", 1).isdecimal():
+        return now - float(text[:-1]) * units[text[-1]]
+    at = datetime.fromisoformat(text)
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _cells(row: FailedJobRecord) -> tuple[str, ...]:
+    name = row.job_type or "(not an envelope)"
+    return str(row.id), name, str(row.attempts), _time(row.failed_at), row.error or ""
+
+
+def _time(at: datetime | None) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S") if at else ""
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
