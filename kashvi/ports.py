@@ -89,6 +89,8 @@ class Exchange(NamedTuple):
 
 WAIT_MAX_S = 0.6
 """The longest wait of an idle worker. A driver need not mention a job that becomes due later than that."""
+EARLIER_S = 0.001
+"""A job that becomes due just as a wait ends needs no word: clocks are not that exact."""
 
 
 class LostDelivery(NamedTuple):

@@ -15,7 +15,7 @@ from .attempt import Attempts
 from .books import FLUSH_S, Books, Limits, Step
 from .errors import ClockStandsStill, CommandRefused, DriverError, unexpected
 from .lease import Answered, Lease
-from .ports import WAIT_MAX_S, Driver, Exchange, Place, Runtime
+from .ports import EARLIER_S, WAIT_MAX_S, Driver, Exchange, Place, Runtime
 from .recorder import Recorder
 from .settle import Delivery, Settling
 
@@ -294,7 +294,8 @@ class Worker:
                 elif got is not None:
                     due = got + self._runtime.monotonic() - self.lease.server_now()
                     books.due(due)
-                    books.look = books.look or due > now + seconds  # the server's clock jumped: an exchange tells
+                    # Not earlier than we would have looked: the server's clock jumped, and an exchange tells how far.
+                    books.look = books.look or due > now + seconds - EARLIER_S
                 if lost is not None and lost.maybe_sent:
                     books.audit = self._ghost = True
                 self._release_if_stopping()

@@ -13,6 +13,7 @@ from itertools import islice
 
 from ..errors import CommandRefused
 from ..ports import (
+    EARLIER_S,
     FIRST_LEASE_S,
     Condition,
     Exchange,
@@ -33,8 +34,6 @@ log = logging.getLogger("kashvi")
 PROMOTE_MAX = 500
 UNRECORDED_MAX = 100_000
 GONE_AFTER_S = 3600.0
-EARLIER_S = 0.001
-"""A job that becomes due just as a wait ends needs no word: clocks are not that exact."""
 
 
 class MemoryStore:

@@ -36,6 +36,12 @@ ROLLED_BACK = frozenset(
 )
 """What a server that comes back as it was may break, for the jobs it forgot something about."""
 
+BY_TIMES = frozenset({
+    "attempts counted", "backoff kept", "done is done", "due order", "FIFO", "in time", "lease kept", "never early",
+    "settle fenced",
+})  # fmt: skip
+"""What compares times of the server, which say nothing once its clock was set."""
+
 HOLDS_UP = {
     "kill": (1.0, 0.0),
     "sigterm": (2.0, 0.0),
@@ -50,6 +56,8 @@ HOLDS_UP = {
     "failover": (7.0, 2.0),
     "out_of_memory": (11.0, 0.0),
     "read_only": (11.0, 0.0),
+    "interrupt": (2.0, 0.0),
+    "server_back": (12.0, 0.0),
 }
 """For how long a fault may make jobs wait, in seconds and in leases: it lasts, then workers try again after 5 s."""
 
@@ -95,10 +103,17 @@ class Telling:
 
 def excuse(world: World, v: Violation, stored: bool) -> str:
     """The fault's name, or nothing. ``stored``: whether every row must be told of."""
+    if v.job_id in world.others.repeated and v.predicate not in ("none lost", "drains"):
+        return "repeated_id"
     if v.predicate in ("none lost", "drains"):
-        return world.lost_pushes.get(v.job_id) or untold(world, v.job_id)
+        forgotten = world.lost_pushes.get(v.job_id) or (not world.is_ours(v.job_id) and world.rolled_back.get(v.job_id))
+        return forgotten or untold(world, v.job_id)
     if v.predicate in ROLLED_BACK and v.job_id in world.rolled_back:
         return world.rolled_back[v.job_id]
+    if v.predicate in BY_TIMES and world.struck["server_back"]:
+        return "server_back"
+    if v.predicate in ("in time", "never early") and world.struck["server_forward"]:
+        return "server_forward"  # a wait's time of claim is told by the old clock
     if v.predicate == "in time":
         waited = world.waits[v.job_id]
         return world.rolled_back.get(v.job_id, "") or world.trouble.excuses(waited.since, waited.until, LATE_S)

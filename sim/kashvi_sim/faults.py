@@ -7,6 +7,7 @@ A rule's number is its place in the list, so new ones go at the end: old replay 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -26,7 +27,7 @@ SERVER = frozenset({"push", "exchange", "wait", "next_due", "expired", "unrecord
 WORKER = SERVER - {"push"}
 """The calls of workers; the process that dispatches is neither killed nor stopped."""
 ANYWHERE = WORKER | {"handle", "record"}
-HOUR = 3600.0
+HOUR, SET_BACK_S = 3600.0, 10.0
 
 
 class Scene(NamedTuple):
@@ -175,12 +176,48 @@ def _poison(s: Scene) -> None:
     s.world.poison_current(s.process)
 
 
+def _row_refused(s: Scene) -> None:
+    assert s.effect is not None
+    job_ids: object = s.effect()
+    assert isinstance(job_ids, list)
+    job_id = job_ids[s.world.tape.faults.choose(len(job_ids))]
+    s.world.refused_rows[job_id] = s.world.kernel.time + s.one_of(10.0, math.inf)
+
+
+def _database_slow(s: Scene) -> None:
+    s.world.kernel.sleep(s.one_of(1.0, 5.0, 20.0))
+
+
+def _server_back(s: Scene) -> None:
+    s.world.server.skew_s -= s.one_of(1.0, SET_BACK_S)
+
+
+def _server_forward(s: Scene) -> None:
+    s.world.server.skew_s += s.one_of(1.0, 60.0)
+
+
+def _interrupt(s: Scene) -> None:
+    s.world.interrupt(s.process)
+
+
+def _equal_jobs(s: Scene) -> None:
+    names = s.world.registry.names()
+    name = names[s.world.tape.faults.choose(len(names))]
+    for _ in range(2 + s.world.tape.faults.choose(2)):
+        s.world.inject(b'{"type":"%s","payload":{"n":0}}' % name.encode())
+
+
+def _repeated_id(s: Scene) -> None:
+    s.world.repeat()
+
+
 _BOTH: tuple[Moment, ...] = ("before", "after")
 _BEFORE: tuple[Moment, ...] = ("before",)
 _AFTER: tuple[Moment, ...] = ("after",)
 _STORE = frozenset({"record"})
 _START = frozenset({"start"})
 _HANDLE = frozenset({"handle"})
+_PUSH = frozenset({"push"})
 _TAIL = (
     "none lost and drains, for jobs dispatched after what the server came back with; all but attempts bounded, "
     "for jobs claimed or settled after it"
@@ -209,10 +246,26 @@ RULES: tuple[Rule, ...] = (
     Rule("drift", "a process's clock gains or loses 5 %", _BEFORE, _START, _drift),
     Rule("jump_back", "a process's clock jumps back, up to an hour", _BEFORE, ANYWHERE, _jump_back),
     Rule("jump_forward", "a process's clock jumps forward, up to an hour", _BEFORE, ANYWHERE, _jump_forward),
-    Rule("garbage", "something that is no job of ours is pushed", _BEFORE, frozenset({"push"}), _garbage),
+    Rule("garbage", "something that is no job of ours is pushed", _BEFORE, _PUSH, _garbage),
     Rule("base_exception", "handle() raises what is no Exception", _BEFORE, _HANDLE, _base_exception),
     Rule("poison", "a job kills its process, each time", _BEFORE, _HANDLE, _poison),
-)
+    Rule("row_refused", "the database refuses one row, for 10 s or for good", _BEFORE, _STORE, _row_refused),
+    Rule("database_slow", "the database takes up to 20 s", _BOTH, _STORE, _database_slow),
+    Rule(
+        "server_back", "the server's clock is set back, up to 10 s", _BEFORE, SERVER, _server_back,
+        "what compares the server's times from before it and after it",
+    ),
+    Rule(
+        "server_forward", "the server's clock is set forward, up to a minute", _BEFORE, SERVER, _server_forward,
+        "in time",
+    ),
+    Rule("interrupt", "Ctrl-C in work(), at any moment", _BEFORE, ANYWHERE, _interrupt),
+    Rule("equal_jobs", "somebody else pushes equal jobs without ids", _BEFORE, _PUSH, _equal_jobs),
+    Rule(
+        "repeated_id", "a producer sends a job again, with its id", _AFTER, _PUSH, _repeated_id,
+        "all but none lost and drains, for that job",
+    ),
+)  # fmt: skip
 
 
 def rules_named(names: str) -> tuple[Rule, ...]:

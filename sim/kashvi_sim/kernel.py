@@ -49,6 +49,8 @@ class Task:
         """A handler is running: its clock is virtual."""
         self.timer = 0
         self.woken = 0
+        self.interrupted = False
+        """KeyboardInterrupt is to be raised where it waits."""
         self._kernel = kernel
         self._joiners: list[Task] = []
         self.fiber = greenlet(self._run, parent=kernel.hub)
@@ -211,6 +213,9 @@ class Kernel:
             raise Deadlock("a wait that nothing can end")
         woken_before = task.woken
         self.hub.switch()
+        if task.interrupted:
+            task.interrupted = False
+            raise KeyboardInterrupt
         return task.woken > woken_before
 
     def _is_next(self, task: Task, time: float) -> bool:
@@ -271,9 +276,10 @@ class Condition:
 
     def wait(self, timeout: float | None = None) -> bool:
         depth, self._depth = self._depth, 0
-        woken = self._kernel.block(self._waiting, timeout)
-        self._depth, self._owner = depth, self._kernel.current
-        return woken
+        try:
+            return self._kernel.block(self._waiting, timeout)
+        finally:
+            self._depth, self._owner = depth, self._kernel.current
 
     def notify(self, n: int = 1) -> None:
         for task in self._waiting[:n]:

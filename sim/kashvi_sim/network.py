@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from kashvi.drivers.memory import EARLIER_S
 from kashvi.envelope import read
 from kashvi.errors import CommandRefused, DriverUnavailable, NotAnEnvelope, ReplyLost, StoreUnavailable
-from kashvi.ports import WAIT_MAX_S, Exchange, Expired, Failure, FailureStore, Refusal, Settlement, Stats, Unrecorded
+from kashvi.ports import (
+    EARLIER_S,
+    WAIT_MAX_S,
+    Exchange,
+    Expired,
+    Failure,
+    FailureStore,
+    Refusal,
+    Settlement,
+    Stats,
+    Unrecorded,
+)
 
 from .kernel import Task
 from .runtime import SimRuntime
@@ -88,15 +99,17 @@ class Line:
                 return envelope
             task = self._kernel.current
             assert task is not None
-            until = self._kernel.time + seconds
+            until = self._world.server_time + seconds
             if (due := self._server.next_due()) is not None and due < until - EARLIER_S:
                 return due
             waiter = Waiter(worker, task, self, until, [])
             self._world.waiters.append(waiter)
             cut = self.cut
-            self._kernel.block([], seconds)
-            if waiter in self._world.waiters:
-                self._world.waiters.remove(waiter)
+            try:
+                self._kernel.block([], seconds)
+            finally:
+                if waiter in self._world.waiters:
+                    self._world.waiters.remove(waiter)
             if self.cut != cut:
                 raise ReplyLost("the connection was cut", "the simulated server")
             return waiter.found[0] if waiter.found else None
@@ -170,10 +183,15 @@ class Database:
         world.kernel.check_open()
         assert not process.dead, "a dead process made a call"
         world.kernel.pause()
-        world.strike("before", "record", process, None)
+        world.strike("before", "record", process, lambda: [failure.job_id for failure in failures])
         if world.kernel.time < world.database_down_until:
             raise StoreUnavailable("the simulated database is down")
-        refused = self.inner.record(failures)
+        refused = {
+            failure.job_id: Refusal("the simulated database refuses it", passing=until < math.inf)
+            for failure in failures
+            if (until := world.refused_rows.get(failure.job_id, 0.0)) > world.kernel.time
+        }
+        refused |= self.inner.record([failure for failure in failures if failure.job_id not in refused])
         world.strike("after", "record", process, None)
         return refused
 

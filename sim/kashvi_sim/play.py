@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -23,8 +24,9 @@ from kashvi.events import AttemptLost, JobReturned
 from kashvi.ports import FailureStore
 from kashvi.registry import Registry
 
-from .faults import Faults, Rule, rules_named
+from .faults import SET_BACK_S, Faults, Rule, rules_named
 from .figures import Figures, figures_of
+from .judged import Excused
 from .process import SimQueue
 from .recording import Shift
 from .runtime import SimRuntime
@@ -32,7 +34,7 @@ from .tape import Choices, Tape
 from .trace import sha256_of
 from .upkeep import dear, late_upkeep, left_behind
 from .workload import Acts, Script, Workload
-from .world import Excused, World
+from .world import World
 
 LOOK_S = 1.0
 """How often the run looks whether all is done."""
@@ -51,11 +53,8 @@ class Swarm(msgspec.Struct, frozen=True):
     def of(seed: int, rules: Sequence[Rule]) -> Swarm:
         chance = random.Random(f"swarm {seed}")
         share = chance.choice([0.15, 0.4, 0.8])
-        return Swarm(
-            rules=tuple(rule for rule in rules if chance.random() < share),
-            odds=chance.choice([0.002, 0.01, 0.04]),
-            often=chance.choice([0.0, 0.1, 0.5, 1.0]),
-        )
+        odds, often = chance.choice([0.002, 0.01, 0.04]), chance.choice([0.0, 0.1, 0.5, 1.0])
+        return Swarm(tuple(rule for rule in rules if chance.random() < share), odds, often)
 
 
 @dataclass(frozen=True)
@@ -168,6 +167,8 @@ class Run:
         for name, job_class in self.classes.items():
             self.world.registry.register(name, job_class)
         self._shifts = shifts
+        self._interrupted = any(rule.name == "interrupt" for rule in swarm.rules)
+        """Whether some work in their main thread, as who may press Ctrl-C does."""
         self._posts = posts
         """The threads of each process that there should be."""
         self._alive: dict[str, tuple[SimQueue, int]] = {}
@@ -225,7 +226,10 @@ class Run:
     def _hire(self, threads: int) -> SimQueue:
         queue = self.world.process()
         self._alive[queue.process.name] = queue, threads
-        queue.start_workers(threads)
+        if self._interrupted and queue.process.number % 3 == 0:
+            queue.start_working()
+        else:
+            queue.start_workers(threads)
         return queue
 
     def _reschedule(self) -> None:
@@ -275,11 +279,13 @@ class Run:
             if not self.produced or (world.faults and world.faults.rules and world.elapsed_s < world.faults.until_s):
                 continue
             stats = world.server.driver.stats()
-            if not (stats.ready or stats.delayed or stats.held or stats.unrecorded or world.late):
+            refused = list(world.refused_rows.values()).count(math.inf)
+            if not (stats.ready or stats.delayed or stats.held or stats.unrecorded > refused or world.late):
                 self.drained = self._over = True
             if world.progress != seen or world.on_stage() or world.in_trouble():
                 seen, self._last_news = world.progress, world.elapsed_s
-            if world.elapsed_s - self._last_news > patience + (stats.delayed and world.longest_delay_s):
+            waits_s = world.longest_delay_s + SET_BACK_S * world.struck["server_back"] if stats.delayed else 0.0
+            if world.elapsed_s - self._last_news > patience + waits_s:
                 self._over = True
 
     def judge(self) -> tuple[list[Violation], list[Excused]]:
@@ -290,12 +296,14 @@ class Run:
             stats = world.server.driver.stats()
             violations.append(Violation("drains", "", f"left on the server: {stats}"))
         violations += [Violation("drains", "", f"{name} never ended after it was told to") for name in self.left()]
-        violations += [*undeserved(world), *late_upkeep(world), *left_behind(world), *dear(world)]
+        violations += [*undeserved(world), *late_upkeep(world), *left_behind(world), *dear(world), *unwanted(world)]
         violations += settled_twice(world)
         rows = Counter(self.rows())
         failed = Counter(job_id for job_id, moves in world.ended.items() if "fail" in moves)
         for job_id in sorted((rows | failed).keys()):
-            if rows[job_id] != failed[job_id] and job_id not in world.rolled_back:
+            if job_id in world.rolled_back or job_id in world.others.repeated or job_id in world.refused_rows:
+                continue
+            if rows[job_id] != failed[job_id]:
                 why = f"{rows[job_id]} rows in the table, where {failed[job_id]} is right"
                 violations.append(Violation("recorded iff exhausted", job_id, why))
         return violations, excused
@@ -310,8 +318,17 @@ class Run:
 def settled_twice(world: World) -> Iterator[Violation]:
     """What the server settled for good more than once."""
     for job_id, moves in sorted(world.ended.items()):
-        if len(moves) > 1 and job_id not in world.rolled_back:
+        if len(moves) > 1 and job_id and job_id not in world.rolled_back and job_id not in world.others.repeated:
             yield Violation("settle fenced", job_id, f"settled for good {len(moves)} times: {moves}")
+
+
+def unwanted(world: World) -> Iterator[Violation]:
+    """What others pushed, and was not settled once each."""
+    ended = world.others_ended()
+    if ended != world.others.pushed and not world.rolled_back:
+        yield Violation(
+            "none lost", "", f"{world.others.pushed} jobs without ids were pushed, and {ended} were settled"
+        )
 
 
 def undeserved(world: World) -> Iterator[Violation]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from kashvi.errors import DriverError
 from kashvi.failures.memory import FailedJob
 from kashvi.pool import Workers
 from kashvi.ports import FailureStore
@@ -39,6 +41,20 @@ class SimQueue(Queue):
     def process_id(self) -> str:
         """As its events have it."""
         return self._stream.process
+
+    def start_working(self) -> None:
+        """``work()`` in the main thread, until Ctrl-C or ``request_stop``; it raises where its server is away then."""
+
+        def work() -> None:
+            with suppress(KeyboardInterrupt, DriverError):
+                self.work()
+
+        self.process.main = self.process.spawn(work, "work")
+
+    def request_stop(self) -> None:
+        """As SIGTERM does."""
+        for one in self._workers:
+            one.request_stop() if isinstance(one, Workers) else one.stop()
 
     @property
     def store(self) -> FailureStore | None:

@@ -25,6 +25,8 @@ class SimRuntime:
         self.goes_down = False
         """Its interpreter does."""
         self.tasks: list[Task] = []
+        self.main: Task | None = None
+        """The thread in which ``work()`` runs, until it is interrupted."""
         self._chance = chance or Tape().chance
         # Which of two processes' ids of one millisecond comes first is chance, too.
         self._host = self._chance.choose(1 << 16) << 16 | number

@@ -46,6 +46,8 @@ class Server(Protocol):
     """Shared by all processes of a world."""
 
     driver: Driver
+    skew_s: float
+    """How far its clock is off."""
 
     def handle(self) -> Driver:
         """What one more process talks to."""
@@ -67,7 +69,8 @@ class MemoryServer:
 
     def __init__(self, kernel: Kernel) -> None:
         condition: Condition = KernelCondition(kernel)
-        self.store = MemoryStore(lambda: kernel.time, condition)
+        self.skew_s = 0.0
+        self.store = MemoryStore(lambda: kernel.time + self.skew_s, condition)
         self.driver: Driver = MemoryDriver(runtime=_NoWaiting(kernel), store=self.store)  # type: ignore[arg-type]
 
     def handle(self) -> Driver:
@@ -115,7 +118,8 @@ class RedisServer:
     def __init__(self, client: redis.Redis, kernel: Kernel, *, prefix: str = "kashvi:queue") -> None:
         self._client = client
         self._prefix = prefix
-        self.driver: Driver = RedisDriver(client, prefix=prefix, server_now=lambda: kernel.time)
+        self.skew_s = 0.0
+        self.driver: Driver = RedisDriver(client, prefix=prefix, server_now=lambda: kernel.time + self.skew_s)
 
     def handle(self) -> Driver:
         return self.driver
@@ -168,6 +172,7 @@ class GivenServer:
     driver: Driver
     again: Callable[[Driver], Driver] | None = None
     """Opens one more handle on the same queue; None: all processes share one."""
+    skew_s: float = 0.0
 
     def handle(self) -> Driver:
         return self.again(self.driver) if self.again else self.driver

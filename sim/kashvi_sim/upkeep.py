@@ -13,6 +13,7 @@ from kashvi_spec.judging import Violation
 
 from kashvi import events
 
+from .faults import SET_BACK_S
 from .kernel import EPOCH
 from .trace import ProcessKilled
 
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 
 SOON_S = 3.0
 """A keeper looks once a second, and a worker that waits asks within 0.6 s."""
-DATABASE = {"insert_fails": 35.0, "insert_reply_lost": 35.0, "database_down": 335.0}
+DATABASE = {
+    "insert_fails": 35.0, "insert_reply_lost": 35.0, "database_down": 335.0, "database_slow": 55.0, "row_refused": 45.0,
+}  # fmt: skip
 """So long a fault of the database may hold up a row: it lasts, and recorders pause for up to 30 s."""
 FORGOTTEN = frozenset(
     {
         "request_lost", "reply_lost", "applied_late", "reset", "unreachable", "restart", "failover", "out_of_memory",
-        "read_only", "pause",
+        "read_only", "pause", "interrupt",
     }
 )  # fmt: skip
 """After these a worker may have to leave its name to others, who take it off an hour later."""
@@ -68,7 +71,8 @@ def late_upkeep(world: World) -> Iterator[Violation]:
             taken.add(event.owner)
             died = staff.killed.get(staff.process_of.get(event.owner, ""))
             if died is not None:
-                since = max(died + world.lease_s * 4 / 3, min(staff.since.values(), default=now))
+                set_back_s = SET_BACK_S * world.struck["server_back"]  # by the server's clock, the lease was longer
+                since = max(died + world.lease_s * 4 / 3 + set_back_s, min(staff.since.values(), default=now))
                 if now - since > SOON_S and not world.trouble.excuses(since, now, SOON_S):
                     why = f"taken over {now - died:.3f} s after its process died, under a lease of {world.lease_s:g} s"
                     yield Violation("taken over in time", event.job_id, why)

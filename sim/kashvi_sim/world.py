@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
 import sqlalchemy as sa
 from kashvi_spec.every import every_predicate
-from kashvi_spec.predicates import Judge, Predicate, RecordedIffExhausted, Violation
-from kashvi_spec.punctual import InTime, Late
 
-from kashvi.drivers.memory import EARLIER_S, MemoryStore
+from kashvi.drivers.memory import MemoryStore
 from kashvi.events import (
     AttemptLost,
     AttemptStarted,
@@ -26,13 +25,14 @@ from kashvi.events import (
     WorkerStopped,
 )
 from kashvi.failures.engine import engine_of
-from kashvi.ports import FailureStore, Settlement
+from kashvi.ports import EARLIER_S, FailureStore, Settlement
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 
 from .clock import Escape, HandlerTime
-from .excuses import Telling, Trouble, excuse, untold
+from .excuses import Telling, Trouble
 from .faults import Faults, Moment, Scene
+from .judged import Judged, bench
 from .kernel import EPOCH, Choose, Kernel
 from .network import Line, Waiter, id_of
 from .process import SimQueue
@@ -53,14 +53,17 @@ LEAP_BEFORE_S = 2.0
 """Time passes step by step for so long before a job is due."""
 
 
-class Excused(NamedTuple):
-    """A broken promise that a fault excuses."""
+@dataclass
+class Others:
+    """What came from elsewhere: jobs without ids, and jobs that came twice under one id."""
 
-    violation: Violation
-    fault: str
+    pushed: int = 0
+    repeated: set[str] = field(default_factory=set)
+    last: bytes = b""
+    """The last that came from here."""
 
 
-class World:
+class World(Judged):
     """One queue server in virtual time.
 
     ``client``: a Redis client, fake or real, emptied by the caller; None: the memory driver. ``serve``: any server.
@@ -70,6 +73,13 @@ class World:
     ``unknown_for_s``: shorter than the queue's default, so that a story need not last as long.
     ``virtual_handlers``: False where all handlers are the simulator's own, and ask no clock.
     """
+
+    late = 0
+    """Requests that are still on their way."""
+    progress = 0
+    """Jobs that came, ended or were recorded."""
+    calls, spinning = 0, ""
+    """How often the server was called, and the process that called it without end, in no time."""
 
     def __init__(
         self,
@@ -120,10 +130,9 @@ class World:
         self.renewals_lost: dict[str, str] = {}
         """By job, why the server forgot how long its worker has it."""
         self.poisoned: set[str] = set()
-        self.late = 0
-        """Requests that are still on their way."""
-        self.progress = 0
-        """Jobs that came, ended or were recorded."""
+        self.refused_rows: dict[str, float] = {}
+        """Until when the database refuses the row of a job."""
+        self.others = Others()
         self.longest_delay_s = 0.0
         self.on_end: Callable[[SimRuntime], None] = lambda process: None
         """Told of every process that is dead or has stopped working."""
@@ -133,14 +142,14 @@ class World:
         self.database, self.table = None if database is None else engine_of(database), table
         self._queues: dict[int, SimQueue] = {}
         self._lines: dict[int, Line] = {}
-        self._touches: list[tuple[float, str, bool]] = []
+        self._touches, self._ours = list[tuple[float, str, bool]](), set[str]()
         self._rolling_back, self._closed, self._sim_seq = False, False, 0
-        self.judges = _bench(self.kernel, every_predicate(max_attempts, self._stored))
+        self.judges = bench(self.kernel, self.server, every_predicate(max_attempts, self.stored))
         self._attempting: dict[int, AttemptStarted] = {}
         self._of_events: dict[str, SimRuntime] = {}
 
     @property
-    def _stored(self) -> bool:
+    def stored(self) -> bool:
         """Whether there is a failure table, of whatever kind."""
         return self.database is not None or self.table is not None
 
@@ -196,11 +205,17 @@ class World:
         """SIGTERM."""
         queue = self._queues[id(process)]
 
-        def stop() -> None:
-            for handle in queue.handles:
-                handle.request_stop()
+        process.spawn(queue.request_stop, "signal")
 
-        process.spawn(stop, "signal")
+    def interrupt(self, process: SimRuntime) -> None:
+        """Ctrl-C, once, where ``work()`` runs: in the middle of whatever its thread does."""
+        main, process.main = process.main, None
+        if main is None or not main.is_alive():
+            return
+        if main is self.kernel.current:
+            raise KeyboardInterrupt
+        main.interrupted = True
+        self.kernel.wake(main)
 
     def in_trouble(self) -> bool:
         """Whether the server or the database is still away."""
@@ -247,7 +262,7 @@ class World:
     def idle(self) -> bool:
         """Whether workers are all there is, and none has anything to do before the next job is due."""
         stats = self.server.driver.stats()
-        unrecorded = stats.unrecorded if self._stored else 0  # without a table they stay where they are
+        unrecorded = stats.unrecorded if self.stored else 0  # without a table they stay where they are
         if stats.ready or stats.held or unrecorded or self.on_stage() or self.in_trouble():
             return False
         return all("/kashvi-" in task.name for task in self.kernel.tasks())
@@ -314,7 +329,14 @@ class World:
 
     def inject(self, raw: bytes) -> None:
         """Somebody else pushes."""
+        self.others.pushed += 1
         self.server.driver.push([raw])
+        self.serve()
+
+    def repeat(self) -> None:
+        """The job that came last comes once more."""
+        self.others.repeated.add(id_of(self.others.last))
+        self.server.driver.push([self.others.last])
         self.serve()
 
     def poison_current(self, process: SimRuntime) -> None:
@@ -322,8 +344,13 @@ class World:
         self.poisoned.add(self._attempting[id(self.kernel.current)].job_id)
         self.end(process)
 
-    calls, spinning = 0, ""
-    """How often the server was called, and the process that called it without end, in no time."""
+    def others_ended(self) -> int:
+        """How many of the jobs that others pushed were settled for good."""
+        return sum(len(moves) for job_id, moves in self.ended.items() if not self.is_ours(job_id))
+
+    def is_ours(self, job_id: str) -> bool:
+        """Whether a process of this world pushed it."""
+        return job_id in self._ours
 
     def called(self, process: SimRuntime) -> None:
         """The server is called."""
@@ -355,8 +382,15 @@ class World:
             waiter.found.append(due)
             self.kernel.wake(waiter.task)
 
+    @property
+    def server_time(self) -> float:
+        """What its clock says."""
+        return self.kernel.time + self.server.skew_s
+
     def pushed(self, envelopes: Sequence[bytes]) -> None:
         self._touches += [(self.kernel.time, id_of(raw), True) for raw in envelopes]
+        self._ours.update(map(id_of, envelopes))
+        self.others.last = envelopes[-1]
 
     def touched(self, envelope: bytes) -> None:
         if self._rolling_back:
@@ -439,59 +473,3 @@ class World:
         self._sim_seq += 1
         self.events.append(kind(process="sim", seq=self._sim_seq, at=self.kernel.time, **facts))
         self.times.append(self.kernel.time)
-
-    def broken(self) -> list[Violation]:
-        """Promises broken so far, excused or not, before the end is judged."""
-        return [v for predicate in self.judges.predicates for v in predicate.violations]
-
-    def unexcused(self) -> list[Violation]:
-        """Promises broken so far that no fault excuses."""
-        return [violation for violation in self.broken() if not excuse(self, violation, self._stored)]
-
-    @property
-    def waits(self) -> Mapping[str, Late]:
-        """When jobs waited beside a thread that was free."""
-        return next(one.late for one in self.judges.predicates if isinstance(one, InTime))
-
-    @property
-    def predicates(self) -> list[Predicate]:
-        return self.judges.predicates
-
-    def untold(self) -> list[str]:
-        """Jobs that ended on the server, and the process that had to tell is dead."""
-        told = {event.job_id for event in self.events if isinstance(event, JobSucceeded | JobFailed)}
-        return sorted(job_id for job_id in self.ended.keys() - told if untold(self, job_id))
-
-    def judge(self, *, with_store: bool | None = None) -> tuple[list[Violation], list[Excused]]:
-        """What the events violate, given that all work is said to be done; and what a fault excuses.
-
-        What the server did and no event told of, since the process was killed in between, is no violation.
-        ``with_store``: whether every exhausted job must be told to be recorded; by default, if there is a database.
-        """
-        stored = self._stored if with_store is None else with_store
-        for predicate in self.judges.predicates:
-            if isinstance(predicate, RecordedIffExhausted):
-                predicate.with_store = stored
-        violations: list[Violation] = []
-        excused: list[Excused] = []
-        for violation in self.judges.violations():
-            if fault := excuse(self, violation, stored):
-                excused.append(Excused(violation, fault))
-            else:
-                violations.append(violation)
-        return violations, excused
-
-    def violations(self, *, with_store: bool | None = None) -> list[Violation]:
-        """What is left of ``judge`` without excuse."""
-        return self.judge(with_store=with_store)[0]
-
-    def judged(self) -> dict[str, int]:
-        """How often each promise was tested."""
-        return {predicate.name: predicate.judged for predicate in self.judges.predicates}
-
-
-def _bench(kernel: Kernel, predicates: list[Predicate]) -> Judge:
-    """Judges that know what time it is."""
-    for predicate in predicates:
-        predicate.clock = partial(getattr, kernel, "time")
-    return Judge(predicates)

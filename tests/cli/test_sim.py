@@ -145,7 +145,13 @@ def test_faults_are_listed_with_what_they_excuse(kashvi: Shell) -> None:
     """For people and for programs."""
     rows = json.loads(kashvi("sim:faults", "--json").stdout)
     assert len(rows) >= 15
-    assert [row["name"] for row in rows if row["excuses"]] == ["restart", "failover"]
+    assert [row["name"] for row in rows if row["excuses"]] == [
+        "restart",
+        "failover",
+        "server_back",
+        "server_forward",
+        "repeated_id",
+    ]
     assert "database_down" in kashvi("sim:faults").stdout
 
 
