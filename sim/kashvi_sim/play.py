@@ -303,6 +303,8 @@ class Run:
         for job_id in sorted((rows | failed).keys()):
             if job_id in world.rolled_back or job_id in world.others.repeated or job_id in world.refused_rows:
                 continue
+            if job_id.startswith("sha256:") and (world.rolled_back or world.others.repeated):
+                continue  # a second failure under one id: the server forgot the first, or there were two
             if rows[job_id] != failed[job_id]:
                 why = f"{rows[job_id]} rows in the table, where {failed[job_id]} is right"
                 violations.append(Violation("recorded iff exhausted", job_id, why))
