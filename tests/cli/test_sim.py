@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from kashvi_sim.commands.options import PLACES
 from tests.servers.launch import RedisServer, until_true
 
 from .conftest import Shell
+
+ROOT = Path(__file__).parents[2]
 
 JSON_KEYS = {
     "seed", "driver", "trace_sha256", "jobs", "succeeded", "failed", "duplicates", "violations", "virtual_s", "wall_s",
@@ -34,6 +37,19 @@ def test_a_run_tells_its_story_and_its_figures(kashvi: Shell) -> None:
     assert "    0.000000  p0   jobs." in shown.stdout
     assert "utilisation" in shown.stdout
     assert "every promise kept" in shown.stdout
+
+
+def test_the_showcase_shows_kills_a_poison_job_and_duplicates(kashvi: Shell) -> None:
+    """The command of README.md; lines of jobs that nothing befell are folded, and every promise is kept."""
+    text = (ROOT / "README.md").read_text()
+    [command] = re.findall(r"^    kashvi (sim:run storm --seed \d+ --faults all) ", text, re.MULTILINE)
+    shown = kashvi(*command.split())
+    assert shown.returncode == 0
+    for what in ("FAULT poison", "KILLED", "died with its process", "lines of jobs that nothing befell"):
+        assert what in shown.stdout
+    assert not re.search(r"attempts made twice +0", shown.stdout)
+    assert "every promise kept" in shown.stdout
+    assert len(kashvi(*command.split(), "-v").stdout.splitlines()) > len(shown.stdout.splitlines())
 
 
 @pytest.mark.parametrize("driver", ["memory", "fakeredis", "redis"])

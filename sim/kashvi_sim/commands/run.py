@@ -149,14 +149,22 @@ def _show(played: Played, name: str, again: str, verbose: bool) -> None:
     broken = {violation.job_id for violation in played.violations}
     names: dict[str, str] = {}
     stories: dict[str, list[str]] = {}
-    shown, timeline = 0, Timeline(played.world.names)
+    shown, folded, timeline = 0, 0, Timeline(played.world.names)
+    befallen = {e.job_id for e in played.world.events if isinstance(e, events.JobEvent) and not _calm(e)}
+    fold = bool(played.world.struck) and not verbose
     for event, line in timeline.lines(played.world.times, played.world.events):
+        if fold and isinstance(event, events.JobEvent) and event.job_id not in befallen:
+            folded += 1
+            continue
+        if folded:
+            click.secho(f"{'…':>12}  {folded} lines of jobs that nothing befell", dim=True)
+        folded = 0
         shown += 1
         if isinstance(event, events.JobEvent) and event.job_id in broken:
             names.setdefault(event.job_id, timeline.name(event))
             stories.setdefault(event.job_id, []).append(line)
         if shown <= LINES or verbose:
-            click.secho(line, fg=_color(event))
+            click.secho(line, fg=_color(event), bold=_color(event) == "magenta")
     if shown > LINES and not verbose:
         click.echo(f"{'…':>12}  {shown - LINES:,} lines more: -v shows them, --trace FILE keeps them")
     figures, waits = played.figures, played.figures.wait_s
@@ -186,6 +194,13 @@ def _show(played: Played, name: str, again: str, verbose: bool) -> None:
         click.echo(f"  to repeat it: {again}")
     else:
         click.secho("  every promise kept", fg="green")
+
+
+def _calm(event: events.JobEvent) -> bool:
+    """What is told of a job that succeeds at once."""
+    if isinstance(event, events.AttemptStarted):
+        return event.attempt == 1 and not event.suspect
+    return isinstance(event, events.JobDispatched | events.AttemptSucceeded | events.JobSucceeded)
 
 
 def _color(event: events.Event) -> str | None:
