@@ -162,14 +162,36 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         asked[0].escaped(f"a connection to {args[1]!r}", asked[1], "".join(traceback.format_stack()[-8:-1]))
 
 
+_OURS: dict[int, tuple[Any, Any]] = {
+    id(_real["sleep"]): (_real["sleep"], _sleep), id(_real_uuid4): (_real_uuid4, _uuid4),
+}  # fmt: skip
+"""By the id of a real function: it, and ours."""
+for _name in ("monotonic", "perf_counter"):
+    _OURS[id(_real[_name])] = _real[_name], _clock(_name, 1)
+    _OURS[id(_real[f"{_name}_ns"])] = _real[f"{_name}_ns"], _clock(f"{_name}_ns", 1e9)
+_audited = False
+
+
 def _install() -> None:
-    """Once in a process's life, and for names imported from ``time`` too. Nobody but a simulated handler notices."""
+    """For names imported from ``time`` too; nobody but a simulated handler notices. It stays until ``uninstall``."""
+    global _audited  # noqa: PLW0603
     if time.sleep is _sleep:
         return
-    ours: dict[int, Any] = {id(_real["sleep"]): _sleep, id(_real_uuid4): _uuid4}
-    for name in ("monotonic", "perf_counter"):
-        ours[id(_real[name])] = _clock(name, 1)
-        ours[id(_real[f"{name}_ns"])] = _clock(f"{name}_ns", 1e9)
+    _exchange({number: ours for number, (_, ours) in _OURS.items()})
+    threading.Thread.start = _start  # type: ignore[method-assign]
+    if not _audited:
+        _audited = True
+        sys.addaudithook(_audit)
+
+
+def uninstall() -> None:
+    """All names are what they were, also in modules that were imported meanwhile."""
+    if time.sleep is _sleep:
+        _exchange({id(ours): real for real, ours in _OURS.values()})
+        threading.Thread.start = _real_start  # type: ignore[method-assign]
+
+
+def _exchange(others: dict[int, Any]) -> None:
     for module in list(sys.modules.values()):
         top = getattr(module, "__name__", "").partition(".")[0]
         if top not in ("time", "uuid") and (
@@ -177,7 +199,5 @@ def _install() -> None:
         ):
             continue  # the library's own waits are real, and must measure in real time
         for name, value in list(vars(module).items()):
-            if id(value) in ours:
-                setattr(module, name, ours[id(value)])
-    threading.Thread.start = _start  # type: ignore[method-assign]
-    sys.addaudithook(_audit)
+            if id(value) in others:
+                setattr(module, name, others[id(value)])

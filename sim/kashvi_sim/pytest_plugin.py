@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from .world import World
 
 SEED = pytest.StashKey[int]()
+SIM = pytest.StashKey["Sim"]()
+LINES = 60
+"""Of the timeline, that a failing test prints: the last."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,6 +58,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         node = item.nodeid.partition("[seed ")[0]
         seed = item.stash[SEED]
         report.sections.append(("kashvi", f"seed {seed}; to repeat it: pytest '{node}' --kashvi-seed {seed}"))
+        if SIM in item.stash:
+            report.sections.append(("what happened", item.stash[SIM].story()))
     return report  # type: ignore[no-any-return]
 
 
@@ -65,6 +70,20 @@ class Sim:
         self.world = world
         self.seed = seed
         self._staff: list[SimQueue] = []
+        self._began = world.kernel.time
+
+    def start(self, at: datetime) -> None:
+        """Let the test begin at another time than 15 January 2027; before all else. Without a zone, ``at`` is local."""
+        assert not self.world.events, "sim.start comes before any job or worker"
+        self.world.kernel.leap(at.timestamp() - self.world.kernel.time)
+        self._began = self.world.kernel.time
+
+    def story(self) -> str:
+        """The last lines of the timeline."""
+        from .timeline import Timeline
+
+        lines = [line for _, line in Timeline(self.world.names).lines(self.world.times, self.world.events)]
+        return "\n".join([f"… {len(lines) - LINES} lines before"] * (len(lines) > LINES) + lines[-LINES:])
 
     def workers(self, threads: int = 1) -> SimQueue:
         """Start a worker process with so many threads; returns it, for ``kill``."""
@@ -96,7 +115,7 @@ class Sim:
     @property
     def elapsed(self) -> timedelta:
         """How much time has passed."""
-        return timedelta(seconds=self.world.elapsed_s)
+        return timedelta(seconds=self.world.kernel.time - self._began)
 
     @property
     def events(self) -> list[Event]:
@@ -126,8 +145,12 @@ def sim(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     """The real worker in virtual time; see ``kashvi_sim.pytest_plugin``."""
     from kashvi.queue import default
 
-    from .tape import Tape
-    from .world import World
+    try:
+        from .clock import uninstall
+        from .tape import Tape
+        from .world import World
+    except ModuleNotFoundError as missing:
+        pytest.fail(f"the fixture sim needs {missing.name}: pip install 'kashvi[sim]'", pytrace=False)
 
     seed: int = getattr(request, "param", 0)
     request.node.stash[SEED] = seed
@@ -136,5 +159,7 @@ def sim(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     process = world.process()
     for name in ("_driver", "_driver_set", "_runtime", "_stream"):  # the app goes on dispatching to its default queue
         monkeypatch.setattr(app, name, getattr(process, name))
-    yield Sim(world, seed)
+    found = request.node.stash[SIM] = Sim(world, seed)
+    yield found
     world.close()
+    uninstall()

@@ -179,3 +179,59 @@ def test_a_handler_that_would_still_have_to_run_fails_here_too(sim: Sim) -> None
     assert told == []
     [failed] = sim.failed_jobs
     assert "returned a coroutine, and its code did not run" in failed.error
+
+
+def test_names_that_it_patched_are_what_they_were_afterwards(pytester: pytest.Pytester) -> None:
+    """So freezegun's tests work after it."""
+    pytester.makepyfile(
+        """
+        import threading, time, uuid
+        from time import monotonic
+        import freezegun
+
+        real = time.sleep, time.monotonic, monotonic, uuid.uuid4, threading.Thread.start
+
+        def test_first(sim):
+            sim.advance(seconds=1)
+
+        def test_then():
+            assert (time.sleep, time.monotonic, monotonic, uuid.uuid4, threading.Thread.start) == real
+            with freezegun.freeze_time("2020-02-02"):
+                assert time.time() == 1580601600
+                before = time.monotonic()
+                assert time.monotonic() == before
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
+
+
+def test_a_test_begins_when_it_says(pytester: pytest.Pytester) -> None:
+    """Such as an hour before the clocks change; and a failing one tells what happened."""
+    pytester.makepyfile(
+        """
+        from dataclasses import dataclass
+        from datetime import datetime, timedelta
+        from zoneinfo import ZoneInfo
+        from kashvi import queue
+
+        BERLIN = ZoneInfo("Europe/Berlin")
+        ran = []
+
+        @queue.job("jobs.Wake")
+        @dataclass
+        class Wake:
+            def handle(self) -> None:
+                ran.append(datetime.now(BERLIN).isoformat())
+
+        def test_it(sim):
+            sim.start(datetime(2026, 3, 29, 1, 30, tzinfo=BERLIN))
+            sim.workers(1)
+            queue.dispatch_after(Wake(), timedelta(hours=1))
+            sim.advance(hours=2)
+            assert sim.elapsed == timedelta(hours=2)
+            assert ran[0].startswith("2026-03-29T03:30:00") and ran[0].endswith("+02:00")
+            raise ValueError("on purpose")
+        """
+    )
+    failed = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    failed.stdout.fnmatch_lines(["*on purpose*", "*jobs.Wake #1*settled: done*"])
