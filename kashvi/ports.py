@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Literal, NamedTuple, NoReturn, Protocol
+from typing import Literal, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from .errors import InvalidSetting
 
@@ -136,6 +136,17 @@ class Stats:
     held: int
     unrecorded: int
     workers: int
+
+
+@runtime_checkable
+class Checking(Protocol):
+    """A driver that can say before workers start whether they could work."""
+
+    def check(self) -> list[str]:
+        """What an operator should know, a sentence each. Changes nothing.
+
+        Raises SettingsRefused where no worker could work, as things are set; other DriverErrors may be over soon.
+        """
 
 
 class Driver(Protocol):

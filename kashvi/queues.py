@@ -12,11 +12,11 @@ from . import dispatch
 from .dispatch import Sealed
 from .drivers.memory import MemoryDriver
 from .envelope import text_of
-from .errors import InvalidSetting, NotAJob, StoreError, WorkersRunning
+from .errors import DriverError, InvalidSetting, NotAJob, SettingsRefused, StoreError, WorkersRunning
 from .events import Event, EventStream
 from .failures.memory import FailedJob, FailedJobs
 from .job import Job
-from .ports import Driver, FailureStore, Runtime, Stats, Task
+from .ports import Checking, Driver, FailureStore, Runtime, Stats, Task
 from .registry import Registry, default_name
 from .retry import UNKNOWN_FOR_S
 from .runtime import SystemRuntime
@@ -265,7 +265,10 @@ class Queue:
     # -- working ----------------------------------------------------------------------------
 
     def start_workers(self, n: int = 5, *, limits: Limits | None = None) -> Workers:
-        """Start ``n`` worker threads; returns their handle, a context manager. Raises InvalidSetting."""
+        """Start ``n`` worker threads; returns their handle, a context manager.
+
+        Raises InvalidSetting, and SettingsRefused where the server would never let them work (REDIS-15).
+        """
         from .pool import Workers
 
         worker, keeper = self._worker(_at_least("the number of workers", n, 1), limits, interruptible=False)
@@ -288,7 +291,8 @@ class Queue:
             ClockStandsStill after 5 s in which a frozen clock kept one from becoming due.
         max_jobs, max_time: return after so many jobs, or seconds.
         Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt. Raises DriverError if it ends while
-        the server can't be reached; it waits for the server for one lease before it does.
+        the server can't be reached; it waits for the server for one lease before it does. Raises SettingsRefused at
+        once where the server would never let it work (REDIS-15).
         """
         from .books import Limits
 
@@ -329,6 +333,7 @@ class Queue:
             _seconds("max_time", limits.max_time_s)
         self._worked = True
         driver = self.driver
+        _check(driver)
         recorder = Recorder(driver, self.store, self._runtime, self._stream, self._remember)
 
         def max_attempts() -> int:
@@ -400,6 +405,19 @@ def _driver_of(driver: Driver | str) -> Driver:
 
 def _nothing() -> None:
     """There is nothing to forget."""
+
+
+def _check(driver: Driver) -> None:
+    """Say what an operator should know before workers start. Raises SettingsRefused."""
+    if not isinstance(driver, Checking):
+        return
+    try:
+        for warning in driver.check():
+            log.warning("kashvi: %s", warning)
+    except SettingsRefused:
+        raise
+    except DriverError:
+        """Workers keep asking, and say so."""
 
 
 def _at_least(name: str, value: object, least: int) -> int:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from .. import __version__
-from ..errors import KashviError
+from ..errors import KashviError, SettingsRefused
 from ..text import narrow, visible, without_passwords
 from .shadows import shadow
 
@@ -104,7 +104,7 @@ def main() -> NoReturn:
         cli()
     except KashviError as error:
         click.echo(visible(f"Error: {error}"), err=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, SettingsRefused) else 1)
     except (ImportError, AttributeError) as error:
         if why := shadow():
             click.echo(visible(f"Error: {why}"), err=True)

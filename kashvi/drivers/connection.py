@@ -46,7 +46,7 @@ WORDS: dict[type[Exception], str] = {
     said.ClusterCrossSlotError: "CROSSSLOT",
 }
 """The words that the client takes off the head of an error's text."""
-OF_THE_COMMAND = re.compile(r"\b(OOM|WRONGTYPE|NOPERM|BUSY|TRYAGAIN|CROSSSLOT)\b")
+OF_THE_COMMAND = re.compile(r"\b(OOM|WRONGTYPE|NOPERM|ACL failure|can't run this command|BUSY|TRYAGAIN|CROSSSLOT)\b")
 """Refusals that say nothing about where the connection leads. Any other may mean: to a server that is not the right
 one, or not any more (READONLY, MASTERDOWN, LOADING, CLUSTERDOWN, UNBLOCKED, NOREPLICAS …)."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from ..errors import InvalidSetting
+from ..errors import CommandRefused, InvalidSetting, SettingsRefused
 from ..ports import (
     FIRST_LEASE_S,
     READ_MAX_BYTES,
@@ -36,11 +36,11 @@ CHUNK_MAX = 500
 OWNERS_MAX = 50
 """Of how many dead workers a call reads the lists: enough for most, and a short time of the server."""
 
-_EXCHANGE, _DELAY, _EXPIRED, _KNOWN, _LISTED, _RETRIED, _STATS, _UNRECORDED = map(
+_EXCHANGE, _DELAY, _EXPIRED, _KNOWN, _LISTED, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = map(
     Script,
     (
         *("exchange.lua", "delay.lua", "expired.lua", "known.lua"),
-        *("listed.lua", "retried.lua", "stats.lua", "unrecorded.lua"),
+        *("listed.lua", "retried.lua", "rights.lua", "stats.lua", "unrecorded.lua"),
     ),
 )
 
@@ -188,6 +188,30 @@ class RedisDriver:
             if set(workers) == set(known):
                 return Stats(ready, delayed, held, unrecorded, len(workers))
             known = workers
+
+    def check(self) -> list[str]:
+        """What an operator should know before workers start. Changes nothing.
+
+        Raises SettingsRefused where no worker could work (a wrong password, a missing right); else DriverError.
+        """
+        names = (self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried)
+        keys = [*names, *self._lists("")]
+        try:
+            self._server.call("EVAL", _RIGHTS.text, len(keys), *keys)
+            missing = self._server.call("EVALSHA", _RIGHTS.sha, len(keys), *keys)
+        except CommandRefused as error:
+            if "NOPERM" not in str(error):
+                raise
+            raise SettingsRefused(f"a right is missing, see REDIS-15 ({error})", self._server.server) from error
+        if missing:
+            text = f"the user may not run {b', '.join(missing).decode()}, see REDIS-15"
+            raise SettingsRefused(text, self._server.server)
+        try:
+            health = self.health()
+        except CommandRefused:  # INFO is not for everybody
+            return []
+        drops = f"its maxmemory-policy is {health.policy}, so a full server drops jobs: set it to noeviction"
+        return [f"{self._server.server}: {drops}"] if health.evicts else []
 
     def health(self) -> Health:
         """What the server is, and how full. Raises DriverError, as CommandRefused where INFO is not allowed."""

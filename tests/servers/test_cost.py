@@ -72,8 +72,9 @@ class Still(SystemRuntime):
 
 
 @pytest.fixture
-def queue(valkey: RedisServer) -> Queue:
-    """Its scripts are known to the server."""
+def queue(valkey: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Queue:
+    """Its scripts are known to the server. What a worker looks for at its start is no cost of a job."""
+    monkeypatch.setattr(RedisDriver, "check", lambda self: [])
     registry = Registry()
     registry.register("jobs.Welcome", Welcome)
     registry.register("jobs.Hopeless", Hopeless)

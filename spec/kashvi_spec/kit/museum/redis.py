@@ -16,8 +16,9 @@ import redis
 from kashvi.drivers import connection
 from kashvi.drivers import redis as driver
 from kashvi.drivers.connection import Connections, Script
+from kashvi.drivers.health import Health
 from kashvi.drivers.redis import RedisDriver
-from kashvi.errors import CommandRefused, DriverError, DriverUnavailable
+from kashvi.errors import CommandRefused, DriverError, DriverUnavailable, SettingsRefused
 from kashvi.lease import Lease
 from kashvi.worker import Worker
 
@@ -368,3 +369,36 @@ def _(patch: Patch) -> None:
 @exhibit("a prefix without a hash tag is let pass", "jobs are pushed that no script can take", "REDIS-14")
 def _(patch: Patch) -> None:
     patch.setattr(connection, "has_hash_tag", lambda prefix: True)
+
+
+@exhibit("a missing right is met in the middle", "no script looks for it first", "REDIS-15", source="ours, once")
+def _(patch: Patch) -> None:
+    text = "return {}"
+    patch.setattr(driver, "_RIGHTS", SimpleNamespace(text=text, sha=hashlib.sha1(text.encode()).hexdigest()))
+
+
+@exhibit("what will never work is tried again", "as if it were an outage", "REDIS-15", source="ours, once")
+def _(patch: Patch) -> None:
+    def check(real: Any, self: RedisDriver) -> list[str]:
+        with suppress(DriverError):
+            return list(real(self))
+        return []
+
+    where(patch, RedisDriver, "check", lambda self: True, check)
+
+
+@exhibit("eviction is no news", "and a full server drops jobs", "REDIS-16", source="Sidekiq: a page of its wiki")
+def _(patch: Patch) -> None:
+    patch.setattr(Health, "evicts", False)
+
+
+@exhibit("who may not ask may not work", "INFO is not for every user", "REDIS-16")
+def _(patch: Patch) -> None:
+    def check(real: Any, self: RedisDriver) -> list[str]:
+        try:
+            self.health()
+        except CommandRefused as error:
+            raise SettingsRefused(str(error)) from error
+        return list(real(self))
+
+    where(patch, RedisDriver, "check", lambda self: True, check)

@@ -1,0 +1,144 @@
+"""What a worker looks for before it starts: rights, a password that fits, and a server that drops no jobs."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kashvi.drivers.redis import RedisDriver
+from kashvi.errors import SettingsRefused
+from kashvi.queue import Queue
+from kashvi.registry import Registry
+
+from .launch import RedisServer, until_true
+from .test_redis import Count, Heavy, ran
+
+PAGE = Path(__file__).parents[2] / "spec" / "redis.md"
+CLAUSE = PAGE.read_text("utf-8").split("## REDIS-15")[1].split("```")[0]
+NEEDED, WANTED = (line.lower().split() for line in re.findall(r"^    (.+)$", CLAUSE, re.MULTILINE))
+
+
+def test_the_rights_that_are_named_are_those_that_scripts_use() -> None:
+    """And those that are looked for."""
+    scripts = {
+        path.name: path.read_text("utf-8") for path in files("kashvi.drivers").iterdir() if path.name.endswith(".lua")
+    }
+    looked_for = set(re.findall(r"may\('([A-Z]+)'", scripts["rights.lua"])) | {"LPUSH", "RPUSH"}
+    used = {name for text in scripts.values() for name in re.findall(r"redis\.call\('([A-Z]+)'", text)}
+    assert used == looked_for
+    assert {name.lower() for name in looked_for} | {"eval", "evalsha"} == set(NEEDED)
+
+
+@pytest.fixture
+def user(redis_server: RedisServer) -> Iterator[Any]:
+    """Gives a user these rights and no other; a queue as this user."""
+    admin: Any = redis_server.client()
+
+    def queue(*commands: str) -> Queue:
+        rights = [f"+{name}" for name in commands]
+        words = ["reset", "on", ">secret", "~kashvi:queue:*", "resetchannels", "&kashvi:queue:delayed", *rights]
+        admin.execute_command("ACL", "SETUSER", "worker", *words)
+        ran.clear()
+        registry = Registry()
+        registry.register("jobs.Count", Count)
+        registry.register("jobs.Heavy", Heavy)
+        return Queue(RedisDriver(redis_server.client(username="worker", password="secret")), registry=registry)
+
+    yield queue
+    admin.execute_command("ACL", "DELUSER", "worker")
+
+
+@pytest.mark.parametrize("rights", [NEEDED, NEEDED + WANTED], ids=["needed", "all"])
+def test_a_worker_does_all_its_work_with_the_rights_that_are_named(
+    user: Any, rights: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Now, later, failing and retried; with the least of them it says once that it can't wait."""
+    queue = user(*rights)
+    queue.set_max_retry(1)
+    with queue.start_workers(2):
+        queue.dispatch(Count(1))
+        queue.dispatch_after(Count(2), 0.05)
+        queue.dispatch(Heavy(0, "fails"))
+        until_true(lambda: sorted(ran) == [0, 1, 2] and queue.failed_jobs(), 20)
+        assert queue.driver.push_retried("a failure", b"{}") in (True, False)  # type: ignore[attr-defined]
+        until_true(lambda: queue.stats().ready == 0, 20)
+    assert (queue.stats().held, queue.stats().workers) == (0, 0)
+    can_not_wait = [r.getMessage() for r in caplog.records if "can't wait for jobs" in r.getMessage()]
+    assert len(can_not_wait) == (rights is NEEDED)
+
+
+@pytest.mark.parametrize("name", sorted(NEEDED))
+def test_a_right_that_is_missing_is_named_before_anything_is_done(
+    redis_server: RedisServer, user: Any, name: str
+) -> None:
+    """Not in the middle of a script, which nobody can take back."""
+    queue = user(*(right for right in NEEDED if right != name))
+    redis_server.client().lpush("kashvi:queue:jobs", "{}")
+    with pytest.raises(SettingsRefused, match=f"(?i)may not run {name},|'{name}'"):
+        queue.start_workers(1)
+    assert redis_server.client().keys() == [b"kashvi:queue:jobs"]
+
+
+def test_an_idle_worker_without_blmove_asks_five_times_a_second_at_the_most(valkey: RedisServer) -> None:
+    """It looks as often as it would have waited."""
+    admin: Any = valkey.client()
+    admin.execute_command("ACL", "SETUSER", "idle", "reset", "on", ">secret", "~*", "&*", "+@all", "-blmove")
+    queue = Queue(RedisDriver(valkey.client(username="idle", password="secret")), registry=Registry())
+    with queue.start_workers(5):
+        until_true(lambda: queue.stats().workers == 1, 20)
+        admin.config_resetstat()
+        began = admin.time()[0]
+        until_true(lambda: admin.time()[0] - began >= 3, 20)
+        asked, seconds = admin.info("commandstats"), admin.time()[0] - began
+    calls = [asked.get(f"cmdstat_{name}", {"calls": 0}) for name in ("evalsha", "zrange", "blmove")]
+    assert 0 < sum(one["calls"] + one.get("rejected_calls", 0) for one in calls) <= 5 * (seconds + 1)
+
+
+def test_a_wrong_password_ends_the_command_at_once(valkey: RedisServer, tmp_path: Path) -> None:
+    """With exit code 2; a server that is not there is waited for."""
+    admin: Any = valkey.client()
+    admin.acl_setuser("known", enabled=True, passwords=["+right"], categories=["+@all"], keys=["*"])
+    (tmp_path / "jobs.py").write_text(
+        "from dataclasses import dataclass\nfrom kashvi import queue\n\n\n@queue.job('jobs.A')\n@dataclass\n"
+        "class A:\n    def handle(self): ...\n"
+    )
+    url = f"redis://known:wrong@127.0.0.1:{valkey.port}/0"
+    command = [
+        sys.executable,
+        "-c",
+        "from kashvi.cli import main; main()",
+        "queue:work",
+        "--app",
+        "jobs",
+        "--redis-url",
+        url,
+    ]
+    ended = subprocess.run(command, cwd=tmp_path, timeout=30, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "does not take these settings" in ended.stderr
+    assert "wrong@" not in ended.stdout + ended.stderr
+
+
+def test_a_policy_that_drops_jobs_is_told_once_when_a_worker_starts(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that may not ask starts all the same."""
+    client: Any = redis_server.client()
+    queue = Queue(RedisDriver(redis_server.url), registry=Registry())
+    client.config_set("maxmemory", "100mb")
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with caplog.at_level(logging.WARNING), queue.start_workers(2):
+            pass
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", "0")
+    assert [r.getMessage().count("maxmemory-policy is allkeys-lru") for r in caplog.records] == [1]
