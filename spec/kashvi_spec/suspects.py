@@ -240,6 +240,8 @@ class ChargedAlone(_OfTheDead):
         super().__init__()
         self._charged: dict[str, list[Taken]] = {}
         """By worker."""
+        self._last_taken: dict[tuple[str, str], float] = {}
+        """When it was taken from the worker before."""
 
     def judges(self, taken: Taken) -> bool:
         return taken.lost
@@ -248,13 +250,19 @@ class ChargedAlone(_OfTheDead):
         beside = _beside(taken, together)
         return f"charged for a death that {beside[0].job_id} may have caused, in the same process" if beside else ""
 
+    def _left_there(self, owner: str, run: Run, at: float) -> bool:
+        """Claimed before, and not taken in between: a silent worker may claim again what was taken from it."""
+        claimed = at if run.claimed is None else run.claimed
+        return claimed < at and self._last_taken.get((owner, run.job_id), claimed - 1) < claimed
+
     def _take(self, event: Event, owner: str, taken: Taken) -> None:
         super()._take(event, owner, taken)
         for charged in self._charged.get(owner, ()):
-            left_there = charged.server_at < taken.server_at and taken.run is not None
-            if left_there and taken.run and (taken.run.claimed or charged.server_at) < charged.server_at:
+            later = taken.server_at > charged.server_at
+            if later and taken.run and self._left_there(owner, taken.run, charged.server_at):
                 why = f"charged for a death that {taken.job_id} may have caused, which was left in the process's hands"
                 self.expect(False, charged.job_id, why)
+        self._last_taken[owner, taken.job_id] = taken.server_at
         if taken.lost:
             self._charged.setdefault(owner, []).append(taken)
 

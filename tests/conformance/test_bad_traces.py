@@ -145,6 +145,11 @@ GOOD: dict[str, list[Event]] = {
         worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0, lost=1), taken("b", 40, 1, 1),
         *charged("a", 40), *did("a", 50, 2, "q"), *did("b", 50, process="q"),
     ],
+    "a death that one is charged for, beside a suspect that a silent worker claims again": [
+        worker(threads=2), worker("v", process="q"), dispatched("a"), dispatched("b"), started("a", 0, lost=1),
+        taken("b", 40, 1, 1), *charged("a", 40), did("a", 41)[0], started("b", 0, lost=1), taken("b", 80, 1, 3, True),
+        taken("c", 80, 0, 1), *did("a", 90, 2, "q"), *did("b", 90, process="q"), *did("c", 90, process="q"),
+    ],
     "a suspect that is excused again, for one that had run for long": [
         worker(threads=2), dispatched("a"), dispatched("b"), started("b", 0), started("a", 60, lost=3),
         taken("b", 100, 0, 1), taken("a", 100, 3, 5, True), *did("a", 200, process="q"), *did("b", 200, process="q"),
