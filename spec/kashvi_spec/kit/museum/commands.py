@@ -11,7 +11,7 @@ from unittest import mock
 import click
 import msgspec
 
-from kashvi import cli, errors, row
+from kashvi import cli, errors, recorder, row
 from kashvi.cli import doctor, failed, listing, logs, output, processes, setup, signals, work
 from kashvi.cli.output import JsonLines, write
 from kashvi.cli.signals import Signals
@@ -55,7 +55,7 @@ def _(patch: Patch) -> None:
     "failures are in the memory of a worker that ends",
     "COMMANDS-2",
     source="Go kashvi: queue:work wires no database",
-    also="COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8",
+    also="COMMANDS-18 COMMANDS-19 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8",
 )
 def _(patch: Patch) -> None:
     patch.setattr(work, "choose_database", lambda queue, url: setup.choose_database(queue, url) if url else None)
@@ -440,7 +440,7 @@ def _(patch: Patch) -> None:
 @exhibit("the row does not say where it came from", "so that nobody can tell", "COMMANDS-19")
 def _(patch: Patch) -> None:
     where(
-        patch, row, "failure_of",
+        patch, recorder, "failure_of",
         lambda entry, prefix=None: prefix not in (None, PREFIX),
         lambda real, entry, prefix=None: real(entry),
     )  # fmt: skip
