@@ -141,10 +141,10 @@ class InvalidDelay(SettingError, ValueError):
 class InvalidSetting(SettingError, ValueError):
     """A setting out of its range."""
 
-    def __init__(self, name: str, value: object, allowed: str, *, secret: bool = False) -> None:
+    def __init__(self, name: str, value: object, allowed: str) -> None:
         self.name = name
-        self.value = None if secret else value
-        super().__init__(f"{name} must be {allowed}" + ("." if secret else f", not {value!r}."))
+        self.value = value
+        super().__init__(f"{name} must be {allowed}, not {value!r}.")
 
 
 class UnusableSetting(InvalidSetting):

@@ -308,5 +308,9 @@ class Runtime(Protocol):
     def at_fork(self, run: Callable[[], None]) -> None:
         """Call ``run``, a method, in the child after a fork, as long as its object is there."""
 
+    async def aside(self, run: Callable[[], None], timeout_s: float | None) -> None:
+        """Call ``run`` in a thread while the event loop goes on. Raises TimeoutError after ``timeout_s``; the thread,
+        which nobody can end, goes on."""
+
     def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         """Call ``run`` when the process exits in good order; returns a function that takes that back."""

@@ -73,6 +73,9 @@ register = _default.register
 dispatch = _default.dispatch
 dispatch_after = _default.dispatch_after
 dispatch_many = _default.dispatch_many
+adispatch = _default.adispatch
+adispatch_after = _default.adispatch_after
+adispatch_many = _default.adispatch_many
 set_driver = _default.set_driver
 set_max_retry = _default.set_max_retry
 use_db = _default.use_db
@@ -115,6 +118,9 @@ __all__ = [
     "Registry",
     "TraceFile",
     "Workers",
+    "adispatch",
+    "adispatch_after",
+    "adispatch_many",
     "default",
     "dispatch",
     "dispatch_after",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -12,7 +12,7 @@ from . import dispatch
 from .dispatch import Sealed
 from .drivers.memory import MemoryDriver
 from .envelope import text_of
-from .errors import DriverError, InvalidSetting, NotAJob, SettingsRefused, StoreError, WorkersRunning
+from .errors import DriverError, InvalidSetting, NotAJob, ReplyLost, SettingsRefused, StoreError, WorkersRunning
 from .events import Event, EventStream
 from .failures.memory import FailedJob, FailedJobs
 from .job import Job
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # a process that only dispatches needs none of these
     from .worker import Worker
 
 J = TypeVar("J", bound=type[Any])
+T = TypeVar("T")
 
 PAYLOAD_LIMIT = 1024 * 1024
 LEASE_S = 30.0
@@ -151,13 +152,50 @@ class Queue:
         All or none: a job that can't be dispatched raises before any is sent. Raises what ``dispatch`` raises, and
         InvalidSetting for more than 500,000 jobs.
         """
+        if sealed := self._seal(jobs):
+            self._push(sealed, 0.0)
+        return [one.job_id for one in sealed]
+
+    def adispatch(self, job: object, *, timeout: float | None = None) -> Awaitable[str]:
+        """``await queue.adispatch(job)``: as ``dispatch``, in a thread, while the event loop goes on.
+
+        The payload is captured at the call, and what is wrong with the job is raised there. Awaiting raises
+        DriverError; ReplyLost after ``timeout`` seconds. What is cancelled, or timed out, may still be sent
+        (``maybe_sent``): a thread can't be stopped. It is of the loop's default executor; observers are called in it.
+        """
+        return self._apush(self._seal((job,)), 0.0, timeout, lambda sealed: sealed[0].job_id)
+
+    def adispatch_after(self, job: object, delay: float | timedelta, *, timeout: float | None = None) -> Awaitable[str]:
+        """As ``dispatch_after``, in a thread; see ``adispatch``."""
+        seconds = dispatch.seconds_of(delay)
+        return self._apush(self._seal((job,)), seconds, timeout, lambda sealed: sealed[0].job_id)
+
+    def adispatch_many(self, jobs: Iterable[object], *, timeout: float | None = None) -> Awaitable[list[str]]:
+        """As ``dispatch_many``, in a thread; see ``adispatch``."""
+        return self._apush(self._seal(jobs), 0.0, timeout, lambda sealed: [one.job_id for one in sealed])
+
+    def _seal(self, jobs: Iterable[object]) -> list[Sealed]:
         many = list(jobs)
         if len(many) > MANY_MAX:
             raise InvalidSetting("the number of jobs in one dispatch_many", len(many), f"{MANY_MAX:,} or less")
-        sealed = [dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit) for job in many]
-        if sealed:
-            self._push(sealed, 0.0)
-        return [one.job_id for one in sealed]
+        return [dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit) for job in many]
+
+    def _apush(
+        self, sealed: list[Sealed], delay_s: float, timeout: float | None, answer: Callable[[list[Sealed]], T]
+    ) -> Awaitable[T]:
+        timeout_s = None if timeout is None else _seconds("timeout", timeout)
+
+        async def push() -> T:
+            try:
+                if sealed:
+                    await self._runtime.aside(lambda: self._push(sealed, delay_s), timeout_s)
+            except TimeoutError:
+                error = ReplyLost(f"no answer within {timeout_s:g} s", "the queue's server")
+                error.job_id = sealed[0].job_id
+                raise error from None
+            return answer(sealed)
+
+        return push()
 
     def _push(self, sealed: Sequence[Sealed], delay_s: float) -> None:
         dispatch.push(self._driver or self._resolve_driver(), self._stream, sealed, delay_s)

@@ -120,6 +120,11 @@ class SystemRuntime:
     def at_fork(self, run: Callable[[], None]) -> None:
         _PROCESS.tell_of_forks(run)
 
+    async def aside(self, run: Callable[[], None], timeout_s: float | None) -> None:
+        import asyncio  # a program without a loop needs none of it
+
+        await asyncio.wait_for(asyncio.to_thread(run), timeout_s)
+
     def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         atexit.register(run)
         return lambda: atexit.unregister(run)

@@ -14,6 +14,7 @@ from ..queue import MemoryDriver, Queue
 from ..registry import Registry
 from ..text import json_line, visible
 from .listing import print_lines
+from .output import write
 from .setup import examples, json_option
 
 _tried: set[int] = set()
@@ -85,7 +86,7 @@ def demo(as_json: bool) -> None:
         counts = {"succeeded": timeline.succeeded, "failed": timeline.failed, "rows": len(rows)}
         click.echo(json_line(counts | {"database": str(database)}))
         return
-    click.echo(f"\n  kashvi_failed_jobs in {database}:")
+    write(f"\n  kashvi_failed_jobs in {database}:")
     print_lines(rows)
 
 
@@ -137,4 +138,4 @@ class Timeline:
         self._began = event.at if self._began is None else self._began
         if not self._quiet:
             name = f"{event.type} …{event.job_id[-4:]}"
-            click.echo(f"  {event.at - self._began:7.3f} s  {name:<28}  {click.style(what, fg=color)}")
+            write(f"  {event.at - self._began:7.3f} s  {name:<28}  {click.style(what, fg=color)}")

@@ -79,6 +79,10 @@ class SimRuntime:
     def at_fork(self, run: Callable[[], None]) -> None:
         """Simulated processes do not fork."""
 
+    async def aside(self, run: Callable[[], None], timeout_s: float | None) -> None:
+        """At once: a simulated process has no event loop to hold."""
+        run()
+
     def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         """Simulated processes are killed or stopped; they do not exit by themselves."""
         return lambda: None

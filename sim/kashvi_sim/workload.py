@@ -343,7 +343,7 @@ def load(path: Path) -> Workload:
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UnusableSetting(f"the workload {path}", str(why)) from None
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise UnusableSetting(f"the workload {path}", f"{error} (sim/README.md has the format)") from None
     if isinstance(workload.arrivals, Times):
         beside = path.parent / workload.arrivals.file

@@ -72,6 +72,8 @@ def read(
                 yield msgspec.convert(fields, kind)
             elif passed_over is not None:
                 passed_over[name] += 1
+        except RecursionError:
+            raise NotATrace(number, "it is nested too deeply") from None
         except msgspec.ValidationError as error:
             raise NotATrace(number, str(error)) from None
         except msgspec.DecodeError as error:

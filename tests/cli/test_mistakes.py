@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from .conftest import Shell
+from .conftest import MAIN, Shell
 
 
 @pytest.mark.parametrize("app", ["from kashvi import queue\nqueue.set_driver('redis://x:1')\n", "import myapp\n"])
@@ -73,3 +73,19 @@ def test_blanks_around_settings_are_dropped(kashvi: Shell) -> None:
     shown = kashvi("queue:work", "--stop-when-empty", KASHVI_APP=" myapp\n", KASHVI_DATABASE_URL="sqlite:///other.db\n")
     assert shown.returncode == 0
     assert sorted(name for name in os.listdir(kashvi.directory) if ".db" in name) == ["other.db"]  # noqa: PTH208
+
+
+@pytest.mark.parametrize("words", ["demo", "spec:list", "spec:show RETRY-2", "queue:work --app myapp --max-time 0.1"])
+def test_a_reader_that_has_seen_enough_gets_no_traceback(kashvi: Shell, words: str) -> None:
+    """``kashvi demo | head -1``."""
+    with subprocess.Popen(
+        [*MAIN, *words.split()], cwd=kashvi.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(60) in (0, 1)
+    assert "Traceback" not in errors
+    assert "Exception" not in errors

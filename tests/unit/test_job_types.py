@@ -752,3 +752,14 @@ def test_job_first_used_under_a_frozen_clock_works_after_it(load: Callable[[str]
             queue.work(stop_when_empty=True)
     assert [job.also.at for job in ran] == [at] * 3
     assert [job.by for job in ran] == [{"a": at}] * 3
+
+
+def test_integer_beyond_pythons_own_limit_is_said_to_be_so() -> None:
+    """4,300 digits come back (wire.md); one more is an error at the call, and a mismatch in a worker."""
+    job_type = JobType("jobs.Plain", Plain)
+    most = 10**4299
+    assert job_type.decode(job_type.encode(Plain(most, ""))).user_id == most  # type: ignore[attr-defined]
+    with pytest.raises(UnencodableJob, match=r"field 'user_id'.*4300"):
+        job_type.encode(Plain(most * 10, ""))
+    with pytest.raises(PayloadMismatch):
+        job_type.decode(b'{"user_id":1' + b"0" * 5000 + b',"email":""}')

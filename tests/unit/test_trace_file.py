@@ -169,3 +169,10 @@ def test_a_trace_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> No
     """With the reason."""
     with pytest.raises(InvalidSetting, match="No such file or directory"):
         TraceFile(tmp_path / "nowhere" / "t.jsonl")
+
+
+def test_a_line_that_is_nested_too_deeply_is_no_event() -> None:
+    """Its number is in the error; no RecursionError gets out."""
+    deep = b'{"event":"JobDispatched","job_id":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    with pytest.raises(NotATrace, match="line 2 is no event: it is nested too deeply"):
+        list(read([b"", deep]))

@@ -20,6 +20,7 @@ from kashvi.job import JobType
 from kashvi.ports import Exchange, Expired, Stats
 from kashvi.queues import Queue
 from kashvi.registry import Registry
+from kashvi.runtime import SystemRuntime
 from kashvi.worker import Worker
 
 from . import Patch, exhibit, where
@@ -347,6 +348,20 @@ def _(patch: Patch) -> None:
             return bytes(real(self, one))
 
     where(patch, JobType, "encode", unwritable, encode)
+
+
+@exhibit("adispatch waits in the loop", "so everybody waits", "DISPATCH-11", source="RQ, Huey and Celery in asyncio")
+def _(patch: Patch) -> None:
+    async def aside(self: SystemRuntime, run: Any, timeout_s: float | None) -> None:
+        run()
+
+    patch.setattr(SystemRuntime, "aside", aside)
+
+
+@exhibit("a timeout that is not heeded", "the answer comes when the server likes", "DISPATCH-11")
+def _(patch: Patch) -> None:
+    real = SystemRuntime.aside
+    patch.setattr(SystemRuntime, "aside", lambda self, run, timeout_s: real(self, run, None))
 
 
 @exhibit(
