@@ -170,7 +170,7 @@ def _(patch: Patch) -> None:
     "a worker's lists have no prefix",
     "so that a script's keys are in several slots",
     "REDIS-5",
-    also="MEMORY-3 REDIS-4",
+    also="FAILURES-4 MEMORY-3 REDIS-4",
 )
 def _(patch: Patch) -> None:
     patch.setattr(RedisDriver, "_lists", lambda self, worker: [f"held:{worker}", f"running:{worker}"])

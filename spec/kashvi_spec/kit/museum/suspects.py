@@ -117,7 +117,7 @@ def _(patch: Patch) -> None:
     "announcements are forgotten",
     "a suspect's start is accepted and not noted",
     "DELIVERY-14 DELIVERY-10",
-    also="DELIVERY-1 DELIVERY-2 DELIVERY-8 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 FAILURES-4",
+    also="DELIVERY-1 DELIVERY-2 DELIVERY-8 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
     def _settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
