@@ -153,7 +153,7 @@ def test_a_driver_that_ends_the_program_or_breaks_in_a_thread_fails_and_does_not
         ("sqlite", "package.module:factory"),
         ("no.such.module:driver", "No module named 'no'"),
         ("kashvi.drivers.memory:Driver2", "no attribute 'Driver2'"),
-        ("kashvi.drivers.memory:MemoryDriver", "returns a DriverUnderTest"),
+        ("kashvi.drivers.memory:MemoryDriver", "not a DriverUnderTest"),
     ],
 )
 def test_a_driver_that_can_not_be_had_is_refused(text: str, why: str) -> None:
