@@ -37,6 +37,10 @@ OF_CLAUSES = {
     "REDIS-11": "the kit does not fill the server",
     "REDIS-12": "the kit has one server, which never gives its place to another",
     "REDIS-13": "it is about connections inside a Python program",
+    "REDIS-15": "the kit takes no right away from a worker",
+    "REDIS-16": "the kit's server drops no keys",
     "RETRY-5": "the kit knows no way to change the limit of any worker",
     "WORKERS-11": "the kit does not stop the server",
 }
+UNTOLD = "the kit has no judge for it yet"
+"""For a clause that is new: the kit's own tests ask for a judge or a reason of its own."""

@@ -9,7 +9,7 @@ from ..conformance import Verdict
 from . import on_attempts, on_deaths, on_order, on_records, on_stopping
 from .judging import JUDGES, Finding, NotSeen, Remark
 from .story import Story
-from .unobserved import OF_AREAS, OF_CLAUSES
+from .unobserved import OF_AREAS, OF_CLAUSES, UNTOLD
 
 __all__ = ["JUDGES", "verdicts_on"]
 
@@ -25,7 +25,7 @@ def verdicts_on(story: Story, clauses: Sequence[Clause] | None = None) -> list[V
 def _verdict(story: Story, clause: Clause) -> Verdict:
     judge = JUDGES.get(clause.id)
     if judge is None:
-        why = OF_CLAUSES.get(clause.id) or OF_AREAS[clause.area]
+        why = OF_CLAUSES.get(clause.id) or OF_AREAS.get(clause.area, UNTOLD)
         return Verdict(clause, "unobserved", [why])
     seen: list[Finding | Remark] = []
     try:
