@@ -13,7 +13,7 @@ from kashvi.ports import Stats
 from kashvi.queue import Queue
 from tests.servers.launch import RedisServer, until_true
 
-from .conftest import Note, Quit, Shell, Worker, children, on_the_list
+from .conftest import APP, Note, Quit, Shell, Worker, children, on_the_list
 
 
 def rows(kashvi: Shell) -> list[dict[str, object]]:
@@ -150,13 +150,18 @@ def test_an_app_that_can_not_be_used_is_wrong_usage(kashvi: Shell, app: str, mes
 
 
 def test_a_trace_holds_what_the_json_lines_hold_and_is_judged(worker: Worker, queue: Queue) -> None:
-    """Two workers, one after the other, one file: it is added to."""
+    """Two workers, one after the other, one file: it is added to. Of an error it has the type, and the places."""
     queue.dispatch(Note(1))
     printed = worker.until_empty("--json", "--trace", "t.jsonl")
     queue.dispatch(Quit())
     printed += worker.until_empty("--json", "--trace", "t.jsonl", "--max-retry", "1")
     written = (worker.shell.directory / "t.jsonl").read_text()
-    assert sorted(written.splitlines()) == sorted(printed.replace("SystemExit: no", "SystemExit").splitlines())
+    traced = [json.loads(line) for line in written.splitlines()]
+    (places,) = (event.pop("traceback") for event in traced if "traceback" in event)
+    line = APP.splitlines().index('        raise SystemExit("no")') + 1
+    assert places == [f"{worker.shell.directory}/myapp.py:{line} in handle"]
+    shown = [json.loads(line) for line in printed.replace("SystemExit: no", "SystemExit").splitlines()]
+    assert sorted(map(repr, traced)) == sorted(map(repr, shown))
     with (worker.shell.directory / "t.jsonl").open("a") as trace:
         trace.write('{"event":"Attem')
     judged = worker.shell("spec:check", "t.jsonl")
@@ -183,6 +188,7 @@ def test_several_processes_are_as_many_workers_and_end_with_the_work(worker: Wor
 def test_a_worker_process_that_dies_is_replaced_and_a_signal_ends_them_all(worker: Worker, queue: Queue) -> None:
     """Its job is not lost; the one that still runs at the stop may end."""
     process = worker.start("--processes", "2", "--lease", "1")
+    until_true(lambda: queue.stats().workers == 2, 20)
     queue.dispatch(Note(1, takes=60.0))
     worker.until_ran("1")
     first = children(process)
