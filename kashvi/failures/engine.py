@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from ..errors import UnusableSetting
@@ -47,8 +47,10 @@ def engine_of(database: sa.Engine | str) -> sa.Engine:
         package = EXTRAS.get(error.name or "") or error.name or url.drivername
         why = f"its driver is not installed; pip install {package}"
         raise UnusableSetting(f"the database URL {shown}", why) from None
-    except (ArgumentError, ValueError, TypeError, LookupError):
+    except NoSuchModuleError:
         raise UnusableSetting(f"the database URL {shown}", "SQLAlchemy knows no such database or driver") from None
+    except (ArgumentError, ValueError, TypeError, LookupError):
+        raise UnusableSetting(f"the database URL {shown}", "its driver does not take what follows the ?") from None
     if engine.dialect.is_async:
         why = "its driver is async; leave the driver out, as in postgresql://…"
         raise UnusableSetting(f"the database URL {shown}", why)

@@ -54,13 +54,16 @@ class Shell:
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("KASHVI_")}
         self.running: list[subprocess.Popen[str]] = []
 
-    def __call__(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str, encoding: str | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*MAIN, *words],
             cwd=self.directory,
             env=self.environment | environment,
             capture_output=True,
             text=True,
+            encoding=encoding,
             timeout=60,
             check=False,
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 
 import pytest
 
+from kashvi.cli.signals import AGAIN_S
 from kashvi.envelope import read
 from kashvi.ports import Stats
 from kashvi.queue import Queue
@@ -187,7 +189,7 @@ def test_several_processes_are_as_many_workers_and_end_with_the_work(worker: Wor
 
 def test_a_worker_process_that_dies_is_replaced_and_a_signal_ends_them_all(worker: Worker, queue: Queue) -> None:
     """Its job is not lost; the one that still runs at the stop may end."""
-    process = worker.start("--processes", "2", "--lease", "1")
+    process = worker.start("--processes", "2", "--lease", "2")
     until_true(lambda: queue.stats().workers == 2, 20)
     queue.dispatch(Note(1, takes=60.0))
     worker.until_ran("1")
@@ -199,7 +201,10 @@ def test_a_worker_process_that_dies_is_replaced_and_a_signal_ends_them_all(worke
     queue.dispatch(Note(2, takes=1.0))
     worker.until_ran("1", "1", "2")
     process.terminate()
+    until_true(lambda: worker.output.read_text().count("Stopping") == 2, 20)
+    told_at = time.monotonic()
     until_true(lambda: worker.shell.lines("ended.txt") == ["2"], 20)
+    until_true(lambda: time.monotonic() - told_at >= AGAIN_S, 20)
     process.terminate()
     assert process.wait(20) == 128 + signal.SIGTERM
     assert queue.stats().ready == 1

@@ -725,25 +725,29 @@ def test_engine_is_taken_as_it_is() -> None:
     engine.dispose()
 
 
+NO_URL, NO_DRIVER, NO_OPTION = "must be an SQLAlchemy URL", "knows no such database", "does not take what follows the ?"
+
+
 @pytest.mark.parametrize(
-    "url",
+    ("url", "why"),
     [
-        "",
-        "kashvi.db",
-        "postgresql//me:hush@localhost/app",
-        "postgresql://me:hush@localhost:port/app",
-        "nosuchdatabase://me:hush@localhost/app?password=hush",
-        "postgresql+nosuchdriver://me:hush@localhost/app",
-        "postgresql+asyncpg://me:hush@localhost/app",
-        "sqlite:///app.db?timeout=hush",
-        "mysql://me:hush@localhost/app?connect_timeout=hush",
+        ("", NO_URL),
+        ("kashvi.db", NO_URL),
+        ("postgresql//me:hush@localhost/app", NO_URL),
+        ("postgresql://me:hush@localhost:port/app", NO_URL),
+        ("nosuchdatabase://me:hush@localhost/app?password=hush", NO_DRIVER),
+        ("postgresql+nosuchdriver://me:hush@localhost/app", NO_DRIVER),
+        ("postgresql+asyncpg://me:hush@localhost/app", "asyn"),
+        ("sqlite:///app.db?timeout=hush", NO_OPTION),
+        ("mysql://me:hush@localhost/app?connect_timeout=hush", NO_OPTION),
     ],
 )
-def test_url_that_cannot_be_used_is_an_invalid_setting(url: str) -> None:
+def test_url_that_cannot_be_used_is_an_invalid_setting(url: str, why: str) -> None:
     """At once, and without showing the password."""
     with pytest.raises(InvalidSetting, match="the database URL") as caught:
         engine_of(url)
-    assert "hush" not in shown(caught.value).split("InvalidSetting: ")[1]
+    assert why in str(caught.value)
+    assert "hush" not in shown(caught.value)
 
 
 @pytest.mark.parametrize(
