@@ -88,9 +88,14 @@ def _names_of(value: Any) -> list[str] | None:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether nobody could tell the values apart: by type, field and zone, at every depth."""
+    """Whether nobody could tell the values apart: by type, field and zone, at every depth.
+
+    An integer that became the float of its value is the exception: type checkers take one for the other (PEP 484).
+    """
     kind = type(a)
     if kind is not type(b):
+        if kind is int and type(b) is float:
+            return bool(a == b)
         return _stood_for(kind) is _stood_for(type(b)) and _same_time(a, b)
     if kind in PLAIN:
         return bool(a == b)

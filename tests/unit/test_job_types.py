@@ -397,8 +397,10 @@ def test_what_is_no_field_does_not_travel() -> None:
         (int, True, "Expected `int`, got `bool`"),
         (int, 1.0, "Expected `int`, got `float`"),
         (int, None, "Expected `int`, got `null`"),
-        (float, 3, "value is 3, and would come back as 3.0"),
-        (list[float], [0.5, 3], "value[1] is 3, and would come back as 3.0"),
+        (float, 2**53 + 1, "value is 9007199254740993, and would come back as 9007199254740992.0"),
+        (list[float], [0.5, -(2**53) - 1], "value[1] is -9007199254740993"),
+        (float, True, "Expected `float`, got `bool`"),
+        (float, Level.HIGH, "value is <Level.HIGH: 2>, and would come back as 2.0"),
         (int, Level.HIGH, "value is <Level.HIGH: 2>, and would come back as 2"),
         (str, Text.RED, "value is <Text.RED: 'red'>, and would come back as 'red'"),
         (str, Word("x"), "Word has no JSON form"),
@@ -407,7 +409,7 @@ def test_what_is_no_field_does_not_travel() -> None:
         (dict[str, Any], {"a": [{"b": (1, 2)}]}, "value['a'][0]['b'] is (1, 2), and would come back as [1, 2]"),
         (dict[str, int], OrderedDict(a=1), "would come back as {'a': 1}"),
         (set[str], frozenset({"a"}), "would come back as {'a'}"),
-        (set[float], {1}, "would come back as {1.0}"),
+        (set[float], {2**53 + 1}, "would come back as {9007199254740992.0}"),
         (Hidden, Hidden(1, note=(1, 2)), "value.note is (1, 2), and would come back as [1, 2]"),
         (datetime, datetime(2026, 7, 1, tzinfo=ZoneInfo("Europe/Berlin")), "offsets, but no zones"),
         (list[datetime], [datetime(2026, 7, 1, tzinfo=ZoneInfo("Europe/Berlin"))], "value[0] is datetime"),
@@ -432,6 +434,21 @@ def test_field_that_would_not_come_back_is_an_error_at_the_call(annotation: Any,
     assert why in str(caught.value)
     assert "'value' of jobs.OneField" in str(caught.value)
     assert queue.stats().ready == 0
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "back"),
+    [
+        (float, 3, 3.0),
+        (float | None, -(2**53), -(2.0**53)),
+        (list[float], [0.5, 3], [0.5, 3.0]),
+        (dict[str, float], {"a": 0}, {"a": 0.0}),
+        (set[float], {1}, {1.0}),
+    ],
+)
+def test_an_integer_comes_back_as_the_float_of_its_value(annotation: Any, value: Any, back: Any) -> None:
+    """Type checkers take an int where the annotation is float (PEP 484)."""
+    assert repr(through_a_queue(with_field(annotation, value)).value) == repr(back)
 
 
 def test_cyclic_data_is_an_error_at_the_call() -> None:

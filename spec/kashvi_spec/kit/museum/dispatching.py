@@ -339,7 +339,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "values are compared by ==",
-    "so 1 is 1.0, a zone is its offset of today, and a class says itself what it is equal to",
+    "so True is 1, a zone is its offset of today, and a class says itself what it is equal to",
     "DISPATCH-9",
 )
 def _(patch: Patch) -> None:
