@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,9 +92,9 @@ def test_the_command_tells_people_and_programs_what_rejects_a_mutant(tmp_path: P
     [mutant], [variant] = told["mutants"], told["variants"]
     assert told["as_they_say"]
     assert told["clauses"] == {"DELIVERY-2": ["all that is lost at once"]}
-    assert "lost, asked for two: 3, not 2" in mutant["rejected_by"]["DELIVERY-2"][0]
+    assert "But lost, asked for one that is held: " in mutant["rejected_by"]["DELIVERY-2"][0]
     assert (mutant["wrong"], variant["wrong"], variant["rejected_by"]) == ("", "", {})
-    assert "lost, asked for two: 3, not 2" in page.read_text()
+    assert "But lost, asked for one that is held: " in page.read_text()
 
 
 def test_the_command_exits_with_1_for_one_that_survives_and_shows_it_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,11 +109,12 @@ def test_the_command_exits_with_1_for_one_that_survives_and_shows_it_first(monke
 
 
 def test_the_command_exits_with_1_where_kashvi_itself_breaks_a_clause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then nothing can be said of others."""
+    """Then nothing can be said of others. Several clauses see this; their checks run beside each other."""
     monkeypatch.setattr(MemoryDriver, "recorded", lambda self, envelopes: self.store.unrecorded.clear())
     ran = kashvi("spec:mutants", "all that is lost at once")
     assert ran.exit_code == 1
-    assert "Error: kashvi as it is breaks FAILURES-8, so nothing can be said of others" in ran.stderr
+    why = r"Error: kashvi as it is breaks FAILURES-[0-9]+, so nothing can be said of others"
+    assert re.search(why, ran.stderr)
 
 
 @pytest.mark.parametrize(
