@@ -189,7 +189,9 @@ def _database_slow(s: Scene) -> None:
 
 
 def _server_back(s: Scene) -> None:
-    s.world.server.skew_s -= s.one_of(1.0, SET_BACK_S)
+    by = s.one_of(1.0, SET_BACK_S)
+    s.world.server.skew_s -= by
+    s.world.set_back_s += by
 
 
 def _server_forward(s: Scene) -> None:

@@ -113,6 +113,8 @@ class World(Judged):
         self.processes: list[SimRuntime] = []
         self.faults = faults
         self.struck: Counter[str] = Counter()
+        self.set_back_s = 0.0
+        """How far the server's clock was set back, all in all."""
         self.down_until = self.refusing_until = self.database_down_until = 0.0
         self.refusal, self.refused_calls = "", frozenset[str]()
         self.waiters: list[Waiter] = []

@@ -35,7 +35,7 @@ from .test_spec_commands import kashvi
 
 STORM = workload_named("storm")
 SEEDS = range(120)
-NEVER = {Kind("late void"), Kind("quit"), Kind("renew"), Kind("restart")}
+NEVER = {Kind("late void"), Kind("renew"), Kind("restart")}
 """What no simulated trace shows; spec/model.md says why."""
 
 
@@ -46,7 +46,8 @@ def storms() -> list[Played]:
 
 
 def walked(played: Played, look_max: int = LOOK_MAX) -> Walked:
-    return walk(played.world.events, 3, played.world.rolled_back.keys(), look_max)
+    world = played.world
+    return walk(world.events, 3, {*world.rolled_back, *world.others.repeated}, look_max, world.set_back_s)
 
 
 def test_every_simulated_trace_is_accepted(storms: list[Played]) -> None:
@@ -109,10 +110,43 @@ SUSPECT_GIVEN_BACK = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("trace", [EXHAUSTED, TAKEN_OVER, GIVEN_BACK, SUSPECT_GIVEN_BACK])
+CUT_OFF = [
+    *BEFORE_THE_DEATH, worker("v", process="q"), returned("a", 30), started("a", 30, 1, "v", "q", suspect=True),
+    *did("a", 31, process="q"), SettleRefused(move="return", owner="w", **about("a", 32)), stopped(), stopped("v", "q"),
+]  # fmt: skip
+"""It gives back in the middle of an attempt what is no longer its own."""
+
+
+@pytest.mark.parametrize("trace", [EXHAUSTED, TAKEN_OVER, GIVEN_BACK, SUSPECT_GIVEN_BACK, CUT_OFF])
 def test_a_good_trace_is_accepted(trace: list[Event]) -> None:
     """Also where a process is silent at the end."""
     assert walk(trace).rejected == []
+
+
+def test_who_was_refused_had_started_the_job_and_lost_it() -> None:
+    """Nobody is refused twice for one attempt, or ends it afterwards, or is refused what is still its own."""
+    refused = SettleRefused(move="return", owner="w", **about("a", 33))
+    before, after = CUT_OFF[:-2], CUT_OFF[-2:]
+    assert walk([*before, refused, *after]).rejected
+    assert walk([*before, did("a", 33)[0], *after]).rejected
+    assert walk([*BEFORE_THE_DEATH, refused, stopped()]).rejected
+
+
+def retried_at(failed: float, again: float) -> list[Event]:
+    """An attempt that fails, and the second one; when, as the server has it."""
+    return [
+        *BEFORE_THE_DEATH, raised("a", failed), retried("a", failed), started("a", again, 2), *did("a", again + 1, 2),
+        stopped(),
+    ]  # fmt: skip
+
+
+def test_a_clock_of_the_server_that_was_set_back_orders_what_is_further_apart() -> None:
+    """By how much is what a simulation knows."""
+    set_back = retried_at(failed=15, again=6)
+    assert walk(set_back).rejected
+    assert walk(set_back, set_back_s=9.0).rejected == []
+    assert walk(set_back, set_back_s=8.0).rejected
+    assert walk(retried_at(failed=15, again=17), set_back_s=9.0).rejected == []
 
 
 ONE_PROCESS = [*BEFORE_THE_DEATH, raised("a", 1), retried("a", 1), started("a", 2, 2), *did("a", 2, 2)]

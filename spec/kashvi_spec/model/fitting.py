@@ -20,9 +20,9 @@ def fits(item: Item, before: State, step: Step) -> bool:
             return w == item.actor and (job.attempts + 1, job.suspect) == (item.number, item.flag)
         case "started":
             return action == "late start" and w == item.actor and _late(before, step) + 1 == item.number
-        case "ended" if action == "late end":
+        case "ended" | "cut off" if action == "late end":
             return w == item.actor and _late(before, step) + 1 == item.number
-        case "ended":
+        case "ended" | "cut off":
             wanted = "succeed" if item.flag else "fail"
             return action == wanted and w == item.actor and job.attempts + 1 == item.number
         case "void":

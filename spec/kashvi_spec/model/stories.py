@@ -1,7 +1,8 @@
 """A trace, job by job, as what the model can be asked about: who did what, and what must have come before it.
 
 Events are told when a process hears of what the server did, which may be late. So what the server did is ordered by its
-clock; what a process did by itself comes after all that it told before; and how an attempt ended is settled afterwards.
+clock, where the times are further apart than that was set back; what a process did by itself comes after all that it
+told before; and how an attempt ended is settled afterwards.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from kashvi.events import (
 
 from .table import Verdict
 
-What = Literal["dispatched", "claimed", "started", "ended", "void", "settled", "returned", "refused", "recorded"]
-ALONE: frozenset[What] = frozenset({"started", "ended", "void"})
+What = Literal[
+    "dispatched", "claimed", "started", "ended", "cut off", "void", "settled", "returned", "refused", "recorded"
+]
+ALONE: frozenset[What] = frozenset({"started", "ended", "cut off", "void"})
 """What a process does by itself, without the server."""
 SETTLED: dict[type[Event], Verdict] = {JobSucceeded: "done", RetryScheduled: "delayed", JobFailed: "unrecorded"}
 NOBODY = -1
@@ -73,8 +76,8 @@ class Told(NamedTuple):
     events: tuple[Event, ...]
 
 
-def stories(trace: Sequence[Event]) -> Iterable[Told]:
-    """One for each job of the trace."""
+def stories(trace: Sequence[Event], set_back_s: float = 0.0) -> Iterable[Told]:
+    """One for each job of the trace. Of two times of the server no more than ``set_back_s`` apart none is the first."""
     process_of = {event.worker: event.process for event in trace if isinstance(event, WorkerStarted | AttemptStarted)}
     silent = silent_processes(trace)
     of_job: dict[str, list[JobEvent]] = {}
@@ -82,7 +85,7 @@ def stories(trace: Sequence[Event]) -> Iterable[Told]:
         if isinstance(event, JobEvent):
             of_job.setdefault(event.job_id, []).append(event)
     for job_id, events in of_job.items():
-        yield _Teller(process_of, silent).tell(job_id, events)
+        yield _Teller(process_of, silent, set_back_s).tell(job_id, events)
 
 
 def silent_processes(trace: Sequence[Event]) -> frozenset[str]:
@@ -107,9 +110,10 @@ def _may_lack_id(event: JobEvent) -> bool:
 class _Teller:
     """Makes one job's story."""
 
-    def __init__(self, process_of: dict[str, str], silent: frozenset[str]) -> None:
+    def __init__(self, process_of: dict[str, str], silent: frozenset[str], set_back_s: float) -> None:
         self._process_of = process_of
         self._silent = silent
+        self._set_back_s = set_back_s
         self._numbers: dict[str, int] = {}
         self._items: list[tuple[Item, Event, float | None]] = []
         """With the server's time, where it is exact."""
@@ -127,7 +131,7 @@ class _Teller:
         items = tuple(
             item._replace(
                 after=item.after
-                | sum(1 << j for earlier, j in exact if at is not None and earlier < at)
+                | sum(1 << j for earlier, j in exact if at is not None and self._before(earlier, at))
                 | self._end_of(item, i)
             )
             for i, (item, _, at) in enumerate(self._items)
@@ -136,6 +140,9 @@ class _Teller:
         ghosts = bool(self._silent - self._numbers.keys()) or any(map(_may_lack_id, events))
         story = Story(items, silent, ghosts)
         return Told(job_id, story, tuple(event for _, event, _ in self._items))
+
+    def _before(self, one: float, other: float) -> bool:
+        return one < other if not self._set_back_s else round(other - one - self._set_back_s, 6) > 0
 
     def _add(self, event: JobEvent, dying: dict[str, AttemptLost]) -> None:
         if isinstance(event, JobDispatched):
@@ -174,9 +181,17 @@ class _Teller:
             self._note(item, event, event.server_at)
         elif isinstance(event, SettleRefused):
             if self._owner(event.owner) == (actor := self._actor(event.process)):  # else two tried to take it over
-                self._note(Item("refused", actor), event, event.server_at)
+                self._note(Item("refused", actor, after=self._cut_off(event, actor)), event, event.server_at)
         elif isinstance(event, FailureRecorded) and not any(item.what == "recorded" for item, _, _ in self._items):
             self._note(Item("recorded"), event)  # told by all that saw to it
+
+    def _cut_off(self, event: SettleRefused, actor: int) -> int:
+        """As a bit: the end, which no event tells, of an attempt in whose middle its job was to be given back."""
+        mine = [item for item, _, _ in self._items if item.actor == actor and item.what in ("started", "ended")]
+        if event.move != "return" or not mine or mine[-1].what != "started":
+            return 0
+        self._by_itself(Item("cut off", actor, number=mine[-1].number), event)
+        return 1 << len(self._items) - 1
 
     def _by_itself(self, item: Item, event: Event) -> None:
         """What a process does comes after what it did before."""

@@ -19,7 +19,7 @@ from kashvi.events import Event, JobFailed
 from .explore import Kind, kind_of
 from .fitting import fits
 from .states import NOBODY, UNLIMITED, State, Step, start_of, steps
-from .stories import Story, stories
+from .stories import Story, What, stories
 from .table import LIMITS, decisions
 from .untold import Untold
 
@@ -28,6 +28,10 @@ UNTOLD_MAX = 8
 FEW, LOOK_MAX = 3_000, 100_000
 """Places that are looked at before a story is given up: a few at first, and no more once a story of the trace was.
 Most of those that are accepted take some hundreds; one with fifteen deaths around its job took over thirty thousand."""
+
+
+NAMES: dict[What, str] = {"claimed": "its claim", "cut off": "its end in the middle"}
+"""Items that are no event of their own."""
 
 
 class Rejected(NamedTuple):
@@ -86,12 +90,19 @@ def limit_of(trace: Sequence[Event], limit: int | None = None) -> int:
 
 
 def walk(
-    trace: Sequence[Event], limit: int | None = None, excused: Collection[str] = (), look_max: int = LOOK_MAX
+    trace: Sequence[Event],
+    limit: int | None = None,
+    excused: Collection[str] = (),
+    look_max: int = LOOK_MAX,
+    set_back_s: float = 0.0,
 ) -> Walked:
-    """Walk all its jobs but the excused. ``limit``: by default what the trace says. Raises CannotWalk."""
+    """Walk all its jobs but the excused. Raises CannotWalk.
+
+    ``limit``: by default what the trace says. ``set_back_s``: how far the server's clock was set back meanwhile.
+    """
     limit = limit_of(trace, limit)
     walked = Walked()
-    for told in stories(trace):
+    for told in stories(trace, set_back_s):
         walked.jobs += 1
         if told.job_id in excused:
             walked.excused += 1
@@ -156,10 +167,7 @@ def _steps(state: State, limit: int) -> tuple[tuple[Step, Kind], ...]:
 
 
 def _why(way: _Way, story: Story, events: Sequence[Event]) -> str:
-    briefs = [
-        "its claim" if item.what == "claimed" else _brief(event)
-        for item, event in zip(story.items, events, strict=True)
-    ]
+    briefs = [NAMES.get(item.what) or _brief(event) for item, event in zip(story.items, events, strict=True)]
     told = [brief for i, brief in enumerate(briefs) if way.done >> i & 1]
     left = [brief for i, brief in enumerate(briefs) if not way.done >> i & 1]
     job = way.state.jobs[0]

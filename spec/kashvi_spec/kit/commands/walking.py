@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -16,7 +16,7 @@ from kashvi.errors import InvalidSetting
 from kashvi.events import Event, JobEvent
 from kashvi.text import json_line, visible
 
-from ...traces import NotATrace, read
+from ...traces import KINDS, NotATrace, read
 
 if TYPE_CHECKING:
     from ...model.explore import Kind
@@ -25,8 +25,18 @@ if TYPE_CHECKING:
 ROLLED_BACK = "ServerRolledBack"
 ENOUGH = 10
 """Rejected jobs."""
-Trace = tuple[str, Sequence[Event], int | None, Collection[str]]
-"""Its name, its events, its limit of attempts, and the jobs that are excused."""
+
+
+class Trace(NamedTuple):
+    """What is to be walked."""
+
+    name: str
+    events: Sequence[Event]
+    limit: int | None
+    """Of attempts, where it is known."""
+    excused: Collection[str]
+    set_back_s: float
+    """How far the server's clock was set back, all in all."""
 
 
 @examples(
@@ -49,7 +59,8 @@ def walk_command(traces: tuple[Path, ...], seeds: int, first: int, workload: str
     It ends with the trace in which the tenth job is rejected.
 
     Each event has to be a step that the model allows, job by job. Jobs that the server forgot something about, when it
-    came back without its last second, are excused and counted; in a file nobody knows which, so all its jobs are.
+    came back without its last second, and those that came twice under one id are excused and counted; in a file nobody
+    knows which, so all its jobs are.
 
     Exit codes: 0 all are accepted, 1 one is not, 2 wrong usage.
     """
@@ -60,16 +71,14 @@ def walk_command(traces: tuple[Path, ...], seeds: int, first: int, workload: str
     total, count = Walked(), 0
     failing: list[tuple[str, Rejected]] = []
     try:
-        for name, events, limit, excused in chain(
-            _files(traces), _simulated(range(first, first + seeds), workload, faults)
-        ):
+        for trace in chain(_files(traces), _simulated(range(first, first + seeds), workload, faults)):
             try:
-                walked = walk(events, limit, excused, FEW if failing else LOOK_MAX)
+                walked = walk(trace.events, trace.limit, trace.excused, FEW if failing else LOOK_MAX, trace.set_back_s)
             except CannotWalk as error:
-                raise click.BadParameter(f"{name}: {error}", param_hint="TRACE") from error
+                raise click.BadParameter(f"{trace.name}: {error}", param_hint="TRACE") from error
             total.add(walked)
             count += 1
-            failing += [(name, rejected) for rejected in walked.rejected]
+            failing += [(trace.name, rejected) for rejected in walked.rejected]
             if len(failing) >= ENOUGH:
                 break
     except InvalidSetting as error:
@@ -95,17 +104,23 @@ def walk_command(traces: tuple[Path, ...], seeds: int, first: int, workload: str
 
 
 def _files(traces: tuple[Path, ...]) -> Iterator[Trace]:
+    from kashvi_sim.faults import SET_BACK_S
+    from kashvi_sim.trace import FaultStruck
+
     for path in traces:
         passed_over: Counter[str] = Counter()
         try:
             with path.open("rb") as lines:
-                found = list(read(lines, passed_over, []))
+                told = list(read(lines, passed_over, [], {**KINDS, FaultStruck.__name__: FaultStruck}))
         except NotATrace as error:
             raise click.BadParameter(f"{path}: {error}", param_hint="TRACE") from error
+        struck = Counter(event.fault for event in told if isinstance(event, FaultStruck))
+        found = [event for event in told if not isinstance(event, FaultStruck)]
         if not found:
             raise click.BadParameter(f"{path} holds no event of kashvi", param_hint="TRACE")
-        forgot = {event.job_id for event in found if isinstance(event, JobEvent)} if passed_over[ROLLED_BACK] else ()
-        yield str(path), found, None, forgot
+        nobody_knows_which = passed_over[ROLLED_BACK] or struck["repeated_id"]
+        excused = {event.job_id for event in found if isinstance(event, JobEvent)} if nobody_knows_which else ()
+        yield Trace(str(path), found, None, excused, SET_BACK_S * struck["server_back"])
 
 
 def _simulated(seeds: range, workload: str, faults: str) -> Iterator[Trace]:
@@ -115,7 +130,8 @@ def _simulated(seeds: range, workload: str, faults: str) -> Iterator[Trace]:
     script = workload_named(workload)
     for seed in seeds:
         world = play(script, seed=seed, faults=faults).world
-        yield f"seed {seed}", world.events, script.workers.max_attempts, world.rolled_back.keys()
+        excused = {*world.rolled_back, *world.others.repeated}
+        yield Trace(f"seed {seed}", world.events, script.workers.max_attempts, excused, world.set_back_s)
 
 
 def _all_kinds() -> list[Kind]:
