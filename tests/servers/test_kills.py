@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from kashvi import queue as face
+from kashvi.cli.signals import AGAIN_S
 from kashvi.failures.sql import SqlFailures
 from kashvi.queue import Queue
 from kashvi.registry import Registry
@@ -251,6 +253,8 @@ def test_the_second_signal_hands_the_running_job_back_and_exits_at_once(fleet: F
     until_true(lambda: fleet.ran() == [1], 20)
     process.send_signal(signal.SIGTERM)
     until_true(lambda: b'"WorkerStopping"' in (fleet.directory / "out.txt").read_bytes(), 20)
+    told_at = time.monotonic()
+    until_true(lambda: time.monotonic() - told_at >= AGAIN_S, 20)  # sooner, it would be the same stop, told twice
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(5) == 128 + signal.SIGTERM

@@ -70,7 +70,7 @@ def story(seen: list[Event]) -> list[tuple[object, ...]]:
 
 
 def in_real_time(server: RedisServer, registry: Registry, database: str) -> list[Event]:
-    queue = Queue(RedisDriver(server.url), registry=registry, database=database)
+    queue = Queue(RedisDriver(server.url), registry=registry, database=database, unknown_for_s=0)
     seen: list[Event] = []
     queue.observe(seen.append)
     dispatch_all(queue)
@@ -81,6 +81,7 @@ def in_real_time(server: RedisServer, registry: Registry, database: str) -> list
 def in_virtual_time(registry: Registry, **place: object) -> list[Event]:
     world = World(registry=registry, database="sqlite://", **place)  # type: ignore[arg-type]
     queue = world.process()
+    queue.unknown_for_s = 0
     queue.process.spawn(lambda: dispatch_all(queue), "dispatch")
     world.run()
     world.drain(queue)
