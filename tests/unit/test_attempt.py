@@ -7,7 +7,7 @@ import gc
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial, partialmethod
 from typing import Any
@@ -52,6 +52,11 @@ class Callable_:
         return _async()
 
 
+def _future(self: object) -> asyncio.Future[None]:
+    with closing(asyncio.new_event_loop()) as loop:
+        return loop.create_future()
+
+
 def handled(handle: Any) -> tuple[list[str], int]:
     """The errors of a job with that handle(), and how often it was tried."""
     job_class = dataclass(type("Job", (), {"handle": handle}))
@@ -73,11 +78,10 @@ def handled(handle: Any) -> tuple[list[str], int]:
         (staticmethod(partial(logged(_async), None)), "a coroutine"),
         (Callable_(), "a coroutine"),
         (contextmanager(_generator), "a _GeneratorContextManager"),
-        (logged(lambda self: asyncio.new_event_loop().create_future()), "a Future"),
+        (logged(_future), "a Future"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-@pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
 def test_what_would_still_have_to_run_is_a_failed_attempt(handle: Any, what: str) -> None:
     """Also behind a decorator; Python does not warn that it was never awaited."""
     ran.clear()
