@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from operator import attrgetter
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -197,5 +198,5 @@ _BASES: tuple[tuple[Any, Callable[[Any, Any], bool]], ...] = (
     (float, _same_float),
     (Decimal, lambda a, b: a.as_tuple() == b.as_tuple()),
 )
-_HOW: dict[type[Any], Callable[[Any, Any], bool]] = {}
-"""By type, as it is met."""
+_HOW: WeakKeyDictionary[type[Any], Callable[[Any, Any], bool]] = WeakKeyDictionary()
+"""By type, as it is met. Types may be made at run time, and go again."""

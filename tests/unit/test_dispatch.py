@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -457,3 +459,25 @@ def test_a_number_of_workers_that_is_none_is_refused(queue: Queue, n: Any) -> No
     """It says what would do."""
     with pytest.raises(InvalidSetting, match=r"the number of workers.*a whole number, 1 or more"):
         queue.start_workers(n)
+
+
+def test_a_job_type_that_is_gone_is_not_remembered() -> None:
+    """Tests and simulations make types at run time by the thousand."""
+
+    def dispatched() -> weakref.ref[type[Any]]:
+        @dataclass
+        class Note:
+            at: datetime
+            of: tuple[int, ...] = (1, 2)
+
+            def handle(self) -> None:
+                """Nothing to do."""
+
+        queue = Queue(registry=Registry())
+        queue.register("jobs.Note", Note)
+        queue.dispatch(Note(datetime(2026, 1, 1, tzinfo=UTC)))
+        return weakref.ref(Note)
+
+    note = dispatched()
+    gc.collect()
+    assert note() is None
