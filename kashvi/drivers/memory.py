@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from ..errors import CommandRefused
@@ -46,6 +46,8 @@ class MemoryStore:
         """In at the left, out at the right."""
         self.delayed: list[tuple[float, bytes]] = []
         """A heap: by due time, then by bytes."""
+        self.members: set[bytes] = set()
+        """What is delayed: equal bytes have one due time, the latest they were given, as in a sorted set."""
         self.held: dict[str, list[bytes]] = {}
         """Oldest first."""
         self.running: dict[str, list[bytes]] = {}
@@ -80,7 +82,7 @@ class MemoryDriver:
             if delay_s > 0:
                 due = store.now() + delay_s
                 for envelope in envelopes:
-                    heappush(store.delayed, (due, envelope))
+                    self._delay(due, envelope)
             else:
                 due = None
                 store.jobs.extendleft(envelopes)
@@ -106,7 +108,9 @@ class MemoryDriver:
             for _ in range(PROMOTE_MAX):
                 if not store.delayed or store.delayed[0][0] > now:
                     break
-                store.jobs.appendleft(heappop(store.delayed)[1])
+                envelope = heappop(store.delayed)[1]
+                store.members.discard(envelope)
+                store.jobs.appendleft(envelope)
             claimed = at_once(islice(reversed(store.jobs), max(want, 0)))
             held.extend(claimed)
             for _ in claimed:
@@ -148,7 +152,7 @@ class MemoryDriver:
         if s.old not in place:
             return False
         if s.move == "retry":
-            heappush(store.delayed, (now + s.in_s, s.new))
+            self._delay(now + s.in_s, s.new)
         elif s.move == "fail":
             store.unrecorded[s.new] = now + s.in_s
             if len(store.unrecorded) > UNRECORDED_MAX:
@@ -162,6 +166,14 @@ class MemoryDriver:
             store.running[s.owner].append(s.old)
         place.remove(s.old)
         return True
+
+    def _delay(self, due: float, envelope: bytes) -> None:
+        store = self.store
+        if envelope in store.members:
+            store.delayed = [entry for entry in store.delayed if entry[1] != envelope]
+            heapify(store.delayed)
+        store.members.add(envelope)
+        heappush(store.delayed, (due, envelope))
 
     def _leave(self, worker: str, owner: str, now: float) -> bool:
         store = self.store

@@ -106,6 +106,7 @@ class MemoryServer:
     def _copy(self, store: MemoryStore) -> MemoryStore:
         new = MemoryStore(store.now, store.condition)
         new.jobs, new.delayed, new.workers = store.jobs.copy(), store.delayed[:], store.workers.copy()
+        new.members = store.members.copy()
         new.held = {owner: held[:] for owner, held in store.held.items()}
         new.running = {owner: running[:] for owner, running in store.running.items()}
         new.answers, new.unrecorded = store.answers.copy(), store.unrecorded.copy()

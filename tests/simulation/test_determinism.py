@@ -13,6 +13,8 @@ import pytest
 from kashvi_sim.commands.options import workload_named
 from kashvi_sim.play import play
 
+from kashvi.drivers.memory import MemoryDriver
+from kashvi.drivers.redis import RedisDriver
 from tests.servers.launch import RedisServer
 
 SEEDS = range(200)
@@ -71,3 +73,14 @@ def test_a_token_replays_its_seed_to_the_byte_of_every_event() -> None:
         played = play(STORM, seed=seed, faults="all")
         again = play(STORM, choices=played.choices, faults="all")
         assert again.trace_sha256 == played.trace_sha256
+
+
+def test_equal_envelopes_have_one_due_time_on_every_driver() -> None:
+    """In Redis they are one member of a sorted set: a job that was pushed and retried twice waits once."""
+    for driver in (MemoryDriver(), RedisDriver(fakeredis.FakeRedis())):
+        for delay_s in (5.0, 9.0):
+            driver.push([b'{"id":"a","type":"jobs.A"}'], delay_s)
+        due = driver.next_due()
+        driver.push([b'{"id":"b","type":"jobs.A"}'], 8.0)
+        assert driver.stats().delayed == 2
+        assert driver.next_due() != due
