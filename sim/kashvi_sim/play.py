@@ -167,7 +167,7 @@ class Run:
         for name, job_class in self.classes.items():
             self.world.registry.register(name, job_class)
         self._shifts = shifts
-        self._interrupted = any(rule.name == "interrupt" for rule in swarm.rules)
+        self._in_main = [1] if any(rule.name == "interrupt" for rule in swarm.rules) else []
         """Whether some work in their main thread, as who may press Ctrl-C does."""
         self._posts = posts
         """The threads of each process that there should be."""
@@ -226,7 +226,7 @@ class Run:
     def _hire(self, threads: int) -> SimQueue:
         queue = self.world.process()
         self._alive[queue.process.name] = queue, threads
-        if self._interrupted and queue.process.number % 3 == 0:
+        if self._tape.faults.rarely(1 / 3, self._in_main):
             queue.start_working()
         else:
             queue.start_workers(threads)
