@@ -112,7 +112,10 @@ class FreshKeptOut(_OfWorkers):
         lease_s = self._leases.get(worker)
         if lease_s is None:
             return
-        for other in self._runs.get(worker, {}).values():
+        others = self._runs.get(worker, {}).values()
+        if run.lost >= GRAVE and not others:
+            self.expect(True, run.job_id, "")
+        for other in others:
             ran = run.at - other.at
             if other.lost >= GRAVE and not run.lost:
                 self._judge(ran, window_s(lease_s, other.lost), run, f"fresh, beside {other.job_id}, a grave suspect")
