@@ -172,7 +172,7 @@ def test_a_job_without_an_end_takes_what_is_usual(path: Path) -> None:
 def test_a_trace_without_a_worker_is_refused(path: Path) -> None:
     """There is nothing to replay."""
     write([events.JobDispatched(job_id=str(uuid.uuid4()), type="jobs.A")], path)
-    with pytest.raises(InvalidSetting, match="one of a worker that ran a job"):
+    with pytest.raises(InvalidSetting, match="no worker runs a job in it"):
         record_of([path])
 
 

@@ -99,7 +99,7 @@ def test_a_state_file_of_another_kind_is_refused_and_left_alone(tmp_path: Path, 
     """A mistyped name must not cost anybody a file."""
     state = tmp_path / "thesis.txt"
     state.write_bytes(content)
-    with pytest.raises(InvalidSetting, match="a file that a sweep wrote"):
+    with pytest.raises(InvalidSetting, match="no sweep wrote this file"):
         swept(Job(STORM, "memory", "none"), 0, BLOCK, state=state)
     assert state.read_bytes() == content
 
