@@ -18,7 +18,7 @@ from kashvi.errors import SettingsRefused
 from kashvi.queue import Queue
 from kashvi.registry import Registry
 
-from .launch import RedisServer, until_true
+from .launch import REDIS_BINARIES, RedisServer, until_true
 from .test_redis import Count, Heavy, ran
 
 PAGE = Path(__file__).parents[2] / "spec" / "redis.md"
@@ -75,11 +75,17 @@ def test_a_worker_does_all_its_work_with_the_rights_that_are_named(
     assert len(can_not_wait) == (rights is NEEDED)
 
 
-@pytest.mark.parametrize("name", sorted(NEEDED))
+EACH = [("valkey-9", name) for name in sorted(NEEDED)]
+BY_SERVER_OR_SCRIPT = [
+    (server, name) for server in sorted({*REDIS_BINARIES} - {"valkey-9"}) for name in ("eval", "hdel")
+]
+
+
+@pytest.mark.parametrize(("redis_server", "name"), EACH + BY_SERVER_OR_SCRIPT, indirect=["redis_server"])
 def test_a_right_that_is_missing_is_named_before_anything_is_done(
     redis_server: RedisServer, user: Any, name: str
 ) -> None:
-    """Not in the middle of a script, which nobody can take back."""
+    """Not in the middle of a script, which nobody can take back. One server for them all, the others' words for two."""
     queue = user(*(right for right in NEEDED if right != name))
     redis_server.client().lpush("kashvi:queue:jobs", "{}")
     with pytest.raises(SettingsRefused, match=f"(?i)may not run {name},|'{name}'"):
