@@ -24,8 +24,9 @@ REST_FIRST_S, REST_MAX_S = 1.0, 30.0
 """How long the place of a process that died stays empty: twice as long each time."""
 STEADY_S = 60.0
 """A process that lived for so long has nothing to do with the deaths before it."""
-WORKS, FULL, ENDED = b"w", b"m", b"e"
-"""What a process tells: it takes jobs; it ends, for it has had its --max-jobs; it ends for another reason."""
+WORKS, REFUSED, FULL, ENDED = b"w", b"r", b"m", b"e"
+"""What a process tells: it is about to take jobs; it could not after all; it ends, for it has had its --max-jobs; it
+ends for another reason."""
 
 
 def tell(fd: int | None, what: bytes) -> None:
@@ -71,7 +72,7 @@ class Place:
         except BlockingIOError:  # a process that it forked has the other end
             told = b""
         os.close(self._pipe)
-        self.worked = self.worked or WORKS in told
+        self.worked = self.worked or (WORKS in told and REFUSED not in told)
         return told
 
     def rest(self, now: float) -> float:

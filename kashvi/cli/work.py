@@ -17,7 +17,7 @@ from ..retry import UNKNOWN_FOR_S
 from ..trace import TraceFile
 from . import logs
 from .output import JsonLines, Lines, write
-from .processes import ENDED, FULL, WORKS, Processes, tell
+from .processes import ENDED, FULL, REFUSED, WORKS, Processes, tell
 from .setup import (
     app_option,
     choose_database,
@@ -148,9 +148,13 @@ def work(
         _banner(queue, workers)
     limits = Limits("empty" if stop_when_empty else "stopped", max_jobs, max_time)
     signals.expect()
-    running = queue.start_workers(workers, limits=limits)
+    tell(tell_fd, WORKS)  # before the first job, which may end the process at once
+    try:
+        running = queue.start_workers(workers, limits=limits)
+    except BaseException:
+        tell(tell_fd, REFUSED)
+        raise
     signals.stops(running)
-    tell(tell_fd, WORKS)
     while not running.join(LOOK_S):
         """A signal that comes just before this thread begins to wait is seen when the wait ends."""
     output.close()

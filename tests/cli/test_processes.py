@@ -82,3 +82,21 @@ def test_a_process_that_leaves_without_a_word_is_replaced(worker: Worker, queue:
     worker.until_ran("1")
     process.terminate()
     assert process.wait(20) == 0
+
+
+def test_a_job_that_ends_its_process_at_once_ends_no_other(kashvi: Shell, valkey: RedisServer, queue: Queue) -> None:
+    """Also where the process is not yet done with its start: it came to work all the same."""
+    (kashvi.directory / "leaves.py").write_text(
+        "import os, time\nfrom dataclasses import dataclass\nfrom kashvi import queue\n"
+        "@queue.job('jobs.Leaves')\n@dataclass\nclass Leaves:\n    def handle(self): os._exit(0)\n"
+        "start = queue.Queue.start_workers\n"
+        "def slow(queue, *words, **more):\n    running = start(queue, *words, **more)\n"
+        "    while queue.stats().ready or queue.stats().held: time.sleep(0.01)\n    return running\n"
+        "queue.Queue.start_workers = slow\n"
+    )
+    queue.driver.push([b'{"type":"jobs.Leaves","payload":{}}'])
+    limits = ("--lease", "0.5", "--max-time", "1.5")
+    shown = kashvi("queue:work", "--app", "leaves", "--redis-url", valkey.url, "--processes", "2", *limits)
+    assert "(exit code 0); another takes its place in 1 s" in shown.stderr
+    assert "never came to work" not in shown.stderr
+    assert shown.returncode == 0
