@@ -15,7 +15,7 @@ import attrs
 import msgspec
 import pydantic
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kashvi import envelope
@@ -290,6 +290,8 @@ def as_it_was(value: Any, back: Any) -> bool:
     likely,
     st.sampled_from([a_dataclass(), a_dataclass(eq=False), an_attrs_class, a_struct()]),
 )
+@example(float, Level.LOW, a_dataclass())
+@example(set[float], {1}, a_dataclass())
 def test_value_that_is_like_another_comes_back_exactly_or_is_refused(kind: Any, value: Any, make: Maker) -> None:
     """1 and 1.0, a zone and its offset, what a class calls equal: == is not asked. The error names the field."""
     job = make({"value": kind})(value=value)
