@@ -112,8 +112,8 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         return world.rolled_back[v.job_id]
     if v.predicate in BY_TIMES and world.struck["server_back"]:
         return "server_back"
-    if v.predicate in ("in time", "never early") and world.struck["server_forward"]:
-        return "server_forward"  # a wait's time of claim is told by the old clock
+    if v.predicate in ("in time", "never early", "backoff kept") and world.struck["server_forward"]:
+        return "server_forward"  # a wait's time of claim is told by the old clock, and a pause ends by the new
     if v.predicate == "in time":
         waited = world.waits[v.job_id]
         return world.rolled_back.get(v.job_id, "") or world.trouble.excuses(waited.since, waited.until, LATE_S)
