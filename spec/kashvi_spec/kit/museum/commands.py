@@ -44,7 +44,8 @@ def _(patch: Patch) -> None:
     "it waits at a queue in its own memory",
     "COMMANDS-1",
     source="Go kashvi: MONITOR shows no command",
-    also="COMMANDS-2 COMMANDS-4 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-9 COMMANDS-16 COMMANDS-17",
+    also="COMMANDS-2 COMMANDS-4 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-9 "
+    "COMMANDS-16 COMMANDS-17 COMMANDS-18",
 )
 def _(patch: Patch) -> None:
     working(patch, redis_url=None, stop_when_empty=True)
@@ -263,12 +264,12 @@ def _(patch: Patch) -> None:
     patch.setattr(failed, "send_back", send_back)
 
 
-@exhibit("sent back into memory", "to a queue that ends with the command", "COMMANDS-7")
+@exhibit("sent back into memory", "to a queue that ends with the command", "COMMANDS-7", also="COMMANDS-19")
 def _(patch: Patch) -> None:
     retrying(patch, lambda store, rows: store.remove(rows))
 
 
-@exhibit("without Redis nothing happens", "and the command says that all went well", "COMMANDS-7")
+@exhibit("without Redis nothing happens", "and the command says that all went well", "COMMANDS-7", also="COMMANDS-19")
 def _(patch: Patch) -> None:
     retrying(patch, lambda store, rows: None)
 

@@ -65,7 +65,9 @@ def _(patch: Patch) -> None:
     promoting(patch, lambda self: any(at % 0.5 for at, _ in self.store.delayed), round_down)
 
 
-@exhibit("due is nearly due", "who looks twenty milliseconds early finds it", "DELAY-1", also="MEMORY-3 RETRY-2")
+@exhibit(
+    "due is nearly due", "who looks twenty milliseconds early finds it", "DELAY-1", also="DELAY-2 MEMORY-3 RETRY-2"
+)
 def _(patch: Patch) -> None:
     def hurry(self: MemoryDriver, found: list[Entry]) -> None:
         now = self.store.now()
@@ -264,10 +266,10 @@ def _(patch: Patch) -> None:
     "two processes move the same due job",
     "DELAY-8 DELIVERY-7",
     source="Go kashvi: the result of ZREM is not looked at",
-    also="DELAY-1 DELAY-2 DELAY-5 DELAY-6 DELAY-7 DELAY-9 DELIVERY-1 DELIVERY-5 DELIVERY-8 DELIVERY-10 "
-    "DELIVERY-16 DELIVERY-17 DISPATCH-1 DISPATCH-4 DISPATCH-5 ENVELOPE-4 FAILURES-1 FAILURES-5 JOBS-2 "
-    "JOBS-7 MEMORY-3 REDIS-8 RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 WORKERS-2 WORKERS-7 "
-    "WORKERS-13 WORKERS-14",
+    also="DELAY-1 DELAY-2 DELAY-5 DELAY-6 DELAY-7 DELAY-9 DELIVERY-1 DELIVERY-5 DELIVERY-8 "
+    "DELIVERY-10 DELIVERY-16 DELIVERY-17 DISPATCH-1 DISPATCH-4 DISPATCH-5 ENVELOPE-4 "
+    "FAILURES-5 FAILURES-13 JOBS-2 JOBS-7 MEMORY-3 REDIS-8 RETRY-1 RETRY-2 RETRY-3 RETRY-4 "
+    "RETRY-5 RETRY-7 WORKERS-2 WORKERS-7 WORKERS-13 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, *args: Any) -> Exchange:

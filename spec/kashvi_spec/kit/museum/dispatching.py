@@ -57,7 +57,7 @@ def full(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -
     "an idle worker falls asleep",
     "after half a minute without jobs, it looks every three seconds",
     "DISPATCH-2",
-    also="DELAY-1",
+    also="DELAY-1 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     since: dict[str, tuple[int, float]] = {}
@@ -80,7 +80,7 @@ def _(patch: Patch) -> None:
     def wake(real: Any, self: MemoryDriver, worker: str) -> None:
         raise CommandRefused(f"no worker {worker}", "the memory queue")
 
-    where(patch, MemoryDriver, "wake", lambda self, worker: not self.store.workers, wake)
+    where(patch, MemoryDriver, "wake", lambda self, worker: worker not in self.store.workers, wake)
 
 
 @exhibit(
@@ -201,7 +201,7 @@ def body(envelope: bytes) -> bytes:
     "made of what they say and of the time",
     "DISPATCH-5",
     source="BullMQ, RQ: ids by hand",
-    also="DELIVERY-5 DELIVERY-7 MEMORY-3",
+    also="DELAY-8 DELIVERY-5 DELIVERY-7",
 )
 def _(patch: Patch) -> None:
     def again(one: object, registry: Registry, runtime: Any, limit: int) -> bool:
@@ -252,7 +252,7 @@ def on_a_server(driver: Any, *rest: Any) -> bool:
     "until it succeeds, or three times",
     "DISPATCH-7",
     source="Sidekiq #3303: client timeout and retry",
-    also="REDIS-12",
+    also="REDIS-12 REDIS-14",
 )
 def _(patch: Patch) -> None:
     def push(real: Any, driver: Any, *rest: Any) -> None:
@@ -368,15 +368,16 @@ def _(patch: Patch) -> None:
     "nothing at all",
     "a driver that takes jobs and never gives one out",
     "DISPATCH-1 DISPATCH-2",
-    also="COMMANDS-13 COMMANDS-14 DELAY-1 DELAY-2 DELAY-3 DELAY-4 DELAY-5 DELAY-6 DELAY-7 DELAY-8 "
-    "DELAY-9 DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-4 DELIVERY-5 DELIVERY-6 DELIVERY-7 "
-    "DELIVERY-8 DELIVERY-10 DELIVERY-11 DELIVERY-12 DELIVERY-13 DELIVERY-14 DELIVERY-15 "
-    "DELIVERY-16 DELIVERY-17 DISPATCH-3 DISPATCH-4 DISPATCH-5 DISPATCH-6 DISPATCH-10 "
-    "ENVELOPE-4 ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 "
-    "FAILURES-7 FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 JOBS-1 JOBS-2 JOBS-7 JOBS-9 "
-    "MEMORY-1 MEMORY-2 MEMORY-3 REDIS-3 REDIS-8 RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 "
-    "RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-1 WORKERS-2 WORKERS-3 WORKERS-5 WORKERS-6 "
-    "WORKERS-7 WORKERS-10 WORKERS-11 WORKERS-13 WORKERS-14 WORKERS-15",
+    also="COMMANDS-13 COMMANDS-14 DELAY-1 DELAY-2 DELAY-3 DELAY-4 DELAY-5 DELAY-6 DELAY-7 "
+    "DELAY-8 DELAY-9 DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-4 DELIVERY-5 DELIVERY-6 "
+    "DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-11 DELIVERY-12 DELIVERY-13 DELIVERY-14 "
+    "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-3 DISPATCH-4 DISPATCH-5 DISPATCH-6 "
+    "DISPATCH-10 DISPATCH-11 ENVELOPE-4 ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 FAILURES-1 "
+    "FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-7 FAILURES-8 FAILURES-9 FAILURES-10 "
+    "FAILURES-12 FAILURES-13 JOBS-1 JOBS-2 JOBS-7 JOBS-9 MEMORY-1 MEMORY-2 MEMORY-3 "
+    "REDIS-3 REDIS-8 RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 "
+    "TABLE-6 WORKERS-1 WORKERS-2 WORKERS-3 WORKERS-5 WORKERS-6 WORKERS-7 WORKERS-10 "
+    "WORKERS-11 WORKERS-13 WORKERS-14 WORKERS-15",
 )
 def _(patch: Patch) -> None:
     def push(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:

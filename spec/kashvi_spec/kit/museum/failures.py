@@ -207,7 +207,7 @@ def _(patch: Patch) -> None:
     "with a line in the log",
     "FAILURES-9",
     source="Go kashvi; Celery #6893; Taskiq",
-    also="DISPATCH-1 ENVELOPE-6 ENVELOPE-7 FAILURES-10 JOBS-2 WORKERS-13",
+    also="COMMANDS-18 DISPATCH-1 ENVELOPE-6 ENVELOPE-7 FAILURES-10 JOBS-2 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     patch.setattr(settle, "undeliverable", lambda d, ended_at, error: settle.succeeded(d, ended_at))
@@ -345,7 +345,13 @@ def _(patch: Patch) -> None:
     where(patch, FailedJobs, "add", lambda self, failed: len(failed.payload) > 1_000_000, add)
 
 
-@exhibit("no traceback is kept", "the one line has to do", "FAILURES-13", source="Go kashvi; kashvi, before")
+@exhibit(
+    "no traceback is kept",
+    "the one line has to do",
+    "FAILURES-13",
+    source="Go kashvi; kashvi, before",
+    also="COMMANDS-18",
+)
 def _(patch: Patch) -> None:
     where(patch, settle, "traced", lambda s, text: bool(text), lambda real, s, text: s)
 

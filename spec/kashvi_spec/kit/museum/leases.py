@@ -177,16 +177,14 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "who is unknown is dead",
-    "jobs of a worker that has only waited so far may be settled by anybody",
+    "who has only waited so far is dead",
+    "its jobs may be settled by anybody",
     "DELIVERY-3",
     source="SAQ #277: swept 0.1 s after the start",
+    also="DELIVERY-2",
 )
 def _(patch: Patch) -> None:
-    def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
-        return bool(real(self, s.owner, s, now))
-
-    settling(patch, lambda self, worker, s: s.owner != worker and s.owner not in self.store.workers, settle)
+    patch.setattr(memory, "FIRST_LEASE_S", 0.0)
 
 
 def renewing(patch: Patch, when: Callable[[MemoryDriver, str], bool]) -> None:

@@ -18,7 +18,11 @@ from . import Patch, exhibit, where
 
 
 @exhibit(
-    "no queue without a setting", "the first program ends with an error", "MEMORY-1", source="Celery", also="MEMORY-5"
+    "no queue without a setting",
+    "the first program ends with an error",
+    "MEMORY-1",
+    source="Celery",
+    also="MEMORY-5 WORKERS-16",
 )
 def _(patch: Patch) -> None:
     def default_driver(self: _DefaultQueue) -> Any:
@@ -32,7 +36,7 @@ def _(patch: Patch) -> None:
     "which the process has to start first",
     "MEMORY-1",
     source="Celery, RQ",
-    also="MEMORY-5",
+    also="MEMORY-5 WORKERS-16",
 )
 def _(patch: Patch) -> None:
     default(patch, lambda self: RedisDriver(fakeredis.FakeRedis()))

@@ -35,10 +35,11 @@ def waiting(patch: Patch, seconds: Callable[[int], float], when: Callable[[int],
     "one attempt more than allowed",
     "RETRY-1",
     source="pg-boss #854 and others: attempts or retries",
-    also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 DELIVERY-1 DELIVERY-8 DELIVERY-10 "
-    "DELIVERY-16 DELIVERY-17 DISPATCH-1 ENVELOPE-4 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 "
-    "FAILURES-7 FAILURES-8 FAILURES-12 JOBS-7 JOBS-9 REDIS-4 REDIS-5 REDIS-11 RETRY-2 RETRY-3 "
-    "RETRY-4 RETRY-5 RETRY-7 TABLE-2 TABLE-6 WORKERS-10",
+    also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-18 COMMANDS-19 "
+    "DELIVERY-1 DELIVERY-8 DELIVERY-10 DELIVERY-16 DELIVERY-17 DISPATCH-1 ENVELOPE-4 "
+    "FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-7 FAILURES-8 FAILURES-12 "
+    "FAILURES-13 JOBS-7 JOBS-9 REDIS-4 REDIS-5 REDIS-11 RETRY-2 RETRY-3 RETRY-4 RETRY-5 "
+    "RETRY-7 TABLE-2 TABLE-6 WORKERS-10",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.RetryAfter(float(n)) if n <= most else retry.GiveUp())
@@ -48,8 +49,8 @@ def _(patch: Patch) -> None:
     "gives up too early",
     "one attempt less than allowed",
     "RETRY-1",
-    also="DELIVERY-8 DELIVERY-10 DELIVERY-16 DELIVERY-17 ENVELOPE-4 FAILURES-1 FAILURES-4 FAILURES-5 "
-    "JOBS-7 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2",
+    also="DELIVERY-8 DELIVERY-10 DELIVERY-16 DELIVERY-17 ENVELOPE-4 FAILURES-1 FAILURES-4 "
+    "FAILURES-5 FAILURES-13 JOBS-7 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.GiveUp(), lambda n, most: n == most - 1)
@@ -127,7 +128,7 @@ def _(patch: Patch) -> None:
     "due is what the process thinks the time is",
     "RETRY-2",
     source="asynq, BullMQ: the client's time",
-    also="DELAY-1 ENVELOPE-4 JOBS-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 TABLE-2 WORKERS-2",
+    also="DELAY-1 ENVELOPE-4 JOBS-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 TABLE-2 WORKERS-2 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     def sent(real: Any, self: Settling, monotonic: float) -> Settlement:
@@ -166,7 +167,7 @@ def _(patch: Patch) -> None:
     resting(patch, lambda most: most == 3)
 
 
-@exhibit("a wait after two of two", "where the limit is two", "RETRY-3", also="FAILURES-4")
+@exhibit("a wait after two of two", "where the limit is two", "RETRY-3", also="FAILURES-4 FAILURES-13 WORKERS-13")
 def _(patch: Patch) -> None:
     resting(patch, lambda most: most == 2)
 
@@ -176,7 +177,7 @@ def _(patch: Patch) -> None:
     "a failed attempt keeps its thread for half of the wait",
     "RETRY-4",
     source="Go kashvi: the worker sleeps through the backoff",
-    also="ENVELOPE-4 FAILURES-5 RETRY-5 WORKERS-2",
+    also="ENVELOPE-4 WORKERS-2",
 )
 def _(patch: Patch) -> None:
     keeping(patch, lambda n: n / 2)
@@ -263,7 +264,7 @@ def _(patch: Patch) -> None:
     "what has failed is not removed",
     "where two work, it is found again after a lease",
     "RETRY-7",
-    also="DELIVERY-5 MEMORY-3",
+    also="DELIVERY-5 FAILURES-10 MEMORY-3",
 )
 def _(patch: Patch) -> None:
     staying(patch, "fail")
@@ -273,7 +274,7 @@ def _(patch: Patch) -> None:
     "what is retried is not removed",
     "where two work, the old entry is found after a lease",
     "RETRY-7",
-    also="DELIVERY-5 WORKERS-13",
+    also="DELIVERY-5 FAILURES-10 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     staying(patch, "retry")

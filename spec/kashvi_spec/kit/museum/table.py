@@ -82,7 +82,7 @@ def recorded_as(patch: Patch, change: Any) -> None:
     "and not the name under which the code is found",
     "TABLE-2",
     source="Go kashvi: %T",
-    also="COMMANDS-2 COMMANDS-5 FAILURES-9 TABLE-7",
+    also="COMMANDS-2 COMMANDS-5 COMMANDS-18 FAILURES-9 TABLE-7",
 )
 def _(patch: Patch) -> None:
     recorded_as(patch, lambda failure: {"job_type": "*" + failure.job_type})
@@ -121,7 +121,7 @@ _bind = UtcTime.process_bind_param
     "double recording",
     "rows are inserted without looking, in a table without the unique index",
     "TABLE-4",
-    also="TABLE-7 TABLE-8",
+    also="TABLE-7 TABLE-8 TABLE-9 TABLE-10",
 )
 def _(patch: Patch) -> None:
     def record(self: SqlFailures, failures: Sequence[Failure]) -> dict[str, Refusal]:
@@ -136,7 +136,7 @@ def _(patch: Patch) -> None:
     patch.setattr(SqlFailures, "record", record)
 
 
-@exhibit("the last recorder is right", "recording again overwrites what was there", "TABLE-4")
+@exhibit("the last recorder is right", "recording again overwrites what was there", "TABLE-4", also="TABLE-10")
 def _(patch: Patch) -> None:
     def insert(real: Any, self: SqlFailures, rows: list[dict[str, object]]) -> Any:
         with self.engine.begin() as connection:

@@ -26,12 +26,13 @@ from . import Patch, exhibit, where
     "settled as done when it is claimed",
     "JOBS-2 DISPATCH-1",
     source="Sidekiq, Celery: early acknowledgement",
-    also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-13 COMMANDS-14 DELIVERY-2 "
-    "DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-10 DELIVERY-14 DELIVERY-15 "
-    "DELIVERY-16 DELIVERY-17 ENVELOPE-4 ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 "
-    "FAILURES-4 FAILURES-5 FAILURES-7 FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 JOBS-7 "
-    "JOBS-9 REDIS-4 REDIS-5 REDIS-11 RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 "
-    "TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 WORKERS-13 WORKERS-14",
+    also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-13 COMMANDS-14 "
+    "COMMANDS-18 COMMANDS-19 DELIVERY-2 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 "
+    "DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 ENVELOPE-4 ENVELOPE-5 "
+    "ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-7 "
+    "FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 FAILURES-13 JOBS-7 JOBS-9 REDIS-4 "
+    "REDIS-5 REDIS-11 RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 "
+    "TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 WORKERS-13 WORKERS-14 WORKERS-15",
 )
 def _(patch: Patch) -> None:
     real = Worker._admit
@@ -55,7 +56,7 @@ def _(patch: Patch) -> None:
     )
 
 
-@exhibit("one thread too few", "of five, one looks after the others", "WORKERS-1", also="COMMANDS-1")
+@exhibit("one thread too few", "of five, one looks after the others", "WORKERS-1", also="COMMANDS-1 WORKERS-14")
 def _(patch: Patch) -> None:
     where(
         patch, Books, "__init__",
@@ -83,7 +84,7 @@ def _(patch: Patch) -> None:
     "and the worker has one less",
     "WORKERS-2",
     source="Go kashvi: Goexit in Handle ends that worker for good",
-    also="FAILURES-4",
+    also="DELIVERY-1 DISPATCH-1 FAILURES-4",
 )
 def _(patch: Patch) -> None:
     def describe(real: Any, error: BaseException) -> str:
@@ -96,7 +97,7 @@ def _(patch: Patch) -> None:
     "claims while it stops",
     "a worker that was told to stop goes on taking jobs until the queue is empty",
     "WORKERS-3",
-    also="COMMANDS-13",
+    also="COMMANDS-13 WORKERS-15",
 )
 def _(patch: Patch) -> None:
     def deaf(real: Any, self: Books, *args: Any) -> Any:
@@ -116,7 +117,10 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "what was not started is forgotten at the stop", "a worker that stops drops what it had claimed ahead", "WORKERS-3"
+    "what was not started is forgotten at the stop",
+    "a worker that stops drops what it had claimed ahead",
+    "WORKERS-3",
+    also="DELIVERY-1 DELIVERY-14 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
     def release(real: Any, self: Books) -> None:
@@ -156,7 +160,9 @@ def giving_up(patch: Patch, answer: bool) -> None:
     where(patch, Books, "give_up", lambda self: self.stopping, lambda real, self: answer)
 
 
-@exhibit("it never gives up", "whoever waits for the process to end waits for the server", "WORKERS-11")
+@exhibit(
+    "it never gives up", "whoever waits for the process to end waits for the server", "WORKERS-11", also="WORKERS-13"
+)
 def _(patch: Patch) -> None:
     giving_up(patch, False)
 
@@ -289,7 +295,12 @@ def _(patch: Patch) -> None:
     emptying(patch, "empty", finished)
 
 
-@exhibit("drained means empty", "work() leaves what is delayed", "WORKERS-7", also="DISPATCH-4 JOBS-7 REDIS-3 TABLE-2")
+@exhibit(
+    "drained means empty",
+    "work() leaves what is delayed",
+    "WORKERS-7",
+    also="DISPATCH-4 FAILURES-13 JOBS-7 REDIS-3 TABLE-2",
+)
 def _(patch: Patch) -> None:
     def finished(real: Any, self: Books) -> bool:
         self.limits = self.limits._replace(until="empty")
@@ -419,7 +430,12 @@ def _(patch: Patch) -> None:
     )  # fmt: skip
 
 
-@exhibit("settled at every turn", "a job's second attempt is handed over once more, and refused", "WORKERS-13")
+@exhibit(
+    "settled at every turn",
+    "a job's second attempt is handed over once more, and refused",
+    "WORKERS-13",
+    also="DELIVERY-6",
+)
 def _(patch: Patch) -> None:
     def ended(real: Any, self: Books, settling: Settling) -> None:
         real(self, settling)
@@ -428,7 +444,13 @@ def _(patch: Patch) -> None:
     where(patch, Books, "ended", lambda self, s: s.move == "done" and s.attempts == 2 and self.threads == 1, ended)
 
 
-@exhibit("keeps what it claimed ahead", "until its own threads come to it", "WORKERS-14", source="Celery: prefetch")
+@exhibit(
+    "keeps what it claimed ahead",
+    "until its own threads come to it",
+    "WORKERS-14",
+    source="Celery: prefetch",
+    also="DELIVERY-1 DISPATCH-1",
+)
 def _(patch: Patch) -> None:
     where(patch, Books, "release_hostages", lambda self: bool(self._ready), lambda real, self: None)
 
