@@ -25,10 +25,10 @@ def swept(job: Job, first: int, seeds: int, **options: Any) -> Swept:
     return found
 
 
-@pytest.mark.parametrize("first", [0, 250, 500, 750])
+@pytest.mark.parametrize("first", [0, 500])
 def test_no_promise_is_broken_in_memory(first: int) -> None:
-    """250 seeds each, all faults; enough that every fault strikes and every situation is seen."""
-    found = swept(Job(STORM, "memory", "all"), first, 250)
+    """500 seeds each, all faults; enough that every fault strikes and every situation is seen."""
+    found = swept(Job(STORM, "memory", "all"), first, 500)
     assert found.failing == []
     assert found.missing("all") == []
 
