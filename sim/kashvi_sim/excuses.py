@@ -119,10 +119,10 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         return world.rolled_back.get(v.job_id, "") or world.trouble.excuses(waited.since, waited.until, LATE_S)
     if v.predicate == "lease kept":
         return world.renewals_lost.get(v.job_id, "")
-    if v.predicate in ("suspects alone", "fresh kept out", "excused for a reason"):
-        # The other of the two may be the one that was rolled back; and the process's own clock measured it.
+    if v.predicate in ("suspects alone", "fresh kept out", "excused for a reason", "charged alone"):
+        # The other of the two may be the one that was rolled back; and the process's own clock measured a window.
         other = (why for job_id, why in world.rolled_back.items() if job_id in v.why)
-        clock = (rule for rule in ("jump_back", "drift") if world.struck[rule])
+        clock = (rule for rule in ("jump_back", "drift") if world.struck[rule] and v.predicate != "charged alone")
         return [*other, *clock, ""][0]
     if v.predicate == "recorded iff exhausted" and not stored and "fail" in world.ended.get(v.job_id, ()):
         return untold(world, v.job_id)

@@ -68,3 +68,13 @@ def test_what_the_server_forgot_of_a_job_excuses_that_job_alone(predicate: str) 
     world.lost_pushes["a"] = "restart"
     assert excuse(world, Violation(predicate, "a", ""), stored=True) == "restart"
     assert excuse(world, Violation(predicate, "b", ""), stored=True) == ""
+
+
+def test_a_job_that_the_server_forgot_excuses_the_charge_of_its_neighbour_alone() -> None:
+    """The one that may have killed the process is not listed any more. Found by neighbours, seed 222."""
+    world = world_of_quick_jobs()
+    world.rolled_back["forgotten"] = "restart"
+    world.struck["drift"] += 1
+    beside = "charged for a death that {} may have caused, in the same process"
+    assert excuse(world, Violation("charged alone", "a", beside.format("forgotten")), stored=True) == "restart"
+    assert excuse(world, Violation("charged alone", "a", beside.format("another")), stored=True) == ""
