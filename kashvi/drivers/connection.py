@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -159,6 +160,8 @@ class Connections:
         except (AskError, ClusterCrossSlotError) as error:
             raise self._elsewhere(error, pool) from error
         except (ResponseError, BusyLoadingError) as error:
+            if "No matching script" in str(error):  # something between took its first word away
+                raise NoScriptError(str(error)) from error
             text, server = self._text(error), self.server
             if not OF_THE_COMMAND.search(text):
                 connection.disconnect()
@@ -226,7 +229,8 @@ class Connections:
         """The next call connects anew, wherever the server's address leads then."""
         if self._pool is pool:
             self._renew()
-            pool.disconnect(inuse_connections=False)
+            with contextlib.suppress(TypeError):  # a blocking pool of redis-py 6 closes all or none
+                pool.disconnect(inuse_connections=False)
 
     def _text(self, error: Exception) -> str:
         """With the word at its head; without the password, which a server may repeat."""
