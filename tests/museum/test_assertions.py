@@ -1,6 +1,6 @@
 """Each assertion of the suite does something: without it, a known-bad implementation gets through.
 
-Ten of them, of steps and of the Python of clauses, are taken out of the code that runs, one at a time.
+Nine of them, of steps and of the Python of clauses, are taken out of the code that runs, one at a time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from .test_matrix import matrix
 
 TAKEN_OUT = [
     ("bytes as text", "ENVELOPE-5", "expect(bench.worker().claim(10), odd, 'claimed')"),
-    ("all that is lost at once", "DELIVERY-2", "expect(len(bench.lost(limit=2)), 2, 'lost, asked for two')"),
+    ("all that is lost at once", "DELIVERY-2", "expect(bench.lost(limit=1), "),
     ("it failed when the server heard of it", "FAILURES-1", "if abs(entry.failed_at - "),
-    ("failures are read newest first", "FAILURES-8", "expect([one.envelope for one in bench.driver.unrecorded(2)]"),
-    ("a retry drops what it does not know", "ENVELOPE-5", 'assert b\'"trace":"00-4bf9"\' in again'),
-    ("a retry writes the payload anew", "ENVELOPE-5", "assert bytes(read(again).payload) == "),
+    ("a retry drops what it does not know", "ENVELOPE-5", 'assert b\'"trace":{"a": 1.50}\' in again'),
+    ("a retry writes the payload anew", "ENVELOPE-5", "assert b'\"payload\":%b' % payload in again"),
     ("an error shows the URL", "COMMANDS-4", "assert 'hidden' not in "),
     ("failures have no time", "FAILURES-2", "assert abs(failed.failed_at.timestamp() - time.time()) < 5"),
     ("delayed jobs expire", "REDIS-4", "assert set(ttls.values()) == {-1}"),
