@@ -71,7 +71,7 @@ class Attempts:
         return settling
 
     def _returned(self, d: Delivery) -> Settling:
-        """The interpreter goes down, and executors, threads and imports fail: nobody knows whose failure it is."""
+        """The interpreter goes down, and executors, threads and imports fail: that is no failure of the job."""
         return settle.returned(d, self._runtime.monotonic())
 
     def _undeliverable(self, d: Delivery, why: str) -> Settling:

@@ -242,5 +242,5 @@ class EventStream:
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt) and self._interruptible():
                     raise
-                with contextlib.suppress(BaseException):  # a logging handler is somebody else's code, too
+                with contextlib.suppress(BaseException):  # the app wrote its logging handlers, which may raise too
                     log.exception("an observer of kashvi's events failed on %s", type(event).__name__)

@@ -45,7 +45,7 @@ def _row(raw: bytes, at: float) -> tuple[str, str, str, int, str, str]:
     failed_at = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     try:
         one = Envelope(raw)
-    except NotAnEnvelope as error:  # somebody else's hand in the key: a row all the same, and always the same one
+    except NotAnEnvelope as error:  # another program wrote it: it gets a row too, always under the same id
         return "", _text(raw), str(error), 0, failed_at, str(uuid.uuid5(uuid.NAMESPACE_OID, repr(raw)))
     return one.type.removeprefix("*"), _text(one.payload_bytes()), one.error, one.attempts, failed_at, one.id
 

@@ -1,6 +1,6 @@
 """A worker without kashvi that lives beside kashvi's: ``spec/protocol.md`` in plain Python.
 
-    python worker.py [threads] [lease in seconds] [seconds that a job waits whose type nobody knows]
+    python worker.py [threads] [lease in seconds] [seconds that a job of an unknown type waits]
 
 One thread speaks to the server, the others run jobs. It is written to be read, not to be fast.
 """

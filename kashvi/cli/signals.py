@@ -108,7 +108,7 @@ class Signals:
         self._hand_back(0)
 
     def _hand_back(self, code: int) -> None:
-        """Whoever reads our output may have stopped reading, so nothing is waited for without limit."""
+        """The reader of our output may have stopped reading, so no wait here is without a limit."""
         workers, returned = self._workers, []
         assert workers
 
