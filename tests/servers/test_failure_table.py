@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
@@ -464,6 +464,23 @@ def test_new_table_takes_emoji_whatever_the_database_says(latin1: Database) -> N
     store = SqlFailures(latin1.url)
     assert store.record([failure("emoji", "😀".encode(), job_type="😀")]) == {}
     assert [(row.job_type, row.payload) for row in store.rows()] == [("😀", "😀")]
+
+
+@pytest.fixture
+def compact(database_servers: Callable[[str], Server]) -> Iterator[Database]:
+    """Rows as they were by default before MariaDB 10.2 and MySQL 5.7: an index takes 767 bytes of a column."""
+    database = Database("mariadb", database_servers("mariadb"))
+    database.run("SET GLOBAL innodb_default_row_format = compact")
+    yield database
+    database.run("SET GLOBAL innodb_default_row_format = dynamic")
+
+
+def test_failures_are_recorded_where_an_index_may_not_be_long(compact: Database) -> None:
+    """A type of 255 letters of four bytes is longer than the index; the row is whole."""
+    store = SqlFailures(compact.url)
+    assert store.record([failure("long", b"{}", job_type="😀" * 255)]) == {}
+    assert [row.job_type for row in store.rows()] == ["😀" * 255]
+    assert len(indexes(compact)) == 2
 
 
 def test_server_that_is_not_strict_loses_nothing(latin1: Database) -> None:
