@@ -144,7 +144,7 @@ class Processes:
             _say(child, f"another takes its place in {place.rest(now):g} s")
         else:
             _say(child, "it never came to work, so all end")
-            self._code = code if code > 0 else 128 - code
+            self._code = 128 - code if code < 0 else code or 1
             self._stop()
 
     def _catch(self, number: int, frame: FrameType | None) -> None:

@@ -32,6 +32,16 @@ def test_what_no_process_can_start_with_ends_the_command_with_its_code(kashvi: S
     assert "it never came to work, so all end" in shown.stderr
 
 
+def test_a_process_that_leaves_before_it_works_is_no_success(kashvi: Shell, valkey: RedisServer) -> None:
+    """Whatever its own exit code says."""
+    (kashvi.directory / "leaves.py").write_text(
+        "import myapp, os, sys\nif any(word.startswith('--tell') for word in sys.argv): os._exit(0)\n"
+    )
+    shown = kashvi("queue:work", "--redis-url", valkey.url, "--processes", "2", "--app", "leaves")
+    assert "it never came to work, so all end" in shown.stderr
+    assert shown.returncode == 1
+
+
 def test_a_process_that_has_had_its_jobs_is_replaced(worker: Worker, queue: Queue) -> None:
     """At once, until the queue is empty: all jobs run, each process takes its number."""
     queue.dispatch_many([Note(n) for n in range(7)])
