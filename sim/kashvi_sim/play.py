@@ -301,8 +301,12 @@ class Run:
         rows = Counter(self.rows())
         failed = Counter(job_id for job_id, moves in world.ended.items() if "fail" in moves)
         for job_id in sorted((rows | failed).keys()):
-            if job_id in world.rolled_back or job_id in world.others.repeated or job_id in world.refused_rows:
+            if job_id in world.rolled_back or job_id in world.others.repeated:
                 continue
+            if world.refused_rows.get(job_id) == math.inf:
+                failed[job_id] = min(
+                    failed[job_id], rows[job_id]
+                )  # for ever; any other refusal ends, and the row comes
             if job_id.startswith("sha256:") and (world.rolled_back or world.others.repeated):
                 continue  # a second failure under one id: the server forgot the first, or there were two
             if rows[job_id] != failed[job_id]:
