@@ -124,10 +124,11 @@ def test_with_nothing_in_hand_a_worker_does_not_wait_for_its_server(worker: Work
 
 @pytest.fixture
 def hearing() -> Iterator[None]:
-    """SIGHUP is not ignored, as it is under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """SIGHUP is not ignored, as it is under nohup, nor SIGQUIT, as in the background of a shell's script."""
+    before = [(number, signal.signal(number, signal.SIG_DFL)) for number in (signal.SIGHUP, signal.SIGQUIT)]
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("hearing")

@@ -13,7 +13,7 @@ from kashvi_spec.kit.mutants import Matrix, judging
 
 CLAUSES = {clause.id: clause for clause in judging()}
 ALL = MUSEUM | VARIANTS
-FEW = 8
+FEW = len(CLAUSES) // 13
 """So many clauses of others may reject an exhibit, for what follows from it."""
 
 

@@ -17,6 +17,8 @@ from inspect import getattr_static
 from multiprocessing import Pipe, connection
 from typing import Any, NamedTuple
 
+from kashvi.queues import REGISTRY
+from kashvi.registry import Registry
 from kashvi.runtime import SystemRuntime
 
 from ..clauses import Clause, load
@@ -271,6 +273,7 @@ class Trial:
     def _try(self, pipe: connection.Connection) -> None:
         os.setpgid(0, 0)
         gc.disable()
+        vars(REGISTRY).update(vars(Registry()))  # what was registered before the fork is no part of the trial
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(nowhere, stream)

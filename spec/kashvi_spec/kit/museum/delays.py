@@ -275,7 +275,7 @@ def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, *args: Any) -> Exchange:
         store, now = self.store, self.store.now()
         at, earlier = vars(store).get("moved", (0.0, []))
-        if not due(self) and now - at < 0.001:
+        if not due(self) and now - at < 0.02:
             store.jobs.extendleft(earlier)  # read before the other one had removed them
             del vars(store)["moved"]
         answer: Exchange = real(self, *args)

@@ -68,6 +68,17 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
+    "taken from the left", "the newest job is claimed first", "REDIS-1", also="COMMANDS-9 JOBS-3 MEMORY-3 REDIS-11"
+)
+def _(patch: Patch) -> None:
+    text = driver._EXCHANGE.text.replace(
+        "'LRANGE', jobs, -math.min(chunk, want - #claimed), -1", "'LRANGE', jobs, 0, 0"
+    )
+    text = text.replace("'LTRIM', jobs, 0, -#oldest_first - 1", "'LTRIM', jobs, #oldest_first, -1")
+    scripted(patch, driver._EXCHANGE, text)
+
+
+@exhibit(
     "scores are whole seconds",
     "rounded down, so jobs are due early",
     "REDIS-2",
