@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers.launch import REDIS_BINARIES, RedisServer
+
+
+@pytest.fixture(autouse=True)
+def _process_as_before() -> Iterator[None]:
+    """Tests run in any order: none may leave the log silent, or the collection of garbage off, for the next."""
+    log = logging.getLogger("kashvi")
+    before = log.level, log.disabled, log.handlers[:], gc.isenabled()
+    yield
+    assert (log.level, log.disabled, log.handlers, gc.isenabled()) == before
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kashvi_sim.kernel import EPOCH, Kernel
+from kashvi_sim.play import undisturbed
 from kashvi_sim.server import GivenServer
 
 from kashvi.attempt import describe
 from kashvi.runtime import SystemRuntime
 
 from ..clauses import Clause, ids_by_predicate, load
-from .examples import Ran, run
+from .examples import Ran, follow
 from .situation import example_of
 from .steps import STEPS, Bench, Step, emptied
 from .subject import DriverUnderTest
@@ -110,7 +111,7 @@ class Suite:
         for n, text in enumerate(clause.examples, 1):
             verdict.examples += 1
             where = f"example {n}" if len(clause.examples) > 1 else "the example"
-            ran = self._attempt(lambda text=text: run(example_of(text), self._serve), where, verdict)  # type: ignore[misc]
+            ran = self._attempt(lambda text=text: follow(example_of(text), self._serve), where, verdict)  # type: ignore[misc]
             if ran is not None:
                 self._told(ran, where, verdict)
 
@@ -167,7 +168,8 @@ class Suite:
             except BaseException as error:  # a driver may raise anything
                 came.append((None, error))
 
-        SystemRuntime().spawn(run_it, "check").join(PATIENCE_S)
+        with undisturbed():
+            SystemRuntime().spawn(run_it, "check").join(PATIENCE_S)
         if not came:
             self.stuck = f"{verdict.clause.id}, from which the driver never came back"
             verdict.reasons.append(f"{what}: the driver did not come back within {PATIENCE_S:g} s")

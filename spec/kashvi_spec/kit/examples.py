@@ -43,11 +43,12 @@ class Ran:
 def run(example: Example, serve: Serve = MemoryServer) -> Ran:
     """Run it from start to end, on a server with nothing on it; by default in memory."""
     with undisturbed():
-        return _run(_Stage(example, serve))
+        return follow(example, serve)
 
 
-def _run(stage: _Stage) -> Ran:
-    example = stage.example
+def follow(example: Example, serve: Serve) -> Ran:
+    """What ``run`` does, for a caller that is undisturbed already, maybe in another thread."""
+    stage = _Stage(example, serve)
     stage.play()
     limit_changes = any(one.what == "max attempts" for one in example.happens)
     predicates = [

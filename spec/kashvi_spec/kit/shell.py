@@ -96,6 +96,8 @@ class Shell:
     def _run(self, words: tuple[str, ...], out: TextIO, err: TextIO) -> Any:
         others = {name: value for name, value in os.environ.items() if not name.startswith("KASHVI_")}
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        log = logging.getLogger("kashvi")
+        level = log.level
         code: Any = None
         with (
             contextlib.chdir(self.directory),
@@ -115,6 +117,7 @@ class Shell:
                 sys.modules.pop("shop", None)
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
+                log.setLevel(level)
         return code
 
     def push(self, *numbers: int) -> None:
