@@ -16,6 +16,10 @@ RESULTS = ("build/tests.xml", "build/servers.xml")
 fresh: list[str] = []
 """Those that this very run of nox has written, all tests in them."""
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+PROJECTS = [
+    PYPROJECT["project"],
+    *(nox.project.load_toml(f"{one}/pyproject.toml")["project"] for one in ("sim", "spec")),
+]
 FAST = (
     "tests/unit",
     "tests/conformance/test_examples.py",
@@ -26,7 +30,7 @@ FAST = (
 
 
 def install(session: nox.Session, *groups: str) -> None:
-    """kashvi as the user gets it, and what the session needs."""
+    """The whole clone, and what the session needs."""
     session.install(*nox.project.dependency_groups(PYPROJECT, *groups), "-e", ".[sim]")
 
 
@@ -88,8 +92,8 @@ def servers(session: nox.Session) -> None:
 @nox.session(python="3.11")  # for a later one, not all of them have wheels
 def lowest(session: nox.Session) -> None:
     """The fast tests with the lowest version of each dependency that ``pyproject.toml`` allows."""
-    project = PYPROJECT["project"]
-    allowed = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    extras = PYPROJECT["project"]["optional-dependencies"].values()
+    allowed = [one for some in (*(project["dependencies"] for project in PROJECTS), *extras) for one in some]
     floors = [one.replace(">=", "==") for one in allowed if ">=" in one]
     session.install(*nox.project.dependency_groups(PYPROJECT, "test"), *floors, "-e", ".[sim]")
     session.run("pytest", *(session.posargs or ["-n", "2", *FAST]))

@@ -25,6 +25,9 @@ COMMANDS = {
     "queue:flush": ("kashvi.cli.failed:flush", "Delete all failed jobs, at once and for good."),
 }
 
+COMPANIONS = ("sim", "spec")
+INSTALL = "pip install 'kashvi[sim]'"
+
 EXAMPLES = """
 \b
 Examples:
@@ -61,7 +64,10 @@ class Commands(click.Group):
         except click.UsageError as error:
             names = self.list_commands(ctx)
             close = [name for name in names if name.endswith(f":{args[0]}")] or get_close_matches(args[0], names, 2)
-            if close and "Did you mean" not in error.format_message():
+            family = args[0].partition(":")[0]
+            if family in COMPANIONS and not any(name.startswith(f"{family}:") for name in names):
+                error.message += f" Its commands come with {INSTALL}."  # type: ignore[misc]
+            elif close and "Did you mean" not in error.format_message():
                 error.message += f" Did you mean {' or '.join(close)}?"  # type: ignore[misc]
             raise
 
@@ -112,7 +118,7 @@ def main() -> NoReturn:
         missing = error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else ""
         if missing in ("", "kashvi", "kashvi_sim", "kashvi_spec"):
             raise
-        click.echo(f"Error: this command needs {missing}: pip install 'kashvi[sim]'.", err=True)
+        click.echo(f"Error: this command needs {missing}: {INSTALL}.", err=True)
         sys.exit(1)
     except OSError as error:
         click.echo(visible(f"Error: {without_passwords(_said(error))}"), err=True)

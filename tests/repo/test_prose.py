@@ -68,7 +68,7 @@ def test_every_module_is_imported_by_another() -> None:
     """By a clause's Python too; or named where something is run: in a table of commands, by nox, as an entry point."""
     there = modules() | {shown(path): path for path in SOURCES if not path.is_relative_to(ROOT / "kashvi")}
     named = {name for one, path in there.items() for name in imported_by(one, path) if name != one}
-    for file in ("pyproject.toml", "noxfile.py"):
+    for file in ("pyproject.toml", "sim/pyproject.toml", "spec/pyproject.toml", "noxfile.py"):
         named |= set(re.findall(r'"(kashvi[\w.]*)[:"]', (ROOT / file).read_text()))
     named |= {
         place for path in PAGES for place in re.findall(r"^from (kashvi[\w.]+) import", path.read_text(), re.MULTILINE)
