@@ -15,7 +15,7 @@ from kashvi_spec.kit.situation import example_of
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "spec"
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PYPROJECT = tomllib.loads((ROOT / "spec" / "pyproject.toml").read_text())
 CLAUSES = load()
 
 GOOD = """
@@ -111,7 +111,7 @@ def test_every_page_of_clauses_travels_in_the_wheel() -> None:
     """Where ``clauses.py`` looks for it once it is installed."""
     included = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     for name in (*AREAS, "wire", "promises", "glossary", "worker-kit", "protocol"):
-        assert included[f"spec/{name}.md"] == f"kashvi_spec/{clauses.PLACES[1].name}/{name}.md"
+        assert included[f"{name}.md"] == f"kashvi_spec/{clauses.PLACES[1].name}/{name}.md"
 
 
 def test_the_readme_names_every_page() -> None:
