@@ -15,7 +15,7 @@ __all__ = ["Queue", "errors", "events", "queue"]
 
 
 def __getattr__(name: str) -> Any:
-    """A part is imported when it is asked for: a command needs few of them."""
+    """Import a part at first use: most commands need only some."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return import_module(".queue", __name__).Queue if name == "Queue" else import_module(f".{name}", __name__)

@@ -1,4 +1,4 @@
-"""Dispatching: jobs are turned into envelopes, checked, and pushed in one round trip."""
+"""Dispatching: jobs become envelopes, are checked, and are pushed in one round trip."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .ports import Driver, Runtime
 from .registry import Registry
 
 DELAY_MAX_S = 100 * 366 * 86_400.0
-"""A hundred years: a longer delay is a slip, and its due time is soon no date any more."""
+"""A hundred years: a longer delay is a mistake, and its due time may be no valid date."""
 
 
 class Sealed(msgspec.Struct, frozen=True, gc=False):
-    """A job on its way."""
+    """A job as an envelope, ready to be pushed."""
 
     job_id: str
     type: str
@@ -36,7 +36,7 @@ def seal_job(job: object, registry: Registry, runtime: Runtime, payload_limit: i
 
 
 def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> None:
-    """All or none. Raises DriverError, with the first job's id."""
+    """Push all jobs or none. Raises DriverError, with the first job's id."""
     try:
         due = driver.push([one.envelope for one in sealed], delay_s)
     except DriverError as error:

@@ -1,4 +1,4 @@
-"""What travels: ``{"id":"…","type":"jobs.WelcomeEmailJob","payload":{…},"attempts":1}``, compact JSON.
+"""The envelope: ``{"id":"…","type":"jobs.WelcomeEmailJob","payload":{…},"attempts":1}``, compact JSON.
 
 The id comes first, so that members of the delayed set with one score sort by id. ``attempts`` counts finished
 attempts; ``attempts``, ``error``, ``lost`` and ``unknown_since`` are left out when empty. A rewrite keeps unknown
@@ -19,7 +19,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 
 
 class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
-    """A decoded envelope. ``id`` is empty where a Go program pushed it."""
+    """A decoded envelope. ``id`` is empty if a Go program pushed it."""
 
     type: str
     id: str = ""
@@ -27,13 +27,13 @@ class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     attempts: Count = 0
     error: str = ""
     lost: Count = 0
-    """How grave a suspect: 0 is none, 1 was in a process that died, more was announced there."""
+    """0: fresh. 1: a suspect, held by a process that died. More: grave, announced in a process that died."""
     unknown_since: float = 0.0
-    """When a worker first did not know the type: Unix seconds of the server's clock."""
+    """When a worker first found the type unknown, in Unix seconds of the server's clock; 0: never."""
 
 
 NAMES = frozenset(("id", "type", "payload", "attempts", "error", "lost", "unknown_since", "traceback"))
-"""Fields of our own, which no other program's value outlives."""
+"""Fields that kashvi writes; it overwrites values that other programs put there."""
 
 _decode = msgspec.json.Decoder(Envelope).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -53,7 +53,7 @@ def read(raw: bytes) -> Envelope:
     try:
         envelope = _decode(raw)
         if not raw.isascii():
-            _decode_fields(raw)  # a rewrite needs the names of unknown fields, which may be no text
+            _decode_fields(raw)  # fails early if the name of an unknown field is not UTF-8: a rewrite would fail
         return envelope
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         raise NotAnEnvelope(str(error) or type(error).__name__) from None
@@ -62,7 +62,7 @@ def read(raw: bytes) -> Envelope:
 def rewrite(raw: bytes, job_id: str, **changes: Any) -> bytes:
     """The same envelope with ``changes``; a value of None takes the field out.
 
-    ``job_id`` is the envelope's own id, or the one it gets now. Fields nobody here knows and the payload's bytes stay.
+    ``job_id`` is the envelope's own id, or a new one. Unknown fields and the payload's bytes stay.
     """
     fields: dict[str, Any] = {"id": job_id} | _decode_fields(raw)
     fields["id"] = job_id
@@ -75,7 +75,7 @@ def rewrite(raw: bytes, job_id: str, **changes: Any) -> bytes:
 
 
 def fields_of(raw: bytes) -> dict[str, msgspec.Raw]:
-    """All fields, each as its JSON. Raises NotAnEnvelope."""
+    """All fields by name, each as raw JSON. Raises NotAnEnvelope."""
     try:
         return _decode_fields(raw)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -83,7 +83,7 @@ def fields_of(raw: bytes) -> dict[str, msgspec.Raw]:
 
 
 def wrap_garbage(raw: bytes, job_id: str, error: str) -> bytes:
-    """An envelope around bytes that are none, so that they can wait in ``unrecorded``."""
+    """An envelope around bytes that are not an envelope, so that they can wait in ``unrecorded``."""
     return _encode(
         {
             "id": job_id,
@@ -106,7 +106,7 @@ def unwrapped(fields: dict[str, msgspec.Raw]) -> bytes | None:
 
 
 def text_of(data: bytes) -> str:
-    """The text a table can hold: the data itself if UTF-8 without NUL, else ``base64:…``."""
+    """Text that a table can hold: the data itself if it is UTF-8 without NUL, else ``base64:…``."""
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Every error kashvi raises, one tree.
+"""The tree of all errors that kashvi raises.
 
     KashviError
     ├── JobError                  the job that was handed over
@@ -20,13 +20,13 @@
     │   └── PayloadMismatch
     ├── DriverError               the server behind a driver
     │   ├── DriverUnavailable     nothing was sent
-    │   │   └── SettingsRefused   nor will it ever be, as things are set
+    │   │   └── SettingsRefused   nothing was done; trying again with these settings is useless
     │   ├── ReplyLost             sent, and perhaps done
-    │   └── CommandRefused        the server said no; nothing was done
+    │   └── CommandRefused        the server refused; nothing was done
     └── StoreError                the failure table
         └── StoreUnavailable
 
-Facts are attributes; the message is made from them here.
+An error holds its facts as attributes and builds its message from them.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class UnencodableJob(JobError, TypeError):
 
 
 class HandleNotRun(JobError, TypeError):
-    """``handle()`` returned what would still have to run; the attempt has failed."""
+    """``handle()`` returned a coroutine or generator instead of running it; the attempt has failed."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -148,7 +148,7 @@ class InvalidSetting(SettingError, ValueError):
 
 
 class UnusableSetting(InvalidSetting):
-    """A setting that can't be used, for a reason in words; its value is in ``name``, or is a secret."""
+    """A setting that can't be used, with the reason. ``name`` includes the value, unless the value is a secret."""
 
     def __init__(self, name: str, why: str) -> None:
         self.name = name
@@ -210,10 +210,10 @@ class PayloadMismatch(UndeliverableJob):
 
 
 class DriverError(KashviError):
-    """The queue's server could not do it.
+    """A request to the queue's server failed.
 
-    ``job_id`` is the job being dispatched, if any. ``maybe_sent`` says whether the server may have
-    taken it all the same: False means that it certainly did not, so that dispatching again is safe.
+    ``job_id`` is the job being dispatched, if any. ``maybe_sent``: True if the server may have taken the job;
+    False if it did not, so dispatching again is safe.
     """
 
     maybe_sent = False
@@ -228,9 +228,9 @@ class DriverUnavailable(DriverError):
 
 
 class SettingsRefused(DriverUnavailable):
-    """The server is there, and does not let us in: a wrong password, a database it has not. Nothing was done.
+    """The server answers but rejects our settings: a wrong password, a missing database. Nothing was done.
 
-    Trying again does not help; a worker that meets this at its start ends.
+    Trying again does not help; a worker that gets this at its start ends.
     """
 
     def __init__(self, why: str, server: str = "Redis") -> None:
@@ -240,7 +240,7 @@ class SettingsRefused(DriverUnavailable):
 
 
 class ReplyLost(DriverError):
-    """The request went out and no reply came back: it may have been carried out."""
+    """The request was sent and no reply came: it may have been carried out."""
 
     maybe_sent = True
 
@@ -256,12 +256,12 @@ class CommandRefused(DriverError):
 
 
 def unexpected(error: Exception) -> DriverError:
-    """What a driver must not raise, as what it should have: nobody knows what was carried out."""
+    """ReplyLost in place of an error that a driver must not raise: the request may have been carried out."""
     return ReplyLost(f"{type(error).__name__} in the driver", "the queue's server")
 
 
 class ClockStandsStill(KashviError):
-    """``work(drain=True)`` would wait for ever: a delayed job is due by a clock that a test has frozen."""
+    """``work(drain=True)`` would wait for ever for a delayed job: a test has frozen the queue's clock."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
@@ -278,7 +278,7 @@ class StoreError(KashviError):
 
 
 class StoreUnavailable(StoreError):
-    """The database is down or refuses us; rows wait and are written later."""
+    """The database is down or rejects the connection; rows wait and are written later."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the failure table can't be used right now: {why}")

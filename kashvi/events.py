@@ -1,8 +1,8 @@
-"""The vocabulary of what can be observed, and the stream it goes through.
+"""All events, and the stream that emits them.
 
-Logs, the command line, trace files, the simulator and the specification's checks all read this one stream.
-Every event carries the process it came from, its number in that process, that process's own wall clock (``at``)
-and, where a server was asked, the server's clock (``server_at``), which alone may be compared across hosts.
+Logs, the command line, trace files, the simulator and the predicates all read this one stream. An event carries its
+process, its number in that process, that process's wall clock (``at``) and, if the server was asked, the server's
+clock (``server_at``). Only the server's clock may be compared across hosts.
 Times are Unix seconds, durations seconds.
 """
 
@@ -20,7 +20,7 @@ log = logging.getLogger("kashvi")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit_defaults=True):
-    """What all events carry."""
+    """The fields of all events."""
 
     process: str = ""
     seq: int = 0
@@ -29,14 +29,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=Tr
 
 
 class JobEvent(Event, frozen=True, kw_only=True):
-    """An event about one job. ``type`` is empty for bytes that are no envelope."""
+    """An event about one job. ``type`` is empty for bytes that are not an envelope."""
 
     job_id: str
     type: str
 
 
 class JobDispatched(JobEvent, frozen=True, kw_only=True):
-    """The server took the job. ``due``: server time before which it must not start; None: at once."""
+    """The server took the job. ``due``: server time before which it must not start; None: no delay."""
 
     due: float | None = None
 
@@ -44,7 +44,7 @@ class JobDispatched(JobEvent, frozen=True, kw_only=True):
 class AttemptStarted(JobEvent, frozen=True, kw_only=True):
     """``handle()`` is about to be called. ``server_at`` is when the job was claimed.
 
-    ``claim`` says how: by an exchange (``server_at`` is exact) or a wait (it is an upper estimate).
+    ``claim``: by an exchange (``server_at`` is exact) or by a wait (``server_at`` is an upper bound).
     """
 
     attempt: int
@@ -52,7 +52,7 @@ class AttemptStarted(JobEvent, frozen=True, kw_only=True):
     claim: Literal["exchange", "wait"]
     suspect: bool = False
     lost: int = 0
-    """How grave a suspect: the envelope's ``lost``."""
+    """The envelope's ``lost``: how grave a suspect it is."""
 
 
 class AttemptSucceeded(JobEvent, frozen=True, kw_only=True):
@@ -71,13 +71,13 @@ class AttemptFailed(JobEvent, frozen=True, kw_only=True, dict=True):
 
     @property
     def exception(self) -> BaseException | None:
-        """What ``handle()`` raised, while an observer of this process is called; None after that, and in traces."""
+        """The exception of ``handle()`` while observers are called; None later, and in traces."""
         raised: BaseException | None = self.__dict__.get("raised")
         return raised
 
 
 class AttemptLost(JobEvent, frozen=True, kw_only=True):
-    """A process died during this job's announced attempt, and another one noticed."""
+    """A process died during this job's announced attempt, and another process took the job over."""
 
     attempt: int
     owner: str
@@ -98,8 +98,8 @@ class RetryScheduled(JobEvent, frozen=True, kw_only=True):
 
 
 class JobPostponed(JobEvent, frozen=True, kw_only=True):
-    """Settled: this worker does not know the type. ``attempts``, as before, were counted; others may start the job at
-    ``due`` (server time) or later."""
+    """Settled: this worker does not know the type. ``attempts`` is unchanged; any worker that knows the type may start
+    the job at ``due`` (server time) or later."""
 
     attempts: int
     wait_s: float
@@ -116,26 +116,26 @@ class JobFailed(JobEvent, frozen=True, kw_only=True):
 
 
 class JobReturned(JobEvent, frozen=True, kw_only=True):
-    """Settled: back at the head of the queue, no attempt counted. ``owner`` had it."""
+    """Settled: back at the head of the queue, no attempt counted. ``owner`` held it."""
 
     owner: str
     suspect: bool
     lost: int = 0
-    """How grave a suspect it is now: the envelope's ``lost``."""
+    """The envelope's ``lost`` now: how grave a suspect it is."""
     lost_before: int = 0
     announced: bool = False
-    """It had been announced as about to start."""
+    """True if the job was announced."""
 
 
 class SettleRefused(JobEvent, frozen=True, kw_only=True):
-    """The job was no longer this worker's to settle; nothing changed."""
+    """Fenced: this worker no longer held the job; nothing changed."""
 
     move: str
     owner: str
 
 
 class FailureRecorded(JobEvent, frozen=True, kw_only=True):
-    """The job is in the failure table; told by every process that saw to it."""
+    """The job is in the failure table. Every process that recorded it emits this."""
 
 
 class FailureRefused(JobEvent, frozen=True, kw_only=True):
@@ -152,13 +152,13 @@ class WorkerStarted(Event, frozen=True, kw_only=True):
 
 
 class WorkerStopping(Event, frozen=True, kw_only=True):
-    """It takes no more jobs; those that run may end."""
+    """The worker claims no more jobs; running ones may end."""
 
     worker: str
 
 
 class WorkerStopped(Event, frozen=True, kw_only=True):
-    """``unsettled``: what the server has not confirmed, since it did not answer; the lease on it runs out."""
+    """``unsettled``: jobs whose settling the server did not confirm; they are taken over when the lease runs out."""
 
     worker: str
     unsettled: int = 0
@@ -189,28 +189,28 @@ E_ = TypeVar("E_", bound=Event)
 
 
 class EventStream:
-    """Where one process's events go. Costs nothing while nobody observes."""
+    """The events of one process. Costs nothing while there is no observer."""
 
     def __init__(self, process: str, now: Callable[[], float], interruptible: Callable[[], bool]) -> None:
         self.process = process
         self._now = now
         self._interruptible = interruptible
         self._seq = itertools.count(1)
-        """Of the next event."""
+        """The number of the next event."""
         self._observers: tuple[Observer, ...] = ()
         self.observed = False
-        """Whether anybody listens: whoever tells of every job asks first."""
+        """True if there is an observer. Hot paths check it before building an event."""
 
     def restart(self, process: str) -> None:
-        """In the child of a fork: it is another process, and counts its own events."""
+        """In the child of a fork: take another process number and count events anew."""
         self.process, self._seq = process, itertools.count(1)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Call ``observer(event)`` for every event from now on, in the thread it happens in.
+        """Call ``observer(event)`` for every event from now on, in the thread that emits it.
 
-        Returns a function that ends it. An observer that raises, whatever it is, is logged and does no harm: only in
-        the main thread is a KeyboardInterrupt taken for Ctrl-C and raised. One that is slow holds up the worker, and
-        one that takes longer than a lease costs it its jobs.
+        Returns a function that ends it. An exception of an observer is logged and has no other effect, except that
+        the main thread raises a KeyboardInterrupt, which is Ctrl-C. A slow observer holds the worker up; one slower
+        than a lease costs the worker its jobs.
         """
         self._observers = (*self._observers, observer)
         self.observed = True
@@ -222,7 +222,7 @@ class EventStream:
         return stop
 
     def emit(self, kind: type[E_], raised: BaseException | None = None, /, **facts: Any) -> None:
-        """Tell the observers. ``raised``: they get it with the event."""
+        """Build the event and call the observers. ``raised``: the event's ``exception`` during the calls."""
         if not self._observers:
             return
         event = kind(process=self.process, seq=next(self._seq), at=self._now(), **facts)
@@ -233,7 +233,7 @@ class EventStream:
         try:
             self._tell(event)
         finally:
-            del event.__dict__["raised"]  # it holds the handler's variables; an event may be kept
+            del event.__dict__["raised"]  # observers may keep the event; the exception holds the handler's variables
 
     def _tell(self, event: Event) -> None:
         for observer in self._observers:

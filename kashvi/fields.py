@@ -1,4 +1,4 @@
-"""What a value is made of, and where two values differ: by type, field and zone, whatever their ``==`` says."""
+"""The parts of a value, and where two values differ in type, field or zone. ``==`` is not trusted."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 PLAIN = frozenset({str, int, bool, bytes, type(None), date, timedelta})
-"""Types of which equal values are the same."""
+"""Types whose equal values are the same."""
 
 
 class Difference(NamedTuple):
-    """Where the values differ, like ``.lines[0]``, and what is there in each."""
+    """The place where two values differ, like ``.lines[0]``, and the part of each at that place."""
 
     at: str
     a: object
@@ -46,7 +46,7 @@ def field_names(cls: type[Any]) -> list[str] | None:
 
 
 def parts(value: Any) -> dict[Any, Any] | None:
-    """What a value is made of, by key; None where it is not made of others."""
+    """The parts of a value by key; None for a value without parts."""
     if isinstance(value, dict):
         return value
     if isinstance(value, list | tuple | set | frozenset):
@@ -58,7 +58,7 @@ def parts(value: Any) -> dict[Any, Any] | None:
 
 
 def difference(a: Any, b: Any, at: str = "") -> Difference | None:
-    """The first place where ``b`` is not what ``a`` is; None if nobody could tell them apart."""
+    """The first place where the values differ; None if they are the same."""
     if same(a, b):
         return None
     if type(a) is type(b):
@@ -70,7 +70,7 @@ def difference(a: Any, b: Any, at: str = "") -> Difference | None:
 
 
 def _within(a: Any, b: Any) -> Iterable[tuple[str, Any, Any]]:
-    """What is at one place in both, with the name of the place; nothing where the places themselves differ."""
+    """The parts of both, in pairs, with the name of their place; empty if the places themselves differ."""
     if isinstance(a, dict):
         return [(f"[{key!r}]", a[key], b[key]) for key in a] if _all_same(a, b) else ()
     if isinstance(a, list | tuple):
@@ -89,9 +89,9 @@ def _names_of(value: Any) -> list[str] | None:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether nobody could tell the values apart: by type, field and zone, at every depth.
+    """True if the values have the same types, fields and zones at every depth.
 
-    An integer that became the float of its value is the exception: type checkers take one for the other (PEP 484).
+    One exception: an int is the same as the float of its value, as for type checkers (PEP 484).
     """
     kind = type(a)
     if kind is not type(b):
@@ -107,7 +107,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def _all_same(a: Iterable[Any], b: Iterable[Any]) -> bool:
-    """Of two collections of one length."""
+    """True if two collections of one length hold the same values in the same order."""
     for x, y in zip(a, b):  # noqa: B905
         kind = type(x)
         if not (x == y if kind is type(y) and kind in PLAIN else same(x, y)):
@@ -116,7 +116,7 @@ def _all_same(a: Iterable[Any], b: Iterable[Any]) -> bool:
 
 
 def _how(kind: type[Any]) -> Callable[[Any, Any], bool]:
-    """How values of a type are compared."""
+    """The function that compares two values of a type."""
     if issubclass(kind, Enum):
         return _same_value
     if (names := field_names(kind)) is not None:
@@ -163,7 +163,7 @@ def _same_float(a: float, b: float) -> bool:
 
 
 def _same_time(a: Any, b: Any) -> bool:
-    """A fixed offset stays one, whatever its class; a zone that changes its offset is no fixed offset."""
+    """True if the clock times are equal and both are naive, with one fold, or both have one fixed offset."""
     zone, other = getattr(a, "tzinfo", None), getattr(b, "tzinfo", None)
     if zone is None and other is None:
         return bool(a == b) and getattr(a, "fold", 0) == getattr(b, "fold", 0)
@@ -180,12 +180,12 @@ def _same_value(a: Any, b: Any) -> bool:
 
 
 def _stood_for(kind: type[Any]) -> type[Any]:
-    """Of a date made by freezegun, what that stands for."""
+    """The stdlib class that freezegun's class replaces; any other class itself."""
     return (stdlib_date(kind) or kind) if kind.__module__.startswith("freezegun") else kind
 
 
 def stdlib_date(cls: type) -> type[Any] | None:
-    """datetime or date where ``cls`` is a subclass of it (a frozen clock hands those out)."""
+    """datetime or date if ``cls`` is a subclass of it (a frozen clock makes those)."""
     return next((c for c in cls.__mro__ if c.__module__ == "datetime" and c.__name__ in ("datetime", "date")), None)
 
 
@@ -199,4 +199,4 @@ _BASES: tuple[tuple[Any, Callable[[Any, Any], bool]], ...] = (
     (Decimal, lambda a, b: a.as_tuple() == b.as_tuple()),
 )
 _HOW: WeakKeyDictionary[type[Any], Callable[[Any, Any], bool]] = WeakKeyDictionary()
-"""By type, as it is met. Types may be made at run time, and go again."""
+"""By type, filled at first use. Weak, since types may be made at run time."""

@@ -1,7 +1,7 @@
-"""What a job is: a dataclass, attrs class, msgspec Struct or pydantic model with ``handle()``; its wire name and codec.
+"""Job types: a dataclass, attrs class, msgspec Struct or pydantic model with ``handle()``; its wire name and codec.
 
-A job goes out only if it would come back: what is written is read again at the call, and must be the same, field by
-field, type and zone included.
+A dispatch decodes the payload again and compares the result with the job, field by field, type and zone included.
+A job that does not come back the same is refused.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class JobType:
         self.type_json = msgspec.json.encode(name)
         self._read: Callable[[bytes], Any] | None = None
         try:
-            # Now rather than at the first job: under a test's frozen clock the types would resolve wrongly.
+            # Now, not at the first job: a test may have frozen the clock by then, and the types would resolve wrongly.
             self._read = _reader(self.job_class)
         except NameError:
             pass  # an annotation names a class further down in its module
@@ -91,11 +91,11 @@ class JobType:
 
 
 def why_no_job(job_class: type) -> str | None:
-    """What a class lacks to be a job."""
+    """Why a class is not a job; None if it is one."""
     handle = getattr(job_class, "handle", None)
     if not callable(handle):
         return "it has no method handle()"
-    called = (handle, type(handle).__call__)  # an object that is called may be async, too
+    called = (handle, type(handle).__call__)  # handle may be a callable object whose __call__ is async
     unrun = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     if any(is_unrun(one) for is_unrun in unrun for one in called):
         return "calling its handle() does not run it: it is async or a generator (asyncio.run(...) inside it does)"
@@ -132,10 +132,10 @@ def _reader(job_class: type[Any]) -> Callable[[bytes], Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Write what the codec does not know: a pydantic model, and a frozen clock's datetime."""
+    """Encode a type that msgspec does not know: a pydantic model, or a frozen clock's datetime."""
     if hasattr(value, "model_dump_json"):
         text: str = value.model_dump_json(by_alias=True, round_trip=True, warnings=False)
-        return msgspec.json.decode(text, type=msgspec.Raw)  # a model may write NaN, which is no JSON: here it raises
+        return msgspec.json.decode(text, type=msgspec.Raw)  # raises if the model wrote NaN, which JSON lacks
     if known := stdlib_date(type(value)):
         return known.isoformat(value)
     if type(value) is str:  # of an enum member that is a dict's key: msgspec before 0.22 asks
@@ -144,7 +144,7 @@ def _plain(value: Any) -> Any:
 
 
 def _convert(wanted: Any, value: Any) -> Any:
-    """Read into what the codec does not know: a model in a field, and annotations resolved under a frozen clock."""
+    """Decode into a type that msgspec does not know: a model in a field, or a frozen clock's datetime."""
     if hasattr(wanted, "model_validate_json"):
         return wanted.model_validate_json(_write(value))
     if wanted is object:
@@ -169,7 +169,7 @@ def _not_finite(value: Any) -> bool:
 
 
 def _unwritable(job: Any) -> str | None:
-    """The first field that can't be written by itself."""
+    """The first field that can't be encoded by itself."""
     for name, value in (parts(job) or {}).items():
         try:
             job.model_dump_json(include={name}) if hasattr(job, "model_dump_json") else _write(value)
@@ -179,7 +179,7 @@ def _unwritable(job: Any) -> str | None:
 
 
 def _unreadable(job: Any) -> str | None:
-    """The first field that can't be read by itself, where the codec does not say which."""
+    """The first field that can't be decoded by itself; for codecs whose error names no field."""
     try:
         hints = get_type_hints(type(job), include_extras=True)
     except Exception:
@@ -193,7 +193,7 @@ def _unreadable(job: Any) -> str | None:
 
 
 def _told(found: Difference) -> str:
-    """Both values; and their types, where the values look alike."""
+    """A sentence with both values, and with their types if the values look alike."""
     a, b = _repr(found.a), _repr(found.b)
     if a == b:
         a, b = (f"{shown}, of type {type(one).__qualname__}" for shown, one in ((a, found.a), (b, found.b)))
@@ -212,7 +212,7 @@ def _repr(value: object) -> str:
 
 
 def _text(error: Any) -> str:
-    """What an exception says, whatever it does when it is asked."""
+    """The text of an exception; its type's name if its ``__str__`` raises."""
     try:
         if hasattr(error, "errors"):  # pydantic's own text has many lines
             return "; ".join(f"{d['msg']} - at `{'.'.join(map(str, ('$', *d['loc'])))}`" for d in error.errors())

@@ -1,7 +1,7 @@
-"""The seams: Runtime, Driver, FailureStore. Three short protocols; everything else is ours.
+"""The ports: the protocols Runtime, Driver and FailureStore.
 
-One driver call = one atomic step = one round trip, so that a fault at a call is a fault of the network. (Reading
-what the dead hold, and counting, may take several; they change nothing.)
+One driver call is one atomic step and one round trip, so a fault at a call is a fault of the network. (``expired``
+and ``stats`` may take several round trips; they change nothing.)
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Literal, NamedTuple, NoReturn, Protocol, runtime_checkable
 from .errors import InvalidSetting
 
 READ_MAX_BYTES = 4 * 1024 * 1024
-"""What a driver reads at once ends with the entry that reaches this, however many were asked for."""
+"""A read ends with the entry that reaches this total, whatever the limit in entries."""
 
 
 def at_once(envelopes: Iterable[bytes]) -> list[bytes]:
-    """Those of them that a driver reads at once."""
+    """The first envelopes, up to the one that reaches READ_MAX_BYTES."""
     read: list[bytes] = []
     size = 0
     for envelope in envelopes:
@@ -39,11 +39,11 @@ start: from held to running. leave: take ``owner`` off the list of workers if it
 
 NAME_MAX = 200
 FIRST_LEASE_S = 30.0
-"""How long a worker that waits before its first exchange is taken for alive."""
+"""The lease of a worker that waits before its first exchange."""
 
 
 def worker_name(name: str) -> str:
-    """The name, if other programs can read it and it can stand in a key.
+    """The name, checked: other programs must be able to read it, and keys contain it.
 
     Raises InvalidSetting unless it is 1 to 200 printable ASCII characters, such as a UUID.
     """
@@ -53,15 +53,15 @@ def worker_name(name: str) -> str:
 
 
 class Settlement(NamedTuple):
-    """One change to one job in ``owner``'s ``place``, refused if the job (or the right to it) is gone."""
+    """One change to one job in ``owner``'s ``place``; refused if the job is gone or ``owner``'s lease still runs."""
 
     move: Move
     owner: str
     place: Place = "held"
     old: bytes = b""
-    """The envelope exactly as it stands in the list."""
+    """The envelope's exact bytes in the list."""
     new: bytes = b""
-    """The envelope that takes its place elsewhere (retry, fail, return)."""
+    """The envelope to store elsewhere (retry, fail, return)."""
     in_s: float = 0.0
     """retry: seconds from now until it is due; fail: seconds since it failed, negated."""
 
@@ -71,11 +71,11 @@ class Exchange(NamedTuple):
 
     server_at: float
     settled_at: float
-    """When exchange ``n`` was carried out: ``server_at``, or earlier if the number is repeated."""
+    """When exchange ``n`` was carried out: ``server_at``, or earlier on a repeated number."""
     refused: tuple[int, ...]
     """Indexes of the settlements that were refused."""
     claimed: list[bytes]
-    """Newly claimed envelopes, oldest first; they stand in the worker's ``held``."""
+    """Newly claimed envelopes, oldest first; they are in the worker's ``held`` now."""
     holding: int
     """How many envelopes the worker's two lists hold now."""
     ready: int
@@ -88,9 +88,9 @@ class Exchange(NamedTuple):
 
 
 WAIT_MAX_S = 0.6
-"""The longest wait of an idle worker. A driver need not mention a job that becomes due later than that."""
+"""The longest wait of an idle worker. A driver need not wake it for a job that becomes due later."""
 EARLIER_S = 0.001
-"""A job that becomes due just as a wait ends needs no word: clocks are not that exact."""
+"""A wait is not ended early for a job that becomes due this close to its end: clocks are not that exact."""
 
 
 class LostDelivery(NamedTuple):
@@ -102,16 +102,16 @@ class LostDelivery(NamedTuple):
 
 
 class Expired(NamedTuple):
-    """Leases that ran out: some of what they hold, newest first, and owners gone for good."""
+    """Jobs of workers whose lease ran out, newest first, and the workers gone for good."""
 
     lost: list[LostDelivery]
     gone: list[str]
     more: bool = False
-    """There was too much to read at once."""
+    """True if there are more such jobs than were read."""
 
 
 def so_many_of(lost: Sequence[LostDelivery], found: Sequence[LostDelivery], limit: int) -> int:
-    """How much of what one more worker has ``Driver.expired`` reads: all of ``running``, one of ``held`` at least."""
+    """How many of one more worker's jobs ``Driver.expired`` reads: all of ``running``, at least one of ``held``."""
     if len(lost) >= limit or sum(len(one.envelope) for one in lost) >= READ_MAX_BYTES:
         return 0
     least = sum(one.place == "running" for one in found) + 1
@@ -121,7 +121,7 @@ def so_many_of(lost: Sequence[LostDelivery], found: Sequence[LostDelivery], limi
 
 
 class Unrecorded(NamedTuple):
-    """An exhausted job that the failure table has not yet."""
+    """An exhausted job that is not in the failure table yet."""
 
     envelope: bytes
     failed_at: float
@@ -129,7 +129,7 @@ class Unrecorded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How many jobs are where."""
+    """The number of jobs in each place."""
 
     ready: int
     delayed: int
@@ -140,68 +140,65 @@ class Stats:
 
 @runtime_checkable
 class Checking(Protocol):
-    """A driver that can say before workers start whether they could work."""
+    """A driver that can check the server before workers start."""
 
     def check(self) -> list[str]:
-        """What an operator should know, a sentence each. Changes nothing.
+        """Warnings for the operator, a sentence each. Changes nothing.
 
-        Raises SettingsRefused where no worker could work, as things are set; other DriverErrors may be over soon.
+        Raises SettingsRefused if no worker can work with these settings; any other DriverError may pass.
         """
 
 
 class Driver(Protocol):
     """A queue's storage, and the delivery contract: at least once, fenced.
 
-    Every method raises DriverUnavailable, ReplyLost or CommandRefused (``kashvi.errors``), and nothing else; save that
-    ``exchange`` and ``wait`` raise InvalidSetting for a worker's name that other programs could not read.
+    Every method raises DriverUnavailable, ReplyLost or CommandRefused (``kashvi.errors``), and nothing else;
+    ``exchange`` and ``wait`` also raise InvalidSetting for a name that ``worker_name`` rejects.
 
-    What ``exchange``, ``expired`` and ``unrecorded`` read ends with the entry that reaches READ_MAX_BYTES, so that
-    no number of large jobs fills a process (DELIVERY-13).
+    ``exchange``, ``expired`` and ``unrecorded`` stop reading at the entry that reaches READ_MAX_BYTES: large jobs
+    must not fill a process's memory (DELIVERY-13).
     """
 
     def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
-        """Add jobs; with a delay they become due ``delay_s`` from the server's now, which is returned."""
+        """Add jobs. With a delay they become due ``delay_s`` after the server's now; returns that due time."""
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
         """Renew the lease, settle, promote what is due, claim up to ``want`` jobs: one step.
 
-        ``n`` grows by one from call to call of a worker. A repeated number changes nothing, the lease neither, and
-        answers with the stored refusals and a ``listing``; a lower one is refused (CommandRefused). Who settles for
-        another needs that one's lease to be over; to take it off the list (``leave``), for an hour.
+        ``n`` grows by one from call to call of a worker. A repeated number changes nothing, not even the lease, and
+        answers with the stored refusals and a ``listing``; a lower one is refused (CommandRefused). Another worker's
+        job may be settled only after its lease ran out; its entry may be removed (``leave``) an hour later.
 
-        Jobs due at one time are promoted in the order of their bytes. In which order an exchange settles and promotes,
-        and whether two delayed entries of the same bytes are one or two, is free.
+        Jobs due at one time are promoted in the order of their bytes. A driver may settle before or after it
+        promotes, and may merge delayed entries of the same bytes.
         """
 
     def wait(self, worker: str, seconds: float) -> bytes | float | None:
-        """Claim one job that is ready into ``held``, waiting for it up to ``seconds``; with 0, look once.
+        """Claim one ready job into ``held``, waiting up to ``seconds`` for it; with 0, look once.
 
-        Promotes nothing and renews no lease: exchanges do. It may return earlier: with None, or, where the driver
-        can, with the time (Unix seconds of the server's clock) at which a delayed job becomes due before the wait
-        would end. The worker then promotes that job on time, although another process has delayed it meanwhile.
+        Promotes no job and renews no lease: exchanges do. It may return earlier: with None, or with the due time
+        (Unix seconds of the server's clock) of a delayed job that becomes due before the wait would end. The worker
+        then promotes that job on time, even if another process delayed it during the wait.
 
-        A worker that has made no exchange yet is known from here on, under a lease of 30 s, so that what it claims is
-        found when it dies.
+        A worker without an exchange gets a lease of 30 s here, so that its job is found if it dies.
         """
 
     def next_due(self) -> float | None:
-        """When the earliest delayed job is due, in Unix seconds of the server's clock; None: there is none. Changes
-        nothing."""
+        """When the earliest delayed job is due, in Unix seconds of the server's clock; None if there is none."""
 
     def wake(self, worker: str) -> None:
-        """End a wait of this worker early, where the driver can."""
+        """End a wait of this worker early, if the driver can."""
 
     def expired(self, limit: int) -> Expired:
-        """Read what workers with an expired lease hold; and, as ``gone``, those that have held nothing since an hour
-        after theirs. Changes nothing.
+        """Read the jobs of workers whose lease ran out, and as ``gone`` the workers that hold nothing and whose lease
+        ran out an hour ago. Changes nothing.
 
-        One worker after another, until there are ``limit`` jobs or as many bytes as are read at once: all of its
-        ``running``, then its ``held``, one of these at least, each list newest first. ``more``: the last of them, or
-        others, have more.
+        Reads one worker after another, up to ``limit`` jobs or READ_MAX_BYTES: all of ``running``, then at least one
+        of ``held``, each list newest first. ``more``: the last worker read, or others, hold more.
         """
 
     def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
-        """Read the oldest exhausted jobs that no table has yet, but for the ``skip`` oldest."""
+        """Read the oldest exhausted jobs that are not in the table yet, after skipping ``skip``."""
 
     def recorded(self, envelopes: Sequence[bytes]) -> None:
         """Remove these from ``unrecorded``."""
@@ -211,7 +208,7 @@ class Driver(Protocol):
 
 
 PREFIX = "kashvi:queue"
-"""What the keys of a queue begin with, unless it is told otherwise."""
+"""The default prefix of a queue's keys."""
 
 
 class Failure(NamedTuple):
@@ -224,11 +221,11 @@ class Failure(NamedTuple):
     attempts: int
     failed_at: datetime
     traceback: str = ""
-    """Of the last attempt; empty if none was made, or if it died with its process."""
+    """Of the last attempt; empty if there was none, or if its process died."""
     queue: str = ""
     """Empty for the default queue."""
     extra: str = ""
-    """JSON: what of the envelope has no column; see ``kashvi.row``."""
+    """JSON: the envelope's fields without a column; see ``kashvi.row``."""
 
 
 class Refusal(NamedTuple):
@@ -236,22 +233,22 @@ class Refusal(NamedTuple):
 
     why: str
     passing: bool = False
-    """For the moment (a full disk, a lock), rather than for its content."""
+    """True if the reason may pass (a full disk, a lock); False if it is the row's content."""
 
 
 class FailureStore(Protocol):
     """The table of failed jobs."""
 
     def record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
-        """Insert what is not there yet (by ``job_id``). Repeating is harmless.
+        """Insert the rows that are not there yet (by ``job_id``). Idempotent.
 
-        Returns the rows the database refused, by job id; all others are in.
-        Raises StoreUnavailable if the database can't be used; then nothing may be assumed.
+        Returns the refusals by job id; all other rows are in the table.
+        Raises StoreUnavailable if the database can't be used; some rows may be in the table then.
         """
 
 
 class Condition(Protocol):
-    """A lock with a waiting room."""
+    """A condition variable, as ``threading.Condition``."""
 
     def __enter__(self) -> bool: ...
     def __exit__(
@@ -270,13 +267,13 @@ class Task(Protocol):
 
 
 class Runtime(Protocol):
-    """Time, waiting, concurrency and chance. No other module may touch them."""
+    """Time, waiting, concurrency and chance. No module gets them elsewhere."""
 
     def now(self) -> float:
         """Wall clock, Unix seconds."""
 
     def monotonic(self) -> float:
-        """Seconds that only go forward."""
+        """Seconds of a clock that only goes forward."""
 
     def sleep(self, seconds: float) -> None: ...
 
@@ -288,29 +285,29 @@ class Runtime(Protocol):
         """A UUIDv7 as text, ascending within a process, distinct after a fork."""
 
     def random(self) -> float:
-        """From 0 to below 1."""
+        """A random number from 0 to below 1."""
 
     def process(self) -> int:
         """This process's number."""
 
     def interruptible(self) -> bool:
-        """Whether this thread is the one that Ctrl-C interrupts."""
+        """True in the thread that Ctrl-C interrupts."""
 
     def exit(self, error: BaseException | None) -> NoReturn:
         """End this process at once, without cleaning up."""
 
     def closing(self) -> bool:
-        """Whether the interpreter goes down: executors and threads refuse work then."""
+        """True if the interpreter is shutting down: executors and threads refuse work then."""
 
     def at_closing(self, run: Callable[[], object]) -> Callable[[], None]:
-        """Call ``run`` when the interpreter begins to go down; returns a function that takes that back."""
+        """Call ``run`` when the interpreter begins to shut down; returns a function that cancels that."""
 
     def at_fork(self, run: Callable[[], None]) -> None:
-        """Call ``run``, a method, in the child after a fork, as long as its object is there."""
+        """Call ``run``, a method, in the child after a fork, as long as its object exists."""
 
     async def aside(self, run: Callable[[], None], timeout_s: float | None) -> None:
-        """Call ``run`` in a thread while the event loop goes on. Raises TimeoutError after ``timeout_s``; the thread,
-        which nobody can end, goes on."""
+        """Call ``run`` in a thread without blocking the event loop. Raises TimeoutError after ``timeout_s``; the
+        thread can't be ended and continues."""
 
     def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
-        """Call ``run`` when the process exits in good order; returns a function that takes that back."""
+        """Call ``run`` at a normal exit of the process; returns a function that cancels that."""

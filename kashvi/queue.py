@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class MemoryQueueWarning(UserWarning):
-    """A job went to the default in-memory queue of a process that runs no workers."""
+    """A job was dispatched to the default in-memory queue of a process that runs no workers."""
 
 
 class _DefaultQueue(Queue):
-    """The queue behind this module's functions: what is not set comes from the environment, at first use."""
+    """The queue behind this module's functions. Settings not made come from the environment at first use."""
 
     _asked = False
 
@@ -92,7 +92,7 @@ def default() -> Queue:
 
 
 def __getattr__(name: str) -> Any:
-    """RedisDriver, FailedJobRecord and Workers, imported when they are asked for: not every program needs all."""
+    """RedisDriver, FailedJobRecord or Workers, imported at first use: most programs need only some."""
     if name == "RedisDriver":
         from .drivers.redis import RedisDriver
 

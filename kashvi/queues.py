@@ -1,4 +1,4 @@
-"""A queue: jobs go in here, and workers start here. This module puts the parts together; it decides nothing itself."""
+"""``Queue``: jobs go in here, and workers start here. This module only puts the parts together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .retry import UNKNOWN_FOR_S
 from .runtime import SystemRuntime
 from .text import visible
 
-if TYPE_CHECKING:  # a process that only dispatches needs none of these
+if TYPE_CHECKING:  # a process that only dispatches does not load these
     import sqlalchemy
 
     from .books import Limits, Until
@@ -37,9 +37,9 @@ T = TypeVar("T")
 PAYLOAD_LIMIT = 1024 * 1024
 LEASE_S = 30.0
 MANY_MAX = 500_000
-"""One command to the server takes so many arguments."""
+"""The most arguments that one command to the server takes."""
 REGISTRY = Registry()
-"""The job types every queue knows, unless it is given a registry of its own."""
+"""The job types of every queue without a registry of its own."""
 
 log = logging.getLogger("kashvi")
 
@@ -50,10 +50,10 @@ class Queue:
     driver: where jobs wait, or the URL of a Redis; MemoryDriver() if none is given.
     max_attempts: how often a job is tried in all.
     payload_limit: bytes of JSON a job may have.
-    lease_s: seconds without a sign of life after which a worker's jobs are given to others.
-    unknown_for_s: seconds that a job of a type which a worker does not know waits for one that does; 0: none.
+    lease_s: seconds without a renewal after which a worker's jobs are given to others.
+    unknown_for_s: seconds that a job of an unknown type waits for a worker that knows it; 0: it fails at once.
     database: an SQLAlchemy engine or URL for ``kashvi_failed_jobs``.
-    registry: the job types; by default those every queue shares.
+    registry: the job types; by default one registry shared by all queues.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Queue:
             self.use_db(database)
 
     def _forked(self) -> None:
-        """In the child of a fork: nobody works here, and no thread of the parent's will give its locks back."""
+        """In the child of a fork: drop the workers, and replace the locks that threads of the parent may hold."""
         self._lock = self._runtime.condition()
         self._workers, self._worked = [], False
         self._stream.restart(self._runtime.new_id())
@@ -109,7 +109,7 @@ class Queue:
 
         def decorate(job_class: J) -> J:
             if not isinstance(job_class, type):
-                raise NotAJob(job_class, "it is no class, and nothing was called")
+                raise NotAJob(job_class, "it is not a class; nothing was called")
             self.registry.register(given or default_name(job_class), job_class)
             return job_class
 
@@ -136,7 +136,7 @@ class Queue:
         return sealed.job_id
 
     def dispatch_after(self, job: object, delay: float | timedelta) -> str:
-        """Put a job on the queue, to start not before ``delay`` (seconds or a timedelta) from now; returns its id.
+        """Put a job on the queue, due ``delay`` (seconds or a timedelta) from now; returns its id.
 
         The payload is captured here, not when it is due. A delay of 0 is ``dispatch``.
         Raises InvalidDelay, and what ``dispatch`` raises.
@@ -149,7 +149,7 @@ class Queue:
     def dispatch_many(self, jobs: Iterable[object]) -> list[str]:
         """Put many jobs on the queue in one round trip, in order; returns their ids.
 
-        All or none: a job that can't be dispatched raises before any is sent. Raises what ``dispatch`` raises, and
+        All or none: if one can't be dispatched, none is sent. Raises what ``dispatch`` raises, and
         InvalidSetting for more than 500,000 jobs.
         """
         if sealed := self._seal(jobs):
@@ -159,9 +159,9 @@ class Queue:
     def adispatch(self, job: object, *, timeout: float | None = None) -> Awaitable[str]:
         """``await queue.adispatch(job)``: as ``dispatch``, in a thread, while the event loop goes on.
 
-        The payload is captured at the call, and what is wrong with the job is raised there. Awaiting raises
-        DriverError; ReplyLost after ``timeout`` seconds. What is cancelled, or timed out, may still be sent
-        (``maybe_sent``): a thread can't be stopped. It is of the loop's default executor; observers are called in it.
+        The payload is captured at the call, which raises the JobErrors. Awaiting raises DriverError, and ReplyLost
+        after ``timeout`` seconds. A job that was cancelled or timed out may still be sent (``maybe_sent``): its thread
+        can't be stopped. The thread is one of the loop's default executor; it calls the observers.
         """
         return self._apush(self._seal((job,)), 0.0, timeout, lambda sealed: sealed[0].job_id)
 
@@ -204,7 +204,7 @@ class Queue:
 
     @property
     def lease_s(self) -> float:
-        """Seconds without a sign of life after which a worker's jobs are given to others, for workers to come."""
+        """Seconds without a renewal after which a worker's jobs are given to others, for workers started later."""
         return self._lease_s
 
     @lease_s.setter
@@ -213,8 +213,10 @@ class Queue:
 
     @property
     def unknown_for_s(self) -> float:
-        """Seconds that a job of a type which a worker does not know waits for one that does, before it is recorded:
-        for workers to come. By default ten minutes, as long as Kubernetes waits for a rollout that stands still."""
+        """Seconds that a job of an unknown type waits for a worker that knows the type; then it is recorded as failed.
+
+        Applies to workers started later. The default, ten minutes, is how long Kubernetes waits for a stuck rollout.
+        """
         return self._unknown_for_s
 
     @unknown_for_s.setter
@@ -228,11 +230,11 @@ class Queue:
 
     @property
     def driver_chosen(self) -> bool:
-        """Whether somebody set the driver, rather than leaving it to the environment."""
+        """True if ``set_driver`` was called; False if the driver comes from the environment."""
         return self._driver_set
 
     def _resolve_driver(self) -> Driver:
-        with self._lock:  # of several threads that dispatch first, one makes the queue
+        with self._lock:  # several threads may dispatch first; one of them makes the driver
             if self._driver is None:
                 self._driver = self._default_driver()
             return self._driver
@@ -251,11 +253,11 @@ class Queue:
 
     @property
     def max_attempts(self) -> int:
-        """How often a job is tried in all."""
+        """The number of attempts that a job gets in all."""
         return self._max_attempts
 
     def set_max_retry(self, attempts: int) -> None:
-        """How often a job is tried in all (default 3): 1 means no retry. Running workers heed it at once.
+        """Set the number of attempts that a job gets in all (default 3; 1 means no retry). Running workers follow.
 
         Raises InvalidSetting for less than 1.
         """
@@ -264,8 +266,8 @@ class Queue:
     def use_db(self, database: sqlalchemy.Engine | str) -> None:
         """Record failed jobs in the table ``kashvi_failed_jobs`` of this SQLAlchemy engine or URL.
 
-        The table is made, or one the Go program made is adopted, now if the database is up, else at the first
-        failure. Raises InvalidSetting for a URL that can't be used, WorkersRunning.
+        Makes the table or adopts the Go program's: now if the database is up, else at the first failure.
+        Raises InvalidSetting for a URL that can't be used, and WorkersRunning.
         """
         self._check_stopped("the database")
         from .failures.sql import SqlFailures
@@ -280,7 +282,7 @@ class Queue:
 
     @property
     def database_chosen(self) -> bool:
-        """Whether somebody called ``use_db``, rather than leaving it to the environment."""
+        """True if ``use_db`` was called; False if the database comes from the environment."""
         return self._store_set
 
     @property
@@ -289,11 +291,11 @@ class Queue:
         return self._store
 
     def failed_jobs(self) -> list[FailedJob]:
-        """Jobs this process gave up on, oldest first; the newest 1,000 are kept."""
+        """Jobs that failed for good in this process, oldest first; the newest 1,000 are kept."""
         return self._failed.list()
 
     def observe(self, observer: Callable[[Event], None]) -> Callable[[], None]:
-        """Call ``observer(event)`` for everything that happens here; returns a function that ends it."""
+        """Call ``observer(event)`` for every event of this queue; returns a function that ends it."""
         return self._stream.observe(observer)
 
     def stats(self) -> Stats:
@@ -305,7 +307,7 @@ class Queue:
     def start_workers(self, n: int = 5, *, limits: Limits | None = None) -> Workers:
         """Start ``n`` worker threads; returns their handle, a context manager.
 
-        Raises InvalidSetting, and SettingsRefused where the server would never let them work (REDIS-15).
+        Raises InvalidSetting, and SettingsRefused if the server rejects the settings (REDIS-15).
         """
         from .pool import Workers
 
@@ -325,12 +327,11 @@ class Queue:
         """Run jobs in this thread.
 
         stop_when_empty: return when nothing is ready; delayed jobs and waiting retries stay.
-        drain: wait for delayed jobs and retries too. What other workers hold is theirs and not waited for. Raises
-            ClockStandsStill after 5 s in which a frozen clock kept one from becoming due.
-        max_jobs, max_time: return after so many jobs, or seconds.
-        Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt. Raises DriverError if it ends while
-        the server can't be reached; it waits for the server for one lease before it does. Raises SettingsRefused at
-        once where the server would never let it work (REDIS-15).
+        drain: wait for delayed jobs and retries too, but not for jobs that other workers hold. Raises
+            ClockStandsStill if a frozen clock keeps a delayed job from becoming due for 5 s.
+        max_jobs, max_time: return after this many jobs, or seconds.
+        Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt. Raises DriverError if the server
+        can't be reached for one lease. Raises SettingsRefused at once if the server rejects the settings (REDIS-15).
         """
         from .books import Limits
 
@@ -442,11 +443,11 @@ def _driver_of(driver: Driver | str) -> Driver:
 
 
 def _nothing() -> None:
-    """There is nothing to forget."""
+    """Do nothing."""
 
 
 def _check(driver: Driver) -> None:
-    """Say what an operator should know before workers start. Raises SettingsRefused."""
+    """Log the driver's warnings before workers start. Raises SettingsRefused."""
     if not isinstance(driver, Checking):
         return
     try:
@@ -455,7 +456,7 @@ def _check(driver: Driver) -> None:
     except SettingsRefused:
         raise
     except DriverError:
-        """Workers keep asking, and say so."""
+        """Workers try again, and log it."""
 
 
 def _at_least(name: str, value: object, least: int) -> int:

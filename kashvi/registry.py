@@ -1,4 +1,4 @@
-"""Name <-> job type. A job on the queue finds its code by name alone."""
+"""Job types by name. The name is all that links a job on the queue to its code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .errors import DuplicateJobName, InvalidSetting, NotAJob, UnknownJobType, U
 from .job import Job, JobType, why_no_job
 
 NAME_MAX = 255
-"""What the failure table holds."""
+"""The longest name that the failure table holds."""
 
 
 class Registry:
@@ -41,7 +41,7 @@ class Registry:
         self._by_class[new.job_class] = new
 
     def named(self, name: str) -> JobType:
-        """The type of that name; ``*jobs.X``, as Go writes pointers, is ``jobs.X``. Raises UnknownJobType."""
+        """The type of that name. ``*jobs.X``, Go's pointer type, is read as ``jobs.X``. Raises UnknownJobType."""
         found = self._by_name.get(name) or self._by_name.get(name.removeprefix("*"))
         if found is None:
             raise UnknownJobType(name, self.names())
@@ -63,7 +63,7 @@ class Registry:
 
 
 def is_a_name(name: str) -> bool:
-    """Whether a job type can have it. The table holds 255 characters."""
+    """True if a job type can have this name."""
     return 0 < len(name) <= NAME_MAX and not name.startswith("*") and name.isprintable()
 
 

@@ -1,7 +1,7 @@
-"""A row of the failure table: made from what waits in ``unrecorded``, and made into a job again.
+"""A row of the failure table: made from an entry of ``unrecorded``, and made into a job again.
 
-What a foreign hand wrote is kept as it is. ``extra`` holds the fields of the envelope that have no column, and beside
-them ours, which begin with ``kashvi:``: what the row had to change, and the queue it came from.
+Values of other programs are kept as they are. ``extra`` holds the envelope's fields that have no column, and kashvi's
+own, which begin with ``kashvi:``: original values that the row had to change, and the queue.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def failure_of(entry: Unrecorded, prefix: str | None = None) -> Failure:
-    """The row for an exhausted job of the queue with this prefix. Bytes that are no envelope are their own payload."""
+    """The row for an exhausted job of the queue with this prefix. Bytes that are not an envelope become the payload."""
     failed_at = utc(entry.failed_at)
     ours: dict[str, Any] = {} if prefix in (None, PREFIX) else {PREFIX_FIELD: prefix}
     try:
         e, fields = envelope.read(entry.envelope), envelope.fields_of(entry.envelope)
-    except NotAnEnvelope as error:  # somebody else's hand in our key: a row all the same
+    except NotAnEnvelope as error:  # a foreign entry in our key: record it anyway
         stable_id = hashlib.sha256(entry.envelope).hexdigest()
         return Failure(stable_id, "", entry.envelope, str(error), 0, failed_at, extra=_text(ours))
     if not e.type:
@@ -46,7 +46,7 @@ def failure_of(entry: Unrecorded, prefix: str | None = None) -> Failure:
 
 
 def job_of(job_type: str, payload: bytes, extra: str | None, new_id: str) -> bytes:
-    """The envelope of a row's job, as a new one. Bytes that were no envelope go back as they were."""
+    """A new envelope for a row's job. Bytes that were not an envelope are returned unchanged."""
     if not job_type:
         return payload
     fields = _fields(extra)
@@ -56,12 +56,12 @@ def job_of(job_type: str, payload: bytes, extra: str | None, new_id: str) -> byt
 
 
 def prefix_of(extra: str | None) -> str:
-    """Of the queue that a row's job came from."""
+    """The prefix of the queue that a row's job came from."""
     return _string(_fields(extra).get(PREFIX_FIELD)) or PREFIX
 
 
 def utc(at: float) -> datetime:
-    """A score that no clock gave is taken for the nearest time there is."""
+    """A score as a UTC time, clamped to the times that datetime can hold."""
     return datetime.fromtimestamp(min(max(at, 0.0), YEAR_9999), UTC)
 
 
@@ -70,7 +70,7 @@ def _text(extra: dict[str, Any]) -> str:
 
 
 def _fields(extra: str | None) -> dict[str, Any]:
-    """Whoever has changed the column may have made anything of it."""
+    """The JSON object in the column; empty if another program put anything else there."""
     try:
         return envelope.fields_of((extra or "{}").encode())
     except (NotAnEnvelope, UnicodeError):

@@ -18,7 +18,7 @@ from .ports import Condition, Task
 
 
 class _Process:
-    """This process: its number, which costs less than to ask at every job; who is told of forks; how its end begins."""
+    """This process: its cached number, the callbacks after a fork, and the callbacks at shutdown."""
 
     def __init__(self) -> None:
         self.number = os.getpid()
@@ -34,7 +34,7 @@ class _Process:
         self._told_of_forks.append(weakref.WeakMethod(run))
 
     def _forked(self) -> None:
-        """What a fork makes untrue is put right here, and nowhere else: in the child, before anything runs there."""
+        """In the child of a fork, before anything else runs: the only place that repairs state after a fork."""
         self.number = os.getpid()
         self._told_of_end.clear()
         for told in self._told_of_forks:
@@ -54,7 +54,7 @@ class _Process:
         return forget
 
     def _watch(self) -> None:
-        """Executors refuse work long before ``atexit``, from a hook of threading's of which there is no public form."""
+        """Register with threading's private shutdown hook: executors refuse work long before ``atexit`` runs."""
         import concurrent.futures.thread  # noqa: F401  # the last hook is called first, so that theirs comes after ours
 
         register: Callable[..., object] = getattr(threading, "_register_atexit", atexit.register)
@@ -76,11 +76,11 @@ _PROCESS = _Process()
 class SystemRuntime:
     """The Runtime of a real process.
 
-    ``now`` follows a test's frozen clock, as users of freezegun and time-machine expect of delayed jobs;
-    ``monotonic`` and waiting stay real, so that leases and workers go on under one.
+    ``now`` follows a test's frozen clock, as users of freezegun and time-machine expect of delayed jobs.
+    ``monotonic`` and waiting stay real, so that leases and workers go on under a frozen clock.
     """
 
-    # In the class, out of reach of what patches modules.
+    # Bound in the class, where libraries that patch modules don't reach them.
     monotonic = staticmethod(time.monotonic)
     sleep = staticmethod(time.sleep)
 
@@ -121,7 +121,7 @@ class SystemRuntime:
         _PROCESS.tell_of_forks(run)
 
     async def aside(self, run: Callable[[], None], timeout_s: float | None) -> None:
-        import asyncio  # a program without a loop needs none of it
+        import asyncio  # only programs with an event loop need it
 
         await asyncio.wait_for(asyncio.to_thread(run), timeout_s)
 

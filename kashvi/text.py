@@ -1,6 +1,6 @@
-"""Text that others wrote, as a person may see it: nothing in it moves a cursor, forges a line or turns letters round.
+"""Foreign text made safe to show: it can't move a cursor, forge a line or reverse letters.
 
-A job's type, its id, an exception's words: they come from other programs, and go to terminals and logs.
+A job's type, its id and an exception's text come from other programs, and go to terminals and logs.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _HIDDEN = re.compile(
     "\U000e0000-\U000e007f]"
 )
 _CREDENTIALS = re.compile(r"(?<=://)(?![^\s:@/]*:\*\*\*@[^\s@]*(?:\s|$))\S*@")
-"""Up to the last @: a password may hold one, and any other sign. What SQLAlchemy has hidden stays."""
+"""Credentials reach to the last @, since a password may hold any character. SQLAlchemy's own ``***`` stays."""
 
 
 def visible(text: str) -> str:
-    r"""The same text in one line; a character that a reader can't see is written out, like ``\x1b`` or ``\u202e``."""
+    r"""The text in one line, with invisible characters escaped, like ``\x1b`` or ``\u202e``."""
     return text if text.isprintable() else _HIDDEN.sub(_escaped, text)
 
 
@@ -33,13 +33,13 @@ def without_passwords(text: str) -> str:
 
 
 def json_line(value: object) -> str:
-    r"""``value`` as compact JSON; what ``visible`` writes out is ``\u001b`` or ``\u202e`` here, and reads as before."""
+    r"""``value`` as compact JSON, with the characters that ``visible`` escapes as JSON escapes, like ``\u001b``."""
     text = msgspec.json.encode(value).decode()
     return text if text.isprintable() else _HIDDEN.sub(_escaped_in_json, text)
 
 
 def narrow(stream: TextIO) -> None:
-    r"""Let a stream of a small character set, like cp1252, take any text: what it lacks is written ``\u6771``."""
+    r"""Let a stream of a small character set, like cp1252, take any text: missing characters become ``\u6771``."""
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors=AS_JSON)
 

@@ -2,7 +2,7 @@
 
 Each event is one ``write`` at the end of the file, made before the worker goes on. So a process that is killed loses
 at most the end of its last line, and the processes of one host may share a file (not over a network file system).
-What an exception says may be a secret, so no more than its type and where it came from is kept.
+The text of an exception may hold a secret, so a trace keeps only its type and its place in the code.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _encode = msgspec.json.Encoder().encode
 class TraceFile:
     """An observer that appends to ``path``: ``queue.observe(queue.TraceFile("web.jsonl"))``.
 
-    Nobody but the file's owner may read it. A disk that is full ends the trace, not the worker; the log says so.
-    Raises InvalidSetting where the file can't be written.
+    Only the owner can read the file. A full disk ends the trace, not the worker, and is logged.
+    Raises InvalidSetting if the file can't be written.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -42,29 +42,29 @@ class TraceFile:
             os.write(self._file, _line(event))
         except OSError as error:
             self._open = False
-            log.error("the trace %s ends here, it can't be written: %s", self.path, error.strerror)
+            log.error("the trace %s ends here: it can't be written: %s", self.path, error.strerror)
 
     def reopen(self) -> None:
-        """Go on in a new file of the same name, after the old one was renamed. If that can't be, in the old one."""
+        """Continue in a new file of the same name, after the old one was renamed; on an error, in the old one."""
         if not self._open:
             return
         try:
             new = self._opened()
-            os.dup2(new, self._file, inheritable=False)  # one step for threads that write meanwhile
+            os.dup2(new, self._file, inheritable=False)  # atomic for threads that write meanwhile
             os.close(new)
         except OSError as error:
-            log.error("the trace %s can't be opened anew, so the old file goes on: %s", self.path, error.strerror)
+            log.error("the trace %s can't be opened again, so the old file continues: %s", self.path, error.strerror)
 
     def _opened(self) -> int:
         file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
         if os.lseek(file, 0, os.SEEK_END):
             os.lseek(file, -1, os.SEEK_END)
             if os.read(file, 1) != b"\n":
-                os.write(file, b"\n")  # somebody was killed in the middle of a line
+                os.write(file, b"\n")  # another process was killed in the middle of a line
         return file
 
     def close(self) -> None:
-        """Nothing more is written."""
+        """End the trace."""
         self._open = False
         os.close(self._file)
 

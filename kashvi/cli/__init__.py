@@ -1,4 +1,4 @@
-"""The command line. Commands are imported when they are called; other packages add tables of theirs by entry point."""
+"""The command line. A command is imported when it is called; other packages add commands by entry point."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ Examples:
 
 
 class Commands(click.Group):
-    """Finds a command by name: ours in the table above, others in those of the entry points ``kashvi.commands``."""
+    """Finds a command by name, in the table above or in those of the entry points ``kashvi.commands``."""
 
     def _table(self) -> dict[str, tuple[str, str]]:
-        from importlib.metadata import entry_points  # slow, and our own commands need none of it
+        from importlib.metadata import entry_points  # slow, and not needed for kashvi's own commands
 
         table = dict(COMMANDS)
         for point in sorted(entry_points(group="kashvi.commands")):
@@ -98,7 +98,7 @@ def cli() -> None:
 
 
 def _said(error: OSError) -> str:
-    """With the file's name, which ``strerror`` leaves out."""
+    """The error's text with the file's name."""
     return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
 
 

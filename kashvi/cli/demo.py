@@ -1,4 +1,4 @@
-"""``kashvi demo``: the main job on embedded defaults, in about three seconds."""
+"""``kashvi demo``: sample jobs in memory, in about three seconds."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _read_back(database: Path) -> list[Any]:
 
 
 class Timeline:
-    """Events as lines: when, which job, what happened."""
+    """An observer that prints events as lines: time, job, what happened."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.succeeded = self.failed = 0

@@ -1,4 +1,4 @@
-"""``queue:doctor`` and ``queue:stats``: is everything there that a queue needs, and how many jobs are where."""
+"""``queue:doctor`` checks what a queue depends on; ``queue:stats`` counts its jobs."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ kashvi queue:doctor --app myapp.jobs --json
 def doctor(app: str | None, redis_url: str | None, database_url: str | None, as_json: bool) -> None:
     """Check what a queue depends on; changes nothing.
 
-    The app and its job types, the server (reachable, new enough, a primary, scripts allowed, no eviction, room), jobs
-    that no worker takes, and the failure table. Exit codes: 0 nothing is wrong, 1 something is.
+    Checks the app and its job types, the server (reachable, new enough, a primary, scripts allowed, no eviction, free
+    memory), that ready jobs have a worker, and the failure table. Exit codes: 0 nothing is wrong, 1 something is.
     """
     findings = list(_examine(app, redis_url, database_url))
     wrong = any(finding.mark == "wrong" for finding in findings)
@@ -87,7 +87,7 @@ kashvi queue:stats --app myapp.jobs --json
 def stats(app: str | None, redis_url: str | None, as_json: bool) -> None:
     """Count the jobs that are ready, delayed, held by workers, and failed but not in the table yet.
 
-    Workers are those with a lease, and those that died less than an hour ago or still hold jobs.
+    Counts as workers those with a lease, and dead ones that still hold jobs or died less than an hour ago.
     """
     queue = load_app(app)
     choose_driver(queue, redis_url)
@@ -122,8 +122,8 @@ def _types(app: str | None, queue: Queue) -> Finding:
     if names:
         return Finding("ok", "app", f"{len(names)} job types: {', '.join(names)}")
     if app is None:
-        return Finding("note", "app", "not checked: name the module that registers your jobs with --app")
-    return Finding("wrong", "app", f"{app} registers no job type, so a worker could run nothing")
+        return Finding("note", "app", "not checked: pass the module that registers your jobs with --app")
+    return Finding("wrong", "app", f"{app} registers no job types, so a worker has none to run")
 
 
 def _server(queue: Queue) -> Iterator[Finding]:
@@ -136,7 +136,7 @@ def _server(queue: Queue) -> Iterator[Finding]:
             yield from _health(repr(driver), driver.health())
         except CommandRefused as error:
             yield Finding("note", "server", f"INFO is refused, so version, role and memory are not checked: {error}")
-    counts = queue.stats()  # a script that reads every list: it also shows that scripts and keys are allowed
+    counts = queue.stats()  # its script reads every list, and so also checks that scripts and keys are allowed
     text = ", ".join(f"{count:,} {name}" for name, count in asdict(counts).items())
     waits = counts.ready and not counts.workers
     yield Finding("note" if waits else "ok", "jobs", text + ("; start a worker: kashvi queue:work" if waits else ""))

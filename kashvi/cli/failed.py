@@ -52,11 +52,13 @@ kashvi queue:failed --database-url postgresql://localhost/app --json
 @click.command("queue:failed")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--type", "job_type", help="Only jobs of this type.")
-@click.option("--error", help="Only those whose error has this in it.")
+@click.option("--error", help="Only jobs whose error contains this text.")
 @click.option(
-    "--since", metavar="TIME", help="Only newer ones: 30m, 2h, 7d ago, or a time such as 2026-11-24T12:00 (UTC)."
+    "--since",
+    metavar="TIME",
+    help="Only jobs that failed since then: 30m, 2h or 7d ago, or a time such as 2026-11-24T12:00 (UTC).",
 )
-@click.option("--group", is_flag=True, help="How often each type failed with each error.")
+@click.option("--group", is_flag=True, help="Count how often each type failed with each error.")
 @app_option
 @database_option
 @json_option
@@ -70,14 +72,16 @@ def failed(
     database_url: str | None,
     as_json: bool,
 ) -> None:
-    """List failed jobs, newest first; with an ID, show all there is of one.
+    """List failed jobs, newest first; with an ID, show all of one.
 
-    A terminal gets the newest 50, a line each; a pipe all of them, with whole values. Times are UTC.
+    A terminal gets the newest 50, a line each; a pipe gets all, with whole values. Times are UTC.
     """
     try:
         after = None if since is None else moment(since, SystemRuntime().now())
     except (ValueError, OverflowError):
-        raise click.BadParameter(f"{since!r} is neither like 30m, 2h or 7d nor a time", param_hint="--since") from None
+        raise click.BadParameter(
+            f"{since!r} is neither a duration such as 30m, 2h or 7d nor a time", param_hint="--since"
+        ) from None
     store = _store(load_app(app), database_url)
     these = _names(ids) if ids else None
     pages = store.pages(these, newest_first=True, wanted=wanted(job_type, error, after))
@@ -131,7 +135,8 @@ def retry(
 ) -> None:
     """Send failed jobs back to the queue, as new jobs with all their attempts.
 
-    Interrupted, it can be repeated: no job is lost, none is sent twice. ID is a row's number or the job's id.
+    Idempotent: repeated after an interruption, it loses no job and sends none twice. ID is a row's number or the job's
+    id.
     """
     queue = load_app(app)
     choose_driver(queue, redis_url)
@@ -151,8 +156,8 @@ def retry(
     _tell("sent back", sent, 0 if everything else len(set(ids) - known), as_json)
     for prefix, count in elsewhere.items():
         click.echo(
-            f"{'Note' if everything else 'Error'}: {count:,} of the queue {visible(prefix)!r} left where they are: "
-            f"this is {here!r}; name the app of that queue with --app.",
+            f"{'Note' if everything else 'Error'}: {count:,} of the queue {visible(prefix)!r} not sent back: "
+            f"this is {here!r}; pass the app of that queue with --app.",
             err=True,
         )
     if elsewhere and not everything:
@@ -198,7 +203,7 @@ def flush(app: str | None, database_url: str | None, as_json: bool) -> None:
 
 
 def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[FailedJobRecord]) -> None:
-    """Push each job once, however often this is repeated, then delete their rows."""
+    """Push each job, then delete its row. Idempotent."""
     new_id = SystemRuntime().new_id
     sent: list[tuple[int, str | None]] = []
     for row in rows:
@@ -210,10 +215,10 @@ def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[FailedJobR
 
 
 def _store(queue: Queue, database_url: str | None) -> SqlFailures:
-    """The app's own choice first, then the option or its variable, then the default, if it is there."""
+    """The failure table: the app's choice, else the option or its variable, else the default file if it exists."""
     if not queue.database_chosen and not database_url and not Path(DATABASE_FILE).exists():
         raise click.BadParameter(
-            f"there is no {DATABASE_FILE} in this directory (queue:work makes it); say where the table is, "
+            f"there is no {DATABASE_FILE} in this directory (queue:work makes it); pass the table's URL, "
             "such as postgresql://host/app",
             param_hint="--database-url",
         )
@@ -222,13 +227,13 @@ def _store(queue: Queue, database_url: str | None) -> SqlFailures:
 
 
 def _names(ids: Sequence[str]) -> tuple[list[int], list[str]]:
-    """What was typed, as rows' numbers and as job ids."""
+    """The typed IDs, split into row numbers and job ids."""
     numbers = [int(text) for text in ids if text.isascii() and text.isdigit() and len(text) < 19 and text[0] != "0"]
     return numbers, [text for text in ids if text not in set(map(str, numbers))]
 
 
 def _tell(what: str, done: Sequence[int], missing: int, as_json: bool) -> None:
-    """Say what was done; exit with 1 if a job that was named is not there."""
+    """Print how many were done; exit with 1 if a named job is missing."""
     if as_json:
         click.echo(json_line({what.replace(" ", "_"): list(done), "missing": missing}))
     else:

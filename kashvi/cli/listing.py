@@ -1,4 +1,4 @@
-"""How failures are shown: one line each, all there is of one, or how many of each kind."""
+"""Failed jobs printed: one line each, one in full, or counts by type and error."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 COLUMNS = ("id", "job_type", "payload", "error", "attempts", "failed_at", "job_id", "traceback", "queue", "extra")
 GROUPS_MAX = 10_000
-"""Of equal errors that are told apart, so that errors with a number in each fill no memory."""
+"""The most groups kept: errors that each contain another number must not fill the memory."""
 
 
 def print_lines(rows: Iterable[FailedJobRecord]) -> None:
-    """One line a failure: cut to a terminal's width, whole in a pipe."""
+    """Print one line a failure: cut to a terminal's width, whole in a pipe."""
     if not sys.stdout.isatty():
         for row in rows:
             number, name, tries, at, error = map(visible, _cells(row))
@@ -38,7 +38,7 @@ def print_lines(rows: Iterable[FailedJobRecord]) -> None:
 
 
 def print_whole(row: FailedJobRecord) -> None:
-    """All there is of one failure."""
+    """Print all fields of one failure."""
     shown = {
         "id": row.id,
         "job id": row.job_id,
@@ -60,7 +60,7 @@ def print_whole(row: FailedJobRecord) -> None:
 
 
 def print_json(pages: Pages) -> None:
-    """One array, a row a line, whatever their number."""
+    """Print one JSON array, a row a line, page by page."""
     click.echo("[", nl=False)
     for number, row in enumerate(chain.from_iterable(pages)):
         click.echo((",\n" if number else "") + json_line({name: getattr(row, name) for name in COLUMNS}), nl=False)
@@ -68,7 +68,7 @@ def print_json(pages: Pages) -> None:
 
 
 def print_groups(pages: Pages, as_json: bool) -> None:
-    """How often each type failed with each error, the most frequent first, with the newest of them."""
+    """Print how often each type failed with each error, most frequent first, with the newest row of each."""
     groups: dict[tuple[str, str], list[Any]] = {}
     for row in chain.from_iterable(pages):  # the newest first
         kind = (row.job_type, row.error or "")
@@ -94,7 +94,7 @@ def print_groups(pages: Pages, as_json: bool) -> None:
 
 
 def wanted(job_type: str | None, error: str | None, since: float | None) -> Callable[[Any], bool]:
-    """The rows of this type, whose error has this in it, not older than this (Unix seconds)."""
+    """A filter for rows of this type, whose error contains this text, that failed since this time (Unix seconds)."""
 
     def is_wanted(row: Any) -> bool:
         if job_type is not None and row.job_type != job_type:
@@ -107,7 +107,7 @@ def wanted(job_type: str | None, error: str | None, since: float | None) -> Call
 
 
 def moment(text: str, now: float) -> float:
-    """``2h`` ago, or a time in ISO 8601 (UTC unless it says otherwise), in Unix seconds. Raises ValueError."""
+    """``2h`` before ``now``, or an ISO 8601 time (UTC by default), as Unix seconds. Raises ValueError."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
     if text[-1:] in units and text[:-1].replace(".", "", 1).isdecimal():
         return now - float(text[:-1]) * units[text[-1]]

@@ -1,4 +1,4 @@
-"""What a worker process does to ``logging``: as little as it can, for the app's own set-up comes first."""
+"""The ``logging`` set-up of a worker process. It changes little: the app's set-up comes first."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ..text import visible, without_passwords
 
 
 def set_up(*, verbose: bool) -> None:
-    """Call it after the app's import. ``verbose``: kashvi's own messages from DEBUG on.
+    """Call it after the app's import. ``verbose``: show kashvi's own messages from DEBUG on.
 
-    Only the logger ``kashvi`` is touched; the root logger gets a handler, for warnings, if nobody has given it one.
+    Changes only the logger ``kashvi``; a root logger without a handler gets one for warnings.
     """
     log, root = logging.getLogger("kashvi"), logging.getLogger()
-    log.disabled = False  # as logging.config leaves every logger that it is not told of
+    log.disabled = False  # logging.config disables loggers it does not list
     if verbose:
         log.setLevel(logging.DEBUG)
     if not (root.handlers or log.handlers):

@@ -1,4 +1,4 @@
-"""A worker's events as lines: one for each thing that befell a job, for people; one JSON object each, for programs."""
+"""A worker's events as lines of text for people, or of JSON for programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ID_SHOWN = 8
 
 
 class JsonLines:
-    """Every event, as it is."""
+    """Prints every event as a JSON object."""
 
     def __init__(self) -> None:
         self._write = JsonStdout().write
@@ -28,14 +28,14 @@ class JsonLines:
         self._write(json_line(event))
 
     def close(self) -> None:
-        """Nothing to add."""
+        """Do nothing."""
 
 
 class Lines:
-    """DONE or FAIL for each attempt, with its duration; what else befell the job; and a count at the end.
+    """Prints DONE or FAIL for each attempt with its duration, other events of jobs, and counts at the end.
 
-    At a terminal a line is as wide as that, with the end of the job's id; elsewhere every value is whole.
-    Times are UTC. ``max_attempts`` says how many attempts a job has in all.
+    At a terminal, lines are cut to its width and show the end of the job's id; elsewhere every value is whole.
+    Times are UTC. ``max_attempts`` returns how many attempts a job gets in all.
     """
 
     def __init__(self, max_attempts: Callable[[], int], verbose: bool = False) -> None:
@@ -72,7 +72,7 @@ class Lines:
             case events.JobReturned():
                 self._job(event, "HANDED BACK", "yellow")
             case events.SettleRefused():
-                self._job(event, "NO LONGER OURS", "red", "its lease ran out and it was given to another worker")
+                self._job(event, "NO LONGER OURS", "red", "its lease ran out, and another worker took it over")
             case events.FailureRecorded() if self._verbose:
                 self._job(event, "RECORDED", "yellow")
             case _:
@@ -105,7 +105,7 @@ def took(seconds: float) -> str:
 
 
 def terminal_width() -> int | None:
-    """Of the terminal that standard output is; None for a pipe or a file, which gets whole lines."""
+    """The width of standard output's terminal; None for a pipe or a file, which gets whole lines."""
     try:
         return max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else None
     except (AttributeError, ValueError):
@@ -113,12 +113,12 @@ def terminal_width() -> int | None:
 
 
 def shortened(text: str, width: int) -> str:
-    """Cut to so many columns, with an ellipsis."""
+    """The text cut to ``width`` columns, with an ellipsis."""
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
 
 
 def folded(line: str, indent: int = 0) -> str:
-    """At a terminal, folded between words at its width, with ``indent`` blanks before what follows; else whole."""
+    """The line folded between words at a terminal's width, later lines indented by ``indent``; elsewhere whole."""
     width = terminal_width()
     if width is None or len(line) <= width:
         return line
@@ -135,7 +135,7 @@ def folded(line: str, indent: int = 0) -> str:
 
 
 def write(line: str) -> None:
-    """One line to standard output, at once; quietly nothing when its reader has gone, or the disk is full."""
+    """Write one line to standard output and flush. A closed pipe or a full disk is ignored."""
     try:
         click.echo(line)
     except OSError:

@@ -1,7 +1,7 @@
-"""``queue:work --processes N``: worker processes, each with a lease of its own, started and kept up by this one.
+"""``queue:work --processes N``: a parent that starts worker processes, each with its own lease, and replaces them.
 
-A process that dies is replaced, later each time. One that never came to work ends the command: the next would fare
-alike. A process tells through a pipe how far it came.
+A process that dies is replaced, later each time. If one ends before it could claim jobs, the command ends: the next
+would do the same. A process reports its state to the parent through a pipe.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from .signals import NUMBERS, Repeats
 
 LOOK_S = 0.1
 REST_FIRST_S, REST_MAX_S = 1.0, 30.0
-"""How long the place of a process that died stays empty: twice as long each time."""
+"""The first and the longest delay before a dead process is replaced: it doubles each time."""
 STEADY_S = 60.0
-"""A process that lived for so long has nothing to do with the deaths before it."""
+"""The death of a process that lived this long starts the delays anew."""
 WORKS, REFUSED, FULL, ENDED = b"w", b"r", b"m", b"e"
-"""What a process tells: it is about to take jobs; it could not after all; it ends, for it has had its --max-jobs; it
-ends for another reason."""
+"""The states a process reports: about to claim jobs; failed to start after all; ended after its --max-jobs; ended for
+another reason."""
 
 
 def tell(fd: int | None, what: bytes) -> None:
-    """Tell the process that started this one, if it listens."""
+    """Report a state to the parent process, if there is one."""
     if fd is not None:
         with contextlib.suppress(OSError):
             os.write(fd, what)
 
 
 class Place:
-    """Where one worker process stands, and after its death the next."""
+    """The slot of one worker process and its replacements."""
 
     def __init__(self) -> None:
         self.child: subprocess.Popen[bytes] | None = None
         self.starts_at: float | None = 0.0
-        """When the next one starts; None: the place stays empty."""
+        """When the next process starts; None: never."""
         self.worked = False
-        """Whether any of them came to work."""
+        """True if any of them was about to claim jobs."""
         self._rest_s = REST_FIRST_S
         self._born_at = 0.0
         self._pipe = -1
@@ -64,19 +64,19 @@ class Place:
         self._pipe, self._born_at, self.starts_at = read, now, None
 
     def empty(self) -> bytes:
-        """Take away the one that has ended; returns what it told."""
+        """Remove the process that has ended; returns what it reported."""
         self.child = None
         os.set_blocking(self._pipe, False)
         try:
             told = os.read(self._pipe, 100)
-        except BlockingIOError:  # a process that it forked has the other end
+        except BlockingIOError:  # a child of the process still holds the other end
             told = b""
         os.close(self._pipe)
         self.worked = self.worked or (WORKS in told and REFUSED not in told)
         return told
 
     def rest(self, now: float) -> float:
-        """Start another later; returns in how many seconds."""
+        """Start the next process later; returns in how many seconds."""
         seconds = REST_FIRST_S if now - self._born_at >= STEADY_S else self._rest_s
         self._rest_s = min(seconds * 2, REST_MAX_S)
         self.starts_at = now + seconds
@@ -84,9 +84,9 @@ class Place:
 
 
 class Processes:
-    """A signal goes to all of them, as one that means to stop. ``max_time_s``: after so long, none is started.
+    """All worker processes. A signal is passed on to them as SIGTERM. ``max_time_s``: after this, none is started.
 
-    ``passes_on_hangup``: SIGHUP is no stop, and goes to all of them as it is.
+    ``passes_on_hangup``: SIGHUP is passed on as SIGHUP and stops nothing.
     """
 
     def __init__(
@@ -105,13 +105,13 @@ class Processes:
         SystemRuntime().at_fork(self._forked)
 
     def _forked(self) -> None:
-        """What the app forks is not this command: signals mean to it what they meant before."""
+        """In a child that the app forks: restore the signal handlers from before this command."""
         for number, before in self._before.items():
             if signal.getsignal(number) in (self._catch, self._pass_on):
                 signal.signal(number, before or signal.SIG_DFL)
 
     def run(self) -> int:
-        """Until all have ended; returns the exit code: of a second signal, or the highest of a process that ended."""
+        """Run until all have ended. Returns the exit code: a second signal's, else the highest of the processes."""
         while any(place.child or place.starts_at is not None for place in self._places):
             now = SystemRuntime.monotonic()
             for place in self._places:
@@ -141,9 +141,9 @@ class Processes:
         elif FULL in told and code == 0:
             place.starts_at = now
         elif place.worked:
-            _say(child, f"another takes its place in {place.rest(now):g} s")
+            _say(child, f"another replaces it in {place.rest(now):g} s")
         else:
-            _say(child, "it never came to work, so all end")
+            _say(child, "it could not start to work, so all end")
             self._code = 128 - code if code < 0 else code or 1
             self._stop()
 

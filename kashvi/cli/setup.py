@@ -1,4 +1,4 @@
-"""What several commands need: the user's app, the queue it uses, and where the options say things are."""
+"""Options and set-up shared by commands: the user's app, its queue, the driver and the failure table."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ app_option = click.option(
 
 
 def load_app(app: str | None) -> Queue:
-    """Import the user's module; returns the queue it names (``module:attribute``) or the default one."""
+    """Import the user's module; returns its queue (``module:attribute``) or the default one."""
     from ..attempt import describe
     from ..queue import Queue, default
 
@@ -69,7 +69,7 @@ def load_app(app: str | None) -> Queue:
 
 
 def choose_driver(queue: Queue, redis_url: str | None) -> None:
-    """The app's own choice first, then the option or its variable, then memory."""
+    """Set the driver unless the app did: from the option or its variable, else memory."""
     overruled("redis_url", queue.driver_chosen, "queue.set_driver")
     if not queue.driver_chosen and redis_url:
         from ..drivers.redis import RedisDriver
@@ -78,21 +78,21 @@ def choose_driver(queue: Queue, redis_url: str | None) -> None:
 
 
 def choose_database(queue: Queue, database_url: str | None) -> None:
-    """The app's own choice first, then the option or its variable, then the default."""
+    """Set the failure table unless the app did: from the option or its variable, else the default."""
     overruled("database_url", queue.database_chosen, "queue.use_db")
     if not queue.database_chosen:
         queue.use_db(database_url or DATABASE_URL)
 
 
 def overruled(option: str, chosen: bool, by: str) -> None:
-    """Say so when the app overrules what was typed."""
+    """Warn if the app overrules a typed option."""
     typed = click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
     if typed and chosen:
         click.echo(f"Warning: --{option.replace('_', '-')} is not used: the app calls {by}.", err=True)
 
 
 def examples(text: str) -> Callable[[Any], Any]:
-    """Examples below a command's help, as they are written."""
+    """Add examples below a command's help, unwrapped."""
 
     def add(command: click.Command) -> click.Command:
         lines = "\n".join("  " + line for line in text.strip().splitlines())

@@ -1,4 +1,4 @@
-"""A file in the user's directory that is imported in place of a package, since it has its name."""
+"""Find a user's file that is imported in place of a package of the same name."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ PACKAGES = (
     *("fakeredis", "greenlet", "hiredis", "jinja2", "junitparser", "markdown_it", "msgspec", "plotly", "psycopg"),
     *("pymysql", "redis", "rich", "sqlalchemy", "time_machine", "uuid_utils"),
 )
-"""What kashvi imports, of others."""
+"""The other packages that kashvi imports."""
 
 
 def shadow() -> str:
-    """A sentence about such a file, if there is one; called when an import has gone wrong."""
+    """A sentence about such a file, else empty; called when an import has failed."""
     here = Path.cwd()
     for name in (*PACKAGES, *sorted(sys.stdlib_module_names)):
         for file in (here / f"{name}.py", here / name / "__init__.py"):

@@ -1,6 +1,6 @@
-"""SIGTERM, Ctrl-C and their kin for a worker process: caught before the slow part of a start, heeded at every moment.
+"""The signals that stop a worker process: SIGTERM, Ctrl-C and others, caught before the slow part of a start.
 
-Before there is a worker, a signal ends the process. The first one after that lets running jobs end; a second one, or
+Before the worker starts, a signal ends the process. After that the first one lets running jobs end; a second one, or
 the end of the grace, hands them back.
 """
 
@@ -16,26 +16,26 @@ from ..runtime import SystemRuntime
 from .output import write
 
 AGAIN_S = 1.0
-"""Signals so soon after the first are the same stop, told twice: systemd and Heroku tell a parent and its children at
-once, and the parent passes it on."""
+"""A signal sooner after the first is a duplicate: systemd and Heroku signal a parent and its children at once, and the
+parent passes its signal on."""
 EXIT_S = 3.0
 """How long a process that is about to exit waits for jobs to be handed back."""
 NUMBERS = [signal.SIGTERM, signal.SIGINT]
-"""Those that stop a worker. A terminal that closes sends SIGHUP, unless nohup had it ignored; Ctrl-\\ sends SIGQUIT."""
+"""The signals that stop a worker. A closing terminal sends SIGHUP (ignored under nohup); Ctrl-\\ sends SIGQUIT."""
 for _name in ("SIGHUP", "SIGQUIT"):
     if (_number := getattr(signal, _name, None)) and signal.getsignal(_number) == signal.SIG_DFL:
         NUMBERS.append(_number)
 
 
 class Repeats:
-    """Which signals count: the first, and the first that comes ``AGAIN_S`` or more after it."""
+    """Counts signals: the first, and the first that comes ``AGAIN_S`` or more after it."""
 
     def __init__(self) -> None:
         self.first: int | None = None
         self._first_at = 0.0
 
     def count(self, number: int) -> int:
-        """1: the first. 2: again. 0: the same, told twice."""
+        """1 for the first signal, 2 for a second one, 0 for a duplicate of the first."""
         now = SystemRuntime.monotonic()
         if self.first is None:
             self.first, self._first_at = number, now
@@ -44,7 +44,7 @@ class Repeats:
 
 
 class Signals:
-    """Of a process that is to become a worker. ``quiet``: nothing is said to people."""
+    """The signal handlers of a worker process. ``quiet``: print nothing."""
 
     def __init__(self, grace_s: float, *, quiet: bool) -> None:
         self._grace_s = grace_s
@@ -56,22 +56,22 @@ class Signals:
         SystemRuntime().at_fork(self._forked)
 
     def _forked(self) -> None:
-        """A process that a handler forks is no worker: signals mean to it what they meant before."""
+        """In a child that a handler forks: restore the signal handlers from before this command."""
         for number, before in self._before.items():
             if signal.getsignal(number) == self._caught:
                 signal.signal(number, before or signal.SIG_DFL)
 
     @property
     def came(self) -> bool:
-        """Whether one has come."""
+        """True if a signal has come."""
         return self._repeats.first is not None
 
     def expect(self) -> None:
-        """From now on jobs may be claimed: a signal waits for ``stops``."""
+        """From now on jobs may be claimed, and a signal waits for ``stops``."""
         self._starting = True
 
     def stops(self, workers: Workers) -> None:
-        """From now on a signal stops these, and so does one that came since ``expect``."""
+        """From now on a signal stops these workers; one that came since ``expect`` stops them now."""
         self._workers = workers
         if self.came:
             self._stop(workers)
@@ -100,7 +100,7 @@ class Signals:
     def _spawn(self, run: Callable[[], None], name: str) -> None:
         try:
             SystemRuntime().spawn(run, name)
-        except RuntimeError:  # the interpreter goes down, and something of the app's keeps it from its end
+        except RuntimeError:  # the interpreter is shutting down, and a thread of the app keeps it alive
             os._exit(0)
 
     def _wait_for_grace(self) -> None:
@@ -108,7 +108,7 @@ class Signals:
         self._hand_back(0)
 
     def _hand_back(self, code: int) -> None:
-        """The reader of our output may have stopped reading, so no wait here is without a limit."""
+        """Hand jobs back and exit. Every wait here has a limit: the reader of our output may be blocked."""
         workers, returned = self._workers, []
         assert workers
 
@@ -120,8 +120,8 @@ class Signals:
 
 
 def end_by(number: int) -> None:
-    """Die of a signal, as a process does that catches none. A container's first process can't: it exits with the code
-    that a shell gives for that."""
+    """Die of a signal, as without a handler. A container's first process can't die of one, so it exits with the code
+    that a shell gives for it."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)

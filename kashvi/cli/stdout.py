@@ -1,4 +1,4 @@
-"""Standard output under ``--json``: JSON lines, and nothing else."""
+"""Standard output under ``--json``: JSON lines only."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..text import AS_JSON
 
 
 class JsonStdout:
-    """Takes standard output for itself; what anybody else writes there goes to standard error.
+    """Reserves standard output; all other writes to it go to standard error.
 
-    Anybody: a handler's ``print``, what it writes to file descriptor 1, the processes it starts. So no line of JSON is
-    broken, wherever theirs end.
+    That includes a handler's ``print``, its writes to file descriptor 1, and the processes it starts. So no JSON line
+    is ever broken by them.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class JsonStdout:
             os.dup2(2, 1)
 
     def write(self, line: str) -> None:
-        """One line, at once and whole; nothing any more when its reader has gone, or the disk is full."""
+        """Write one line, whole and flushed. After a closed pipe or a full disk, write nothing."""
         with self._lock:
             try:
                 if self._open:
@@ -50,8 +50,7 @@ class JsonStdout:
 
 @contextmanager
 def elsewhere() -> Iterator[None]:
-    """What is written to standard output meanwhile, as by a module that prints when it is imported, goes to standard
-    error."""
+    """Send standard output to standard error meanwhile: a module may print when it is imported."""
     stream = sys.stdout
     if not _is_standard_output(stream):
         with redirect_stdout(sys.stderr):
@@ -68,7 +67,7 @@ def elsewhere() -> Iterator[None]:
 
 
 def _is_standard_output(stream: object) -> bool:
-    """Whether it leads to file descriptor 1, and 2 is there, too; a test's does not."""
+    """True if the stream leads to file descriptor 1 and descriptor 2 is open; False under a test's capture."""
     try:
         stream.flush()  # type: ignore[attr-defined]
         os.fstat(2)

@@ -31,9 +31,9 @@ from .setup import (
 from .signals import Signals
 
 LOOK_S = 1.0
-"""How long the main thread waits at a time."""
+"""How long the main thread waits before it checks for signals."""
 GRACE_S = 25.0
-"""Less than the 30 s after which Kubernetes kills, so that there is time to hand back what runs."""
+"""Less than the 30 s after which Kubernetes kills, so that running jobs can be handed back."""
 
 
 @examples(
@@ -47,31 +47,38 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
 )
 @click.command("queue:work")
 @click.option("-w", "--workers", type=click.IntRange(1), default=5, show_default=True, help="Threads that run jobs.")
-@click.option("-p", "--processes", type=click.IntRange(1), default=1, show_default=True, help="Each with its threads.")
+@click.option(
+    "-p",
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Worker processes, each with its threads.",
+)
 @app_option
 @redis_option
 @database_option
 @click.option("--stop-when-empty", is_flag=True, help="Exit when no job is ready; delayed jobs stay.")
-@click.option("--max-jobs", type=click.IntRange(1), help="Exit after so many jobs.")
-@click.option("--max-time", type=click.FloatRange(0, min_open=True), help="Exit after so many seconds.")
+@click.option("--max-jobs", type=click.IntRange(1), help="Exit after this many jobs.")
+@click.option("--max-time", type=click.FloatRange(0, min_open=True), help="Exit after this many seconds.")
 @click.option(
     "--grace",
     type=click.FloatRange(0),
     default=GRACE_S,
     show_default=True,
-    help="Seconds that running jobs have after a signal; then they are handed back to the queue.",
+    help="Seconds from a signal until running jobs are handed back to the queue.",
 )
 @click.option("--max-retry", type=click.IntRange(1), help="Attempts in all for each job.  [default: 3]")
 @click.option(
     "--lease",
     type=click.FloatRange(0.1),
-    help=f"Seconds without a sign of life before this worker's jobs go to others.  [default: {LEASE_S:g}]",
+    help=f"Seconds without a renewal before this worker's jobs go to others.  [default: {LEASE_S:g}]",
 )
 @click.option(
     "--unknown-for",
     type=click.FloatRange(0),
-    help="Seconds that a job of a type which this app does not register waits for a worker that knows it, before it is "
-    f"recorded as failed.  [default: {UNKNOWN_FOR_S:g}]",
+    help="Seconds that a job of an unknown type waits for a worker that knows it; then it is recorded as failed.  "
+    f"[default: {UNKNOWN_FOR_S:g}]",
 )
 @click.option(
     "--trace",
@@ -81,7 +88,7 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
 )
 @click.option("--tell-fd", type=int, hidden=True)
 @json_option
-@click.option("-v", "--verbose", is_flag=True, help="Also starts, tracebacks, retries and recorded failures.")
+@click.option("-v", "--verbose", is_flag=True, help="Print also starts, tracebacks, retries and recorded failures.")
 def work(
     workers: int,
     processes: int,
@@ -100,25 +107,25 @@ def work(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Run jobs from the queue until told to stop.
+    """Run jobs from the queue until a signal stops it.
 
-    What the app sets itself with queue.set_driver and queue.use_db comes before these options, they come before the
-    environment. --max-retry, --lease and --unknown-for come before what the app sets.
+    The app's own queue.set_driver and queue.use_db win over these options, and options win over the environment.
+    --max-retry, --lease and --unknown-for win over the app.
 
-    The first SIGTERM or Ctrl-C lets the running jobs end and takes no more. What still runs after the grace is handed
-    back to the queue, uncounted; a second signal, a second later or more, does so at once. Set the grace some seconds
-    below the time after which the process is killed (30 s in Kubernetes and Heroku, 90 s in systemd, 10 s in Docker).
-    Without a Redis URL the queue is this process's memory.
+    The first SIGTERM or Ctrl-C lets running jobs end and claims no more. After the grace, jobs that still run are
+    handed back to the queue, uncounted; a second signal, a second later or more, hands them back at once. Set the grace
+    some seconds below the time after which the process is killed (30 s in Kubernetes and Heroku, 90 s in systemd, 10 s
+    in Docker). Without a Redis URL the queue is in this process's memory.
 
-    With --processes, each is such a worker. One that dies is replaced, later each time, and so is one that has had its
-    --max-jobs; one that never came to work ends the command. More of them than cores gain nothing. If the command
-    itself is killed, they work on: stop them one by one.
+    With --processes, each process is such a worker. One that dies is replaced, later each time; one that reached its
+    --max-jobs is replaced at once. If one can't start to work, the command ends. More processes than cores gain
+    nothing. If the command itself is killed, the processes go on: stop them one by one.
 
-    Logging is the app's: set it up where it is imported. Only if the root logger has no handler then, it gets one, for
-    warnings; --verbose shows kashvi's own messages from DEBUG on. With --json, handlers print to standard error.
+    Set up logging in the app. If the root logger has no handler after the app's import, it gets one for warnings;
+    --verbose shows kashvi's own messages from DEBUG on. With --json, handlers print to standard error.
 
-    A trace is for sim:replay and spec:check. Several workers of one host may share it; of an error it keeps the type.
-    After the file was renamed, SIGHUP has the worker open it anew; without a trace, SIGHUP is SIGTERM.
+    sim:replay and spec:check read a trace. Several workers of one host may share it; it keeps the type of an error, not
+    its text. After the file was renamed, SIGHUP makes the worker open a new one; without a trace, SIGHUP is SIGTERM.
     """
     signals = Signals(grace, quiet=as_json)
     queue = load_app(app)
@@ -148,7 +155,7 @@ def work(
         _banner(queue, workers)
     limits = Limits("empty" if stop_when_empty else "stopped", max_jobs, max_time)
     signals.expect()
-    tell(tell_fd, WORKS)  # before the first job, which may end the process at once
+    tell(tell_fd, WORKS)  # first, since the first job may end the process
     try:
         running = queue.start_workers(workers, limits=limits)
     except BaseException:
@@ -167,16 +174,16 @@ def work(
 
 def _nothing_to_run(app: str | None) -> str:
     if app is None:
-        return "no job types are registered, so no job could run. Name the module with your jobs: --app MODULE."
+        return "no job types are registered, so no job can run. Pass the module with your jobs: --app MODULE."
     return (
-        f"{app!r} registers no job types on its queue, so no job could run. Import the modules with your jobs in it, "
-        "or name the queue that has them: --app MODULE:QUEUE."
+        f"{app!r} registers no job types on its queue, so no job can run. Import the modules with your jobs in it, "
+        "or pass the queue that has them: --app MODULE:QUEUE."
     )
 
 
 def _banner(queue: Queue, workers: int) -> None:
     write(f"\n  kashvi {__version__}: processing jobs with {workers} workers on {queue.driver!r}.")
     if isinstance(queue.driver, MemoryDriver):
-        write("  The queue is this process's memory: jobs of other processes are not seen, and none survives it.")
+        write("  The queue is in this process's memory: it sees no jobs of other processes and ends with this one.")
     write(f"  Failed jobs: {queue.store!r}.")
     write("  Times are UTC. Ctrl-C stops it.\n")

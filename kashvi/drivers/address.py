@@ -1,4 +1,4 @@
-"""A Redis URL made into a client, with errors that show nothing of it: it may hold a password."""
+"""Makes a client of a Redis URL. Errors do not show the URL, which may hold a password."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..errors import UnusableSetting
 
 SCHEMES = ("redis://", "rediss://", "unix://")
 _UNESCAPED = re.compile(r"://[^/?#]*([/#][^?]*|\?[^=]*)@")
-"""What comes after a /, # or ? is not the password, whatever was meant: a part of it would be the host."""
+"""A password with an unescaped /, # or ?: a part of it would be read as the host."""
 
 
 def client_of(url: str) -> redis.Redis:
-    """A client for a ``redis://``, ``rediss://`` or ``unix://`` URL; blanks and line ends around it are dropped.
+    """A client for a ``redis://``, ``rediss://`` or ``unix://`` URL, stripped.
 
     Raises InvalidSetting.
     """
@@ -25,7 +25,7 @@ def client_of(url: str) -> redis.Redis:
             client: redis.Redis = redis.Redis.from_url(text)
             return client
     except (ValueError, TypeError, AttributeError):
-        why = "its port is no number, or an option does not fit; a password's / ? # are written %2F %3F %23"
+        why = "its port is not a number or an option does not fit; write / ? # in a password as %2F %3F %23"
     raise UnusableSetting("the Redis URL", why)  # out here, where the error that shows the URL is gone
 
 
@@ -33,7 +33,7 @@ def _why_unusable(text: str) -> str:
     if not text.startswith(SCHEMES):
         return "it must be a redis://, rediss:// or unix:// URL"
     if re.search(r"\s", text):
-        return "there is a blank or a line end in it"
+        return "it contains a blank or a line end"
     if not text.startswith("unix://") and _UNESCAPED.search(text):
-        return "a password's / ? # are written %2F %3F %23"
+        return "write / ? # in a password as %2F %3F %23"
     return ""

@@ -1,9 +1,9 @@
-"""Waiting on Redis for a job, on a connection that also hears the bell.
+"""Waiting on Redis for a job, on a connection that also listens to the bell.
 
-BLMOVE returns for a job that is ready, and sleeps through one that becomes due meanwhile. So a driver that delays a job
-for less than a wait rings: it publishes when the job is due. A connection that waits has subscribed to that, and RESP3
-lets it hear of it in the middle of a BLMOVE, which CLIENT UNBLOCK then ends. A server that refuses any of this is not
-asked again: its waits end by themselves, so that a job delayed for less than 0.6 s may start as much later.
+BLMOVE returns for a ready job, but not for a delayed one that becomes due meanwhile. So a driver that delays a job for
+less than a wait rings the bell: it publishes the due time. A waiting connection is subscribed, gets the message in the
+middle of a BLMOVE (RESP3), and ends that by CLIENT UNBLOCK. If the server refuses any of this, waits end by themselves,
+and a job delayed for less than 0.6 s may start up to that much late.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..runtime import SystemRuntime
 from .connection import Connections
 
 SLACK_S = 0.002
-"""A wait that must end on time is given so long to end by itself."""
+"""How long a wait that must end on time may take to end by itself."""
 
 
 class Listener(NamedTuple):
@@ -28,7 +28,7 @@ class Listener(NamedTuple):
 
 
 class Waits:
-    """A driver's waits. Each has a connection of its own, which is kept for the next."""
+    """A driver's waits. Each has its own connection, which the next wait reuses."""
 
     def __init__(self, server: Connections, bell: str, next_due: Callable[[], float | None]) -> None:
         self._server = server
@@ -38,8 +38,8 @@ class Waits:
         self._renew()
 
     def wait(self, source: str, target: str, seconds: float) -> bytes | float | None:
-        """Move the next job and return it; or when a delayed job is due before the wait would end; or None."""
-        if self._server.pool() is not self._pool:  # it is the parent's, or leads to a server that was given up
+        """The next job, moved to ``target``; or the due time of a job that becomes due before the end; or None."""
+        if self._server.pool() is not self._pool:  # after a fork, or after a failover
             self._renew()
         slots = self._slots
         if slots is None:
@@ -57,9 +57,9 @@ class Waits:
         limit = self._server.limit
         self._free: list[Listener] = []
         self._slots: list[None] | None = None if limit is None else [None] * min(limit - 1, 1)
-        """Where the client's connections are limited: one waits at the most, besides those of the pool."""
+        """With limited connections, at most one waits, besides those of the pool."""
         self._deaf = False
-        """The server refuses what listening needs."""
+        """True if the server refuses a command that listening needs."""
         self._pool = self._server.pool()
 
     def _no_connection(self) -> CommandRefused:
@@ -86,12 +86,12 @@ class Waits:
         return heard
 
     def _listener(self) -> tuple[Listener | None, float | None]:
-        """A listener for the next wait, if there can be one; and when a job is due that was delayed meanwhile."""
+        """A listener for the next wait, or None; and the due time of a job that was delayed meanwhile, or None."""
         while self._free:
             listener = self._free.pop()
             try:
                 return listener, self._missed(listener)
-            except Exception:  # the server has closed it; nothing was sent
+            except Exception:  # the server closed it; nothing was sent
                 listener.connection.disconnect()
         if self._deaf:
             return None, None
@@ -114,9 +114,9 @@ class Waits:
         def ask() -> int:
             connection.send_command("SUBSCRIBE", self._bell)
             connection.read_response(push_request=True)
-            connection.send_command("CLIENT", "ID")  # not every server takes commands from those who listen
+            connection.send_command("CLIENT", "ID")  # some servers refuse commands on a subscribed connection
             number: int = connection.read_response()
-            connection.send_command("CLIENT", "UNBLOCK", number)  # may we?
+            connection.send_command("CLIENT", "UNBLOCK", number)  # checks the permission
             connection.read_response()
             return number
 
@@ -148,9 +148,9 @@ class Waits:
                 exact, ends = False, self._unblock(listener)
 
     def _unblock(self, listener: Listener) -> float:
-        """End the wait; returns until when its reply is waited for."""
+        """End the wait; returns the deadline of its reply."""
         try:
             self._server.call("CLIENT", "UNBLOCK", listener.number)
         except DriverError:
-            self._deaf = True  # it ends by itself
+            self._deaf = True  # the wait ends by itself
         return self._monotonic() + float(listener.connection.socket_timeout)

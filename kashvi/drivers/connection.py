@@ -1,4 +1,4 @@
-"""One command, one reply, over connections of our own: never re-sent, always bytes, errors named for what they mean."""
+"""Sends commands over kashvi's own connections: never twice, replies as bytes, errors as those of ``kashvi.errors``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .pools import Address, Blueprint
 T = TypeVar("T")
 
 HOPS_MAX = 5
-"""How often one call is sent on to another node of a cluster, none of which has done anything."""
+"""How often one call may be redirected to another node of a cluster. A node that redirects has done nothing."""
 
 BLOCK_MAX_S = 5.0
 WORDS: dict[type[Exception], str] = {
@@ -46,13 +46,13 @@ WORDS: dict[type[Exception], str] = {
     said.TryAgainError: "TRYAGAIN",
     said.ClusterCrossSlotError: "CROSSSLOT",
 }
-"""The words that the client takes off the head of an error's text."""
+"""The error codes that redis-py strips from an error's text."""
 OF_THE_COMMAND = re.compile(r"\b(OOM|WRONGTYPE|NOPERM|ACL failure|can't run this command|BUSY|TRYAGAIN|CROSSSLOT)\b")
-"""Refusals that say nothing about where the connection leads. Any other may mean: to a server that is not the right
-one, or not any more (READONLY, MASTERDOWN, LOADING, CLUSTERDOWN, UNBLOCKED, NOREPLICAS …)."""
+"""Refusals of a command by the right server. Any other may mean that the connection leads to a wrong server (READONLY,
+MASTERDOWN, LOADING, CLUSTERDOWN, UNBLOCKED, NOREPLICAS …)."""
 
 ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
-"""A server that does not know HELLO or AUTH says with what it was called."""
+"""A server without HELLO or AUTH repeats their arguments, and so the password, in its error."""
 
 
 class Script:
@@ -64,7 +64,7 @@ class Script:
 
 
 class Connections:
-    """Commands to one server, or to the node of a cluster that has the keys; with the settings of the user's client."""
+    """Connections to one server, or to the cluster node that owns the keys, with the settings of the user's client."""
 
     def __init__(self, client: redis.Redis | redis.RedisCluster | str, prefix: str) -> None:
         self._tagged = has_hash_tag(prefix)
@@ -73,7 +73,7 @@ class Connections:
         self._blueprint = Blueprint(client, prefix)
         self._nodes = Nodes(self._blueprint)
         self.limit = self._blueprint.limit
-        """How many connections the client may have, where it says so."""
+        """The client's limit of connections; None: no limit."""
         self._renew()
 
     def call(self, *command: Any) -> Any:
@@ -81,11 +81,11 @@ class Connections:
         return self._send(command, 0.0)
 
     def call_patiently(self, seconds: float, *command: Any) -> Any:
-        """As ``call``, of a command that the server may answer so much later."""
+        """As ``call``, with ``seconds`` more for the reply."""
         return self._send(command, seconds)
 
     def run(self, script: Script, keys: list[str], args: list[Any]) -> Any:
-        """Run a script. A server that does not know it has done nothing, so the text may follow."""
+        """Run a script by its hash, or by its text if the server lacks it (it has done nothing then)."""
         try:
             return self.call("EVALSHA", script.sha, len(keys), *keys, *args)
         except NoScriptError:
@@ -93,7 +93,7 @@ class Connections:
 
     @property
     def server(self) -> str:
-        """What errors call it."""
+        """The server's name in errors."""
         here = self._nodes.here
         return f"{here[0]}:{here[1]}" if here else self._blueprint.server()
 
@@ -134,9 +134,9 @@ class Connections:
             pool.release(connection)
 
     def own(self) -> Any:
-        """One more connection, the caller's alone, that hears what is published (RESP3).
+        """A new connection for the caller alone, with RESP3, so that it can get published messages.
 
-        Raises DriverUnavailable, and CommandRefused where the server has no RESP3.
+        Raises DriverUnavailable, and CommandRefused if the server has no RESP3.
         """
         try:
             connection = self.pool().connection_class(**(self.pool().connection_kwargs | {"protocol": 3}))
@@ -148,7 +148,7 @@ class Connections:
         return connection
 
     def talk(self, connection: Any, ask: Callable[[], T]) -> T:
-        """``ask()``, which uses the connection, with its errors named. Raises ReplyLost, CommandRefused."""
+        """Call ``ask``, which uses the connection, and translate its errors. Raises ReplyLost, CommandRefused."""
         pool = self._pool
         try:
             return ask()
@@ -160,7 +160,7 @@ class Connections:
         except (AskError, ClusterCrossSlotError) as error:
             raise self._elsewhere(error, pool) from error
         except (ResponseError, BusyLoadingError) as error:
-            if "No matching script" in str(error):  # something between took its first word away
+            if "No matching script" in str(error):  # a proxy stripped the code NOSCRIPT
                 raise NoScriptError(str(error)) from error
             text, server = self._text(error), self.server
             if not OF_THE_COMMAND.search(text):
@@ -178,7 +178,7 @@ class Connections:
             raise
 
     def _elsewhere(self, error: ResponseError, pool: redis.ConnectionPool) -> CommandRefused | SettingsRefused:
-        """Another node of a cluster has the keys: the next call goes there."""
+        """Make the next call go to the cluster node that the error names."""
         text, server = self._text(error), self.server
         if not self._tagged or not isinstance(error, AskError):
             return SettingsRefused(f"{text}: {NO_TAG}", server)
@@ -189,7 +189,7 @@ class Connections:
         return CommandRefused(text, server)
 
     def _meet_nodes(self) -> None:
-        """Ask for the other nodes' names, for the day when this one dies. Without an answer we know those we met."""
+        """Learn the other nodes' addresses, in case this one dies. Without an answer, keep the known ones."""
         pool = self.pool()
         with suppress(Exception):
             connection = pool.get_connection()
@@ -203,7 +203,7 @@ class Connections:
                 pool.release(connection)
 
     def _leave_node(self, pool: redis.ConnectionPool) -> None:
-        """On a cluster, the next call asks another node."""
+        """On a cluster, make the next call go to another node."""
         if self._nodes.several and self._pool is pool:
             self._nodes.stray()
             self._give_up(pool)
@@ -211,34 +211,34 @@ class Connections:
     def _no_way_in(self, error: Exception) -> DriverUnavailable:
         if isinstance(error, AuthenticationError | AuthorizationError | ResponseError):
             return SettingsRefused(self._text(error), self.server)
-        # a credential provider or a name's encoding may raise anything
+        # a credential provider or the encoding of a host name may raise anything
         return DriverUnavailable(self._text(error) or type(error).__name__, self.server)
 
     def pool(self) -> redis.ConnectionPool:
-        """The pool of this process: after a fork a fresh one, whose locks no thread of the parent holds."""
+        """The pool of this process, a fresh one after a fork: a thread of the parent may hold the old one's lock."""
         if self._pid != os.getpid():
             self._renew()
         return self._pool
 
     def _renew(self) -> None:
-        """Leave all connections; those in use end with their call."""
+        """Replace the pool. Connections in use end with their call."""
         self._pool = self._blueprint.pool(self._nodes.here)
         self._pid = os.getpid()
 
     def _give_up(self, pool: redis.ConnectionPool) -> None:
-        """The next call connects anew, wherever the server's address leads then."""
+        """Make the next call connect anew: the server's address may lead elsewhere by then."""
         if self._pool is pool:
             self._renew()
             with contextlib.suppress(TypeError):  # a blocking pool of redis-py 6 closes all or none
                 pool.disconnect(inuse_connections=False)
 
     def _text(self, error: Exception) -> str:
-        """With the word at its head; without the password, which a server may repeat."""
+        """The error's text with its code, and without the password, which a server may repeat."""
         word, text = WORDS.get(type(error), ""), ARGUMENTS.sub("", str(error))
         if password := self._pool.connection_kwargs.get("password"):
             text = text.replace(str(password), "***")
         return f"{word} {text}" if word and not text.startswith(word) else text
 
     def _cause(self, error: Exception) -> Exception | None:
-        """The error itself, unless it shows what its text must not."""
+        """The error itself; None if it shows a password."""
         return error if self._text(error).endswith(str(error)) else None

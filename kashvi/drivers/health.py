@@ -1,4 +1,4 @@
-"""What a Redis server says of itself that a queue depends on: one INFO, read."""
+"""The facts in a Redis server's INFO that a queue depends on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Health(NamedTuple):
-    """``maxmemory`` 0: no limit. ``policy`` is what the server does when it is reached."""
+    """``maxmemory`` 0: no limit. ``policy``: what the server does at the limit."""
 
     product: str
     version: tuple[int, ...]
@@ -17,12 +17,12 @@ class Health(NamedTuple):
 
     @property
     def evicts(self) -> bool:
-        """Whether a full server drops keys, and so jobs, to make room."""
+        """True if a full server drops keys, and so jobs, to make room."""
         return self.maxmemory > 0 and self.policy not in ("noeviction", "")
 
 
 def read_health(info: bytes) -> Health:
-    """The answer to INFO. A line that a server leaves out counts as its harmless value."""
+    """Parse an answer to INFO. A missing line counts as its harmless value."""
     lines = info.decode("utf-8", "replace").splitlines()
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
     valkey = facts.get("valkey_version")

@@ -1,6 +1,6 @@
-"""The queue in this process's memory: the default, for development and tests. Jobs are gone with the process.
+"""The queue in this process's memory: the default, for development and tests. Its jobs end with the process.
 
-The same contract as Redis, step for step, so that the same workload gives the same trace on both.
+It takes the same steps as Redis, so the same workload gives the same trace on both.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ GONE_AFTER_S = 3600.0
 
 
 class MemoryStore:
-    """What a server would hold. Several drivers may share one, each a process's handle on it."""
+    """The data of a server. Several drivers may share one; each is a process's handle on it."""
 
     def __init__(self, now: Callable[[], float], condition: Condition) -> None:
         self.now = now
         self.condition = condition
         self.jobs: deque[bytes] = deque()
-        """In at the left, out at the right."""
+        """Jobs enter at the left and leave at the right."""
         self.delayed: list[tuple[float, bytes]] = []
-        """A heap: by due time, then by bytes."""
+        """A heap by due time, then by bytes."""
         self.members: set[bytes] = set()
-        """What is delayed: equal bytes have one due time, the latest they were given, as in a sorted set."""
+        """The due time of each delayed envelope: for equal bytes the last one given, as in a sorted set."""
         self.held: dict[str, list[bytes]] = {}
         """Oldest first."""
         self.running: dict[str, list[bytes]] = {}
@@ -55,7 +55,7 @@ class MemoryStore:
         self.answers: dict[str, tuple[int, float, tuple[int, ...]]] = {}
         self.unrecorded: dict[bytes, float] = {}
         self.waiting = 0
-        """Who waits for a job."""
+        """The workers that wait for a job."""
 
 
 class MemoryDriver:
@@ -70,7 +70,7 @@ class MemoryDriver:
         runtime.at_fork(self._forked)
 
     def _forked(self) -> None:
-        """In the child of a fork the store is a copy; the lock may be held by a thread that is not there."""
+        """In the child of a fork: replace the lock, which a thread of the parent may hold. The store is a copy."""
         self.store.condition, self.store.waiting = self._runtime.condition(), 0
 
     def __repr__(self) -> str:
@@ -158,7 +158,9 @@ class MemoryDriver:
             if len(store.unrecorded) > UNRECORDED_MAX:
                 oldest = next(iter(store.unrecorded))
                 del store.unrecorded[oldest]
-                log.warning("over %d failed jobs wait for a table; forgotten: %r", UNRECORDED_MAX, oldest[:200])
+                log.warning(
+                    "over %d failed jobs wait for a table; the oldest is dropped: %r", UNRECORDED_MAX, oldest[:200]
+                )
         elif s.move == "return":
             store.jobs.append(s.new)
             store.condition.notify_all()
@@ -191,7 +193,7 @@ class MemoryDriver:
         store = self.store
         deadline = self._monotonic() + seconds
         with store.condition:
-            if worker not in store.workers:  # a claim by one that no list names would be lost with its process
+            if worker not in store.workers:  # or its job would be lost if it dies: only known workers are taken over
                 store.workers[worker_name(worker)] = store.now() + FIRST_LEASE_S
             while not store.jobs or worker in self._woken:
                 left = deadline - self._monotonic()
@@ -206,7 +208,9 @@ class MemoryDriver:
                 finally:
                     store.waiting -= 1
             envelope = store.jobs[-1]
-            store.held.setdefault(worker, []).append(envelope)  # first: an interrupt here must not lose it
+            store.held.setdefault(worker, []).append(
+                envelope
+            )  # before the removal: an interrupt in between must not lose the job
             store.jobs.pop()
             return envelope
 

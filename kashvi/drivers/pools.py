@@ -1,7 +1,7 @@
-"""Connection pools of our own, with the settings of the client that the user gave.
+"""Connection pools of kashvi's own, with the settings of the user's client.
 
-Taken over: address, database, credentials, TLS, name, timeouts, ``max_connections``, keepalive and health checks. Not
-taken over, since they are the driver's own business: how replies are decoded, and that a command is sent again.
+Copied: address, database, credentials, TLS, name, timeouts, ``max_connections``, keepalive and health checks. Not
+copied: the decoding of replies and retries, which are the driver's business.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ..errors import InvalidSetting, UnusableSetting
 from .address import client_of
 
 REPLY_TIMEOUT_S = 10.0
-"""How long the server may take to answer, where the client sets no ``socket_timeout``."""
+"""How long the server may take to answer, if the client sets no ``socket_timeout``."""
 CONNECT_TIMEOUT_S = 5.0
 FREE_TIMEOUT_S = 20.0
-"""How long a call waits for a connection, where the client's ``max_connections`` are all in use."""
+"""How long a call waits for a connection while all ``max_connections`` are in use."""
 _OF_A_POOL = ("himport_registry", "event_dispatcher", "oss_cluster_maint_notifications_handler", "connection_pool")
 
 Address = tuple[str, int]
 
 
 class Blueprint:
-    """Makes pools like the one of a client (or URL)."""
+    """Makes pools with the settings of a client or URL."""
 
     def __init__(self, client: redis.Redis | redis.RedisCluster | str, key: str) -> None:
         given = client_of(client) if isinstance(client, str) else client
         self.nodes: list[Address] = []
-        """Of a cluster, as far as its client knows."""
+        """The nodes of a cluster that its client knows."""
         self._cluster: redis.RedisCluster | None = None
         if isinstance(given, redis.RedisCluster):
             self._cluster = given
@@ -47,7 +47,7 @@ class Blueprint:
             raise InvalidSetting("the Redis client", "slave_for(…)", "one that writes: sentinel.master_for(…)")
         unlimited = self._theirs.max_connections in (redis.ConnectionPool().max_connections, 2**31)
         self.limit = None if unlimited else self._theirs.max_connections
-        """How many connections the client may have, where it says so."""
+        """The client's limit of connections; None: no limit."""
         pool = self.pool()
         try:
             pool.connection_class(**pool.connection_kwargs)
@@ -57,25 +57,25 @@ class Blueprint:
 
     @property
     def address(self) -> Address | None:
-        """Where the client leads; None: not to one host and port."""
+        """The client's host and port; None if it has none (a socket, sentinels)."""
         kwargs = self._theirs.connection_kwargs
         if isinstance(self._theirs, SentinelConnectionPool) or "path" in kwargs:
             return None
         return kwargs.get("host", "localhost"), int(kwargs.get("port", 6379))
 
     def remapped(self, host: str, port: int) -> Address:
-        """A cluster's node as this client reaches it."""
+        """The address by which this client reaches a cluster's node."""
         if self._cluster is None:
             return host, port
         there, at = self._cluster.nodes_manager.remap_host_port(host, port)
         return there, int(at)
 
     def pool(self, node: Address | None = None) -> redis.ConnectionPool:
-        """A fresh one, without connections. Of the client's limit one is left, to wait on for jobs."""
+        """A fresh pool without connections. It leaves one of the client's limit for waiting."""
         pool = _own_pool(self._theirs)
         if node is not None:
             pool.connection_kwargs["host"], pool.connection_kwargs["port"] = node
-        if self._cluster is not None:  # whose own function may ask a replica to answer
+        if self._cluster is not None:  # its own connect function may send READONLY
             pool.connection_kwargs["redis_connect_func"] = _greeting(self._cluster.user_on_connect_func)
         if self.limit is not None:
             pool.max_connections = max(self.limit - 1, 1)
@@ -83,7 +83,7 @@ class Blueprint:
         return pool
 
     def server(self) -> str:
-        """What errors call the server; no secrets."""
+        """The server's name in errors, without secrets."""
         kwargs = self._theirs.connection_kwargs
         if isinstance(self._theirs, SentinelConnectionPool):
             asked = (s.connection_pool.connection_kwargs for s in self._theirs.sentinel_manager.sentinels)

@@ -1,9 +1,9 @@
 """The queue on Redis or Valkey (6.2 and later), under the documented keys.
 
 ``…:jobs`` is a LIST, in at the left, out at the right; ``…:delayed`` a ZSET scored by Unix seconds. Beside them:
-``…:held:<worker>`` and ``…:running:<worker>`` (what a worker has), ``…:workers`` (lease deadlines), ``…:exchanges``
-(the last answer each worker got), ``…:unrecorded`` (exhausted jobs no table has yet), ``…:retried``. None has a TTL.
-``…:delayed`` also names a channel, see ``bell.py``.
+``…:held:<worker>`` (claimed jobs) and ``…:running:<worker>`` (announced ones), ``…:workers`` (lease deadlines),
+``…:exchanges`` (the last answer to each worker), ``…:unrecorded`` (exhausted jobs that are in no table yet) and
+``…:retried``. None has a TTL. ``…:delayed`` also names a channel, see ``bell.py``.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from .health import Health, read_health
 
 GONE_AFTER_S = 3600.0
 CHUNK_MAX = 500
-"""Jobs a script moves in one command: about as many arguments as Lua passes safely."""
+"""The most jobs that a script moves in one command: Lua passes not many more arguments safely."""
 OWNERS_MAX = 50
-"""Of how many dead workers a call reads the lists: enough for most, and a short time of the server."""
+"""The most dead workers whose lists one call reads, so that the server is not blocked for long."""
 
 _EXCHANGE, _DELAY, _EXPIRED, _KNOWN, _LISTED, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = map(
     Script,
@@ -50,8 +50,8 @@ class RedisDriver:
 
     ``client`` is a ``redis.Redis``, a ``redis.RedisCluster`` or a URL; the driver opens connections of its own with
     the same settings (REDIS-6). ``prefix`` goes before every key; with a hash tag, ``{kashvi}:queue``, all keys share
-    a slot, as a Redis Cluster wants it (REDIS-14). ``server_now`` replaces the server's clock: it is for simulations,
-    which run a real server in virtual time. Raises InvalidSetting.
+    a slot, as a Redis Cluster requires (REDIS-14). ``server_now`` replaces the server's clock, for simulations of a
+    real server in virtual time. Raises InvalidSetting.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class RedisDriver:
         self.prefix = prefix
         self._server_now = server_now
         self._known: set[str] = set()
-        """Workers that this handle has made known to the server."""
+        """The workers that this handle has registered on the server."""
         self._odd: dict[str, bytes] = {}
-        """Names that are no UTF-8, as other programs may give themselves, by the text that stands for them here."""
+        """Worker names of other programs that are not UTF-8, by their escaped text."""
         self._chunk = 16
-        """How many of the jobs that came last are READ_MAX_BYTES: a server copies what its script reads."""
+        """How many jobs make READ_MAX_BYTES, estimated by the last claim: a server copies all that its script reads."""
         names = ("jobs", "delayed", "workers", "exchanges", "unrecorded", "retried")
         self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried = (
             f"{prefix}:{name}" for name in names
@@ -89,7 +89,7 @@ class RedisDriver:
         return None
 
     def push_retried(self, failure: str, envelope: bytes) -> bool:
-        """Send a failed job back once for each ``failure``, by whatever text names it; False if it was done before."""
+        """Send a failed job back once for each ``failure``, a text that names it; False if it was sent before."""
         keys = [self._jobs, self._retried]
         return bool(self._server.run(_RETRIED, keys, [failure, envelope, self._now()]))
 
@@ -104,7 +104,7 @@ class RedisDriver:
         leaves = False
         for s in settlements:
             if s.move == "done" and s.owner == worker and s.place == "held":
-                if not run:  # nearly all are, and each argument costs as much as all else about a job
+                if not run:  # the hot path: each argument costs as much as all else about a job
                     run = len(args) + 1
                     args += ("", 0)
                 args.append(s.old)
@@ -136,11 +136,11 @@ class RedisDriver:
         )
 
     def wait(self, worker: str, seconds: float) -> bytes | float | None:
-        if worker not in self._known:  # a claim by one that no list names would be lost with its process
+        if worker not in self._known:  # or its job would be lost if it dies: only known workers are taken over
             self._server.run(_KNOWN, [self._workers], [worker_name(worker), FIRST_LEASE_S, self._now()])
             self._known.add(worker)
         held = self._lists(worker)[0]
-        if seconds < 0.002:  # to BLMOVE, 0 means without end, and so does 0.001 to Redis 6.2
+        if seconds < 0.002:  # BLMOVE takes 0 as no limit, and Redis 6.2 also 0.001
             envelope: bytes | None = self._server.call("LMOVE", self._jobs, held, "RIGHT", "LEFT")
             return envelope
         return self._waits.wait(self._jobs, held, min(seconds, BLOCK_MAX_S))
@@ -150,10 +150,10 @@ class RedisDriver:
         return next((float(due) for _, due in _pairs(first)), None)
 
     def wake(self, worker: str) -> None:
-        """A wait on the server is short; it ends by itself."""
+        """Do nothing: a wait on the server is short and ends by itself."""
 
     def expired(self, limit: int) -> Expired:
-        """Reads, the later ones only where a lease ran out; what they say is checked again when it is settled."""
+        """Several reads. A stale one is harmless, since settling checks again."""
         now, entries = self._server.run(_EXPIRED, [self._workers], [self._now()])
         deadlines = {self._name(owner): float(at) for owner, at in _pairs(entries)}
         lost: list[LostDelivery] = []
@@ -190,9 +190,9 @@ class RedisDriver:
             known = workers
 
     def check(self) -> list[str]:
-        """What an operator should know before workers start. Changes nothing.
+        """Warnings for the operator. Changes nothing.
 
-        Raises SettingsRefused where no worker could work (a wrong password, a missing right); else DriverError.
+        Raises SettingsRefused if no worker can work (a wrong password, a missing right), else DriverError.
         """
         names = (self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried)
         keys = [*names, *self._lists("")]
@@ -208,13 +208,13 @@ class RedisDriver:
             raise SettingsRefused(text, self._server.server)
         try:
             health = self.health()
-        except CommandRefused:  # INFO is not for everybody
+        except CommandRefused:  # this user may not run INFO
             return []
         drops = f"its maxmemory-policy is {health.policy}, so a full server drops jobs: set it to noeviction"
         return [f"{self._server.server}: {drops}"] if health.evicts else []
 
     def health(self) -> Health:
-        """What the server is, and how full. Raises DriverError, as CommandRefused where INFO is not allowed."""
+        """The server's version, role and memory. Raises DriverError; CommandRefused if INFO is not allowed."""
         return read_health(self._server.call("INFO"))
 
     def _now(self) -> str:
@@ -226,7 +226,7 @@ class RedisDriver:
         return [key + worker for key in keys] if odd is None else [key.encode() + odd for key in keys]
 
     def _name(self, raw: bytes) -> str:
-        """A worker's name as text. Ours are ASCII; what another program called itself holds jobs all the same."""
+        """A worker's name as text. Names of kashvi's workers are ASCII; another program's may be any bytes."""
         name = raw.decode("utf-8", "backslashreplace")
         if name.encode() != raw:
             self._odd[name] = raw

@@ -1,4 +1,4 @@
-"""A database URL made into an engine."""
+"""Makes an engine of a database URL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DRIVERS = {
 }
 
 EXTRAS = {"psycopg": "'kashvi[postgresql]'", "pymysql": "'kashvi[mysql]'"}
-# Short: a worker that ends waits for its last rows. STRICT: an error, where a value that does not fit would be cut.
+# Short timeouts: a worker that ends waits for its last rows. STRICT: a value too long is an error and is not cut.
 _MYSQL = {"connect_timeout": "5", "read_timeout": "10", "write_timeout": "10", "sql_mode": "STRICT_ALL_TABLES"}
 DEFAULTS = {
     "postgresql+psycopg": {"connect_timeout": "5", "tcp_user_timeout": "10000"},
@@ -37,20 +37,20 @@ def engine_of(database: sa.Engine | str) -> sa.Engine:
     url = url.set(query=DEFAULTS.get(url.drivername, {}) | dict(url.query))
     try:
         if _in_memory(url):
-            # One connection, lent to one thread at a time: each of its own would be a database of its own.
+            # One connection for all threads: each connection to :memory: is another database.
             options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
             engine = sa.create_engine(url, connect_args={"check_same_thread": False}, hide_parameters=True, **options)
         else:
-            # No pool: failures are rare, and an idle connection would be shared by processes after a fork.
+            # No pool: failures are rare, and a fork would share an idle connection.
             engine = sa.create_engine(url, poolclass=NullPool, hide_parameters=True)
     except ImportError as error:
         package = EXTRAS.get(error.name or "") or error.name or url.drivername
         why = f"its driver is not installed; pip install {package}"
         raise UnusableSetting(f"the database URL {shown}", why) from None
     except NoSuchModuleError:
-        raise UnusableSetting(f"the database URL {shown}", "SQLAlchemy knows no such database or driver") from None
+        raise UnusableSetting(f"the database URL {shown}", "SQLAlchemy has no such database or driver") from None
     except (ArgumentError, ValueError, TypeError, LookupError):
-        raise UnusableSetting(f"the database URL {shown}", "its driver does not take what follows the ?") from None
+        raise UnusableSetting(f"the database URL {shown}", "its driver rejects the options after the ?") from None
     if engine.dialect.is_async:
         why = "its driver is async; leave the driver out, as in postgresql://…"
         raise UnusableSetting(f"the database URL {shown}", why)
@@ -58,15 +58,15 @@ def engine_of(database: sa.Engine | str) -> sa.Engine:
 
 
 def _url_of(database: str) -> sa.URL:
-    """Blanks around it are dropped. Raises InvalidSetting, which shows nothing of it: it may hold a password."""
+    """The URL, stripped. Raises InvalidSetting without the URL, which may hold a password."""
     try:
         url = sa.make_url(database.strip())
     except (ArgumentError, ValueError, AttributeError):
         url = None
     if url is None or re.search(r"[\r\n\t]", database.strip()):
         raise UnusableSetting("the database URL", "it must be an SQLAlchemy URL such as sqlite:///kashvi.db")
-    if "@" in (url.host or "") or (url.host and "@" in (url.database or "")):  # a part of the password, really
-        raise UnusableSetting("the database URL", "a password with @ in it is written with %40")
+    if "@" in (url.host or "") or (url.host and "@" in (url.database or "")):  # an unescaped @ in the password
+        raise UnusableSetting("the database URL", "write @ in a password as %40")
     return url
 
 

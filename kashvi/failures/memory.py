@@ -9,7 +9,7 @@ from typing import Any
 
 KEPT = 1_000
 KEPT_CHARACTERS = 16 * 1024 * 1024
-"""Of payloads, errors and tracebacks."""
+"""The most characters of payloads, errors and tracebacks in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class FailedJob:
     """A job that was exhausted or could not be delivered."""
 
     job: Any
-    """A fresh instance of the job; None where its type or payload is not known here."""
+    """A fresh instance of the job; None if its type is unknown here or its payload does not fit."""
     error: str
     """The last error, ``ValueError: no card``."""
     attempts: int
@@ -25,7 +25,7 @@ class FailedJob:
     """Timezone-aware, UTC."""
     id: str
     type: str
-    """The wire name; empty for bytes that were no envelope."""
+    """The wire name; empty for bytes that were not an envelope."""
     payload: str
     """JSON as it was dispatched; ``base64:…`` for bytes that are not UTF-8 text."""
     traceback: str = ""
@@ -33,7 +33,7 @@ class FailedJob:
 
 
 class FailedJobs:
-    """A list that forgets its oldest."""
+    """A bounded list that drops its oldest."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._jobs: deque[FailedJob] = deque(maxlen=kept)

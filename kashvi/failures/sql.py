@@ -1,4 +1,4 @@
-"""Writing, listing and removing rows of ``kashvi_failed_jobs``."""
+"""Writes, lists and removes rows of ``kashvi_failed_jobs``."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ log = logging.getLogger("kashvi")
 
 
 class SqlFailures:
-    """A FailureStore over a database, and what the ``queue:failed`` family needs of it.
+    """A FailureStore in a database, with the queries of ``queue:failed`` and its kin.
 
-    Every method raises StoreUnavailable when the database can't be used. Nothing is done before the first call.
+    Every method raises StoreUnavailable if the database can't be used. The first call connects.
     """
 
     def __init__(self, database: sa.Engine | str) -> None:
         self.engine = engine_of(database)
         self._has: frozenset[str] | None = None
-        """Those of OPTIONAL that the table has; None: nobody has looked."""
+        """The OPTIONAL columns that the table has; None before the first look."""
 
     def __repr__(self) -> str:
         return shown_of(self.engine.url)
@@ -49,25 +49,27 @@ class SqlFailures:
         except TROUBLE as error:
             raise StoreUnavailable(why(error)) from error
         if found != self._has and (lacking := [name for name in OPTIONAL if name not in found]):
-            log.warning("%s has no columns %s and can't get them; rows go in without", TABLE, ", ".join(lacking))
+            log.warning(
+                "%s has no columns %s and they can't be added; rows are written without them", TABLE, ", ".join(lacking)
+            )
         self._has = found
 
     def record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
-        """Insert what is not there yet; see FailureStore."""
+        """Insert the rows that are not there yet; see FailureStore."""
         if not failures:
             return {}
         self.prepare()  # each time: the Go program changes the table whenever it starts
         return self._record(list(dict.fromkeys(failures)))
 
     def _record(self, failures: list[Failure]) -> dict[str, Refusal]:
-        """All of them, or what a half of them makes trouble is found by halving."""
+        """Insert all; on an error, bisect to the rows that the database refuses."""
         if not self._insert([_columns(failure) for failure in failures]):
             return {}
         self._check_writable()
         if len(failures) > 1:
             middle = len(failures) // 2
             return self._record(failures[:middle]) | self._record(failures[middle:])
-        # Once more as it is, in case another process was in the way; then as what every database can hold.
+        # Once more unchanged, in case another process interfered; then in ASCII, which every database can hold.
         [failure] = failures
         if refusal := self._insert([_columns(failure)]):
             self._check_writable()
@@ -79,7 +81,7 @@ class SqlFailures:
         return {failure.job_id: refusal}
 
     def _insert(self, rows: list[dict[str, Any]]) -> Refusal | None:
-        """All or none of the rows that are not there yet; the reason if none."""
+        """Insert all rows that are not there yet, or none; returns the reason if none."""
         columns = [name for name in rows[0] if name not in OPTIONAL or name in (self._has or ())]
         try:
             with self.engine.begin() as connection:
@@ -91,7 +93,7 @@ class SqlFailures:
             return refusal_of(error, self.engine.dialect.name)
 
     def _new(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Those that are not there yet. Another job of the same id is a row of its own, under an id made for it."""
+        """The rows that are not there yet. A second job with the same id gets its own row, under a made-up id."""
         known = _known(connection, [row["job_id"] for row in rows])
         again: list[dict[str, Any]] = []
         new: dict[str, dict[str, Any]] = {}
@@ -104,12 +106,12 @@ class SqlFailures:
         known = _known(connection, [row["job_id"] for row in again]) if again else {}
         for row in again:
             if row["job_id"] not in known and row["job_id"] not in new:
-                log.warning("another job of a recorded one's id failed; its row has the job_id %s", row["job_id"])
+                log.warning("two failed jobs have the same id; the row of the second has the job_id %s", row["job_id"])
                 new[row["job_id"]] = row
         return list(new.values())
 
     def _check_writable(self) -> None:
-        """After an error: is it the database, or the rows? Raises StoreUnavailable if the database."""
+        """After an error, tell a broken database from a bad row: raises StoreUnavailable if no row can be inserted."""
         self.prepare()
         probe = {"job_type": "", "payload": "", "error": "", "attempts": 0, "failed_at": None, "job_id": None}
         try:
@@ -125,7 +127,7 @@ class SqlFailures:
     def rows(
         self, ids: Sequence[int] | None = None, job_ids: Sequence[str] = (), *, limit: int | None = None
     ) -> list[FailedJobRecord]:
-        """Rows, newest first; all of them, or those with one of these ids or job ids."""
+        """Rows, newest first: all, or those with one of these ids or job ids."""
         query = self._select().order_by(_Row.id.desc()).limit(limit)
         if ids is not None:
             query = query.where(_Row.id.in_(ids) | _Row.job_id.in_([one for one in job_ids if one.isascii()]))
@@ -139,9 +141,10 @@ class SqlFailures:
         newest_first: bool = False,
         wanted: Callable[[Any], bool] = lambda row: True,
     ) -> Iterator[list[FailedJobRecord]]:
-        """All rows there are now, or those with one of these numbers or job ids, in as little memory as it takes.
+        """Pages of all rows there are now, or of those with one of these numbers or job ids.
 
-        ``wanted`` is asked of each row's ``job_type``, ``error`` and ``failed_at``, before the rest of it is read.
+        ``wanted`` filters by ``job_type``, ``error`` and ``failed_at`` before the rest of a row is read. A page holds
+        about READ_MAX_BYTES.
         """
         brief = sa.select(
             _Row.id, _Row.job_type, _Row.error, _Row.failed_at, sa.func.length(_Row.payload).label("size")
@@ -177,7 +180,7 @@ class SqlFailures:
 
     @property
     def keeps_extra(self) -> bool:
-        """Whether a row says which queue it came from."""
+        """True if the table has the column that names a row's queue."""
         return "extra" in self._there()
 
     def _select(self) -> sa.Select[Any]:
@@ -200,7 +203,7 @@ class SqlFailures:
             return session.scalar(sa.select(sa.func.count()).select_from(_Row)) or 0
 
     def identify(self, row_id: int, job_id: str) -> str:
-        """Give a row of the Go program a job id; returns the one it has, whoever gave it."""
+        """Give a row of the Go program this job id, unless it has one; returns its job id."""
         with self._session() as session:
             session.execute(sa.update(_Row).where(_Row.id == row_id, _Row.job_id.is_(None)).values(job_id=job_id))
             found = session.scalar(sa.select(_Row.job_id).where(_Row.id == row_id))
@@ -232,7 +235,7 @@ class SqlFailures:
 
 
 class _Guarded(Session):
-    """A session whose errors are ours."""
+    """A session that raises StoreUnavailable for database errors."""
 
     def __init__(self, engine: sa.Engine) -> None:
         super().__init__(engine, expire_on_commit=False)
@@ -244,7 +247,7 @@ class _Guarded(Session):
 
 
 def _key(failure: Failure) -> str:
-    """The job id; a digest of one that not every database tells apart from others, or that isn't there."""
+    """The job id, or a digest if it is empty or some databases would confuse it with another."""
     job_id = failure.job_id
     if 0 < len(job_id) <= JOB_ID_MAX and job_id.isascii() and job_id.isprintable() and not job_id.endswith(" "):
         return job_id
@@ -253,7 +256,7 @@ def _key(failure: Failure) -> str:
 
 
 def _columns(failure: Failure, *, ascii_only: bool = False) -> dict[str, Any]:
-    """A row's values. ``ascii_only``: for a table in an old character set, the payload in base64."""
+    """A row's values. ``ascii_only``: with the payload in base64, for a table in an old character set."""
     fit = _ascii if ascii_only else _clean
     name, error, payload = fit(failure.job_type), fit(failure.error), text_of(failure.payload)
     if ascii_only:
@@ -274,20 +277,20 @@ def _columns(failure: Failure, *, ascii_only: bool = False) -> dict[str, Any]:
 
 
 def _known(connection: sa.Connection, ids: list[str]) -> dict[str, dict[str, Any]]:
-    """What tells the jobs in these rows apart."""
+    """The rows with these job ids: the columns that distinguish two jobs, by job id."""
     about = sa.select(_Row.job_id, _Row.payload, _Row.attempts, _Row.failed_at)
     return {row.job_id: dict(row._mapping) for row in connection.execute(about.where(_Row.job_id.in_(ids)))}
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """The same failure, told twice: a job fails for good once, and a database may round the time."""
+    """True if both rows are the same failure. Their times may differ a little: a database may round them."""
     if one["attempts"] != other["attempts"] or bytes_of(one["payload"]) != bytes_of(other["payload"]):
         return False
     return None not in (one["failed_at"], other["failed_at"]) and abs(one["failed_at"] - other["failed_at"]) < MOMENT
 
 
 def _own_key(row: dict[str, Any]) -> str:
-    """For a row whose job id another job's row has."""
+    """A job id for a row whose own one another job's row has."""
     about = (row["job_id"], bytes_of(row["payload"]), row["attempts"], row["failed_at"].timestamp())
     return f"sha256:{hashlib.sha256(repr(about).encode()).hexdigest()}"[:JOB_ID_MAX]
 
@@ -297,5 +300,5 @@ def _ascii(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Lone surrogates and NUL, which no database takes, escaped."""
+    """The text with lone surrogates and NUL escaped: no database takes them."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

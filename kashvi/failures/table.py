@@ -1,4 +1,4 @@
-"""The table ``kashvi_failed_jobs``: the Go program's columns and ours, and how it is made or adopted."""
+"""The table ``kashvi_failed_jobs``: the Go program's columns and kashvi's; how it is made or adopted."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
 
 
 def read_time(text: str) -> datetime | None:
-    """Go's ``2026-11-24 08:52:12.636582284+05:30``: up to nine digits, trailing zeros dropped, any offset."""
+    """Parse Go's ``2026-11-24 08:52:12.636582284+05:30``: up to nine digits, any offset; None for other text."""
     try:
         return datetime.fromisoformat(text.strip())
     except ValueError:
@@ -66,14 +66,14 @@ def read_time(text: str) -> datetime | None:
 
 
 class Base(DeclarativeBase):
-    """Of this table alone: ``use_db`` makes it, not a caller's metadata."""
+    """The base of this table alone, so that a caller's metadata does not include it."""
 
 
-# The character set is said here, as a database's default may be an old one.
+# The character set is explicit, since a database's default may be an old one.
 _LongText = sa.Text().with_variant(mysql.LONGTEXT(charset="utf8mb4"), *_MYSQL)
 _Count = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _Id = _Count.with_variant(mysql.BIGINT(unsigned=True), *_MYSQL)
-# Compared byte by byte, or MySQL would take two ids that differ in case for one.
+# Compared byte by byte: MySQL would ignore case.
 _JobId = sa.String(JOB_ID_MAX).with_variant(
     mysql.VARCHAR(JOB_ID_MAX, charset="utf8mb4", collation="utf8mb4_bin"), *_MYSQL
 )
@@ -86,10 +86,10 @@ class FailedJobRecord(Base):
 
     __tablename__ = TABLE
     __table_args__ = (
-        # COMPACT rows take 767 bytes of a column into an index, and utf8mb4 may need four for a letter.
+        # COMPACT rows index at most 767 bytes of a column, and a letter takes up to four in utf8mb4.
         sa.Index("idx_kashvi_failed_jobs_job_type", "job_type", mysql_length=191, mariadb_length=191),
         sa.Index(_JOB_ID_INDEX, "job_id", unique=True),
-        # SQLite would give the number of a row that was sent back to another job.
+        # Without it, SQLite would reuse the number of a deleted row.
         {"mysql_charset": "utf8mb4", "mariadb_charset": "utf8mb4", "sqlite_autoincrement": True},
     )
 
@@ -100,14 +100,14 @@ class FailedJobRecord(Base):
     attempts: Mapped[int] = mapped_column(_Count, server_default=sa.text("0"))
     failed_at: Mapped[datetime | None] = mapped_column(UtcTime)
     job_id: Mapped[str | None] = mapped_column(_JobId)
-    """Which job it was; empty in rows of the Go program."""
-    # Read when they are asked for: a table that nobody may alter does not have them.
+    """The job's id; empty in rows of the Go program."""
+    # Deferred: a table that kashvi may not alter lacks them.
     traceback: Mapped[str | None] = mapped_column(_LongText, deferred=True)
     """Of the last attempt."""
     queue: Mapped[str | None] = mapped_column(_Queue, deferred=True)
     """Empty for the default queue."""
     extra: Mapped[str | None] = mapped_column(_LongText, deferred=True)
-    """JSON: what of the envelope has no column."""
+    """JSON: the envelope's fields without a column."""
 
 
 OPTIONAL = ("traceback", "queue", "extra")
@@ -130,10 +130,10 @@ _ONCE = sa.text(
 
 
 def prepare(engine: sa.Engine) -> frozenset[str]:
-    """Make the table, or bring one of the Go program's up to ours. Its own rebuild drops our index again.
+    """Make the table, or migrate the Go program's. (The Go program's rebuild drops our index again.)
 
-    A step that fails is tried once more if it still has to be done: another process may have been in the way.
-    Returns which of the OPTIONAL columns there are: a table that nobody may alter does without.
+    A failed step is tried once more if it is still needed: another process may have interfered.
+    Returns the OPTIONAL columns that the table has: a table that kashvi may not alter lacks them.
     """
     lacking: set[str] = set()
     with engine.connect() as connection:
@@ -141,7 +141,7 @@ def prepare(engine: sa.Engine) -> frozenset[str]:
         while True:
             be_impatient(connection)  # PostgreSQL locks a table even to describe it
             step = _missing(connection, lacking)
-            connection.rollback()  # nobody holds a lock while waiting for a larger one: that would be a deadlock
+            connection.rollback()  # drop our lock before asking for a larger one: two processes would deadlock
             if step is None or tried.count(step[0]) == 2:
                 return frozenset(OPTIONAL) - lacking
             name, statements = step
@@ -160,13 +160,13 @@ def prepare(engine: sa.Engine) -> frozenset[str]:
 
 
 def be_impatient(connection: sa.Connection) -> None:
-    """Don't wait long in this transaction for a lock, as SQLite and our MySQL connections don't."""
+    """Limit the wait for a lock in this transaction, as SQLite and our MySQL connections do."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}"))
 
 
 def _missing(connection: sa.Connection, but: Collection[str] = ()) -> tuple[str, list[sa.Executable]] | None:
-    """The next step towards our table, by name; columns in ``but`` are not to be had."""
+    """The next migration step and its name. Columns in ``but`` can't be added."""
     inspector = sa.inspect(connection)
     if not inspector.has_table(TABLE):
         return "table", [CreateTable(_TABLE)]

@@ -1,4 +1,4 @@
-"""What a database's error means: a row refused for its content, or for the moment; and its words, fit for a log."""
+"""Classifies a database's error: it may pass, or the row's content is refused; and shortens its text for a log."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sqlalchemy import exc
 from ..ports import Refusal
 
 TROUBLE = (exc.SQLAlchemyError, OSError, ValueError)
-"""What a database call can raise; ValueError: text that the driver can't encode."""
+"""The exceptions of a database call; ValueError: text that the driver can't encode."""
 
-# Codes of trouble that passes; what is not listed is about the row. A row is tried again either way, sooner where
-# the trouble passes. A lost connection is not listed: it is asked about only where another row could be written
-# before and after, and then it is this row that the server hangs up on.
+# Codes of errors that may pass; all others are about the row. A row is tried again either way, sooner after an error
+# that may pass. A lost connection is not listed: if other rows can be written before and after it, this row is what
+# the server disconnects on.
 _SQLITE = frozenset((3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 23))
 """PERM BUSY LOCKED NOMEM READONLY INTERRUPT IOERR FULL CANTOPEN PROTOCOL AUTH."""
 _POSTGRESQL = frozenset(("25", "40", "53", "55", "57", "58"))
@@ -31,7 +31,7 @@ _MYSQL = frozenset(
 
 
 def refusal_of(error: BaseException, dialect: str) -> Refusal:
-    """Why a row was not taken."""
+    """The Refusal for a database's error."""
     return Refusal(why(error), _passes(error, dialect))
 
 
@@ -55,7 +55,7 @@ def _passes(error: BaseException, dialect: str) -> bool:
 
 
 def why(error: BaseException) -> str:
-    """The database's own words, without the statement and its values: those may follow on later lines."""
+    """The database's own text, without the statement and its values, which follow on later lines."""
     text = str(getattr(error, "orig", None) or error).strip()
     if isinstance(error, UnicodeError):
         text = "text that the connection can't encode"

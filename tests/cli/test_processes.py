@@ -29,7 +29,7 @@ def test_what_no_process_can_start_with_ends_the_command_with_its_code(kashvi: S
     shown = kashvi(*two, "--app", "server")
     assert shown.returncode == 2
     assert "Address already in use" in shown.stderr
-    assert "it never came to work, so all end" in shown.stderr
+    assert "it could not start to work, so all end" in shown.stderr
 
 
 def test_a_process_that_leaves_before_it_works_is_no_success(kashvi: Shell, valkey: RedisServer) -> None:
@@ -38,7 +38,7 @@ def test_a_process_that_leaves_before_it_works_is_no_success(kashvi: Shell, valk
         "import myapp, os, sys\nif any(word.startswith('--tell') for word in sys.argv): os._exit(0)\n"
     )
     shown = kashvi("queue:work", "--redis-url", valkey.url, "--processes", "2", "--app", "leaves")
-    assert "it never came to work, so all end" in shown.stderr
+    assert "it could not start to work, so all end" in shown.stderr
     assert shown.returncode == 1
 
 
@@ -107,6 +107,6 @@ def test_a_job_that_ends_its_process_at_once_ends_no_other(kashvi: Shell, valkey
     queue.driver.push([b'{"type":"jobs.Leaves","payload":{}}'])
     limits = ("--lease", "0.5", "--max-time", "1.5")
     shown = kashvi("queue:work", "--app", "leaves", "--redis-url", valkey.url, "--processes", "2", *limits)
-    assert "(exit code 0); another takes its place in 1 s" in shown.stderr
-    assert "never came to work" not in shown.stderr
+    assert "(exit code 0); another replaces it in 1 s" in shown.stderr
+    assert "could not start to work" not in shown.stderr
     assert shown.returncode == 0

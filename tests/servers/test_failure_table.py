@@ -742,7 +742,7 @@ def test_engine_is_taken_as_it_is() -> None:
     engine.dispose()
 
 
-NO_URL, NO_DRIVER, NO_OPTION = "must be an SQLAlchemy URL", "knows no such database", "does not take what follows the ?"
+NO_URL, NO_DRIVER, NO_OPTION = "must be an SQLAlchemy URL", "has no such database", "rejects the options after the ?"
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_decorator_on_what_is_no_class_is_refused_and_calls_nothing(queue: Queue
     if callable(no_class):
         decorators.append(queue.job)
     for decorate in decorators:
-        with pytest.raises(NotAJob, match="it is no class, and nothing was called"):
+        with pytest.raises(NotAJob, match="it is not a class; nothing was called"):
             decorate(no_class)
     assert queue.registry.names() == []
 

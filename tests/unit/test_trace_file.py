@@ -161,7 +161,7 @@ def test_a_full_disk_ends_the_trace_and_is_told_once(
         trace(DONE)
         trace(DONE)
     assert [record.getMessage() for record in caplog.records] == [
-        f"the trace {tmp_path / 't.jsonl'} ends here, it can't be written: No space left on device"
+        f"the trace {tmp_path / 't.jsonl'} ends here: it can't be written: No space left on device"
     ]
 
 
