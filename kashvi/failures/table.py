@@ -167,6 +167,9 @@ def be_impatient(connection: sa.Connection) -> None:
 
 def _missing(connection: sa.Connection, but: Collection[str] = ()) -> tuple[str, list[sa.Executable]] | None:
     """The next migration step and its name. Columns in ``but`` can't be added."""
+    schema = _sqlite_schema(connection)
+    if schema and schema in _WHOLE:
+        return None
     inspector = sa.inspect(connection)
     if not inspector.has_table(TABLE):
         return "table", [CreateTable(_TABLE)]
@@ -181,4 +184,17 @@ def _missing(connection: sa.Connection, but: Collection[str] = ()) -> tuple[str,
     for index in sorted(_TABLE.indexes, key=lambda one: str(one.name)):
         if index.name not in indexes:
             return str(index.name), [_ONCE, CreateIndex(index)] if index.name == _JOB_ID_INDEX else [CreateIndex(index)]
+    if schema and not but:
+        _WHOLE.add(schema)
     return None
+
+
+_WHOLE: set[tuple[str, ...]] = set()
+"""Schemas in SQLite that lack nothing: one look tells that one is as it was, where to describe it takes seven."""
+
+
+def _sqlite_schema(connection: sa.Connection) -> tuple[str, ...]:
+    """As the database keeps it; empty on others."""
+    if connection.dialect.name != "sqlite":
+        return ()
+    return tuple(connection.exec_driver_sql(f"SELECT sql FROM sqlite_master WHERE tbl_name = '{TABLE}'").scalars())
