@@ -114,7 +114,7 @@ def main() -> NoReturn:
     except (ImportError, AttributeError) as error:
         if why := shadow():
             click.echo(visible(f"Error: {why}"), err=True)
-            sys.exit(1)
+            sys.exit(2)
         missing = error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else ""
         if missing in ("", "kashvi", "kashvi_sim", "kashvi_spec"):
             raise

@@ -92,7 +92,7 @@ class Processes:
     def __init__(
         self, count: int, words: Sequence[str], max_time_s: float | None = None, *, passes_on_hangup: bool = False
     ) -> None:
-        self._command = [sys.executable, "-c", "from kashvi.cli import main; main()", *words, "--processes=1"]
+        self._command = [sys.executable, "-P", "-m", "kashvi", *words, "--processes=1"]
         self._places = [Place() for _ in range(count)]
         self._ends_at = None if max_time_s is None else SystemRuntime.monotonic() + max_time_s
         self._repeats = Repeats()

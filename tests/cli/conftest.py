@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ class Quit:
         raise SystemExit("no")
 """
 
-MAIN = [sys.executable, "-c", "from kashvi.cli import main; main()"]
+MAIN = [f"{sysconfig.get_path('scripts')}/kashvi"]
 
 
 class Shell:

@@ -12,15 +12,47 @@ import pytest
 from .conftest import MAIN, Shell
 
 
-@pytest.mark.parametrize("app", ["from kashvi import queue\nqueue.set_driver('redis://x:1')\n", "import myapp\n"])
-def test_a_file_with_the_name_of_a_package_is_named(kashvi: Shell, app: str) -> None:
+@pytest.mark.parametrize(
+    ("package", "app"),
+    [
+        ("redis", "from kashvi import queue\nqueue.set_driver('redis://x:1')\n"),
+        ("redis", "import myapp\n"),
+        ("sqlalchemy", "import myapp\n"),
+    ],
+)
+def test_a_file_with_the_name_of_a_package_is_named(kashvi: Shell, package: str, app: str) -> None:
     """Wherever the import goes wrong: in the app, or in kashvi."""
-    (kashvi.directory / "redis.py").write_text("clients = []\n")
+    (kashvi.directory / f"{package}.py").write_text("clients = []\n")
     (kashvi.directory / "shop.py").write_text(app)
     shown = kashvi("queue:work", "--app", "shop", "--redis-url", "redis://localhost:1/0", "--stop-when-empty")
-    assert shown.returncode in (1, 2)
-    assert "redis.py is imported in place of the package redis, which kashvi needs" in shown.stderr
+    assert shown.returncode == 2
+    assert f"{package}.py is imported in place of the package {package}, which kashvi needs" in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+TAKEN = ("click", "enum", "json", "logging", "msgspec", "queue", "redis", "rich", "sqlalchemy", "typing", "uuid_utils")
+
+
+@pytest.mark.parametrize("command", [MAIN, [sys.executable, "-m", "kashvi"]])
+def test_files_with_the_names_of_packages_are_in_nobodys_way(kashvi: Shell, command: list[str]) -> None:
+    """Where a command imports nothing from the directory."""
+    for name in TAKEN:
+        (kashvi.directory / f"{name}.py").write_text("clients = []\n")
+    words = ["queue:failed", "--database-url", "sqlite://"]
+    shown = subprocess.run(
+        [*command, *words], capture_output=True, text=True, cwd=kashvi.directory, env=kashvi.environment, check=False
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_files_with_the_names_of_packages_are_in_the_way_of_no_process(kashvi: Shell) -> None:
+    """Of those that the command starts: each refuses to work for an app without jobs, and not for another reason."""
+    for name in ("click", "kashvi", "typing"):
+        (kashvi.directory / f"{name}.py").write_text("raise SystemExit(77)\n")
+    (kashvi.directory / "empty.py").write_text("")
+    shown = kashvi("queue:work", "--app", "empty", "--processes=2")
+    assert shown.returncode == 2
+    assert "'empty' registers no job types" in shown.stderr
 
 
 def test_a_command_that_is_not_there_is_answered_with_those_like_it(kashvi: Shell) -> None:
