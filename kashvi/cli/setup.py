@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from .shadows import shadow
-from .stdout import elsewhere
+from .stdout import elsewhere, others_out
 
 if TYPE_CHECKING:
     from ..queue import Queue
@@ -49,7 +49,10 @@ def load_app(app: str | None) -> Queue:
     app = app.strip()
     module_name, _, attribute = app.partition(":")
     sys.path.insert(0, os.getcwd())  # noqa: PTH109
-    as_json = click.get_current_context().params.get("as_json")
+    context = click.get_current_context()
+    as_json = context.params.get("as_json")
+    if as_json:
+        context.call_on_close(others_out)
     try:
         with elsewhere() if as_json else nullcontext():
             found: Any = import_module(module_name)

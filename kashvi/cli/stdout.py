@@ -66,6 +66,12 @@ def elsewhere() -> Iterator[None]:
         os.close(kept)
 
 
+def others_out() -> None:
+    """From now on, what is written to standard output, as by the app's ``atexit`` functions, goes to standard error."""
+    if _is_standard_output(sys.stdout):
+        os.dup2(2, 1)
+
+
 def _is_standard_output(stream: object) -> bool:
     """True if the stream leads to file descriptor 1 and descriptor 2 is open; False under a test's capture."""
     try:

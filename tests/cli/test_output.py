@@ -68,12 +68,31 @@ def test_json_lines_stay_whole_whatever_handlers_print(kashvi: Shell) -> None:
         assert text in shown.stderr
 
 
-def test_json_of_another_command_is_alone_though_the_app_prints(kashvi: Shell) -> None:
-    """When it is imported."""
-    (kashvi.directory / "prints.py").write_text(PRINTS.replace("queue.dispatch", "queue.use_db('sqlite://');"))
-    shown = kashvi("queue:failed", "--app", "prints", "--json")
+AT_EXIT = "\nimport atexit; atexit.register(lambda: (print('goodbye'), os.write(1, b'raw')))\n"
+
+
+@pytest.mark.parametrize("words", [["queue:failed"], ["queue:stats"], ["queue:work", "--stop-when-empty"]])
+def test_json_of_a_command_is_alone_though_the_app_prints(kashvi: Shell, words: list[str]) -> None:
+    """When it is imported, and when the process ends."""
+    app = PRINTS.replace("queue.dispatch", "queue.use_db('sqlite://'); queue.dispatch") + AT_EXIT
+    (kashvi.directory / "prints.py").write_text(app)
+    shown = kashvi(*words, "--app", "prints", "--json")
+    for line in shown.stdout.splitlines() if words[0] == "queue:work" else [shown.stdout]:
+        json.loads(line)
+    for text in ("imported", "goodbye", "raw"):
+        assert text in shown.stderr
+
+
+def test_json_of_the_suite_is_alone_though_the_driver_prints(kashvi: Shell) -> None:
+    """Whenever it likes."""
+    (kashvi.directory / "mine.py").write_text(
+        "import os\nprint('imported')\nfrom kashvi_spec.kit.subject import subject_of\n"
+        "def driver():\n    print('opened')\n    return subject_of('memory')\n" + AT_EXIT
+    )
+    shown = kashvi("spec:conformance", "--driver", "mine:driver", "--clauses", "DELAY-1", "--json")
     json.loads(shown.stdout)
-    assert "imported" in shown.stderr
+    for text in ("imported", "opened", "goodbye", "raw"):
+        assert text in shown.stderr
 
 
 def test_logging_that_the_app_sets_up_is_left_alone(kashvi: Shell) -> None:
