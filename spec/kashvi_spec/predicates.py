@@ -225,7 +225,7 @@ class Fifo(Predicate):
     """One process's immediate jobs are claimed in the order it dispatched them, where the server's clock can tell."""
 
     name = "FIFO"
-    watches = (JobDispatched, JobReturned, RetryScheduled, AttemptFailed, AttemptStarted)
+    watches = (JobDispatched, JobReturned, RetryScheduled, JobPostponed, AttemptFailed, AttemptStarted)
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,7 +236,7 @@ class Fifo(Predicate):
     def see(self, event: Event) -> None:
         if isinstance(event, JobDispatched) and event.due is None:
             self._position.setdefault(event.job_id, (event.process, len(self._position)))
-        elif isinstance(event, JobReturned | RetryScheduled | AttemptFailed):
+        elif isinstance(event, JobReturned | RetryScheduled | JobPostponed | AttemptFailed):
             self._excused.add(event.job_id)
         elif (
             isinstance(event, AttemptStarted)

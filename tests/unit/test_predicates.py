@@ -12,6 +12,7 @@ from kashvi.events import (
     FailureRecorded,
     JobDispatched,
     JobFailed,
+    JobPostponed,
     JobReturned,
     JobSucceeded,
     RetryScheduled,
@@ -53,6 +54,10 @@ def recorded(job_id: str) -> Event:
     return FailureRecorded(job_id=job_id, type="t")
 
 
+def postponed(job_id: str, at: float) -> Event:
+    return JobPostponed(job_id=job_id, type="t", server_at=at, attempts=0, wait_s=1.0, due=at + 1.0)
+
+
 def returned(job_id: str, at: float) -> Event:
     return JobReturned(job_id=job_id, type="t", server_at=at, owner="w", suspect=False)
 
@@ -73,6 +78,10 @@ GOOD = {
         dispatched("a"), started("a", 0), returned("a", 30), started("a", 31), succeeded("a", 31),
     ],
     "a settlement told of late": [dispatched("a"), started("a", 0), succeeded("a", 9), retried("a", 1, 1)],
+    "a job that no worker knew yet": [
+        dispatched("a"), dispatched("b"), postponed("a", 0), started("b", 0), succeeded("b", 0), started("a", 1),
+        succeeded("a", 1),
+    ],
     "two in order": [
         dispatched("a"), dispatched("b"), started("a", 0), started("b", 1), succeeded("a", 1), succeeded("b", 1),
     ],
