@@ -184,8 +184,28 @@ class StoreBack(Event, frozen=True, kw_only=True):
     """The failure table can be written again."""
 
 
-Observer = Callable[[Event], None]
-E_ = TypeVar("E_", bound=Event)
+AnyJobEvent = (
+    JobDispatched
+    | AttemptStarted
+    | AttemptSucceeded
+    | AttemptFailed
+    | AttemptLost
+    | JobSucceeded
+    | RetryScheduled
+    | JobPostponed
+    | JobFailed
+    | JobReturned
+    | SettleRefused
+    | FailureRecorded
+    | FailureRefused
+)
+AnyEvent = (
+    AnyJobEvent | WorkerStarted | WorkerStopping | WorkerStopped | ServerLost | ServerBack | StoreLost | StoreBack
+)
+"""Every kind. Code that must handle each ends with ``assert_never``, so that mypy names a kind it lacks."""
+
+Observer = Callable[[AnyEvent], None]
+E_ = TypeVar("E_", bound=AnyEvent)
 
 
 class EventStream:
@@ -235,7 +255,7 @@ class EventStream:
         finally:
             del event.__dict__["raised"]  # observers may keep the event; the exception holds the handler's variables
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: AnyEvent) -> None:
         for observer in self._observers:
             try:
                 observer(event)

@@ -89,6 +89,10 @@ class Exchange(NamedTuple):
 
 WAIT_MAX_S = 0.6
 """The longest wait of an idle worker. A driver need not wake it for a job that becomes due later."""
+GONE_AFTER_S = 3600.0
+"""How long after its lease a worker that holds nothing stays on the list of workers."""
+PROMOTE_MAX = 500
+"""How many delayed jobs an exchange promotes at the most, so that no worker holds the server up."""
 EARLIER_S = 0.001
 """A wait is not ended early for a job that becomes due this close to its end: clocks are not that exact."""
 
@@ -147,6 +151,18 @@ class Checking(Protocol):
 
         Raises SettingsRefused if no worker can work with these settings; any other DriverError may pass.
         """
+
+
+@runtime_checkable
+class Retrying(Protocol):
+    """A driver to which ``queue:retry`` can send failed jobs back."""
+
+    @property
+    def prefix(self) -> str:
+        """Which queue this is: rows of another stay where they are."""
+
+    def push_retried(self, failure: str, envelope: bytes) -> bool:
+        """Send a failed job back once for each ``failure``, by whatever text names it; False if it was done before."""
 
 
 class Driver(Protocol):

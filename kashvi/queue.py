@@ -19,6 +19,7 @@ from .registry import Registry
 from .trace import TraceFile
 
 if TYPE_CHECKING:
+    from .books import Limits
     from .dispatch import Sealed
     from .drivers.redis import RedisDriver
     from .failures.table import FailedJobRecord
@@ -92,7 +93,7 @@ def default() -> Queue:
 
 
 def __getattr__(name: str) -> Any:
-    """RedisDriver, FailedJobRecord or Workers, imported at first use: most programs need only some."""
+    """What only some programs need, imported at first use."""
     if name == "RedisDriver":
         from .drivers.redis import RedisDriver
 
@@ -101,6 +102,10 @@ def __getattr__(name: str) -> Any:
         from .failures.table import FailedJobRecord
 
         return FailedJobRecord
+    if name == "Limits":
+        from .books import Limits
+
+        return Limits
     if name == "Workers":
         from .pool import Workers
 
@@ -111,6 +116,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "FailedJob",
     "FailedJobRecord",
+    "Limits",
     "MemoryDriver",
     "MemoryQueueWarning",
     "Queue",

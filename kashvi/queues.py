@@ -13,7 +13,7 @@ from .dispatch import Sealed
 from .drivers.memory import MemoryDriver
 from .envelope import text_of
 from .errors import DriverError, InvalidSetting, NotAJob, ReplyLost, SettingsRefused, StoreError, WorkersRunning
-from .events import Event, EventStream
+from .events import EventStream, Observer
 from .failures.memory import FailedJob, FailedJobs
 from .job import Job
 from .ports import Checking, Driver, FailureStore, Runtime, Stats, Task
@@ -294,7 +294,7 @@ class Queue:
         """Jobs that failed for good in this process, oldest first; the newest 1,000 are kept."""
         return self._failed.list()
 
-    def observe(self, observer: Callable[[Event], None]) -> Callable[[], None]:
+    def observe(self, observer: Observer) -> Callable[[], None]:
         """Call ``observer(event)`` for every event of this queue; returns a function that ends it."""
         return self._stream.observe(observer)
 

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from kashvi.errors import CommandRefused, DriverUnavailable
 from kashvi.ports import (
     FIRST_LEASE_S,
+    GONE_AFTER_S,
     Exchange,
     Expired,
     LostDelivery,
@@ -29,7 +30,6 @@ from kashvi.ports import (
     worker_name,
 )
 
-GONE_AFTER_S = 3600.0
 POLL_S = 0.05
 
 metadata = sa.MetaData()

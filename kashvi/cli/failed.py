@@ -14,7 +14,7 @@ import click
 
 from ..envelope import bytes_of
 from ..errors import RedisRequired
-from ..ports import PREFIX
+from ..ports import Retrying
 from ..queue import Queue
 from ..row import job_of, prefix_of
 from ..runtime import SystemRuntime
@@ -33,7 +33,6 @@ from .setup import (
 )
 
 if TYPE_CHECKING:
-    from ..drivers.redis import RedisDriver
     from ..failures.sql import SqlFailures
     from ..failures.table import FailedJobRecord
 
@@ -140,10 +139,10 @@ def retry(
     """
     queue = load_app(app)
     choose_driver(queue, redis_url)
-    if not queue.driver_chosen or not hasattr(queue.driver, "push_retried"):
+    driver = queue.driver if queue.driver_chosen else None
+    if not isinstance(driver, Retrying):
         raise RedisRequired("queue:retry")
-    store, driver = _store(queue, database_url), cast("RedisDriver", queue.driver)
-    here = getattr(driver, "prefix", PREFIX)
+    store, here = _store(queue, database_url), driver.prefix
     sent, known, elsewhere = array("q"), set[str | None](), Counter[str]()
     everything = list(ids) == ["all"]
     for page in store.pages(None if everything else _names(ids)):
@@ -202,7 +201,7 @@ def flush(app: str | None, database_url: str | None, as_json: bool) -> None:
     )
 
 
-def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[FailedJobRecord]) -> None:
+def send_back(store: SqlFailures, driver: Retrying, rows: Sequence[FailedJobRecord]) -> None:
     """Push each job, then delete its row. Idempotent."""
     new_id = SystemRuntime().new_id
     sent: list[tuple[int, str | None]] = []

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import assert_never
 
 import click
 
@@ -44,7 +45,7 @@ class Lines:
         self._ours: set[str] = set()
         self._done = self._failed = self._retried = 0
 
-    def __call__(self, event: events.Event) -> None:
+    def __call__(self, event: events.AnyEvent) -> None:
         match event:
             case events.WorkerStarted():
                 self._ours.add(event.worker)
@@ -75,8 +76,16 @@ class Lines:
                 self._job(event, "NO LONGER OURS", "red", "its lease ran out, and another worker took it over")
             case events.FailureRecorded() if self._verbose:
                 self._job(event, "RECORDED", "yellow")
-            case _:
+            case events.AttemptStarted() | events.JobPostponed() | events.FailureRecorded():
+                pass  # shown with -v
+            case events.JobDispatched() | events.JobSucceeded() | events.WorkerStopping() | events.WorkerStopped():
                 pass
+            case events.ServerLost() | events.ServerBack() | events.StoreLost() | events.StoreBack():
+                pass  # the log has these, and the next
+            case events.FailureRefused():
+                pass
+            case _:
+                assert_never(event)
 
     def close(self) -> None:
         write(f"  {self._done} done, {self._retried} retried, {self._failed} failed.")

@@ -15,6 +15,8 @@ from ..errors import CommandRefused
 from ..ports import (
     EARLIER_S,
     FIRST_LEASE_S,
+    GONE_AFTER_S,
+    PROMOTE_MAX,
     Condition,
     Exchange,
     Expired,
@@ -31,9 +33,7 @@ from ..runtime import SystemRuntime
 
 log = logging.getLogger("kashvi")
 
-PROMOTE_MAX = 500
 UNRECORDED_MAX = 100_000
-GONE_AFTER_S = 3600.0
 
 
 class MemoryStore:

@@ -16,6 +16,7 @@ import redis
 from ..errors import CommandRefused, InvalidSetting, SettingsRefused
 from ..ports import (
     FIRST_LEASE_S,
+    GONE_AFTER_S,
     READ_MAX_BYTES,
     Exchange,
     Expired,
@@ -30,7 +31,6 @@ from .bell import Waits
 from .connection import BLOCK_MAX_S, Connections, Script
 from .health import Health, read_health
 
-GONE_AFTER_S = 3600.0
 CHUNK_MAX = 500
 """The most jobs that a script moves in one command: Lua passes not many more arguments safely."""
 OWNERS_MAX = 50

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, assert_never, cast
 
 from kashvi import events
 from kashvi.events import Event, JobEvent
 
 from .kernel import EPOCH
-from .trace import FaultStruck, ProcessKilled, ServerRolledBack
+from .trace import FaultStruck, ProcessKilled, ServerRolledBack, SimEvent
 
 CLAUSES: dict[type[Event], str] = {
     events.RetryScheduled: "RETRY-2",
@@ -155,7 +155,7 @@ class _Painter:
                 self._leave(name, at)
             case _:
                 pass
-        if mark := self._mark(at, event, name, job):
+        if mark := self._mark(at, cast("SimEvent", event), name, job):
             self.picture.marks.append(mark)
 
     def finished(self, end: float) -> Picture:
@@ -183,7 +183,7 @@ class _Painter:
             began, threads = self._there.pop(name)
             self.picture.shifts.append(Shift(name, began, at, threads, self._closed.get(name, at)))
 
-    def _mark(self, at: float, event: Event, name: str, job: int) -> Mark | None:
+    def _mark(self, at: float, event: SimEvent, name: str, job: int) -> Mark | None:
         clause = CLAUSES.get(type(event), "")
         lane = self._lane_of.get(job, f"{name} · 1")
 
@@ -222,7 +222,14 @@ class _Painter:
                 return mark("killed", f"{name} was killed", f"{name} · 1")
             case ServerRolledBack():
                 return mark("server", f"the server came back without its last moments ({event.why})", "server")
-        return None
+            case events.AttemptStarted() | events.AttemptSucceeded() | events.AttemptFailed():
+                return None  # a span
+            case events.JobDispatched() | events.JobSucceeded() | events.FailureRecorded() | events.FailureRefused():
+                return None
+            case events.WorkerStarted() | events.WorkerStopped():
+                return None  # the ends of a lane
+            case _:
+                assert_never(event)
 
 
 class _Depths:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import assert_never, cast
 
 from kashvi import events
 from kashvi.events import Event
 from kashvi.text import visible
 
 from .kernel import EPOCH
-from .trace import FaultStruck, ProcessKilled, ServerRolledBack
+from .trace import FaultStruck, ProcessKilled, ServerRolledBack, SimEvent
 
 
 class Timeline:
@@ -21,15 +22,11 @@ class Timeline:
 
     def lines(self, times: Iterable[float], trace: Iterable[Event]) -> Iterator[tuple[Event, str]]:
         for at, event in zip(times, trace, strict=True):
-            if (line := self.line(at, event)) is not None:
-                yield event, line
+            yield event, self.line(at, event)
 
-    def line(self, at: float, event: Event) -> str | None:
-        """None: nothing worth a line."""
-        what = _told(event)
+    def line(self, at: float, event: Event) -> str:
+        what = _told(cast("SimEvent", event))
         where = self._process(event)
-        if what is None:
-            return None
         job = self.name(event) if isinstance(event, events.JobEvent) else ""
         return visible(f"{at - EPOCH:12.6f}  {where:<4} {job:<28} {what}")
 
@@ -48,7 +45,7 @@ class Timeline:
         return self._processes.setdefault(process, f"p{len(self._processes) - 1}")
 
 
-def _told(event: Event) -> str | None:
+def _told(event: SimEvent) -> str:
     match event:
         case events.JobDispatched(due=None):
             return "dispatched"
@@ -99,4 +96,5 @@ def _told(event: Event) -> str | None:
             return "KILLED"
         case ServerRolledBack():
             return f"SERVER came back without its last moments ({event.why}): {event.lost} dispatches lost"
-    return None
+        case _:
+            assert_never(event)

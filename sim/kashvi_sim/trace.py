@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from kashvi.events import Event
+from kashvi.events import AnyEvent, Event
 
 
 class FaultStruck(Event, frozen=True, kw_only=True):
@@ -33,6 +33,9 @@ class ServerRolledBack(Event, frozen=True, kw_only=True):
     why: str
     lost: int
 
+
+SimEvent = AnyEvent | FaultStruck | ProcessKilled | ServerRolledBack
+"""Every kind that a simulated trace can hold."""
 
 _encode = msgspec.json.Encoder().encode
 

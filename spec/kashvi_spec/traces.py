@@ -14,20 +14,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 import msgspec
 
-from kashvi import events
-from kashvi.events import Event, JobEvent, JobFailed, WorkerStarted, WorkerStopped
+from kashvi.events import AnyEvent, Event, JobEvent, JobFailed, WorkerStarted, WorkerStopped
 
 from .every import OF_ONE_LIMIT, every_predicate
 from .judging import Judge, Violation
 
-KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind
-    for kind in vars(events).values()
-    if isinstance(kind, type) and issubclass(kind, Event) and kind not in (Event, JobEvent)
-}
+KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(AnyEvent)}
 BEGINS = b'{"event":"'
 
 

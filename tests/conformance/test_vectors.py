@@ -13,8 +13,6 @@ from kashvi_spec.kit.vectors import InMemory, OnRedis, Vector, differences
 
 from examples.worker_in_plain_python.protocol import Server, Settlement
 from kashvi import envelope, ports, retry, settle
-from kashvi.drivers import memory
-from kashvi.drivers import redis as redis_driver
 from kashvi.errors import CommandRefused
 from kashvi.ports import Expired, LostDelivery
 from tests.servers.launch import RedisServer
@@ -115,8 +113,8 @@ def test_the_numbers_of_the_protocol_are_those_of_the_code() -> None:
     """Of the ones that nobody may choose."""
     page = text_of("protocol")
     for number in (
-        f"about {memory.PROMOTE_MAX} a time",
-        f"{redis_driver.GONE_AFTER_S:,.0f} s",
+        f"about {ports.PROMOTE_MAX} a time",
+        f"{ports.GONE_AFTER_S:,.0f} s",
         f"{ports.FIRST_LEASE_S:.0f} s",
         f"{ports.NAME_MAX} printable ASCII characters",
         f"{settle.ERROR_MAX:,} characters",

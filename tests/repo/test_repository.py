@@ -7,11 +7,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-import kashvi
+import kashvi.events
+import kashvi.job
+import kashvi.ports
 from kashvi import queue
+from kashvi.events import Event, JobEvent
+from kashvi.ports import PREFIX
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "kashvi").rglob("*.py"))
@@ -75,6 +80,42 @@ def test_the_documented_names_are_there() -> None:
         "FailedJobRecord",
     ]
     assert set(documented) <= set(queue.__all__)
+
+
+def test_what_a_caller_gives_to_a_queue_is_public() -> None:
+    """Every class of ours that a parameter asks for is in ``kashvi.queue``, or belongs to a documented seam."""
+    tree = ast.parse((ROOT / "kashvi" / "queues.py").read_text())
+    [body] = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Queue"]
+    asked = {
+        name.id
+        for method in body
+        if isinstance(method, ast.FunctionDef) and (not method.name.startswith("_") or method.name == "__init__")
+        for argument in (*method.args.args, *method.args.kwonlyargs)
+        for name in ast.walk(argument.annotation or ast.Pass())
+        if isinstance(name, ast.Name) and name.id[0].isupper()
+    }
+    typing = {"Any", "Callable", "Iterable", "J", "T"}
+    seams = {*vars(kashvi.ports), *vars(kashvi.events), *vars(kashvi.job)}
+    assert asked - typing - seams <= set(queue.__all__)
+
+
+def test_every_kind_of_event_is_in_the_closed_union() -> None:
+    """So mypy names the places that lack a new one."""
+    kinds = {kind for kind in vars(kashvi.events).values() if isinstance(kind, type) and issubclass(kind, Event)}
+    assert set(get_args(kashvi.events.AnyEvent)) == kinds - {Event, JobEvent}
+
+
+def test_the_numbers_of_the_contract_are_in_the_ports_alone() -> None:
+    """No driver has one of its own; a script, which cannot import, has the same."""
+    contract = {name: value for name, value in vars(kashvi.ports).items() if name.isupper() and value != PREFIX}
+    for path in (ROOT / "kashvi" / "drivers").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        assert named & contract.keys() == set(), path.name
+    for path in (ROOT / "kashvi" / "drivers").glob("*.lua"):
+        for names, values in re.findall(r"^local ([A-Z_, ]+) = ([\d., ]+)$", path.read_text(), re.MULTILINE):
+            for name, value in zip(names.split(", "), values.split(", "), strict=True):
+                assert float(value) == contract[name], f"{name} in {path.name}"
 
 
 def test_importing_kashvi_loads_nothing_heavy() -> None:

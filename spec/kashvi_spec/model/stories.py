@@ -8,18 +8,21 @@ told before; and how an attempt ended is settled afterwards.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, assert_never, cast
 
 from kashvi.events import (
+    AnyJobEvent,
     AttemptFailed,
     AttemptLost,
     AttemptStarted,
     AttemptSucceeded,
     Event,
     FailureRecorded,
+    FailureRefused,
     JobDispatched,
     JobEvent,
     JobFailed,
+    JobPostponed,
     JobReturned,
     JobSucceeded,
     RetryScheduled,
@@ -144,7 +147,8 @@ class _Teller:
     def _before(self, one: float, other: float) -> bool:
         return one < other if not self._set_back_s else round(other - one - self._set_back_s, 6) > 0
 
-    def _add(self, event: JobEvent, dying: dict[str, AttemptLost]) -> None:
+    def _add(self, known: JobEvent, dying: dict[str, AttemptLost]) -> None:
+        event = cast("AnyJobEvent", known)
         if isinstance(event, JobDispatched):
             self._note(Item("dispatched", flag=event.due is not None), event)
         elif isinstance(event, AttemptStarted):
@@ -182,8 +186,11 @@ class _Teller:
         elif isinstance(event, SettleRefused):
             if self._owner(event.owner) == (actor := self._actor(event.process)):  # else two tried to take it over
                 self._note(Item("refused", actor, after=self._cut_off(event, actor)), event, event.server_at)
-        elif isinstance(event, FailureRecorded) and not any(item.what == "recorded" for item, _, _ in self._items):
-            self._note(Item("recorded"), event)  # told by all that saw to it
+        elif isinstance(event, FailureRecorded):
+            if not any(item.what == "recorded" for item, _, _ in self._items):  # told by all that saw to it
+                self._note(Item("recorded"), event)
+        elif not isinstance(event, AttemptLost | FailureRefused | JobPostponed):  # in the model every type is known
+            assert_never(event)
 
     def _cut_off(self, event: SettleRefused, actor: int) -> int:
         """As a bit: the end, which no event tells, of an attempt in whose middle its job was to be given back."""
