@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 from . import events, settle
@@ -140,15 +140,34 @@ class Attempts:
 
 
 def check_ran(returned: object) -> None:
-    """Raises HandleNotRun for a coroutine or another awaitable, a generator, or a context manager made of one."""
-    made_of = getattr(returned, "gen", None) if isinstance(returned, AbstractContextManager) else None
-    unrun = made_of if inspect.isgenerator(made_of) else returned
+    """Raises HandleNotRun for a coroutine or another awaitable, a generator, a context manager made of one, a ``map``
+    or ``filter``; and for several of them in a list or tuple."""
+    if isinstance(returned, list | tuple):
+        if returned and _is_unrun(returned[0]):
+            for one in returned:
+                _close(one)
+            raise HandleNotRun(f"{_named(returned)} of {type(returned[0]).__qualname__}s")
+    elif _is_unrun(returned):
+        _close(returned)
+        raise HandleNotRun(_named(returned))
+
+
+def _is_unrun(returned: object) -> bool:
+    if isinstance(returned, AbstractContextManager | AbstractAsyncContextManager):
+        returned = getattr(returned, "gen", returned)
+    is_generator = inspect.isgenerator(returned) or inspect.isasyncgen(returned)
+    return is_generator or inspect.isawaitable(returned) or isinstance(returned, map | filter)
+
+
+def _close(unrun: object) -> None:
+    """Or Python warns that it was never awaited."""
     if inspect.iscoroutine(unrun) or inspect.isgenerator(unrun):
-        unrun.close()  # or Python warns that it was never awaited
-    elif not (inspect.isawaitable(unrun) or inspect.isasyncgen(unrun)):
-        return
-    kind = type(returned).__qualname__
-    raise HandleNotRun(f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}")
+        unrun.close()
+
+
+def _named(value: object) -> str:
+    kind = type(value).__qualname__
+    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
 
 
 def decode(envelope: Envelope, registry: Registry) -> Job:

@@ -72,7 +72,7 @@ def difference(a: Any, b: Any, at: str = "") -> Difference | None:
 def _within(a: Any, b: Any) -> Iterable[tuple[str, Any, Any]]:
     """The parts of both, in pairs, with the name of their place; empty if the places themselves differ."""
     if isinstance(a, dict):
-        return [(f"[{key!r}]", a[key], b[key]) for key in a] if _all_same(a, b) else ()
+        return [(f"[{key!r}]", a[key], b[key]) for key in a] if len(a) == len(b) and _all_same(a, b) else ()
     if isinstance(a, list | tuple):
         return [(f"[{n}]", x, y) for n, (x, y) in enumerate(zip(a, b, strict=True))] if len(a) == len(b) else ()
     if isinstance(a, set | frozenset) or (names := _names_of(a)) is None:

@@ -37,7 +37,7 @@ class JobType:
         self.factory = None if isinstance(factory, type) else factory
         self.job_class: type[Any] = factory if isinstance(factory, type) else type(_called(factory))
         if why := why_no_job(self.job_class):
-            raise NotAJob(self.job_class, why)
+            raise NotAJob(factory, why if self.factory is None else f"what it returned is none, for {why}")
         self.type_json = msgspec.json.encode(name)
         self._read: Callable[[bytes], Any] | None = None
         try:
@@ -107,7 +107,7 @@ def why_no_job(job_class: type) -> str | None:
 
 
 def _called(factory: Callable[[], Job]) -> Job:
-    if not callable(factory):
+    if not callable(factory) or inspect.iscoroutinefunction(factory):
         raise NotAJob(factory, "register() takes a class or a function that returns an instance")
     return factory()
 

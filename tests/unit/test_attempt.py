@@ -7,7 +7,7 @@ import gc
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial, partialmethod
 from typing import Any
@@ -79,6 +79,11 @@ def handled(handle: Any) -> tuple[list[str], int]:
         (Callable_(), "a coroutine"),
         (contextmanager(_generator), "a _GeneratorContextManager"),
         (logged(_future), "a Future"),
+        (asynccontextmanager(_async_generator), "a _AsyncGeneratorContextManager"),
+        (lambda self: [_async(), _async()], "a list of coroutines"),
+        (lambda self: (_generator(),), "a tuple of generators"),
+        (lambda self: map(ran.append, [1]), "a map"),
+        (lambda self: filter(ran.append, [1]), "a filter"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -94,7 +99,7 @@ def test_what_would_still_have_to_run_is_a_failed_attempt(handle: Any, what: str
     assert error.startswith(f"HandleNotRun: handle() returned {what}, and its code did not run.")
 
 
-VALUES: list[Any] = [None, 0, False, "x", [1], iter([1]), ValueError(), Future(), open, object()]
+VALUES: list[Any] = [None, 0, False, "x", [1], [], iter([1]), ValueError(), Future(), open, object()]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import Enum, IntEnum
 from itertools import combinations
 from types import ModuleType
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -67,6 +67,10 @@ class Colour(Enum):
 class Level(IntEnum):
     LOW = 1
     HIGH = 2
+
+
+class Typed(TypedDict):
+    a: int
 
 
 class Text(str, Enum):  # noqa: UP042
@@ -408,6 +412,7 @@ def test_what_is_no_field_does_not_travel() -> None:
         (bytes, bytearray(b"x"), "would come back as b'x'"),
         (dict[str, Any], {"a": [{"b": (1, 2)}]}, "value['a'][0]['b'] is (1, 2), and would come back as [1, 2]"),
         (dict[str, int], OrderedDict(a=1), "would come back as {'a': 1}"),
+        (Typed, {"a": 1, "b": 2}, "value is {'a': 1, 'b': 2}, and would come back as {'a': 1}"),
         (set[str], frozenset({"a"}), "would come back as {'a'}"),
         (set[float], {2**53 + 1}, "would come back as {9007199254740992.0}"),
         (Hidden, Hidden(1, note=(1, 2)), "value.note is (1, 2), and would come back as [1, 2]"),

@@ -97,6 +97,21 @@ def test_decorator_on_a_class_that_is_no_job_says_what_it_lacks(queue: Queue) ->
             decorate(int)
 
 
+@pytest.mark.parametrize(
+    ("factory", "why"),
+    [
+        (lambda: None, r"^<function .*> is not a job: what it returned is none, for it has no method handle\(\)"),
+        (_coroutine_function, r"register\(\) takes a class or a function that returns an instance"),
+    ],
+    ids=["function", "coroutine function"],
+)
+def test_a_function_that_makes_no_job_is_named(queue: Queue, factory: Any, why: str) -> None:
+    """It had to be called to see what it makes; a coroutine function makes none."""
+    with pytest.raises(NotAJob, match=why):
+        queue.register("jobs.X", factory)
+    assert queue.registry.names() == []
+
+
 # -- finding -------------------------------------------------------------------------------
 
 
