@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 import redis
 
@@ -36,4 +37,13 @@ def _why_unusable(text: str) -> str:
         return "it contains a blank or a line end"
     if not text.startswith("unix://") and _UNESCAPED.search(text):
         return "write / ? # in a password as %2F %3F %23"
+    where = urlsplit(text)
+    if where.fragment:
+        return "nothing comes after a #; write # in a password as %23"
+    if where.scheme == "unix" and not where.path.strip("/"):
+        return "it names no socket; unix:///run/redis.sock does"
+    if where.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", where.path):
+        return "its path must be the number of a database, as in redis://host/0"
+    if where.scheme != "unix" and where.port == 0:
+        return "no server has the port 0"
     return ""

@@ -7,6 +7,7 @@ copied: the decoding of replies and retries, which are the driver's business.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -45,13 +46,17 @@ class Blueprint:
         self._theirs = given.connection_pool
         if isinstance(self._theirs, SentinelConnectionPool) and not self._theirs.is_master:
             raise InvalidSetting("the Redis client", "slave_for(…)", "one that writes: sentinel.master_for(…)")
+        for name in ("socket_timeout", "socket_connect_timeout"):
+            seconds = self._theirs.connection_kwargs.get(name)
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise InvalidSetting(f"{name} of the Redis client", seconds, "a number of seconds above 0, or None")
         unlimited = self._theirs.max_connections in (redis.ConnectionPool().max_connections, 2**31)
         self.limit = None if unlimited else self._theirs.max_connections
         """The client's limit of connections; None: no limit."""
         pool = self.pool()
         try:
             pool.connection_class(**pool.connection_kwargs)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, redis.RedisError) as error:
             why = f"it has an option that redis-py does not know, or a value that does not fit ({error})"
             raise UnusableSetting("the Redis URL", why) from None
 

@@ -305,9 +305,19 @@ def test_number_of_attempts_that_is_none_is_refused(queue: Queue, attempts: Any)
         (5, r"a redis:// URL, a RedisDriver\(client\)"),
         (redis.Redis(password="hunter2"), r"a RedisDriver\(client\).*not 'an object of type Redis'"),
         ("localhost", "a redis://, rediss:// or unix:// URL"),
+        ("redis://shop/first", "the number of a database, as in redis://host/0"),
+        ("redis://shop/1/2", "the number of a database"),
+        ("redis://shop/-1", "the number of a database"),
+        ("redis://shop:0/1", "no server has the port 0"),
+        ("redis://shop/1#x", "nothing comes after a #"),
+        ("unix://?db=1", "it names no socket"),
+        ("redis://shop?protocol=4", "an option that redis-py does not know, or a value that does not fit"),
+        ("rediss://shop?ssl_cert_reqs=some", "an option that redis-py does not know, or a value that does not fit"),
+        ("redis://shop?socket_timeout=0", "socket_timeout of the Redis client must be a number of seconds above 0"),
+        ("redis://shop?socket_connect_timeout=nan", "socket_connect_timeout of the Redis client must be a number"),
         ("http://:hunter2@host", "a redis://, rediss:// or unix:// URL"),
     ],
-    ids=["None", "class", "5", "client", "no URL", "other URL"],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_driver_that_is_none_is_refused(queue: Queue, driver: Any, why: str) -> None:
     """At once, not when the first job comes; Queue(...) checks the same. No password is shown."""
