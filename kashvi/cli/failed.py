@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from ..row import job_of, prefix_of
 from ..runtime import SystemRuntime
 from ..text import json_line, visible
 from .listing import moment, print_groups, print_json, print_lines, print_whole, wanted
+from .output import terminal_width
 from .setup import (
     DATABASE_FILE,
     app_option,
@@ -109,7 +109,7 @@ def _list(store: SqlFailures, pages: Iterable[list[FailedJobRecord]], *, filtere
     if (newest := next(rows, None)) is None:
         click.echo(f"No failed jobs {'like that ' if filtered else ''}in {store!r}.")
         return
-    terminal = sys.stdout.isatty()
+    terminal = terminal_width() is not None
     print_lines(chain([newest], islice(rows, SHOWN - 1) if terminal else rows))
     if terminal and (more := next(rows, None)) is not None:
         count = "" if filtered else f" of {store.count():,}"

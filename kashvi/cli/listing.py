@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from itertools import chain
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..text import json_line, visible
+from .output import padded, shortened, terminal_width
 
 if TYPE_CHECKING:
     from ..failures.table import FailedJobRecord
@@ -25,16 +24,16 @@ GROUPS_MAX = 10_000
 
 def print_lines(rows: Iterable[FailedJobRecord]) -> None:
     """Print one line a failure: cut to a terminal's width, whole in a pipe."""
-    if not sys.stdout.isatty():
+    width = terminal_width()
+    if width is None:
         for row in rows:
             number, name, tries, at, error = map(visible, _cells(row))
             click.echo(f"{number}  {name}  {tries}  {at.replace(' ', 'T')}Z  {error}")
         return
-    width = shutil.get_terminal_size().columns
-    click.echo(_cut(f"{'id':>6}  {'type':20}  tries  {'failed at, UTC':19}  error", width))
+    click.echo(shortened(f"{'id':>6}  {'type':20}  tries  {'failed at, UTC':19}  error", width))
     for row in rows:
         number, name, tries, at, error = map(visible, _cells(row))
-        click.echo(_cut(f"{number:>6}  {_cut(name, 20):20}  {tries:>5}  {at[:19]:19}  {error}", width))
+        click.echo(shortened(f"{number:>6}  {padded(name, 20)}  {tries:>5}  {at[:19]:19}  {error}", width))
 
 
 def print_whole(row: FailedJobRecord) -> None:
@@ -81,14 +80,13 @@ def print_groups(pages: Pages, as_json: bool) -> None:
         told = [{"job_type": k[0], "error": k[1], **dict(zip(names, about, strict=True))} for k, about in ordered]
         click.echo(json_line(told))
         return
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else 0
-    if terminal:
-        click.echo(_cut(f"{'count':>6}  {'newest':>6}  {'type':20}  error", width))
+    width = terminal_width()
+    if width is not None:
+        click.echo(shortened(f"{'count':>6}  {'newest':>6}  {'type':20}  error", width))
     for kind, (count, newest, _) in ordered:
         name, error = visible(kind[0]) or "(not an envelope)", visible(kind[1])
-        if terminal:
-            click.echo(_cut(f"{count:>6}  {newest:>6}  {_cut(name, 20):20}  {error}", width))
+        if width is not None:
+            click.echo(shortened(f"{count:>6}  {newest:>6}  {padded(name, 20)}  {error}", width))
         else:
             click.echo(f"{count}  {newest}  {name}  {error}")
 
@@ -122,7 +120,3 @@ def _cells(row: FailedJobRecord) -> tuple[str, ...]:
 
 def _time(at: datetime | None) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S") if at else ""
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import assert_never
@@ -17,6 +18,8 @@ from ..text import json_line, visible
 from .stdout import JsonStdout
 
 ID_SHOWN = 8
+NARROW = 60
+"""On fewer columns what befell a job comes first, and the rest as far as there is room."""
 
 
 class JsonLines:
@@ -103,10 +106,13 @@ class Lines:
             write(f"  {at:%Y-%m-%dT%H:%M:%SZ} {name} {job_id} {what}" + (f"  {detail}" if detail else ""))
             return
         short, right = f" …{job_id} ", f" {what}" + (f"  {detail}" if detail else "")
-        left = shortened(f"  {at:%H:%M:%SZ} {name}", max(width - len(short) - min(len(right), width // 2) - 2, 12))
-        room = width - len(left) - len(short) - 1
+        if width < NARROW:
+            write(click.style(shortened(f"{what} {name}{short}{detail}", width - 1), fg=color, bold=True))
+            return
+        left = shortened(f"  {at:%H:%M:%SZ} {name}", max(width - len(short) - min(columns(right), width // 2) - 2, 12))
+        room = width - columns(left) - len(short) - 1
         right = shortened(right, max(room - 1, len(what) + 1))
-        write(f"{left}{short}{'.' * (room - len(right))}{click.style(right, fg=color, bold=True)}")
+        write(f"{left}{short}{'.' * (room - columns(right))}{click.style(right, fg=color, bold=True)}")
 
 
 def took(seconds: float) -> str:
@@ -114,16 +120,43 @@ def took(seconds: float) -> str:
 
 
 def terminal_width() -> int | None:
-    """The width of standard output's terminal; None for a pipe or a file, which gets whole lines."""
+    """The width of standard output's terminal; None for a pipe, a file or nothing at all, which get whole lines."""
     try:
-        return max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else None
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     except (AttributeError, ValueError):
         return None
 
 
+def columns(text: str) -> int:
+    """How many columns of a terminal the text takes: a Chinese letter takes two, an accent by itself none."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_columns_of, text))
+
+
+def _columns_of(letter: str) -> int:
+    if unicodedata.category(letter) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in ("W", "F") else 1
+
+
 def shortened(text: str, width: int) -> str:
     """The text cut to ``width`` columns, with an ellipsis."""
-    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+    if columns(text) <= width:
+        return text
+    kept, room = 0, width - 1
+    for letter in text:
+        room -= _columns_of(letter)
+        if room < 0:
+            break
+        kept += 1
+    return text[:kept] + "…"
+
+
+def padded(text: str, width: int) -> str:
+    """The text cut, or filled with blanks, to ``width`` columns."""
+    text = shortened(text, width)
+    return text + " " * (width - columns(text))
 
 
 def folded(line: str, indent: int = 0) -> str:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from importlib import import_module
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,31 +46,62 @@ def load_app(app: str | None) -> Queue:
     from ..attempt import describe
     from ..queue import Queue, default
 
+    app = (app or "").strip()
     if not app:
         return default()
-    app = app.strip()
     module_name, _, attribute = app.partition(":")
+    found = _imported(module_name)
+    if not attribute:
+        return default()
+    try:
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise _wrong(f"{app!r} is not there ({describe(error)})") from error
+    if not isinstance(found, Queue):
+        raise _wrong(f"{app!r} is not a kashvi Queue, but of type {type(found).__name__}")
+    return found
+
+
+def _imported(name: str) -> Any:
+    """The module, from the directory the command was started in."""
+    if os.sep in name or name.startswith(".") or (name.endswith(".py") and Path(name).is_file()):
+        raise _wrong(f"{name!r} is no module{_meant(name)}")
+    from ..attempt import describe
+
     sys.path.insert(0, os.getcwd())  # noqa: PTH109
     context = click.get_current_context()
-    as_json = context.params.get("as_json")
-    if as_json:
+    if as_json := context.params.get("as_json"):
         context.call_on_close(others_out)
     try:
         with elsewhere() if as_json else nullcontext():
-            found: Any = import_module(module_name)
-    except (Exception, SystemExit) as error:
-        if not isinstance(error, ImportError | ValueError | TypeError):
-            logging.getLogger("kashvi").error("%s failed while it was imported", module_name, exc_info=error)
-        why = describe(error)
+            return import_module(name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         hint = shadow() if isinstance(error, ImportError | AttributeError) else ""
-        raise click.BadParameter(f"can't import {module_name!r}: {hint or why}", param_hint="--app") from error
-    for part in attribute.split(".") if attribute else ():
-        found = getattr(found, part, None)
-    if not attribute:
-        return default()
-    if not isinstance(found, Queue):
-        raise click.BadParameter(f"{app!r} is not a kashvi Queue but {found!r}", param_hint="--app")
-    return found
+        if not isinstance(error, ModuleNotFoundError) and not hint and (frames := _of_the_app(error)) is not None:
+            about = (type(error), error, frames)
+            logging.getLogger("kashvi").error("%s failed while it was imported", name, exc_info=about)
+        raise _wrong(f"can't import {name!r}: {hint or describe(error)}") from error
+
+
+def _wrong(why: str) -> click.BadParameter:
+    return click.BadParameter(why, param_hint="--app")
+
+
+def _meant(name: str) -> str:
+    """``./myapp/jobs.py`` is a file, and its module ``myapp.jobs``."""
+    parts = Path(os.path.relpath(name if os.sep in name else name.lstrip("."))).with_suffix("").parts
+    return f"; did you mean {'.'.join(parts)!r}?" if all(part.isidentifier() for part in parts) else ""
+
+
+def _of_the_app(error: BaseException) -> TracebackType | None:
+    """The traceback from the first line of the app on; None where none of it was reached."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(("importlib", __name__)):
+        frames = frames.tb_next
+    return frames
 
 
 def choose_driver(queue: Queue, redis_url: str | None) -> None:

@@ -173,7 +173,7 @@ def work(
 
 
 def _nothing_to_run(app: str | None) -> str:
-    if app is None:
+    if not (app or "").strip():
         return "no job types are registered, so no job can run. Pass the module with your jobs: --app MODULE."
     return (
         f"{app!r} registers no job types on its queue, so no job can run. Import the modules with your jobs in it, "

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from kashvi.failures.sql import SqlFailures
+
 from .conftest import MAIN, Shell
 
 
@@ -106,6 +108,17 @@ def test_blanks_around_settings_are_dropped(kashvi: Shell) -> None:
     shown = kashvi("queue:work", "--stop-when-empty", KASHVI_APP=" myapp\n", KASHVI_DATABASE_URL="sqlite:///other.db\n")
     assert shown.returncode == 0
     assert sorted(name for name in os.listdir(kashvi.directory) if ".db" in name) == ["other.db"]  # noqa: PTH208
+
+
+@pytest.mark.parametrize("words", ["queue:work --app myapp --stop-when-empty", "queue:failed", "queue:failed --group"])
+def test_a_command_without_standard_output_does_its_work(kashvi: Shell, words: str) -> None:
+    """``kashvi queue:failed >&-``, as a job of cron may find it."""
+    SqlFailures(f"sqlite:///{kashvi.directory}/kashvi.db").prepare()
+    shown = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *MAIN, *words.split()],
+        cwd=kashvi.directory, env=kashvi.environment, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (shown.returncode, shown.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("words", ["demo", "spec:list", "spec:show RETRY-2", "queue:work --app myapp --max-time 0.1"])

@@ -10,13 +10,17 @@ import re
 import struct
 import subprocess
 import termios
+import unicodedata
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from kashvi import events
-from kashvi.cli import output
+from kashvi.cli import listing, output
 from kashvi.cli.output import Lines
+from kashvi.failures.sql import SqlFailures
+from kashvi.ports import Failure
 
 from .conftest import MAIN, Shell
 
@@ -171,6 +175,31 @@ def test_at_eighty_columns_a_job_is_a_line(kashvi: Shell) -> None:
     assert all(len(line) < 80 for line in told), told
     assert len([line for line in told if re.search(r"  \d\d:\d\d:\d\dZ jobs.* …[0-9a-f]{8} 1/1 ", line)]) == 4
     assert any("FAIL  ValueError: no card" in line for line in told)
+
+
+@pytest.mark.parametrize("width", [20, 50, 80])
+def test_no_line_of_a_job_is_wider_than_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    """A Chinese letter takes two columns; on a narrow one, what befell the job comes first."""
+    monkeypatch.setattr(output, "terminal_width", lambda: width)
+    monkeypatch.setattr(listing, "terminal_width", lambda: width)
+    name, error = "jobs.東京タワー通知メール送信", "ValueError: 東京特許許可局" + " 今日休暇" * 20
+    job = {"job_id": "0190a0a0-0000-7000-8000-0000deadbeef", "type": name, "at": 3661.0}
+    lines = Lines(lambda: 3)
+    lines(events.AttemptFailed(attempt=3, duration_s=0.01, error=error, **job))  # type: ignore[arg-type]
+    lines(events.JobFailed(attempts=3, max_attempts=3, error=error, undeliverable=False, **job))  # type: ignore[arg-type]
+    store = SqlFailures("sqlite://")
+    store.record([Failure("job-1", name, b"{}", error, 3, datetime(2026, 11, 24, tzinfo=UTC))])
+    listing.print_lines(store.rows())
+    listing.print_groups([store.rows()], as_json=False)
+    store.engine.dispose()
+    shown = capsys.readouterr().out.splitlines()
+    taken = [sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in line) for line in shown]
+    assert len(taken) == 6
+    assert max(taken) <= width
+    assert "FAIL" in shown[0]
+    assert "GAVE UP" in shown[1]
 
 
 @pytest.mark.parametrize("command", [["spec:list"], ["spec:show", "RETRY-2"], ["spec:show", "DELIVERY-10"]])

@@ -136,8 +136,14 @@ def test_what_can_not_be_retried_or_forgotten_stays(worker: Worker, queue: Queue
 @pytest.mark.parametrize(
     ("app", "message"),
     [
-        ("myapp:missing", "is not a kashvi Queue"),
+        ("myapp:missing", "'myapp:missing' is not there (AttributeError: module 'myapp' has no attribute 'missing')"),
+        ("myapp:os", "'myapp:os' is not a kashvi Queue, but of type module"),
         ("myapp.jobs", "can't import 'myapp.jobs'"),
+        ("myapp.py", "'myapp.py' is no module; did you mean 'myapp'?"),
+        ("./shop/jobs.py", "'./shop/jobs.py' is no module; did you mean 'shop.jobs'?"),
+        (".jobs", "'.jobs' is no module; did you mean 'jobs'?"),
+        ("../jobs.py", "'../jobs.py' is no module\n"),
+        ("", "no job types are registered"),
         ("needs", "No module named 'not_there'"),
     ],
 )
@@ -149,6 +155,17 @@ def test_an_app_that_can_not_be_used_is_wrong_usage(kashvi: Shell, app: str, mes
     assert message in shown.stderr
     assert "Traceback" not in shown.stderr
     assert not (kashvi.directory / "kashvi.db").exists()
+
+
+@pytest.mark.parametrize("error", ["ValueError('no port')", "SystemExit('no port')", "GeneratorExit('no port')"])
+def test_an_app_that_fails_when_it_is_imported_shows_where(kashvi: Shell, error: str) -> None:
+    """From its own first line on, whatever it raises; kashvi's frames and importlib's say nothing."""
+    (kashvi.directory / "breaks.py").write_text(f"def port():\n    raise {error}\n\nport()\n")
+    shown = kashvi("queue:work", "--app", "breaks")
+    assert shown.returncode == 2
+    places = [line for line in shown.stderr.splitlines() if line.startswith("  File ")]
+    assert ["breaks.py" in place for place in places] == [True, True]
+    assert f"can't import 'breaks': {error.partition('(')[0]}: no port" in shown.stderr
 
 
 def test_a_trace_holds_what_the_json_lines_hold_and_is_judged(worker: Worker, queue: Queue) -> None:
