@@ -1,7 +1,6 @@
 """Everything that is checked: ``nox`` runs it all, ``nox -l`` lists it."""
 
 import os
-import shutil
 from pathlib import Path
 
 import nox
@@ -105,15 +104,6 @@ def pythons(session: nox.Session) -> None:
     install(session, "test")
     servers = {"CI": ""}  # not every server has a wheel for every Python: what there is, is tried
     session.run("pytest", *(session.posargs or ["-n", "2", *FAST]), env=servers)
-
-
-@nox.session
-def tlc(session: nox.Session) -> None:
-    """The model of the queue, exported to TLA+: TLC, which needs Java, counts the states that our own search does."""
-    if shutil.which("java") is None:
-        session.skip("TLC needs Java, and there is no java on the PATH")
-    install(session, "tlc")
-    session.run("python", "-m", "kashvi_spec.kit.tlc")
 
 
 @nox.session

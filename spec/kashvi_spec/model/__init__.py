@@ -1,5 +1,5 @@
 """The queue as one small pure model: what may happen to jobs and workers, with a decision table of its own.
 
-It is explored to the end (``explore.py``), is the oracle of the property tests of drivers, walks traces (``walk.py``)
-and is exported to TLA+ (``tla.py``). It calls nothing of the library, so that a wrong library can't agree with it.
+It is explored to the end (``explore.py``), is the oracle of the property tests of drivers and walks traces
+(``walk.py``). It calls nothing of the library, so that a wrong library can't agree with it.
 """

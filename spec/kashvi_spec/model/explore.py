@@ -2,7 +2,7 @@
 
 Workers are interchangeable, and so are jobs: of states that differ only in which is which, one is kept. And steps that
 nobody else can see or hinder (an attempt's outcome, a promotion) are taken before all others, as their order changes
-nothing. Tests compare with a search that leaves nothing out, and TLC counts that one's states.
+nothing. Tests compare with a search that leaves nothing out.
 """
 
 from __future__ import annotations
