@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WRITES = frozenset({"push", "exchange", "wait", "recorded"})
-
 
 class Waiter(NamedTuple):
     """Somebody who waits on the server for a job."""
