@@ -155,8 +155,11 @@ def test_the_page_on_an_index_shows_no_broken_link_or_picture(released: Path) ->
 
 
 def test_every_tested_python_is_a_classifier() -> None:
-    """``nox`` tries the lowest that is allowed and those of the session ``pythons``."""
+    """``nox`` tries the lowest that is allowed and those of the session ``pythons``; GitHub has all of them."""
     tried = set(re.findall(r'"(3\.\d+)"', (ROOT / "noxfile.py").read_text()))
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    assert set(re.findall(r"^ +(3\.\d+)$", workflow, re.MULTILINE)) == tried
+    assert re.search(r"run: \.ci/run$", workflow, re.MULTILINE)
     for folder in FOLDERS.values():
         project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
         named = {one.rpartition(" ")[2] for one in project["classifiers"] if re.search(r"Python :: 3\.\d+$", one)}
