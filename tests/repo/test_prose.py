@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -18,7 +20,7 @@ from kashvi_spec.kit.museum import MUSEUM, VARIANTS
 from kashvi_spec.kit.worker.verdicts import JUDGES
 
 from kashvi.cli import Commands
-from kashvi.ports import Driver
+from kashvi.ports import Driver, Move, Place, Stats
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"kashvi": ROOT, "kashvi_sim": ROOT / "sim", "kashvi_spec": ROOT / "spec"}
@@ -111,6 +113,27 @@ def test_commands_take_the_options_that_a_page_gives_them(path: Path) -> None:
         given = re.sub(r'"[^"]*"', "", rest.partition(" #")[0].partition(" -- ")[0])
         if not re.search(r"\b(sim|spec|queue):", given):  # it runs another, as spec:plant does
             assert set(re.findall(r"(?<=\s)--[a-z][a-z-]*", given)) <= options(command), command
+
+
+# -- the way in ------------------------------------------------------------------------------------
+
+
+def test_the_first_screen_of_the_readme_leads_to_the_architecture() -> None:
+    """Which is one page, and fits a terminal's columns where it draws."""
+    first_screen = (ROOT / "README.md").read_text().splitlines()[:24]
+    assert "(ARCHITECTURE.md)" in "\n".join(first_screen)
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    assert len(page.splitlines()) <= 100
+    drawings = re.findall(r"^```\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert max(len(line) for drawing in drawings for line in drawing.splitlines()) <= 120
+
+
+def test_the_life_of_a_job_is_drawn_with_every_move_and_place() -> None:
+    """But for ``leave``, which is about a worker."""
+    drawing = re.findall(r"^```\n(.*?)^```$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE | re.DOTALL)[0]
+    drawn = set(re.findall(r"[a-z_]+", drawing))
+    assert {*get_args(Move), *get_args(Place)} - drawn == {"leave"}
+    assert {field.name for field in fields(Stats)} - drawn == {"ready", "workers"}  # ready: ``jobs``
 
 
 # -- files and numbers -----------------------------------------------------------------------------
