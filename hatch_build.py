@@ -27,7 +27,7 @@ class Extra(BuildHookInterface[Any]):
         elif version == "editable":  # ``dev-mode-dirs`` makes both importable, where they are edited
             needed = []
             for folder in folders:
-                project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+                project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
                 needed += [one for one in project["dependencies"] if not one.startswith("kashvi")]
                 for group, points in project["entry-points"].items():
                     self.metadata.core.entry_points.setdefault(group, {}).update(points)
