@@ -69,9 +69,13 @@ class Line:
         return self._call("push", effect)
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
+        dealings = self._world.dealings
+
         def effect() -> Exchange:
             answer = self._server.exchange(worker, n, lease_s, settlements, want)
             if answer.listing is None:
+                if dealings is not None:
+                    dealings.arrived(self._process, [id_of(s.old) for s in settlements], bool(answer.refused))
                 for i, settlement in enumerate(settlements):
                     if i not in answer.refused:
                         self._world.settled(settlement, self._process)
@@ -83,7 +87,9 @@ class Line:
                 self._world.ring(answer.server_at + answer.next_due_s)
             return answer
 
-        return self._call("exchange", effect)
+        if dealings is None:
+            return self._call("exchange", effect)
+        return dealings.exchange(self._process, n, settlements, want, lambda: self._call("exchange", effect))
 
     def wait(self, worker: str, seconds: float) -> bytes | float | None:
         def effect() -> bytes | float | None:
@@ -112,16 +118,22 @@ class Line:
                 raise ReplyLost("the connection was cut", "the simulated server")
             return waiter.found[0] if waiter.found else None
 
-        return self._call("wait", patient, effect)
+        if (dealings := self._world.dealings) is None:
+            return self._call("wait", patient, effect)
+        return dealings.wait(self._process, lambda: self._call("wait", patient, effect))
 
     def next_due(self) -> float | None:
+        if (dealings := self._world.dealings) is not None:
+            dealings.next_due(self._process)
         return self._call("next_due", self._server.next_due)
 
     def wake(self, worker: str) -> None:
         """As on Redis: a wait is short, and ends by itself."""
 
     def expired(self, limit: int) -> Expired:
-        return self._call("expired", lambda: self._server.expired(limit))
+        if (dealings := self._world.dealings) is None:
+            return self._call("expired", lambda: self._server.expired(limit))
+        return dealings.expired(self._process, lambda: self._call("expired", lambda: self._server.expired(limit)))
 
     def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
         return self._call("unrecorded", lambda: self._server.unrecorded(limit, skip))
@@ -148,14 +160,20 @@ class Line:
         on_stage = task is not None and task.on_stage
         if task is not None and on_stage:
             task.on_stage = False  # the call of a handler: what talks to the server lives in real time
+        failed, dealings = True, world.dealings if call != "wait" else None
+        if dealings is not None:
+            dealings.begins(dealings.of(process))
         try:
             self._kernel.pause()
             world.strike("before", call, process, late or effect)
             self._check(call)
             answer = effect()
             world.strike("after", call, process, None)
+            failed = False
             return answer
         finally:
+            if dealings is not None:
+                dealings.ends(dealings.of(process), failed)
             if task is not None and on_stage:
                 task.on_stage = True
                 self._kernel.on_resume(task)
@@ -180,6 +198,12 @@ class Database:
         world, process = self._world, self._process
         world.kernel.check_open()
         assert not process.dead, "a dead process made a call"
+        if world.dealings is None:
+            return self._record(failures)
+        return world.dealings.records(process, lambda: self._record(failures))
+
+    def _record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
+        world, process = self._world, self._process
         world.kernel.pause()
         world.strike("before", "record", process, lambda: [failure.job_id for failure in failures])
         if world.kernel.time < world.database_down_until:

@@ -24,6 +24,7 @@ from kashvi.events import AttemptLost, JobReturned
 from kashvi.ports import FailureStore
 from kashvi.registry import Registry
 
+from .dealings import Dealings
 from .faults import SET_BACK_S, Faults, Rule, rules_named
 from .figures import Figures, figures_of
 from .judged import Excused
@@ -162,6 +163,8 @@ class Run:
         )
         if client is not None:
             self.world.server.clear()
+        if table is None:
+            self.world.dealings = Dealings(self.world)
         acts = {name: script.acts(name, tape.attempts) for name in script.types}
         self.classes = {name: self.job_class(name, acts[name]) for name in script.types}
         for name, job_class in self.classes.items():
@@ -298,6 +301,8 @@ class Run:
         violations += [Violation("drains", "", f"{name} never ended after it was told to") for name in self.left()]
         violations += [*undeserved(world), *late_upkeep(world), *left_behind(world), *dear(world), *unwanted(world)]
         violations += settled_twice(world)
+        if world.dealings is not None:
+            violations += world.dealings.violations
         rows = Counter(self.rows())
         failed = Counter(job_id for job_id, moves in world.ended.items() if "fail" in moves)
         for job_id in sorted((rows | failed).keys()):

@@ -48,6 +48,8 @@ class SimQueue(Queue):
         def work() -> None:
             with suppress(KeyboardInterrupt, DriverError):
                 self.work()
+            if self._world.dealings is not None:
+                self._world.dealings.returned(self.process)
 
         self.process.main = self.process.spawn(work, "work")
 
@@ -55,6 +57,9 @@ class SimQueue(Queue):
         """As SIGTERM does."""
         for one in self._workers:
             one.request_stop() if isinstance(one, Workers) else one.stop()
+        for one in self.handles:
+            if one.join() and self._world.dealings is not None:
+                self._world.dealings.returned(self.process)
 
     @property
     def store(self) -> FailureStore | None:

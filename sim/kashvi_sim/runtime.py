@@ -18,7 +18,7 @@ class SimRuntime:
         self.number = number
         self.skew_s = 0.0
         self.drift = 0.0
-        self.paused_until = 0.0
+        self.paused_until, self.stood_still_s = 0.0, 0.0
         self.called_at, self.calls = 0.0, 0
         """When it called the server last, and how often at that time."""
         self.dead = False
@@ -91,7 +91,9 @@ class SimRuntime:
 
     def pause(self, seconds: float) -> None:
         """All its tasks stand still, as under SIGSTOP; time goes on without them."""
-        self.paused_until = max(self.paused_until, self.kernel.time + seconds)
+        until = self.kernel.time + seconds
+        self.stood_still_s += max(until - max(self.paused_until, self.kernel.time), 0.0)
+        self.paused_until = max(self.paused_until, until)
         self.kernel.pause()
 
     def kill(self) -> None:

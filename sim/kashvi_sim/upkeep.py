@@ -1,6 +1,6 @@
 """What the world knows beyond the events: how late the rest of the work was, and what all of it cost.
 
-Rows, what the dead held and ends of workers have bounds of their own; faults that held them up are excused by name.
+Rows and what the dead held have bounds of their own; faults that held them up are excused by name.
 """
 
 from __future__ import annotations
@@ -46,22 +46,15 @@ class _Staff:
     process_of: dict[str, str] = field(default_factory=dict)
     since: dict[str, float] = field(default_factory=dict)
     """Workers that take jobs, and from when on."""
-    last_end: dict[str, float] = field(default_factory=dict)
-    """Of an attempt, by process."""
-    stopping: dict[str, float] = field(default_factory=dict)
-    """When a worker was told to stop."""
     killed: dict[str, float] = field(default_factory=dict)
     """Processes, and when."""
 
 
 def late_upkeep(world: World) -> Iterator[Violation]:
-    """Rows, jobs of the dead and ends that came later than they could."""
+    """Rows, and jobs of the dead, that came later than they could."""
     staff, failed, taken = _Staff(), dict[str, float](), set[str]()
     for now, event in zip(world.times, world.events, strict=True):
-        kind = type(event)
-        if kind is events.AttemptSucceeded or kind is events.AttemptFailed:
-            staff.last_end[event.process] = now
-        elif isinstance(event, events.JobFailed):
+        if isinstance(event, events.JobFailed):
             failed[event.job_id] = now
         elif isinstance(event, events.FailureRecorded):
             since = failed.pop(event.job_id, now)
@@ -79,15 +72,8 @@ def late_upkeep(world: World) -> Iterator[Violation]:
         elif isinstance(event, events.WorkerStarted):
             staff.process_of[event.worker] = event.process
             staff.since[event.worker] = now
-        elif isinstance(event, events.WorkerStopping):
-            staff.stopping[event.worker] = now
+        elif isinstance(event, events.WorkerStopping | events.WorkerStopped):
             staff.since.pop(event.worker, None)
-        elif isinstance(event, events.WorkerStopped):
-            staff.since.pop(event.worker, None)
-            since = max(staff.stopping.get(event.worker, now), staff.last_end.get(event.process, 0.0))
-            if now - since > SOON_S and not world.trouble.excuses(since, now, SOON_S, DATABASE):
-                why = f"worker {event.worker} stopped {now - since:.3f} s after it had nothing left to do"
-                yield Violation("stops in time", "", why)
         elif isinstance(event, ProcessKilled):
             staff.killed[event.victim_id] = now
             for worker, process in staff.process_of.items():

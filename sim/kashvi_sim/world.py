@@ -30,6 +30,7 @@ from kashvi.queues import Queue
 from kashvi.registry import Registry
 
 from .clock import Escape, HandlerTime
+from .dealings import Dealings
 from .excuses import Telling, Trouble
 from .faults import Faults, Moment, Scene
 from .judged import Judged, bench
@@ -78,6 +79,8 @@ class World(Judged):
     """Requests that are still on their way."""
     progress = 0
     """Jobs that came, ended or were recorded."""
+    dealings: Dealings | None = None
+    """Judges of how processes deal with the server, where somebody wants them."""
     calls, spinning = 0, ""
     """How often the server was called, and the process that called it without end, in no time."""
 
@@ -214,6 +217,8 @@ class World(Judged):
         main, process.main = process.main, None
         if main is None or not main.is_alive():
             return
+        if self.dealings is not None:
+            self.dealings.interrupted(process)
         if main is self.kernel.current:
             raise KeyboardInterrupt
         main.interrupted = True
@@ -469,6 +474,8 @@ class World(Judged):
             if event.unsettled:
                 self.telling.silent.add(self._of_events[event.process].name)
             self.on_end(self._of_events[event.process])
+        if self.dealings is not None:
+            self.dealings.see(event, self._of_events[event.process])
         self.judges.see(event)
 
     def _tell(self, kind: type[Event], **facts: Any) -> None:

@@ -1,0 +1,231 @@
+"""Each judge of a process's dealings with its server says no to one line gone wrong, and yes to the code as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from kashvi_sim.dealings import Dealings
+from kashvi_sim.process import SimQueue
+from kashvi_sim.world import World
+
+from kashvi import events, lease
+from kashvi.books import Books
+from kashvi.keeper import Keeper
+from kashvi.lease import Answered, Lease
+from kashvi.pool import Workers
+from kashvi.registry import Registry
+from kashvi.worker import Worker
+
+Patch = pytest.MonkeyPatch
+
+
+@dataclass
+class Takes:
+    seconds: float = 0.0
+    fails: bool = False
+
+    def handle(self) -> None:
+        if self.seconds:
+            WORLD[0].kernel.sleep(self.seconds)
+        if self.fails:
+            raise ValueError
+
+
+WORLD: list[World] = []
+
+
+class Scene:
+    """A producer and a worker of two threads, with a failure table."""
+
+    def __init__(self) -> None:
+        registry = Registry()
+        registry.register("jobs.Takes", Takes)
+        self.world = World(registry=registry, lease_s=6.0, database="sqlite://", virtual_handlers=False, max_attempts=1)
+        WORLD[:] = [self.world]
+        self.dealings = self.world.dealings = Dealings(self.world)
+        self.producer = self.world.process()
+
+    def works(self, threads: int = 2) -> SimQueue:
+        queue = self.world.process()
+        queue.start_workers(threads)
+        return queue
+
+    def dispatch(self, *jobs: Takes) -> None:
+        self.producer.dispatch_many(jobs)
+
+    def away(self, for_s: float) -> None:
+        self.world.down_until = self.world.kernel.time + for_s
+
+    def run(self, for_s: float) -> None:
+        self.world.run(for_s=for_s)
+
+    def stop(self, queue: SimQueue) -> None:
+        self.world.terminate(queue.process)
+        self.run(12)
+
+
+def an_outage(scene: Scene) -> None:
+    """Then an ordinary day."""
+    queue = scene.works()
+    scene.run(1)
+    scene.away(9)
+    scene.run(20)
+    scene.dispatch(Takes())
+    scene.run(1)
+    scene.stop(queue)
+
+
+def short_jobs_beside_long_ones(scene: Scene) -> None:
+    scene.dispatch(*[Takes(8) for _ in range(3)], *[Takes(0.015) for _ in range(60)])
+    queue = scene.works(4)
+    scene.run(30)
+    scene.stop(queue)
+
+
+def two_long_jobs(scene: Scene) -> None:
+    scene.dispatch(Takes(8), Takes(8))
+    queue = scene.works()
+    scene.run(10)
+    scene.stop(queue)
+
+
+def a_stop_in_the_middle(scene: Scene) -> None:
+    scene.dispatch(Takes(0.001), Takes(0.001), Takes(3), Takes(3), *[Takes(1) for _ in range(4)])
+    queue = scene.works()
+    scene.run(2)
+    scene.stop(queue)
+
+
+def a_failure_at_the_end(scene: Scene) -> None:
+    scene.dispatch(Takes(3, fails=True))
+    queue = scene.works()
+    scene.run(1)
+    scene.stop(queue)
+
+
+def a_backlog_and_a_lone_thread(scene: Scene) -> None:
+    scene.dispatch(*[Takes(0.5) for _ in range(6)])
+    queue = scene.works(1)
+    scene.run(10)
+    scene.stop(queue)
+
+
+def untold(kind: type[events.Event]) -> Callable[[Patch], None]:
+    """An event of this kind is never emitted."""
+    emit = events.EventStream.emit
+
+    def plant(patch: Patch) -> None:
+        def emits(self: Any, kind_: type[events.Event], *more: Any, **facts: Any) -> None:
+            if kind_ is not kind:
+                emit(self, kind_, *more, **facts)
+
+        patch.setattr(events.EventStream, "emit", emits)
+
+    return plant
+
+
+def always(owner: Any, name: str, value: Any) -> Callable[[Patch], None]:
+    return lambda patch: patch.setattr(owner, name, value)
+
+
+def not_repeated(patch: Patch) -> None:
+    """A request whose answer was lost is forgotten; the next one has another number."""
+    exchange = Lease.exchange
+
+    def once(self: Any, *about: Any) -> Answered | None:
+        self._open = None
+        return exchange(self, *about)
+
+    send = Lease._send
+
+    def gives_up(self: Any, request: Any, give_up: Any) -> Any:
+        answered = send(self, request, lambda: True)
+        if answered is None:
+            self._rest(0.2)
+        return answered
+
+    patch.setattr(Lease, "exchange", once)
+    patch.setattr(Lease, "_send", gives_up)
+
+
+def nothing_goes_back(patch: Patch) -> None:
+    patch.setattr(Books, "release", lambda self: self._ready.clear())
+
+
+def compares_at_every_tick(patch: Patch) -> None:
+    stop_if_over = Worker.stop_if_over
+
+    def ticks(self: Any) -> None:
+        self._books.audit = not self.stopping
+        stop_if_over(self)
+
+    patch.setattr(Worker, "stop_if_over", ticks)
+
+
+def claims_by_waits(patch: Patch) -> None:
+    sending = Books.sending
+    patch.setattr(Books, "sending", lambda self, claim: sending(self, False))
+    patch.setattr(Books, "_wants_jobs", lambda self: False)
+
+
+def renews_seldom(patch: Patch) -> None:
+    due = Worker.exchange_if_due
+
+    def if_due(self: Any) -> None:
+        if self._runtime.monotonic() - self.lease.renewed_at > 4:
+            due(self)
+
+    patch.setattr(Worker, "exchange_if_due", if_due)
+
+
+def no_bell(patch: Patch) -> None:
+    patch.setattr(Worker, "ring", lambda self: None)
+    patch.setattr(Books, "choose", _patient(Books.choose))
+
+
+def _patient(choose: Any) -> Any:
+    def chooses(self: Any) -> Any:
+        if self._ready and not self.stopping:
+            return self._take()
+        return choose(self)
+
+    return chooses
+
+
+BROKEN: dict[str, tuple[str, Callable[[Patch], None], Callable[[Scene], None]]] = {
+    "it does not tell that its server is back": ("server told of", untold(events.ServerBack), an_outage),
+    "it does not tell that its server is lost": ("server told of", untold(events.ServerLost), an_outage),
+    "it rests for a minute": ("tries again", always(lease, "BACKOFF_FIRST_S", 15.0), an_outage),
+    "it hardly rests": ("tries again", always(lease, "BACKOFF_MAX_S", 0.2), an_outage),
+    "another number for a lost request": ("numbered", not_repeated, an_outage),
+    "finished work waits for the keeper's tick": ("settled in time", no_bell, short_jobs_beside_long_ones),
+    "it renews too late": ("renewed in time", renews_seldom, two_long_jobs),
+    "it compares without a reason": ("compared for a reason", compares_at_every_tick, a_backlog_and_a_lone_thread),
+    "it keeps what it has not started": ("leaves nothing held", nothing_goes_back, a_stop_in_the_middle),
+    "its failures are nobody's": (
+        "recorded at the end", always(Keeper, "_record_to_the_end", lambda self: None), a_failure_at_the_end,
+    ),
+    "join does not wait": ("joined", always(Workers, "join", lambda self, timeout=None: True), a_stop_in_the_middle),
+    "a backlog is fetched one by one": (
+        "claims together", claims_by_waits, a_backlog_and_a_lone_thread,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", BROKEN)
+def test_a_judge_sees_what_it_is_for_and_nothing_in_good_code(bug: str, monkeypatch: Patch) -> None:
+    """In a scene of a few seconds; other judges may see it too."""
+    promise, plant, play = BROKEN[bug]
+    with monkeypatch.context() as patch:
+        plant(patch)
+        scene = Scene()
+        play(scene)
+        assert promise in {violation.predicate for violation in scene.dealings.violations}
+        scene.world.close()
+    scene = Scene()
+    play(scene)
+    assert scene.dealings.violations == []
+    scene.world.close()
