@@ -21,10 +21,10 @@ TWO_AT_ONCE = Scope(workers=2, jobs=2, crashes=2, limit=3)
 @pytest.mark.parametrize(
     ("scope", "states", "found"),
     [
-        (Scope(2, 2, 1), 933, 2110),
-        (Scope(2, 2, 1, silences=1), 14167, 41848),
-        (Scope(3, 2, 2, limit=3), 4858, 11827),
-        (DEEP, 5832, 17458),
+        (Scope(2, 2, 1), 1002, 2347),
+        (Scope(2, 2, 1, silences=1), 15150, 45009),
+        (Scope(3, 2, 2, limit=3), 5103, 12741),
+        (DEEP, 6052, 18148),
     ],
 )
 def test_a_scope_is_explored_to_the_end_and_every_clause_holds(scope: Scope, states: int, found: int) -> None:

@@ -24,6 +24,7 @@ from .test_bad_traces import (
     did,
     dispatched,
     gave_up,
+    postponed,
     raised,
     retried,
     returned,
@@ -115,12 +116,23 @@ CUT_OFF = [
     *did("a", 31, process="q"), SettleRefused(move="return", owner="w", **about("a", 32)), stopped(), stopped("v", "q"),
 ]  # fmt: skip
 """It gives back in the middle of an attempt what is no longer its own."""
+POSTPONED = [
+    worker(), dispatched("a"), postponed("a", 0, 1.0), postponed("a", 1, 1.0), stopped(),
+    worker("v", process="q"), started("a", 3, 1, "v", "q"), *did("a", 4, 1, "q"), stopped("v", "q"),
+]  # fmt: skip
+"""One worker does not know its type, the other does."""
 
 
-@pytest.mark.parametrize("trace", [EXHAUSTED, TAKEN_OVER, GIVEN_BACK, SUSPECT_GIVEN_BACK, CUT_OFF])
+@pytest.mark.parametrize("trace", [EXHAUSTED, TAKEN_OVER, GIVEN_BACK, SUSPECT_GIVEN_BACK, CUT_OFF, POSTPONED])
 def test_a_good_trace_is_accepted(trace: list[Event]) -> None:
     """Also where a process is silent at the end."""
     assert walk(trace).rejected == []
+
+
+def test_a_job_is_postponed_by_a_worker_that_has_it_and_uncounted() -> None:
+    """Not while another attempt runs, and not as one that was made."""
+    assert walk([worker(), dispatched("a"), postponed("a", 0, 1.0, n=1), stopped()]).rejected
+    assert walk([*BEFORE_THE_DEATH, postponed("a", 1, 1.0), *did("a", 2), stopped()]).rejected
 
 
 def test_who_was_refused_had_started_the_job_and_lost_it() -> None:

@@ -34,6 +34,8 @@ def fits(item: Item, before: State, step: Step) -> bool:
         case "returned":
             taken = action == "take over" and row is not None and row.end == ("beside" if item.announced else "died")
             return taken and w == item.owner and item.flag
+        case "postponed":
+            return action == "postpone" and w == item.actor and job.attempts == item.number
         case "refused":
             return action == "refused" and w == item.actor
         case _:

@@ -131,6 +131,11 @@ CHECKS: dict[Action, tuple[tuple[str, str, Check], ...]] = {
          lambda b, s, old, new, limit: s.row is not None and (s.row.counts, s.row.wait_s) == (False, 0)
          and (new.place, new.attempts, new.suspect) == ("ready", old.attempts, old.suspect)),
     ),
+    "postpone": (
+        ("FAILURES-10", "delayed as it was, for a second at first",
+         lambda b, s, old, new, limit: s.row is not None and (s.row.counts, s.row.wait_s) == (False, 1)
+         and (new.place, new.attempts, new.suspect) == ("delayed", old.attempts, old.suspect)),
+    ),
     "refused": (
         ("DELIVERY-5", "a refused settlement changes nothing",
          lambda b, s, old, new, limit: b.jobs == s.state.jobs),

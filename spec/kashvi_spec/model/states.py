@@ -17,8 +17,8 @@ Stage = Literal["", "claimed", "trying", "good", "bad", "void", "ended"]
 """How far its owner has come with a job; nothing where it has none, or a dead one. ended: of what is late."""
 Action = Literal[
     "dispatch", "dispatch after", "promote", "claim", "announce", "start", "void", "succeed", "fail", "settle",
-    "return", "quit", "crash", "restart", "lapse", "renew", "take over", "late start", "late void", "late end",
-    "refused", "record",
+    "return", "postpone", "quit", "crash", "restart", "lapse", "renew", "take over", "late start", "late void",
+    "late end", "refused", "record",
 ]  # fmt: skip
 
 NOBODY = -1
@@ -124,6 +124,7 @@ def _of_owner(state: State, j: int, job: Job, table: Decisions) -> Iterator[Step
         else:
             yield Step("start", j, w, _put(state, j, Job(place, attempts, suspect, w, "trying")))
             yield Step("void", j, w, _put(state, j, Job(place, attempts, suspect, w, "void")))
+            yield _settled(_renewed(state, w), "postpone", j, w, "unknown", table)
         yield _settled(_renewed(state, w), "return", j, w, "returned", table)
     elif stage == "trying":
         yield Step("succeed", j, w, _put(state, j, Job(place, attempts, suspect, w, "good")))

@@ -34,7 +34,17 @@ from kashvi.events import (
 from .table import Verdict
 
 What = Literal[
-    "dispatched", "claimed", "started", "ended", "cut off", "void", "settled", "returned", "refused", "recorded"
+    "dispatched",
+    "claimed",
+    "started",
+    "ended",
+    "cut off",
+    "void",
+    "settled",
+    "returned",
+    "postponed",
+    "refused",
+    "recorded",
 ]
 ALONE: frozenset[What] = frozenset({"started", "ended", "cut off", "void"})
 """What a process does by itself, without the server."""
@@ -189,7 +199,11 @@ class _Teller:
         elif isinstance(event, FailureRecorded):
             if not any(item.what == "recorded" for item, _, _ in self._items):  # told by all that saw to it
                 self._note(Item("recorded"), event)
-        elif not isinstance(event, AttemptLost | FailureRefused | JobPostponed):  # in the model every type is known
+        elif isinstance(event, JobPostponed):
+            before = self._told.get(event.process, 0)  # what it does not know, it does not start
+            item = Item("postponed", self._actor(event.process), number=event.attempts, after=before)
+            self._note(item, event, event.server_at)
+        elif not isinstance(event, AttemptLost | FailureRefused):
             assert_never(event)
 
     def _cut_off(self, event: SettleRefused, actor: int) -> int:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-End = Literal["succeeded", "failed", "lost", "beside", "void", "died", "returned"]
+End = Literal["succeeded", "failed", "lost", "beside", "void", "died", "returned", "unknown"]
 """How it ended. Of those whose owner died: lost had been announced, alone; beside had, and another may be to blame;
-died had not. void: no attempt could be made."""
+died had not. void: no attempt could be made. unknown: this worker does not know the type."""
 Verdict = Literal["done", "delayed", "unrecorded", "ready"]
 
 ANY = 0
@@ -34,6 +34,7 @@ TABLE: tuple[Row, ...] = (
     Row("succeeded", ANY, ANY, "done", counts=True),
     Row("void", ANY, ANY, "unrecorded"),
     Row("returned", ANY, ANY, "ready"),
+    Row("unknown", ANY, ANY, "delayed", wait_s=1),  # at first, and longer later: the walk does not check it
     Row("died", ANY, ANY, "ready", suspect=True),
     Row("beside", ANY, ANY, "ready", suspect=True),
     Row("failed", 1, 1, "unrecorded", counts=True, suspect=False),

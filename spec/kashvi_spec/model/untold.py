@@ -10,7 +10,7 @@ from .stories import ALONE, Story
 BY_ITSELF: frozenset[Action] = frozenset({
     "start", "void", "succeed", "fail", "late start", "late void", "late end",
 })  # fmt: skip
-WITH_THE_SERVER: frozenset[Action] = frozenset({"settle", "return", "refused"})
+WITH_THE_SERVER: frozenset[Action] = frozenset({"settle", "return", "postpone", "refused"})
 
 
 class Untold:
