@@ -202,7 +202,7 @@ AnyJobEvent = (
 AnyEvent = (
     AnyJobEvent | WorkerStarted | WorkerStopping | WorkerStopped | ServerLost | ServerBack | StoreLost | StoreBack
 )
-"""Every kind. Code that must handle each ends with ``assert_never``, so that mypy names a kind it lacks."""
+"""All events. Code that handles each of them ends with ``assert_never``, so that mypy finds a missing one."""
 
 Observer = Callable[[AnyEvent], None]
 E_ = TypeVar("E_", bound=AnyEvent)

@@ -90,9 +90,9 @@ class Exchange(NamedTuple):
 WAIT_MAX_S = 0.6
 """The longest wait of an idle worker. A driver need not wake it for a job that becomes due later."""
 GONE_AFTER_S = 3600.0
-"""How long after its lease a worker that holds nothing stays on the list of workers."""
+"""How long after its lease a worker without jobs stays on the list of workers."""
 PROMOTE_MAX = 500
-"""How many delayed jobs an exchange promotes at the most, so that no worker holds the server up."""
+"""The most delayed jobs that an exchange promotes, so that it does not block the server for long."""
 EARLIER_S = 0.001
 """A wait is not ended early for a job that becomes due this close to its end: clocks are not that exact."""
 
@@ -159,10 +159,10 @@ class Retrying(Protocol):
 
     @property
     def prefix(self) -> str:
-        """Which queue this is: rows of another stay where they are."""
+        """The queue's prefix: rows of another queue are not sent back."""
 
     def push_retried(self, failure: str, envelope: bytes) -> bool:
-        """Send a failed job back once for each ``failure``, by whatever text names it; False if it was done before."""
+        """Send a failed job back once for each ``failure``, a text that names it; False if it was sent before."""
 
 
 class Driver(Protocol):

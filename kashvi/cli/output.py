@@ -19,7 +19,7 @@ from .stdout import JsonStdout
 
 ID_SHOWN = 8
 NARROW = 60
-"""On fewer columns what befell a job comes first, and the rest as far as there is room."""
+"""On fewer columns the outcome of a job comes first, then as much of the rest as fits."""
 
 
 class JsonLines:
@@ -120,7 +120,7 @@ def took(seconds: float) -> str:
 
 
 def terminal_width() -> int | None:
-    """The width of standard output's terminal; None for a pipe, a file or nothing at all, which get whole lines."""
+    """The width of standard output's terminal; None for a pipe, a file or a closed output, which get whole lines."""
     try:
         return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     except (AttributeError, ValueError):

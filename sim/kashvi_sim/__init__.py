@@ -1,4 +1,4 @@
 """kashvi in virtual time."""
 
 DRIVERS = ("memory", "fakeredis", "redis")
-"""Where the jobs of a simulated world can wait."""
+"""The drivers of a simulated world."""

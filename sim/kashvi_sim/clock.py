@@ -1,8 +1,8 @@
-"""Handlers live in virtual time: ``time.sleep``, ``time.time``, ``datetime.now()`` and the like, by whatever name.
+"""Virtual time for handlers: ``time.sleep``, ``time.time``, ``datetime.now()`` and the like, under any imported name.
 
-The wall clock is time-machine's, which reaches names imported long ago; sleeping and the clocks that only go forward
-are a patch of our own, which looks whether a simulated handler is asking. ``random`` and ``uuid4`` draw from the seed.
-What escapes all the same (a real thread, a connection, a real wait) is reported with its stack.
+The wall clock is time-machine's, which reaches names imported before; sleeping and the monotonic clocks are patched
+here, with an effect only in simulated handlers. ``random`` and ``uuid4`` draw from the seed.
+Escapes from virtual time (a real thread, a connection, a real wait) are reported with their stacks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from greenlet import getcurrent
 from .kernel import EPOCH, Kernel, Task
 
 WATCH_S = 0.25
-"""A step that takes so much real time is taken for a wait that is not virtual."""
+"""A step that takes longer in real time counts as a real wait."""
 
 _real = {
     name: getattr(time, name) for name in ("sleep", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
@@ -34,11 +34,11 @@ _active: HandlerTime | None = None
 
 
 HOPELESS_S = 5.0
-"""A step that takes so much is ended, by an exception in the handler."""
+"""A step that takes longer is ended, by an exception in the handler."""
 
 
 class Escaped(BaseException):
-    """The handler waits in real time, for something that only virtual time could bring."""
+    """The handler waits in real time for an event of virtual time."""
 
 
 class Escape(NamedTuple):
@@ -62,7 +62,7 @@ class HandlerTime:
 
     @contextmanager
     def passing(self) -> Iterator[None]:
-        """While it lasts, handlers see virtual time."""
+        """Show handlers virtual time inside the context."""
         global _active  # noqa: PLW0603
         _install()
         outer, _active = _active, self
@@ -84,12 +84,12 @@ class HandlerTime:
             _active = outer
 
     def resume(self, task: Task) -> None:
-        """This task's handler goes on: the wall clock is that of its process."""
+        """Set the wall clock to that of the task's process: its handler goes on."""
         if task.process is not None:
             self._travel.move_to(task.process.now())
 
     def current(self) -> Task | None:
-        """The task whose handler is asking, if one is."""
+        """The task whose handler calls, or None."""
         task = self._kernel.current
         return task if task is not None and task.on_stage and getcurrent() is task.fiber else None
 
@@ -105,7 +105,7 @@ class HandlerTime:
         self.escapes.append(Escape(what, task.name, stack))
 
     def _watching(self, over: threading.Event) -> None:
-        """In a real thread: a step of a handler that does not end is a real wait."""
+        """In a real thread: end a handler's step that takes too long, as a real wait."""
         seen, looks = -1, 0
         while not over.wait(WATCH_S):
             step, task = self._kernel.steps, self._kernel.current
@@ -165,7 +165,7 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
 _OURS: dict[int, tuple[Any, Any]] = {
     id(_real["sleep"]): (_real["sleep"], _sleep), id(_real_uuid4): (_real_uuid4, _uuid4),
 }  # fmt: skip
-"""By the id of a real function: it, and ours."""
+"""Each real function and its replacement, by the real function's id."""
 for _name in ("monotonic", "perf_counter"):
     _OURS[id(_real[_name])] = _real[_name], _clock(_name, 1)
     _OURS[id(_real[f"{_name}_ns"])] = _real[f"{_name}_ns"], _clock(f"{_name}_ns", 1e9)
@@ -173,7 +173,7 @@ _audited = False
 
 
 def _install() -> None:
-    """For names imported from ``time`` too; nobody but a simulated handler notices. It stays until ``uninstall``."""
+    """Patch ``time`` and names imported from it, until ``uninstall``; only simulated handlers see a difference."""
     global _audited  # noqa: PLW0603
     if time.sleep is _sleep:
         return
@@ -185,7 +185,7 @@ def _install() -> None:
 
 
 def uninstall() -> None:
-    """All names are what they were, also in modules that were imported meanwhile."""
+    """Restore all names, also in modules that were imported meanwhile."""
     if time.sleep is _sleep:
         _exchange({id(ours): real for real, ours in _OURS.values()})
         threading.Thread.start = _real_start  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Where a simulated world keeps its queue: in memory, in fakeredis, or on a real server under a prefix of its own."""
+"""The storage of a simulated world: memory, fakeredis, or a real server under its own prefix."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from . import DRIVERS
 
 @contextmanager
 def connect(driver: str, redis_url: str | None = None) -> Iterator[dict[str, Any]]:
-    """What ``play`` needs for this driver. Raises InvalidSetting, DriverUnavailable.
+    """The arguments of ``play`` for this driver. Raises InvalidSetting, DriverUnavailable.
 
-    On a real server nothing is touched but keys that begin with ``kashvi-sim:`` and this process's number; they are
-    gone afterwards.
+    On a real server, uses only keys that begin with ``kashvi-sim:`` and this process's number, and deletes them at the
+    end.
     """
     if driver == "memory":
         yield {}

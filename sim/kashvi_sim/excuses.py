@@ -1,4 +1,4 @@
-"""Which broken promises a fault excuses: what a server forgot, what nobody could tell, what a wrong clock measured."""
+"""The violations that a fault excuses: of lost server data, of events never emitted, of wrong clocks."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ ROLLED_BACK = frozenset(
         "excused for a reason",
     }
 )
-"""What a server that comes back as it was may break, for the jobs it forgot something about."""
+"""Predicates that a rolled-back server may violate, for the jobs whose data it lost."""
 
 BY_TIMES = frozenset({
     "attempts counted", "backoff kept", "done is done", "due order", "FIFO", "in time", "lease kept", "never early",
     "settle fenced",
 })  # fmt: skip
-"""What compares times of the server, which say nothing once its clock was set."""
+"""Predicates that compare times of the server, which are useless once its clock was set."""
 
 HOLDS_UP = {
     "kill": (1.0, 0.0),
@@ -59,16 +59,16 @@ HOLDS_UP = {
     "interrupt": (2.0, 0.0),
     "server_back": (12.0, 0.0),
 }
-"""For how long a fault may make jobs wait, in seconds and in leases: it lasts, then workers try again after 5 s."""
+"""How long a fault may make jobs wait, in seconds and in leases: its duration and 5 s until workers try again."""
 
 
 @dataclass
 class Trouble:
-    """When faults held jobs up."""
+    """The times at which faults held jobs up."""
 
     lease_s: float
     spans: list[tuple[float, float, str]] = field(default_factory=list)
-    """From, to, the fault."""
+    """Begin, end, fault."""
 
     def begins(self, fault: str, at: float) -> None:
         if fault in HOLDS_UP:
@@ -78,7 +78,7 @@ class Trouble:
             self.spans.append((at, at, fault))
 
     def excuses(self, since: float, until: float, most_s: float, also: Mapping[str, float] = {}) -> str:
-        """The fault, if ``most_s`` is all that was left between faults. ``also``: those that hold up what else."""
+        """The fault that held a job up, if at most ``most_s`` remains. ``also``: more faults that count."""
         first = ""
         for began, ended, fault in sorted(self.spans):
             over = max(ended, began + also.get(fault, 0.0))
@@ -92,17 +92,17 @@ class Trouble:
 
 @dataclass
 class Telling:
-    """Whose place it is to tell what the server did with a job."""
+    """The processes that must emit the events of a job's steps on the server."""
 
     ends: dict[str, list[SimRuntime]] = field(default_factory=dict)
     retries: dict[str, list[SimRuntime]] = field(default_factory=dict)
     returns: dict[str, list[SimRuntime]] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
-    """Processes that were left without an answer."""
+    """Processes that got no answer."""
 
 
 def excuse(world: World, v: Violation, stored: bool) -> str:
-    """The fault's name, or nothing. ``stored``: whether every row must be told of."""
+    """The name of the fault that excuses a violation, else empty. ``stored``: True if every row needs an event."""
     if v.job_id in world.others.repeated and v.predicate not in ("none lost", "drains"):
         return "repeated_id"
     if v.predicate in ("none lost", "drains"):
@@ -113,14 +113,14 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
     if v.predicate in BY_TIMES and world.struck["server_back"]:
         return "server_back"
     if v.predicate in ("in time", "never early", "backoff kept") and world.struck["server_forward"]:
-        return "server_forward"  # a wait's time of claim is told by the old clock, and a pause ends by the new
+        return "server_forward"  # a wait's time of claim is by the old clock, and a pause ends by the new
     if v.predicate == "in time":
         waited = world.waits[v.job_id]
         return world.rolled_back.get(v.job_id, "") or world.trouble.excuses(waited.since, waited.until, LATE_S)
     if v.predicate == "lease kept":
         return world.renewals_lost.get(v.job_id, "")
     if v.predicate in ("suspects alone", "fresh kept out", "excused for a reason", "charged alone"):
-        # The other of the two may be the one that was rolled back; and the process's own clock measured a window.
+        # The rollback may concern the other of the two jobs, and the process's own clock measured a window.
         other = (why for job_id, why in world.rolled_back.items() if job_id in v.why)
         clock = (rule for rule in ("jump_back", "drift") if world.struck[rule] and v.predicate != "charged alone")
         return [*other, *clock, ""][0]
@@ -129,7 +129,7 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
     if v.predicate == "attempts counted" and "never settled" in v.why:
         return _gone(world, world.telling.retries.get(v.job_id, ()))
     if v.predicate == "FIFO":
-        # It was handed back, which is told late, or never.
+        # It was handed back; the event comes late, or never.
         late = (
             rule for rule in ("pause", "latency", "reply_lost") if world.struck[rule] and v.job_id in world.returned
         )
@@ -140,18 +140,18 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
 
 
 def untold(world: World, job_id: str) -> str:
-    """The server did it, and nobody could tell."""
+    """The fault that kept the job's events from being emitted, else empty."""
     return _gone(world, world.telling.ends.get(job_id, ()))
 
 
 def _gone(world: World, tellers: Sequence[SimRuntime]) -> str:
-    """Whether one of those that had to tell never could: killed, or left without an answer."""
+    """The fault that silenced one of the processes (killed, or without an answer), else empty."""
     if any(process.dead for process in tellers):
         return "kill"
     return "no answer" if any(process.name in world.telling.silent for process in tellers) else ""
 
 
 def _most_starts(world: World, job_id: str) -> int:
-    """Of one attempt at this job."""
+    """The most starts of one attempt at this job."""
     starts = Counter(e.attempt for e in world.events if isinstance(e, AttemptStarted) and e.job_id == job_id)
     return max(starts.values(), default=0)

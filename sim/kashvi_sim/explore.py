@@ -1,4 +1,4 @@
-"""Exhaustive search: every order, every outcome, every death in a small scope, through the code as it is."""
+"""Exhaustive search: every order, outcome and death in a small scope, through the real code."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .scope import Scope
 from .search import Broken, Search
 
 ROUND = 32
-"""Trials that are made at once, by all processes; what one of them finds out, the others of its round don't know."""
+"""Trials of one round over all processes. States found in a round are shared after it."""
 COLLECT = 500
-"""Trials between two looks, and two collections of garbage."""
+"""Trials between two calls of ``look``, and between two garbage collections."""
 
 
 class Explored(NamedTuple):
-    """What a search came to. ``exhausted``: nothing is left to try."""
+    """The result of a search. ``exhausted``: True if it reached its end."""
 
     scope: Scope
     executions: int
@@ -39,10 +39,10 @@ def explore(
     look: Callable[[Search], None] = lambda search: None,
     processes: int | None = None,
 ) -> Explored:
-    """Search until a promise is broken, all is searched, or ``limit`` trials were made. ``look`` is told now and then.
+    """Search until a violation, the end, or ``limit`` trials. ``look`` is called now and then with the progress.
 
-    ``place``: as ``connect`` has it. ``processes``: by default one for each core, in memory; what is found, and how
-    many trials that takes, is the same for any number.
+    ``place``: the result of ``connect``. ``processes``: by default one for each core, in memory; the result and the
+    number of trials are the same for any number.
     """
     began = time.perf_counter()
     search = Search(scope, place)
@@ -87,7 +87,7 @@ def _now_and_then(search: Search, look: Callable[[Search], None]) -> None:
 
 @contextmanager
 def _frozen() -> Iterator[None]:
-    """What was there before is not looked through for garbage, time and again."""
+    """Exclude existing objects from garbage collection inside the context."""
     gc.freeze()
     try:
         with undisturbed():

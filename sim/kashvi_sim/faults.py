@@ -1,8 +1,8 @@
-"""What can go wrong: an ordered list of small rules, each a name a user can switch on.
+"""The faults: an ordered list of rules, each with a name that a user can switch on.
 
-A rule says at which calls it may strike, before the effect or after it, what it does, and what it excuses: the promises
-that no queue could keep then, and for which jobs. At every call one choice of the tape says which rule strikes, if any.
-A rule's number is its place in the list, so new ones go at the end: old replay tokens keep their meaning.
+A rule has the calls at which it may strike, before or after the call's effect; its own effect; and its excuses: the
+promises that no queue could keep then, and for which jobs. At every call one choice of the tape selects a rule, or
+none. A rule's number is its place in the list, so new rules go at the end: old replay tokens keep their meaning.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 Moment = Literal["before", "after"]
 SERVER = frozenset({"push", "exchange", "wait", "next_due", "expired", "unrecorded", "recorded"})
 WORKER = SERVER - {"push"}
-"""The calls of workers; the process that dispatches is neither killed nor stopped."""
+"""The calls of workers; the dispatching process is neither killed nor stopped."""
 ANYWHERE = WORKER | {"handle", "record"}
 HOUR, SET_BACK_S = 3600.0, 10.0
 
 
 class Scene(NamedTuple):
-    """Where a rule strikes. ``effect`` carries the request out, for one that arrives late."""
+    """The call at which a rule strikes. ``effect`` carries a late request out."""
 
     world: World
     process: SimRuntime
@@ -54,7 +54,7 @@ class Rule(NamedTuple):
     strike: Callable[[Scene], None]
     excuses: str = ""
     drivers: tuple[str, ...] = DRIVERS
-    """A rule strikes at the port, or at the whole of the server, so nearly all apply everywhere."""
+    """One fault. It strikes at a port or at the whole server, so nearly all rules apply to every driver."""
 
 
 def _kill(s: Scene) -> None:
@@ -221,13 +221,13 @@ _START = frozenset({"start"})
 _HANDLE = frozenset({"handle"})
 _PUSH = frozenset({"push"})
 _TAIL = (
-    "none lost and drains, for jobs dispatched after what the server came back with; all but attempts bounded, "
+    "none lost and drains, for jobs dispatched after the restored state; all but attempts bounded, "
     "for jobs claimed or settled after it"
 )
 
 RULES: tuple[Rule, ...] = (
     Rule("kill", "SIGKILL, at once or up to 3 s later", _BOTH, ANYWHERE, _kill),
-    Rule("sigterm", "SIGTERM: the process stops and is started anew", _BEFORE, ANYWHERE, _sigterm),
+    Rule("sigterm", "SIGTERM: the process stops, and another starts", _BEFORE, ANYWHERE, _sigterm),
     Rule("pause", "the process stands still, up to three leases", _BOTH, ANYWHERE, _pause),
     Rule("request_lost", "no effect, no answer", _BEFORE, SERVER, _lost),
     Rule("reply_lost", "carried out, no answer", _AFTER, SERVER, _lost),
@@ -239,30 +239,30 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("restart", "the server restarts and has lost up to 1 s", _BEFORE, SERVER, _restart, _TAIL),
     Rule("failover", "a replica that is up to 0.5 s behind takes over", _BEFORE, SERVER, _failover, _TAIL),
-    Rule("out_of_memory", "the server refuses what may grow, up to 5 s", _BEFORE, SERVER, _out_of_memory),
+    Rule("out_of_memory", "the server refuses commands that need memory, up to 5 s", _BEFORE, SERVER, _out_of_memory),
     Rule("read_only", "the server refuses all writes, up to 5 s", _BEFORE, SERVER, _read_only),
     Rule("insert_fails", "the database rejects a batch", _BEFORE, _STORE, _insert_fails),
-    Rule("insert_reply_lost", "the rows are in, and nobody knows", _AFTER, _STORE, _insert_reply_lost),
+    Rule("insert_reply_lost", "the rows are in, and the confirmation is lost", _AFTER, _STORE, _insert_reply_lost),
     Rule("database_down", "the database is down, up to 5 min", _BEFORE, _STORE, _database_down),
     Rule("skew", "a process's clock is off, up to an hour", _BEFORE, _START, _skew),
     Rule("drift", "a process's clock gains or loses 5 %", _BEFORE, _START, _drift),
     Rule("jump_back", "a process's clock jumps back, up to an hour", _BEFORE, ANYWHERE, _jump_back),
     Rule("jump_forward", "a process's clock jumps forward, up to an hour", _BEFORE, ANYWHERE, _jump_forward),
-    Rule("garbage", "something that is no job of ours is pushed", _BEFORE, _PUSH, _garbage),
-    Rule("base_exception", "handle() raises what is no Exception", _BEFORE, _HANDLE, _base_exception),
+    Rule("garbage", "another program pushes bytes that are not a job", _BEFORE, _PUSH, _garbage),
+    Rule("base_exception", "handle() raises a BaseException", _BEFORE, _HANDLE, _base_exception),
     Rule("poison", "a job kills its process, each time", _BEFORE, _HANDLE, _poison),
     Rule("row_refused", "the database refuses one row, for 10 s or for good", _BEFORE, _STORE, _row_refused),
     Rule("database_slow", "the database takes up to 20 s", _BOTH, _STORE, _database_slow),
     Rule(
         "server_back", "the server's clock is set back, up to 10 s", _BEFORE, SERVER, _server_back,
-        "what compares the server's times from before it and after it",
+        "predicates that compare the server's times from before it and after it",
     ),
     Rule(
         "server_forward", "the server's clock is set forward, up to a minute", _BEFORE, SERVER, _server_forward,
         "in time",
     ),
     Rule("interrupt", "Ctrl-C in work(), at any moment", _BEFORE, ANYWHERE, _interrupt),
-    Rule("equal_jobs", "somebody else pushes equal jobs without ids", _BEFORE, _PUSH, _equal_jobs),
+    Rule("equal_jobs", "another program pushes equal jobs without ids", _BEFORE, _PUSH, _equal_jobs),
     Rule(
         "repeated_id", "a producer sends a job again, with its id", _AFTER, _PUSH, _repeated_id,
         "all but none lost and drains, for that job",
@@ -271,7 +271,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def rules_named(names: str) -> tuple[Rule, ...]:
-    """``none``, ``all``, or some names with commas between. Raises InvalidSetting."""
+    """The rules for ``none``, ``all``, or comma-separated names. Raises InvalidSetting."""
     if names == "none":
         return ()
     if names == "all":
@@ -285,11 +285,11 @@ def rules_named(names: str) -> tuple[Rule, ...]:
 
 
 RARE = {"record": 8, "recorded": 8, "unrecorded": 4, "start": 8, "expired": 2}
-"""Calls that are made seldom: a fault is so many times as likely there."""
+"""Factors by which faults are more likely at rare calls."""
 
 
 class Faults:
-    """The rules in force, and those that were planned. ``odds``: how likely a rule strikes at a call."""
+    """The rules in force, and the planned faults. ``odds``: the chance that a rule strikes at a call."""
 
     def __init__(
         self, rules: Sequence[Rule], odds: float, until_s: float, planned: Sequence[PlannedFault] = ()
@@ -306,7 +306,7 @@ class Faults:
         self._planned = [(plan, rules_named(plan.fault)[0]) for plan in planned]
 
     def draw(self, world: World, moment: Moment, call: str, process: SimRuntime) -> Rule | None:
-        """The rule that strikes here, if any. One choice of the tape at every call, whatever rules are in force."""
+        """The rule that strikes here, or None. Takes one choice of the tape at every call, whatever the rules."""
         for entry in self._planned:
             plan, rule = entry
             if (

@@ -1,4 +1,4 @@
-"""What a run or a trace comes to: waits, utilisation, counts, cost."""
+"""The figures of a run or a trace: waits, utilisation, counts, cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .trace import ProcessKilled
 
 
 class Waits(msgspec.Struct, frozen=True):
-    """Seconds from when a job was due to the start of its first attempt."""
+    """Seconds from a job's due time to the start of its first attempt."""
 
     mean: float
     p50: float
@@ -24,10 +24,9 @@ class Waits(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """``duplicates``: attempts that were started once more, as at least once allows.
-
-    ``drain_s``: from when the last job came, or was due, until all had ended. ``worker_hours``: of threads that were
-    there, busy or not. ``utilisation``: the busy share of them.
+    """``duplicates``: repeated starts of an attempt, which at least once allows.
+    ``drain_s``: from the arrival or due time of the last job until all had ended. ``worker_hours``: of all threads,
+    busy or idle. ``utilisation``: the busy share of them.
     """
 
     jobs: int
@@ -42,7 +41,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 def figures_of(times: Iterable[float], trace: Iterable[Event], until_s: float) -> Figures:
-    """``times``: of each event, in Unix seconds of the world's clock, which began at EPOCH and came to ``until_s``."""
+    """The figures of a trace. ``times``: each event's Unix seconds by the world's clock, from EPOCH to ``until_s``."""
     due: dict[str, float] = {}
     first: dict[str, float] = {}
     started: set[tuple[str, int]] = set()
@@ -101,7 +100,7 @@ def _waits(waits: list[float]) -> Waits | None:
 
 
 class _Shifts:
-    """How long threads were there, and how long they ran handlers."""
+    """The total time of threads, and the time in which they ran handlers."""
 
     def __init__(self) -> None:
         self.there_s = 0.0

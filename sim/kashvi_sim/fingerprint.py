@@ -1,9 +1,9 @@
-"""What a suspended process will do next, as text: its frames and all they can reach, with nothing that tells no more.
+"""The state of a suspended process as text: its frames and all reachable objects that can still matter.
 
-Two processes with the same text go on alike. Of each suspended frame, the text has the code, the instruction and the
-locals; of each object, its fields. Times are relative to now, and what was long ago is only that. Numbers that count
-from a process's beginning are relative to what they are compared with. What is of one world and does not change in it
-is left out by its type. A type nobody has thought of is an error, not a guess.
+Two processes with the same text go on alike. The text has the code, the instruction and the live variables of each
+suspended frame, and the fields of each object. Times are relative to now; all times long ago are equal. Counters are
+relative to the values they are compared with. Objects that do not change in a world are left out by their type. An
+unknown type is an error, not a guess.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from .tape import Stream
 from .world import World
 
 UNIX_S, MONOTONIC_S = 1e9, 1e6
-"""Floats above the first are points in time; a process's monotonic clock is the second behind the world's."""
+"""Floats above the first are points in time; a process's monotonic clock is the second number behind the world's."""
 
 OPAQUE = (
     World, Kernel, SimRuntime, Line, Database, MemoryDriver, RedisDriver, EventStream, Registry, Queue, Stream,
     FailedJobs, greenlet, itertools.count, CodeType, BuiltinFunctionType, type,
 )  # fmt: skip
-"""One a world or a process, looked at elsewhere or never changed; or only written, never asked."""
+"""Types not walked: singletons, immutable ones, and logs."""
 
 UNASKED = {
     "Attempts": ("_process",),  # a process's number, only compared with itself
@@ -54,18 +54,18 @@ UNASKED = {
     "Line.exchange.<locals>.effect": ("n",),
     "Worker._exchange": ("waits",),
 }
-"""Fields and locals that count, by type or function: what is compared with them is told by ``counts``."""
+"""Fields and locals that are counters, by type or function; ``counts`` gives the value each is compared with."""
 
 Text = list[str]
 
 EMPTY_SINCE: dict[str, Callable[[Any], tuple[str, ...]]] = {
     "Turns": lambda turns: () if turns.waiting or turns.last else ("_since", "_at"),  # set anew with the next
 }
-"""Fields that are not asked as things are."""
+"""Fields that can't be read in the current state."""
 
 
 def process_text(tasks: list[Task], walk: Walk, dues: dict[Task, float]) -> str:
-    """All the suspended tasks of a process, and what they share."""
+    """The text of all suspended tasks of a process, and of their shared objects."""
     for task in tasks:
         if task.is_alive():
             walk.out.append(f"\ntask {task.name.partition('/')[2]}")
@@ -75,7 +75,7 @@ def process_text(tasks: list[Task], walk: Walk, dues: dict[Task, float]) -> str:
 
 
 class Walk:
-    """One walk over what can be reached; an object met again is its number."""
+    """One walk over the reachable objects; an object visited before is written as its number."""
 
     def __init__(self, now: float, long_ago_s: float) -> None:
         self.out: Text = []
@@ -133,7 +133,7 @@ class Walk:
             self._object(kind, value)
 
     def time(self, value: float) -> str:
-        """A point in time as seconds from now; a duration as it is."""
+        """A point in time as seconds from now; a duration unchanged."""
         if value < UNIX_S:
             return repr(value)
         since = value - self._now
@@ -197,7 +197,7 @@ class Walk:
 
 @cache
 def _plan(code: CodeType, at: int) -> tuple[str, tuple[str, ...]]:
-    """What a frame begins with, and the locals to tell."""
+    """The text at a frame's beginning, and its live variables."""
     live, unasked = live_after(code)[at], UNASKED.get(code.co_qualname, ())
     names = (*code.co_varnames, *code.co_cellvars, *code.co_freevars)
     return f"\n{code.co_qualname}@{at}", tuple(
@@ -207,7 +207,7 @@ def _plan(code: CodeType, at: int) -> tuple[str, tuple[str, ...]]:
 
 @cache
 def _slots(kind: type) -> tuple[str, ...]:
-    """Fields that are in no dictionary. Raises TypeError for a type whose state can't be told."""
+    """The fields in slots. Raises TypeError for a type whose state can't be read."""
     if issubclass(kind, msgspec.Struct):
         left = ("seq", "at", "process") if issubclass(kind, Event) else ()
         return tuple(name for name in kind.__struct_fields__ if name not in left)

@@ -1,4 +1,4 @@
-"""Processes that make trials: copies of this one, with whatever is planted in it."""
+"""Processes that make trials: forks of this one, with its planted bugs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .state import State
 
 
 class Hands:
-    """So many processes, as a context manager. They know the states they are told of."""
+    """A pool of processes, as a context manager. They know the states sent to them."""
 
     def __init__(self, scope: Scope, processes: int) -> None:
         self._scope = scope
@@ -48,9 +48,9 @@ class Hands:
             process.kill()
 
     def make(self, branches: Sequence[Branch], learned: Sequence[State]) -> list[Tried]:
-        """Their trials, in order. ``learned``: states that are known since the last time.
+        """The trials of these branches, in order. ``learned``: states that are new since the last call.
 
-        Raises whatever was raised in one.
+        Raises any exception of a trial.
         """
         for n, pipe in enumerate(self._pipes):
             pipe.send((branches[n :: self._count], learned))
@@ -64,7 +64,7 @@ class Hands:
 def _work(scope: Scope, pipe: Connection, others: list[Connection]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the search, and so us
     for other in others:
-        other.close()  # so that the end of ours is seen
+        other.close()  # or the end of the other process would not show
     known = Known()
     gc.freeze()
     answer: list[Tried] | Exception

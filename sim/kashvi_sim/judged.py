@@ -1,4 +1,4 @@
-"""What a world broke, by its events, and what a fault excuses."""
+"""A world's violations by its events, and the excuses by faults."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Excused(NamedTuple):
-    """A broken promise that a fault excuses."""
+    """A violation that a fault excuses."""
 
     violation: Violation
     fault: str
 
 
 class Judged:
-    """The part of a world that is about judgement."""
+    """The part of a world that judges its events."""
 
     judges: Judge
     events: list[Event]
@@ -38,16 +38,16 @@ class Judged:
         return cast("World", self)
 
     def broken(self) -> list[Violation]:
-        """Promises broken so far, excused or not, before the end is judged."""
+        """The violations so far, excused or not, without those at the end."""
         return [v for predicate in self.judges.predicates for v in predicate.violations]
 
     def unexcused(self) -> list[Violation]:
-        """Promises broken so far that no fault excuses."""
+        """The violations so far that no fault excuses."""
         return [violation for violation in self.broken() if not excuse(self._world, violation, self._world.stored)]
 
     @property
     def waits(self) -> Mapping[str, Late]:
-        """When jobs waited beside a thread that was free."""
+        """The times at which jobs waited although a thread was free."""
         return next(one.late for one in self.judges.predicates if isinstance(one, InTime))
 
     @property
@@ -55,15 +55,16 @@ class Judged:
         return self.judges.predicates
 
     def untold(self) -> list[str]:
-        """Jobs that ended on the server, and the process that had to tell is dead."""
+        """Jobs that ended on the server without an event, since their process is dead."""
         told = {event.job_id for event in self.events if isinstance(event, JobSucceeded | JobFailed)}
         return sorted(job_id for job_id in self.ended.keys() - told if untold(self._world, job_id))
 
     def judge(self, *, with_store: bool | None = None) -> tuple[list[Violation], list[Excused]]:
-        """What the events violate, given that all work is said to be done; and what a fault excuses.
+        """The violations, with all work taken as done; and those that a fault excuses.
 
-        What the server did and no event told of, since the process was killed in between, is no violation.
-        ``with_store``: whether every exhausted job must be told to be recorded; by default, if there is a database.
+        A step of the server without an event, since the process was killed in between, is not a violation.
+        ``with_store``: True if every exhausted job needs an event that it was recorded; by default, if there is a
+        database.
         """
         stored = self._world.stored if with_store is None else with_store
         for predicate in self.judges.predicates:
@@ -79,16 +80,16 @@ class Judged:
         return violations, excused
 
     def violations(self, *, with_store: bool | None = None) -> list[Violation]:
-        """What is left of ``judge`` without excuse."""
+        """The violations of ``judge`` without an excuse."""
         return self.judge(with_store=with_store)[0]
 
     def judged(self) -> dict[str, int]:
-        """How often each promise was tested."""
+        """How often each predicate was checked."""
         return {predicate.name: predicate.judged for predicate in self.judges.predicates}
 
 
 def bench(kernel: Kernel, server: Server, predicates: list[Predicate]) -> Judge:
-    """Judges that know what time it is on the server."""
+    """A judge with the server's clock."""
     for predicate in predicates:
         predicate.clock = lambda: kernel.time + server.skew_s
     return Judge(predicates)

@@ -1,7 +1,7 @@
-"""Virtual time: greenlets over a heap of (time, choice, sequence), and nothing else.
+"""Virtual time: greenlets over a heap of (time, choice, sequence).
 
-Ordinary synchronous code runs here unmodified, one task at a time; it is switched only when it waits, or asks
-to ``pause``. Every choice is one integer: the same choices give the same run, to the byte.
+Ordinary synchronous code runs here unmodified, one task at a time; tasks switch only where one waits or calls
+``pause``. Every choice is one integer: the same choices give the same run, byte for byte.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Choose = Callable[[int], int]
 EPOCH = 1_800_000_000.0
 """When virtual time begins: 15 January 2027."""
 RIVALS = 3
-"""How far a task can fall behind others that become runnable at the same time."""
+"""The number of places that a task can fall behind others that become runnable at the same time."""
 
 Entry = tuple[float, int, int, "Task", int]
-"""Time, choice, sequence; the task to wake, if its timer is still this."""
+"""Time, choice, sequence; the task to wake, if this is still its timer."""
 
 
 class Deadlock(Exception):
@@ -28,7 +28,7 @@ class Deadlock(Exception):
 
 
 class Process(Protocol):
-    """What tasks belong to, live, stand still and die with."""
+    """A simulated process: its tasks pause and die with it."""
 
     paused_until: float
 
@@ -36,7 +36,7 @@ class Process(Protocol):
 
 
 class Task:
-    """A spawned function. ``process``: whose death it shares."""
+    """A spawned function. It dies with ``process``."""
 
     def __init__(self, kernel: Kernel, run: Callable[[], None], name: str, process: Process | None) -> None:
         self.name = name
@@ -46,11 +46,11 @@ class Task:
         self.error: BaseException | None = None
         self.waiting_in: list[Task] | None = None
         self.on_stage = False
-        """A handler is running: its clock is virtual."""
+        """True while a handler runs, whose clock is virtual."""
         self.timer = 0
         self.woken = 0
         self.interrupted = False
-        """KeyboardInterrupt is to be raised where it waits."""
+        """True if its wait must raise KeyboardInterrupt."""
         self._kernel = kernel
         self._joiners: list[Task] = []
         self.fiber = greenlet(self._run, parent=kernel.hub)
@@ -60,7 +60,7 @@ class Task:
         try:
             self._work()
         except BaseException as error:
-            if not self._kernel.is_closed:  # or it would keep all its frames, and they all there was
+            if not self._kernel.is_closed:  # or it would keep its frames, and with them the whole world
                 self.error = error
                 self._kernel.failures.append((self, error))
         self.ended = True
@@ -86,14 +86,14 @@ class Kernel:
         self.steps = 0
         self.on_resume: Callable[[Task], None] = lambda task: None
         self.next: Callable[[list[Entry]], Entry] = heapq.heappop
-        """Takes what comes next off the heap. A search has an order of its own."""
+        """Pops the next entry of the heap. A search sets its own function."""
         self.hub = getcurrent()
         self.failures: list[tuple[Task, BaseException]] = []
         self.current: Task | None = None
         self._choose = choose
         self._until: Callable[[], bool] = lambda: False
         self.heap: list[Entry] = []
-        """Who goes on when; some were woken before, or are dead."""
+        """The heap of wake-ups; some tasks in it were woken before, or are dead."""
         self._seq = 0
         self._graveyard: list[Task] = []
         self._unended: dict[Task, None] = {}
@@ -151,20 +151,20 @@ class Kernel:
         return self._seq
 
     def tasks(self) -> list[Task]:
-        """Those that live."""
+        """The live tasks."""
         return [task for task in self._unended if task.is_alive()]
 
     def dues(self) -> dict[Task, float]:
-        """When each waiting task goes on, if nothing wakes it before."""
+        """The time at which each waiting task goes on, unless it is woken before."""
         return {task: time for time, _, _, task, timer in self.heap if task.timer == timer}
 
     def leap(self, seconds: float) -> None:
-        """Nobody has anything to do until then: time passes at once, and all that wait wait as long as before."""
+        """Advance the clock while all tasks are idle; their waits last as long as before."""
         self.time += seconds
         self.heap = [(time + seconds, choice, seq, task, timer) for time, choice, seq, task, timer in self.heap]
 
     def close(self) -> None:
-        """Take the world down: what a suspended task refers to is never collected while it is suspended."""
+        """End all tasks: a suspended task would keep all its objects alive."""
         self.is_closed = True
         for task in list(self._unended):
             self.current = task
@@ -183,7 +183,7 @@ class Kernel:
             raise GreenletExit
 
     def forget(self, task: Task) -> None:
-        """It has ended."""
+        """Remove a task that has ended."""
         self._unended.pop(task, None)
 
     # -- for code inside a task ---------------------------------------------------------------
@@ -192,7 +192,7 @@ class Kernel:
         self.block(None, max(seconds, 0.0))
 
     def pause(self) -> None:
-        """A point at which another runnable task may go first."""
+        """Let another runnable task go first."""
         if self.current is not None:
             self.block(None, 0.0)
 
@@ -219,7 +219,7 @@ class Kernel:
         return task.woken > woken_before
 
     def _is_next(self, task: Task, time: float) -> bool:
-        """Whether the task goes on at ``time`` before any other; then it does so at once, without a switch."""
+        """True if the task goes on at ``time`` before any other; then it continues at once, without a switch."""
         if self.next is not heapq.heappop or (self.heap and self.heap[0][0] <= time):
             return False
         if task.on_stage or (task.process is not None and task.process.paused_until > time):

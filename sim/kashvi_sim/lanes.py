@@ -1,4 +1,4 @@
-"""What a picture of a run or a recording shows: who did what when, what is worth a mark, and how many jobs waited."""
+"""The picture of a run or a recording: attempts in lanes, marks, and the number of waiting jobs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ CLAUSES: dict[type[Event], str] = {
     ProcessKilled: "DELIVERY-2",
     ServerRolledBack: "DELIVERY-1",
 }
-"""The clause that says what must happen then."""
+"""The clause that governs each fault."""
 OF_FAULTS = {
     "kill": "DELIVERY-2", "sigterm": "WORKERS-3", "pause": "DELIVERY-3", "reply_lost": "DELIVERY-6",
     "applied_late": "DELIVERY-6", "insert_reply_lost": "TABLE-4", "insert_fails": "FAILURES-7",
     "database_down": "FAILURES-7", "skew": "DELAY-7", "drift": "DELAY-7", "jump_back": "DELAY-7",
     "jump_forward": "DELAY-7", "garbage": "FAILURES-9", "base_exception": "WORKERS-2", "poison": "DELIVERY-10",
 }  # fmt: skip
-"""Every other fault is for DELIVERY-1."""
+"""DELIVERY-1 governs all other faults."""
 
 
 class Span(NamedTuple):
@@ -46,9 +46,9 @@ class Span(NamedTuple):
     began: float
     ended: float
     how: str
-    """succeeded, failed, cut off (with its process) or running (at the end of the story)."""
+    """succeeded, failed, cut off (with its process) or running (at the end)."""
     job: int
-    """Jobs are numbered from 1, in the order they are first told of."""
+    """Jobs are numbered from 1, in the order of their first events."""
     type: str
     attempt: int
     suspect: bool
@@ -60,7 +60,7 @@ class Span(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Something worth a look."""
+    """A mark at one event."""
 
     at: float
     lane: str
@@ -72,7 +72,7 @@ class Mark(NamedTuple):
 
 
 class Shift(NamedTuple):
-    """A process's threads were there from ``began`` to ``ended``, and took jobs until ``closed``."""
+    """A process's threads lived from ``began`` to ``ended``, and claimed jobs until ``closed``."""
 
     process: str
     began: float
@@ -87,7 +87,7 @@ class Picture:
     marks: list[Mark] = field(default_factory=list)
     shifts: list[Shift] = field(default_factory=list)
     due: dict[int, float] = field(default_factory=dict)
-    """When each job came, or was to start first."""
+    """The time at which each job was dispatched or due."""
     ids: dict[int, str] = field(default_factory=dict)
     depths: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
     ends: float = 0.0
@@ -101,13 +101,13 @@ class Picture:
 
 
 def told(mark: Mark) -> str:
-    """In words, with the clause."""
+    """A mark as text, with its clause."""
     job = f"job #{mark.job}: " if mark.job else ""
     return job + mark.text + (f" ({mark.clause})" if mark.clause else "")
 
 
 def picture_of(times: Sequence[float], trace: Sequence[Event], names: Mapping[str, str]) -> Picture:
-    """``times``: Unix seconds of the world's clock, which began at EPOCH. ``names``: of processes, by id."""
+    """The picture of a trace. ``times``: Unix seconds of the world's clock. ``names``: of processes, by id."""
     painter = _Painter(names)
     for at, event in zip(times, trace, strict=True):
         painter.see(at - EPOCH, event)
@@ -233,12 +233,12 @@ class _Painter:
 
 
 class _Depths:
-    """How many jobs are ready, how many wait until they are due, and for the table, as far as the events tell."""
+    """The numbers of jobs that are ready, delayed, and waiting for the table, by the events."""
 
     def __init__(self) -> None:
         self._due: dict[str, float | None] = {}
         self._early: set[tuple[str, int]] = set()
-        """Attempts that were told of before what made them possible, by another process."""
+        """Attempts whose events came before the event that made them possible, from another process."""
         self._changes: list[tuple[float, str, int]] = []
         self._unrecorded: set[str] = set()
 
@@ -252,7 +252,7 @@ class _Depths:
                 self._due[event.job_id] = event.due
                 self._changes.append((at, "ready" if event.due is None else "waiting until due", 1))
             case events.JobReturned():
-                self._leave(event.job_id, at)  # claimed, by a process that died before it told of a start
+                self._leave(event.job_id, at)  # claimed by a process that died before it emitted a start
                 self._due[event.job_id] = None
                 self._changes.append((at, "ready", 1))
             case events.AttemptStarted() if event.job_id in self._due:
@@ -269,7 +269,7 @@ class _Depths:
                 pass
 
     def _leave(self, job_id: str, at: float) -> None:
-        """The queue, if it is there as far as one knows."""
+        """Take the job off its list, if the events put it there."""
         if job_id in self._due:
             due = self._due.pop(job_id)
             if due is not None:

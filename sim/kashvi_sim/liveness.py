@@ -1,4 +1,4 @@
-"""Which locals of a suspended function are read again before they are assigned: the others tell nothing any more."""
+"""Live-variable analysis of a suspended frame."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from types import CodeType
 _ENDS = frozenset({"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE"})
 _GOES_ON_ELSEWHERE = frozenset({"JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"})
 _ASSIGNS = frozenset({"STORE_FAST", "DELETE_FAST"})
-"""What both assigns and reads, in one instruction, is taken for a reader."""
+"""An instruction that both assigns and reads counts as a read."""
 
 
 @cache
 def live_after(code: CodeType) -> dict[int, frozenset[str]]:
-    """By the offset of an instruction, the locals that may be read after it. What a closure shares always may be."""
+    """The live variables after each instruction, by its offset. Variables of a closure are always live."""
     instructions = list(dis.get_instructions(code))
     following = _following(code, instructions)
     shared = frozenset(code.co_cellvars) | frozenset(code.co_freevars)
@@ -31,12 +31,12 @@ def live_after(code: CodeType) -> dict[int, frozenset[str]]:
     found: dict[int, frozenset[str]] = {}
     for one, end in zip(instructions, [*(one.offset for one in instructions[1:]), len(code.co_code)], strict=True):
         live = shared.union(*(before[offset] for offset in following[one.offset]))
-        found |= dict.fromkeys(range(one.offset, end, 2), live)  # a call leaves off somewhere in its cache entries
+        found |= dict.fromkeys(range(one.offset, end, 2), live)  # a suspended call may be at any of its cache entries
     return found
 
 
 def _following(code: CodeType, instructions: list[dis.Instruction]) -> dict[int, list[int]]:
-    """Where each instruction may go on, also by an exception."""
+    """The successors of each instruction, including exception handlers."""
     handlers = dis._parse_exception_table(code)  # type: ignore[attr-defined]
     following: dict[int, list[int]] = {}
     for i, one in enumerate(instructions):

@@ -1,8 +1,8 @@
-"""What the judges remember, as text, as far as it decides what they will say.
+"""The predicates' memory as text, as far as it decides later verdicts.
 
-Some of it only makes a difference one way. A *duty* can only be broken: to have been claimed by now. An *excuse* can
-only let something pass: an attempt that succeeded, a start that is long enough ago. Of two worlds that go on alike, the
-one with more duties and fewer excuses shows whatever the other would.
+Some entries work one way only. A *duty* can only be violated: to have been claimed by now. An *excuse* can
+only permit: an attempt that succeeded, a start that is long enough ago. Of two worlds that go on alike, the
+one with more duties and fewer excuses shows every violation of the other.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .fingerprint import Walk
 
 
 class Memory:
-    """``closed``: jobs of which nothing will be said any more. ``claimed``: what living workers have and have not
-    started yet; all else that will start is claimed from now on."""
+    """``closed``: jobs that no predicate can report on any more. ``claimed``: jobs that living workers hold and have
+    not started; all other jobs that will start are claimed from now on."""
 
     def __init__(
         self, walk: Walk, now: float, max_attempts: int, closed: frozenset[str], claimed: Sequence[Delivery]
@@ -59,7 +59,7 @@ class Memory:
             self._walk.any(self._open(value) if isinstance(value, set) else value)
 
     def _pauses(self, started: dict[tuple[str, int], float]) -> None:
-        """When attempts began. None may follow the last, however late."""
+        """The begin times of attempts. No attempt may follow the last one, however late."""
         for job_id, attempt in self._open(started):
             began = started[job_id, attempt]
             if self._over(began + attempt, job_id, attempt + 1):
@@ -68,7 +68,7 @@ class Memory:
                 self._walk.any((job_id, attempt, began))
 
     def _order(self, fifo: Fifo) -> None:
-        """Jobs that must have been claimed, since one that came later has been; and those that may overtake."""
+        """Jobs that must have been claimed, since a later one was; and jobs that may overtake."""
         latest_at, latest = next(iter(fifo._latest.values()), (0.0, -1))  # a scope has one producer
         open_ = [job_id for job_id in self._open(fifo._position) if job_id not in fifo._excused]
         ahead = [
@@ -82,7 +82,7 @@ class Memory:
             self._walk.any(ahead)
 
     def _over(self, at: float, job_id: str, attempt: int | None = None) -> bool:
-        """Whether no attempt at this job (or no such one) will start that was claimed before ``at``."""
+        """True if no attempt at this job (with this number) that was claimed before ``at`` will start."""
         return at <= self._now + ROUNDING_S and not any(
             d.job_id == job_id and attempt in (None, d.attempts + 1) and d.server_at < at - ROUNDING_S
             for d in self._claimed

@@ -1,4 +1,4 @@
-"""A process's lines to the server and to the database: every call is a point where others may run and faults strike."""
+"""A process's connections to the server and the database: at every call tasks may switch and faults strike."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Waiter(NamedTuple):
-    """Somebody who waits on the server for a job."""
+    """A worker that waits on the server for a job."""
 
     worker: str
     task: Task
@@ -49,7 +49,7 @@ class Line:
         self._kernel = world.kernel
         self._server = world.server.handle()
         self.process_id = ""
-        """As the process's events have it."""
+        """The process's id in its events."""
         self.unreachable_until = 0.0
         self.cut = 0
         """How often its connections were cut."""
@@ -128,7 +128,7 @@ class Line:
         return self._call("next_due", self._server.next_due)
 
     def wake(self, worker: str) -> None:
-        """As on Redis: a wait is short, and ends by itself."""
+        """Do nothing: as on Redis, a wait is short and ends by itself."""
 
     def expired(self, limit: int) -> Expired:
         if (dealings := self._world.dealings) is None:
@@ -145,7 +145,7 @@ class Line:
         return self._call("stats", self._server.stats)
 
     def cut_off(self) -> None:
-        """All connections of this process end; what waits learns of it."""
+        """End all connections of this process, and wake its waits."""
         self.cut += 1
         for waiter in self._world.waiters[:]:
             if waiter.line is self:
@@ -159,7 +159,7 @@ class Line:
         world.called(process)
         on_stage = task is not None and task.on_stage
         if task is not None and on_stage:
-            task.on_stage = False  # the call of a handler: what talks to the server lives in real time
+            task.on_stage = False  # a handler's call: the code that talks to the server needs real time
         failed, dealings = True, world.dealings if call != "wait" else None
         if dealings is not None:
             dealings.begins(dealings.of(process))
@@ -219,7 +219,7 @@ class Database:
 
 
 def id_of(raw: bytes) -> str:
-    """The id that travels in these bytes, if any does."""
+    """The id in an envelope's bytes, or empty."""
     try:
         return read(raw).id
     except NotAnEnvelope:

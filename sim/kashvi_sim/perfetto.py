@@ -12,11 +12,11 @@ import msgspec
 from .lanes import Picture, Span, told
 
 SERVER = 0
-"""The process that marks of no process are shown in."""
+"""The process that shows marks without a process."""
 
 
 def write_perfetto(path: Path, picture: Picture) -> None:
-    """Attempts as slices, retries and hand-offs as flows, marks as instants, waiting jobs as counters."""
+    """Write attempts as slices, retries and hand-offs as flows, marks as instants, waiting jobs as counters."""
     shown = [*_processes(picture), *_attempts(picture), *_flows(picture), *_marks(picture), *_depths(picture)]
     path.write_bytes(msgspec.json.encode({"displayTimeUnit": "ms", "traceEvents": shown}))
 

@@ -1,4 +1,4 @@
-"""One run of a workload: dispatch, work, faults, then quiet; and what came of it."""
+"""One run of a workload: dispatch, work, faults, then quiet; and its judgement."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from .workload import Acts, Script, Workload
 from .world import World
 
 LOOK_S = 1.0
-"""How often the run looks whether all is done."""
+"""How often the run checks whether all jobs have ended."""
 PATIENCE_S = 120.0
-"""How long no job may come or end, beside ten leases, before the run is given up."""
+"""The time without an arrival or an end, beside ten leases, after which the run is given up."""
 
 
 class Swarm(msgspec.Struct, frozen=True):
-    """What a seed has in store: each draws its own faults and odds, so that rare mixtures come up too."""
+    """A seed's own selection of faults and odds, so that rare mixtures occur too."""
 
     rules: tuple[Rule, ...]
     odds: float
@@ -60,7 +60,7 @@ class Swarm(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Played:
-    """How a run ended."""
+    """The result of a run."""
 
     world: World
     violations: list[Violation]
@@ -70,7 +70,7 @@ class Played:
 
     @cached_property
     def choices(self) -> dict[tuple[str, int], int]:
-        """What was chosen, where it was not the default."""
+        """The choices that were not the default."""
         return self.world.tape.taken()
 
     @property
@@ -88,9 +88,9 @@ def play(
     prefix: str = "kashvi:queue",
     processes: int | None = None,
 ) -> Played:
-    """Run it once. The same arguments give the same trace, to the byte.
+    """Run a workload once. The same arguments give the same trace, byte for byte.
 
-    ``choices``, as a token has them, take the place of a seed's. ``faults``: none, all, or names with commas between.
+    ``choices``, from a token, replace a seed's. ``faults``: none, all, or comma-separated names.
     ``client``: a Redis, fake or real, whose keys under ``prefix`` are deleted. Raises InvalidSetting.
     """
     rules = rules_named(faults)
@@ -114,10 +114,9 @@ def perform(
     posts: Sequence[int] | None = None,
     shifts: Sequence[Shift] = (),
 ) -> Played:
-    """``play`` with a tape and a choice of faults of one's own.
+    """``play`` with the caller's tape and faults.
 
-    ``posts``: threads, for each process there should be, instead of what the script says. ``shifts``: processes that
-    come and go.
+    ``posts``: the threads of each process, instead of the script's. ``shifts``: processes with a begin and an end.
     """
     began = time.perf_counter()
     crew = script.workers
@@ -133,7 +132,7 @@ def perform(
 
 
 class Run:
-    """A workload in a world of its own. ``table``: a failure store in place of the real one."""
+    """A workload in its own world. ``table``: a failure store in place of the real one."""
 
     def __init__(
         self,
@@ -171,9 +170,9 @@ class Run:
             self.world.registry.register(name, job_class)
         self._shifts = shifts
         self._in_main = [1] if any(rule.name == "interrupt" for rule in swarm.rules) else []
-        """Whether some work in their main thread, as who may press Ctrl-C does."""
+        """True if some processes work in their main thread, where Ctrl-C can interrupt."""
         self._posts = posts
-        """The threads of each process that there should be."""
+        """The number of threads of each wanted process."""
         self._alive: dict[str, tuple[SimQueue, int]] = {}
         self.produced = False
         self.drained = False
@@ -181,7 +180,7 @@ class Run:
         self.world.on_end = self._ended
 
     def job_class(self, job_type: str, acts: Acts) -> Any:
-        """What the jobs of a type are."""
+        """The job class of a type."""
         return _job_class(job_type, acts, self.world)
 
     def play(self) -> None:
@@ -217,11 +216,11 @@ class Run:
                 else:
                     queue.dispatch_after(job, delay_s)
             except DriverError:
-                pass  # the caller knows; whether the job is on the queue, nobody does
+                pass  # the caller gets the error; the job may or may not be on the queue
         self.produced = True
 
     def _staff(self) -> None:
-        """Fill every post that nobody holds."""
+        """Start a process for every vacant post."""
         held = Counter(threads for _, threads in self._alive.values())
         for threads in (Counter(self._posts) - held).elements():
             self._hire(threads)
@@ -244,7 +243,7 @@ class Run:
             self._staff()
 
     def _work_as(self, shift: Shift) -> None:
-        """As somebody did in the recording."""
+        """Work as one process of the recording did."""
         world = self.world
         world.kernel.sleep(shift.began_s)
         queue = self._hire(shift.threads)
@@ -258,7 +257,7 @@ class Run:
             world.terminate(queue.process)
 
     def _ended(self, process: SimRuntime) -> None:
-        """A process is dead or has stopped: another one takes its place."""
+        """Replace a process that is dead or has stopped."""
         if self._alive.pop(process.name, None) is None or self._over:
             return
 
@@ -274,7 +273,7 @@ class Run:
     _over = False
 
     def _look(self) -> None:
-        """All is done when nothing is left on the server; given up when nothing happens any more."""
+        """Finish when no job is left on the server; give up after a time without events."""
         world, seen = self.world, 0
         patience = PATIENCE_S + 10 * world.lease_s + max((float(c.at_s) for c in self._script.schedule), default=0.0)
         while not self._over:
@@ -292,9 +291,11 @@ class Run:
                 self._over = True
 
     def judge(self) -> tuple[list[Violation], list[Excused]]:
-        """The events, the server and the table must agree that each job came to one end."""
+        """The violations, and the excused ones. The events, the server and the table must agree on each job's end."""
         world = self.world
-        violations, excused = world.judge(with_store=False)  # a killed recorder tells nothing; the rows are compared
+        violations, excused = world.judge(
+            with_store=False
+        )  # a killed recorder emits no events, so the rows are compared
         if not self.drained:
             stats = world.server.driver.stats()
             violations.append(Violation("drains", "", f"left on the server: {stats}"))
@@ -311,7 +312,7 @@ class Run:
             if world.refused_rows.get(job_id) == math.inf:
                 failed[job_id] = min(
                     failed[job_id], rows[job_id]
-                )  # for ever; any other refusal ends, and the row comes
+                )  # refused for ever; after any other refusal the row comes
             if job_id.startswith("sha256:") and (world.rolled_back or world.others.repeated):
                 continue  # a second failure under one id: the server forgot the first, or there were two
             if rows[job_id] != failed[job_id]:
@@ -320,21 +321,21 @@ class Run:
         return violations, excused
 
     def rows(self) -> Sequence[str]:
-        """Job ids in the failure table."""
+        """The job ids in the failure table."""
         assert self.world.database is not None
         with self.world.database.connect() as connection:
             return list(connection.scalars(sa.text("SELECT job_id FROM kashvi_failed_jobs")))
 
 
 def settled_twice(world: World) -> Iterator[Violation]:
-    """What the server settled for good more than once."""
+    """Violations for jobs that the server settled for good more than once."""
     for job_id, moves in sorted(world.ended.items()):
         if len(moves) > 1 and job_id and job_id not in world.rolled_back and job_id not in world.others.repeated:
             yield Violation("settle fenced", job_id, f"settled for good {len(moves)} times: {moves}")
 
 
 def unwanted(world: World) -> Iterator[Violation]:
-    """What others pushed, and was not settled once each."""
+    """Violations for jobs of other programs that were not settled exactly once."""
     ended = world.others_ended()
     if ended != world.others.pushed and not world.rolled_back:
         yield Violation(
@@ -343,7 +344,7 @@ def unwanted(world: World) -> Iterator[Violation]:
 
 
 def undeserved(world: World) -> Iterator[Violation]:
-    """Leases that ran out though nothing was wrong, and lost attempts that were never announced."""
+    """Violations for leases that ran out without a cause, and lost attempts that were never announced."""
     for lost in world.unannounced:
         if lost.job_id not in world.rolled_back:
             yield Violation("attempts bounded", lost.job_id, f"attempt {lost.attempt} was counted, never announced")
@@ -362,7 +363,7 @@ class _Numbered:
 
 
 def _job_class(job_type: str, acts: Acts, world: World) -> Any:
-    """A job type that behaves as the script says."""
+    """A job class that acts by the script."""
     kernel = world.kernel
 
     class Job(_Numbered):
@@ -383,7 +384,7 @@ def _job_class(job_type: str, acts: Acts, world: World) -> Any:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """No collection in the middle: it costs time, and a collected greenlet would run its ``finally``. No log either."""
+    """No garbage collection inside the context: a collected greenlet would run its ``finally``. No log either."""
     collecting, log = gc.isenabled(), logging.getLogger("kashvi")
     level = log.level
     gc.disable()

@@ -29,13 +29,13 @@ PERCENTILES = {"p50": (0.5, "#94d2bd"), "p95": (0.95, "#ee9b00"), "p99": (0.99, 
 SPANS_MAX = 20_000
 POINTS_MAX = 5_000
 LABELS_MAX = 60
-"""With more of them, clauses are shown only on hovering."""
+"""With more marks, clauses are shown only on hovering."""
 LINKS_MAX = 400
 BUCKETS = 60
 
 
 def chart_of(picture: Picture) -> str:
-    """As HTML, with all the code it needs."""
+    """The chart as self-contained HTML."""
     lanes = picture.lanes
     tall = min(max(26 * len(lanes), 120), 900)
     figure: Any = make_subplots(
@@ -75,7 +75,7 @@ def chart_of(picture: Picture) -> str:
 
 
 def _there(figure: Any, picture: Picture) -> None:
-    """Threads that are there, behind everything."""
+    """Draw the lifetimes of threads, behind everything else."""
     rows = [(shift, thread) for shift in picture.shifts for thread in range(1, shift.threads + 1)]
     figure.add_bar(
         base=[shift.began for shift, _ in rows], x=[shift.ended - shift.began for shift, _ in rows],
@@ -115,7 +115,7 @@ def _about(span: Span) -> str:
 
 
 def _links(figure: Any, spans: Sequence[Span]) -> None:
-    """From an attempt to the next one of the same job: a retry, or a hand-off from a dead process."""
+    """Draw a line from each attempt to the job's next one: a retry, or a hand-off from a dead process."""
     by_job: defaultdict[int, list[Span]] = defaultdict(list)
     for span in sorted(spans, key=lambda span: span.began):
         by_job[span.job].append(span)
@@ -156,7 +156,7 @@ def _marks(figure: Any, marks: Sequence[Mark], near_s: float) -> None:
 
 
 def _labels(marks: Sequence[Mark], near_s: float) -> Iterator[tuple[float, str, str]]:
-    """The clauses, next to the marks; those of marks that stand close together, together."""
+    """The clauses next to the marks; close marks share a label."""
     groups: list[tuple[float, str, list[str]]] = []
     last: dict[str, int] = {}
     for mark in sorted(marks):
@@ -172,7 +172,7 @@ def _labels(marks: Sequence[Mark], near_s: float) -> Iterator[tuple[float, str, 
 
 
 def _waits(figure: Any, picture: Picture) -> None:
-    """Each job's, where it started; and percentiles of those that started at about the same time."""
+    """Draw each job's wait at its start, and percentiles of jobs that started at about the same time."""
     firsts: dict[int, Span] = {}
     for span in picture.spans:
         if span.job in picture.due and (span.job not in firsts or span.began < firsts[span.job].began):

@@ -1,4 +1,4 @@
-"""A simulated process, as the code in it sees it: a Queue like any other."""
+"""A simulated process: a Queue for the code in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SimQueue(Queue):
-    """A Queue in a simulated process, with everything of it but the network, the clock and the threads."""
+    """The real Queue in a simulated process, with a simulated network, clock and threads."""
 
     def __init__(self, world: World, process: SimRuntime, line: Line) -> None:
         self.process = process
@@ -39,11 +39,11 @@ class SimQueue(Queue):
 
     @property
     def process_id(self) -> str:
-        """As its events have it."""
+        """The process's id in its events."""
         return self._stream.process
 
     def start_working(self) -> None:
-        """``work()`` in the main thread, until Ctrl-C or ``request_stop``; it raises where its server is away then."""
+        """Run ``work()`` in the main thread, until Ctrl-C or ``request_stop``; raises if the server is away then."""
 
         def work() -> None:
             with suppress(KeyboardInterrupt, DriverError):
@@ -54,7 +54,7 @@ class SimQueue(Queue):
         self.process.main = self.process.spawn(work, "work")
 
     def request_stop(self) -> None:
-        """As SIGTERM does."""
+        """Stop as by SIGTERM."""
         for one in self._workers:
             one.request_stop() if isinstance(one, Workers) else one.stop()
         for one in self.handles:

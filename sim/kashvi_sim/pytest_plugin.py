@@ -1,4 +1,4 @@
-"""``sim``, a fixture for tests of an app's jobs: the real worker, retries and delays included, in virtual time.
+"""``sim``, a fixture for tests of an app's jobs: the real worker, with retries and delays, in virtual time.
 
     def test_a_reminder_is_sent_after_a_week(sim):
         sim.workers(2)
@@ -6,7 +6,7 @@
         sim.advance(days=7, seconds=1)
         assert ...
 
-``@pytest.mark.kashvi_seeds(50)`` runs a test with 50 seeds: each another order of things that happen at one time.
+``@pytest.mark.kashvi_seeds(50)`` runs a test with 50 seeds, each with another order of simultaneous steps.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SEED = pytest.StashKey[int]()
 SIM = pytest.StashKey["Sim"]()
 LINES = 60
-"""Of the timeline, that a failing test prints: the last."""
+"""The number of last lines of the timeline that a failing test prints."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,7 +64,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 class Sim:
-    """A world in virtual time, with the app's own job types and what it does through ``kashvi.queue``."""
+    """A world in virtual time, with the app's job types and its calls of ``kashvi.queue``."""
 
     def __init__(self, world: World, seed: int) -> None:
         self.world = world
@@ -73,7 +73,7 @@ class Sim:
         self._began = world.kernel.time
 
     def start(self, at: datetime) -> None:
-        """Let the test begin at another time than 15 January 2027; before all else. Without a zone, ``at`` is local."""
+        """Set the start time, before any job or worker (default 15 January 2027). Without a zone, ``at`` is local."""
         assert not self.world.events, "sim.start comes before any job or worker"
         self.world.kernel.leap(at.timestamp() - self.world.kernel.time)
         self._began = self.world.kernel.time
@@ -86,18 +86,18 @@ class Sim:
         return "\n".join([f"… {len(lines) - LINES} lines before"] * (len(lines) > LINES) + lines[-LINES:])
 
     def workers(self, threads: int = 1) -> SimQueue:
-        """Start a worker process with so many threads; returns it, for ``kill``."""
+        """Start a worker process with this number of threads; returns it, for ``kill``."""
         process = self.world.process()
         process.start_workers(threads)
         self._staff.append(process)
         return process
 
     def kill(self, worker: SimQueue) -> None:
-        """SIGKILL. Its jobs go to others when its lease has run out (30 s)."""
+        """Kill a worker as by SIGKILL. Its jobs go to others when its lease has run out (30 s)."""
         self.world.kill(worker)
 
     def advance(self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
-        """Let so much time pass. Idle days cost nothing."""
+        """Let this time pass. Idle days cost nothing."""
         passing = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
         self.world.advance(passing)
         self._check()
@@ -114,17 +114,17 @@ class Sim:
 
     @property
     def elapsed(self) -> timedelta:
-        """How much time has passed."""
+        """The virtual time since the start."""
         return timedelta(seconds=self.world.kernel.time - self._began)
 
     @property
     def events(self) -> list[Event]:
-        """All that happened (``kashvi.events``)."""
+        """All events so far (``kashvi.events``)."""
         return self.world.events
 
     @property
     def failed_jobs(self) -> list[FailedJob]:
-        """What the workers gave up on, oldest first."""
+        """The jobs that failed for good, oldest first."""
         return [failed for worker in self._staff for failed in worker.failed_jobs()]
 
     def stats(self) -> Stats:

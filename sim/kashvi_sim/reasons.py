@@ -1,4 +1,4 @@
-"""Why a job was late: its time from due to the end of its last attempt, taken apart."""
+"""The reasons of a job's lateness: the parts of the time from due to the end of its last attempt."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .lanes import Picture, Span
 
 LEAST_S = 0.001
 LEAST_SHARE = 0.03
-"""What is less of what a job lost is no reason."""
+"""A smaller share of a job's lost time is not a reason."""
 
 
 class Late(NamedTuple):
-    """One job. ``lost_s``: what it took beyond its own attempts. ``why``: in order, with the clauses."""
+    """One job. ``lost_s``: the time beyond its own attempts. ``why``: the reasons in order, with clauses."""
 
     job: int
     type: str
@@ -25,7 +25,7 @@ class Late(NamedTuple):
 
 
 def latest(picture: Picture, most: int = 12) -> list[Late]:
-    """The jobs that lost most, worst first."""
+    """The jobs that lost most time, worst first."""
     attempts: defaultdict[int, list[Span]] = defaultdict(list)
     for span in sorted(picture.spans, key=lambda span: span.began):
         attempts[span.job].append(span)
@@ -62,7 +62,7 @@ def latest(picture: Picture, most: int = 12) -> list[Late]:
 
 
 class _Crew:
-    """How many threads were there, and how many of them busy, at any time."""
+    """The numbers of threads and of busy threads over time."""
 
     def __init__(self, picture: Picture) -> None:
         changes: list[tuple[float, int, int]] = []
@@ -77,7 +77,7 @@ class _Crew:
         self._starts = sorted(span.began for span in picture.spans)
 
     def blame(self, since: float, until: float, lost_s: float) -> list[str]:
-        """What kept a job that was due from starting, in so far as it matters among all it lost."""
+        """The reasons that kept a due job from starting, without those too small against ``lost_s``."""
         least_s = max(LEAST_S, lost_s * LEAST_SHARE)
         first = bisect_right(self._steps, (since, 1 << 30, 0)) - 1
         lost: defaultdict[str, float] = defaultdict(float)

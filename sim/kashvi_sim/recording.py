@@ -1,8 +1,8 @@
-"""What really happened, from the traces of real processes (or simulated ones): one story, on one clock.
+"""A recording: the traces of real (or simulated) processes merged on one clock.
 
-Processes of several hosts do not agree on the time. Each tells, with many of its events, what the server's clock said
-shortly before; the smallest difference is how far its own is off. When a job came is told by whoever dispatched it, if
-that process wrote a trace; else its id holds the time, and a delay is not known.
+Clocks of several hosts differ. Many events carry the server's time shortly before; the smallest difference is a host's
+offset. A job's arrival is in the trace of its producer; without that trace it is taken from the job's id, and a delay
+is unknown.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .workload import Attempt
 
 OWN: dict[str, type[Event]] = {kind.__name__: kind for kind in (FaultStruck, ProcessKilled, ServerRolledBack)}
 SKEW_S = 0.05
-"""A smaller difference to the server's clock may as well be the network."""
+"""A smaller difference to the server's clock may be the network's."""
 
 SILENT_JOBS = 30
-"""A worker that takes none of so many jobs, and has not said that it ends, is dead."""
+"""A worker that claims none of this many jobs, without an event of its stop, counts as dead."""
 
 
 class RecordedJob(NamedTuple):
-    """``at_s``: when it came, from the start of the recording. ``attempts``: those that were seen to end."""
+    """``at_s``: the arrival, from the start of the recording. ``attempts``: those with a recorded end."""
 
     type: str
     at_s: float
@@ -43,7 +43,7 @@ class RecordedJob(NamedTuple):
 
 
 class Shift(NamedTuple):
-    """A process that worked. ``ended_s``: None if it was there to the end."""
+    """A worker process. ``ended_s``: None if it lived to the end."""
 
     began_s: float
     ended_s: float | None
@@ -53,7 +53,7 @@ class Shift(NamedTuple):
 
 @dataclass
 class Recording:
-    """``times`` are those of the simulator, so that the first event happens at EPOCH."""
+    """``times`` are on the simulator's clock, with the first event at EPOCH."""
 
     times: list[float]
     events: list[Event]
@@ -62,9 +62,9 @@ class Recording:
     lease_s: float
     max_attempts: int
     names: dict[str, str]
-    """Of processes, by the id their events carry."""
+    """The names of processes, by the id in their events."""
     notes: list[str] = field(default_factory=list)
-    """What the traces do not say, and what was made of it."""
+    """Gaps in the traces, and the assumptions made for them."""
 
     @property
     def seconds(self) -> float:
@@ -72,12 +72,12 @@ class Recording:
 
     @property
     def threads(self) -> int:
-        """Of one process, as most had."""
+        """The most frequent number of threads of a process."""
         return Counter(shift.threads for shift in self.shifts).most_common(1)[0][0]
 
 
 def record_of(paths: Sequence[Path]) -> Recording:
-    """Read and merge trace files. Raises InvalidSetting for a file that is none, or holds no worker's events."""
+    """Read and merge trace files. Raises InvalidSetting for a file that is not a trace or has no worker's events."""
     found: list[Event] = []
     notes: list[str] = []
     for path in paths:
@@ -127,7 +127,7 @@ class _Merge:
         )
 
     def _offsets(self, found: Iterable[Event]) -> dict[str, float]:
-        """How far each process's clock is ahead of the server's."""
+        """The seconds by which each process's clock is ahead of the server's."""
         least: dict[str, float] = {}
         for event in found:
             if event.server_at is not None and getattr(event, "claim", "exchange") == "exchange":
@@ -139,7 +139,7 @@ class _Merge:
         return off
 
     def _arrivals_by_id(self, timed: list[tuple[float, Event]]) -> list[tuple[float, Event]]:
-        """For jobs whose dispatch nobody told."""
+        """Arrivals of jobs whose dispatch is in no trace."""
         told = {event.job_id for _, event in timed if isinstance(event, events.JobDispatched)}
         added: list[tuple[float, Event]] = []
         for at, event in timed:
@@ -157,7 +157,7 @@ class _Merge:
         return added
 
     def _deaths(self, timed: list[tuple[float, Event]]) -> list[tuple[float, Event]]:
-        """Processes that others tell died, or that took none of many jobs and told no end: at their last event."""
+        """Deaths, at a process's last event: another process took its jobs over, or it claimed none of many jobs."""
         worker_of: dict[str, str] = {}
         last: dict[str, float] = {}
         told: set[str] = set()
@@ -170,7 +170,7 @@ class _Merge:
             elif isinstance(event, events.AttemptLost) or (isinstance(event, events.JobReturned) and event.suspect):
                 told.add(event.owner)
             elif isinstance(event, ProcessKilled):
-                return []  # a simulated trace says it itself
+                return []  # a simulated trace has its deaths as events
             elif isinstance(event, events.AttemptStarted):
                 since.update(worker_of.values())
                 since[event.process] = 0
@@ -255,7 +255,7 @@ class _Merge:
 
 
 def _usual(tries: dict[str, dict[int, Attempt | None]], types: dict[str, str]) -> Callable[[str], float]:
-    """What an attempt at a job of a type usually takes."""
+    """A function that returns the usual duration of an attempt at a job of a type."""
     took: defaultdict[str, list[float]] = defaultdict(list)
     for job_id, by_number in tries.items():
         took[types[job_id]] += [one.takes_s for one in by_number.values() if one is not None]
@@ -269,7 +269,7 @@ def _rebased(event: Event, shift: float) -> Event:
 
 
 def _time_in(job_id: str, otherwise: float) -> float:
-    """When a UUIDv7 was made."""
+    """The time in a UUIDv7; ``otherwise`` for any other id."""
     try:
         return int(job_id[:8] + job_id[9:13], 16) / 1000 if job_id[14] == "7" else otherwise
     except (ValueError, IndexError):
@@ -277,6 +277,6 @@ def _time_in(job_id: str, otherwise: float) -> float:
 
 
 def _names(story: list[Event]) -> dict[str, str]:
-    """``p0``, ``p1`` … by the id their events carry, in the order they appear."""
+    """``p0``, ``p1`` … by the id in the events, in order of appearance."""
     ids = dict.fromkeys(event.process for event in story if event.process not in ("", "sim"))
     return {process: f"p{number}" for number, process in enumerate(ids)}

@@ -1,8 +1,8 @@
-"""The jobs of a recording once more, through the real worker in virtual time: as they were worked off, or otherwise.
+"""Replays the jobs of a recording through the real worker in virtual time, with the recorded or with other processes.
 
-Each job comes when it came, and its attempts take as long and end as they did. An attempt that was never made ends as
-the last one before it; what cannot be known is said in the recording's notes. Between two jobs a simulated worker needs
-no time, and a real one does, so the time that a thread was seen to need is added to each attempt.
+Jobs have their recorded arrivals, and attempts their recorded durations and outcomes. An unrecorded attempt ends as the
+one before it; the recording's notes list all assumptions. A real worker needs time between two jobs and a simulated one
+does not, so each attempt gets a thread's measured overhead added.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ABOUT = "What was recorded, replayed."
 
 @dataclass(frozen=True)
 class Row:
-    """What came of it with these workers. ``played`` is None for what really happened."""
+    """The result with these workers. ``played`` is None for the recording itself."""
 
     name: str
     figures: Figures
@@ -47,7 +47,7 @@ class _Replay:
 
     @property
     def fault_time_s(self) -> float:
-        """Random faults strike as long as the recording is."""
+        """Random faults strike during the whole recording."""
         return max(self.recording.seconds, 1.0)
 
     @property
@@ -72,7 +72,7 @@ class _Replay:
 
 
 def recorded(recording: Recording) -> Row:
-    """What really happened."""
+    """The row of the recording itself."""
     return Row("recorded", figures_of(recording.times, recording.events, recording.seconds))
 
 
@@ -86,9 +86,9 @@ def replay(
     faults: str = "none",
     seed: int = 0,
 ) -> Row:
-    """Play it with so many worker threads, in processes of ``threads`` each; None: with the processes there were.
+    """Replay with ``workers`` threads, in processes of ``threads`` each; None: with the recorded processes.
 
-    What is not given is as it was recorded. Raises InvalidSetting.
+    Other arguments default to the recorded values. Raises InvalidSetting.
     """
     threads = threads or recording.threads
     script = _Replay(
@@ -115,7 +115,7 @@ def _posts(workers: int, threads: int) -> list[int]:
 
 
 def overhead_of(recording: Recording) -> float:
-    """Seconds between one attempt's end and the next one's start on a thread, where a job was waiting for it."""
+    """Seconds between an attempt's end and the next one's start on a thread while jobs waited."""
     gaps: list[float] = []
     free: defaultdict[str, list[float]] = defaultdict(list)
     waiting_since: dict[str, float] = {}

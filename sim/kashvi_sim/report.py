@@ -1,4 +1,4 @@
-"""A run or a recording as one page to look at: lanes, marks, waits, and why the latest jobs were late."""
+"""A run or a recording as one page: lanes, marks, waits, and the reasons of the latest jobs."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def write_report(
     broken: Sequence[str] | None = None,
     rows: Sequence[Row] = (),
 ) -> None:
-    """One HTML file that needs nothing else.
+    """Write one self-contained HTML file.
 
-    ``broken``: promises that were; None where none was judged. ``rows``: what came of other numbers of workers.
+    ``broken``: the violations; None if nothing was judged. ``rows``: the results for other numbers of workers.
     """
     late = latest(picture)
     marks = _worth_a_look(picture.marks)
@@ -60,7 +60,7 @@ def write_report(
 
 
 def _worth_a_look(marks: Sequence[Mark]) -> list[Mark]:
-    """To step through: rare ones first where there are too many."""
+    """The marks to step through; if there are too many, rare ones first."""
     if len(marks) > STEPS_MAX:
         marks = [mark for mark in marks if mark.kind != "retry"]
     return sorted(marks[:STEPS_MAX])

@@ -10,7 +10,7 @@ from .tape import Stream, Tape
 
 
 class SimRuntime:
-    """One process's. Its wall clock is off by ``skew_s`` and gains ``drift`` seconds a second."""
+    """The Runtime of one process. Its wall clock is off by ``skew_s`` and gains ``drift`` seconds a second."""
 
     def __init__(self, kernel: Kernel, name: str = "p", number: int = 0, chance: Stream | None = None) -> None:
         self.kernel = kernel
@@ -20,15 +20,15 @@ class SimRuntime:
         self.drift = 0.0
         self.paused_until, self.stood_still_s = 0.0, 0.0
         self.called_at, self.calls = 0.0, 0
-        """When it called the server last, and how often at that time."""
+        """The time of its last call of the server, and the number of calls at that time."""
         self.dead = False
         self.goes_down = False
-        """Its interpreter does."""
+        """True while its interpreter shuts down."""
         self.tasks: list[Task] = []
         self.main: Task | None = None
-        """The thread in which ``work()`` runs, until it is interrupted."""
+        """The task in which ``work()`` runs, until it is interrupted."""
         self._chance = chance or Tape().chance
-        # Which of two processes' ids of one millisecond comes first is chance, too.
+        # The order of two processes' ids of one millisecond is chance, too.
         self._host = self._chance.choose(1 << 16) << 16 | number
         self._last_id = 0
 
@@ -73,30 +73,30 @@ class SimRuntime:
         return self.goes_down
 
     def at_closing(self, run: Callable[[], object]) -> Callable[[], None]:
-        """Told by whoever sets ``goes_down``."""
+        """Register ``run``; the code that sets ``goes_down`` calls it."""
         return lambda: None
 
     def at_fork(self, run: Callable[[], None]) -> None:
-        """Simulated processes do not fork."""
+        """Do nothing: simulated processes do not fork."""
 
     async def aside(self, run: Callable[[], None], timeout_s: float | None) -> None:
-        """At once: a simulated process has no event loop to hold."""
+        """Call ``run`` at once: a simulated process has no event loop."""
         run()
 
     def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
-        """Simulated processes are killed or stopped; they do not exit by themselves."""
+        """Do nothing: simulated processes are killed or stopped, and do not exit by themselves."""
         return lambda: None
 
-    # -- what befalls it ------------------------------------------------------------------------
+    # -- faults ---------------------------------------------------------------------------------
 
     def pause(self, seconds: float) -> None:
-        """All its tasks stand still, as under SIGSTOP; time goes on without them."""
+        """Pause all its tasks, as by SIGSTOP, while time goes on."""
         until = self.kernel.time + seconds
         self.stood_still_s += max(until - max(self.paused_until, self.kernel.time), 0.0)
         self.paused_until = max(self.paused_until, until)
         self.kernel.pause()
 
     def kill(self) -> None:
-        """The process is gone, between two instructions."""
+        """Kill the process between two instructions."""
         self.dead = True
         self.kernel.kill(self, self.tasks)

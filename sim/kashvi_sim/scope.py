@@ -1,4 +1,4 @@
-"""How much a search covers, as a workload for ``sim:run``: ``2x2x3`` is two workers, two jobs, three attempts."""
+"""The scope of a search, as a workload for ``sim:run``: ``2x2x3`` is two workers, two jobs, three attempts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import msgspec
 from .workload import AtOnce, Crew, JobKind, Workload
 
 LEASE_S, RESTART_S = 1.21875, 0.40625
-"""Keepers, that act every third of a lease, then meet at every moment; and at some, not all, the idle workers."""
+"""With it keepers, which act every third of a lease, coincide at every moment, and idle workers at some moments."""
 FAULT_TIME_S = 10.0
-"""Longer than a run takes that comes to its end."""
+"""Longer than any run that reaches its end."""
 WORKERS_MAX = JOBS_MAX = ATTEMPTS_MAX = 9
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """``attempts``: how often a job is tried in all. ``crashes``: how many processes may die."""
+    """``attempts``: of each job in all. ``crashes``: the most processes that die."""
 
     workers: int = 2
     jobs: int = 2
@@ -40,6 +40,6 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 def scope_named(name: str) -> Scope | None:
-    """Of a workload's name, if it is that of a scope."""
+    """The scope in a workload's name, or None."""
     found = re.fullmatch(r"([1-9])x([1-9])x([1-9])", name)
     return Scope(*map(int, found.groups())) if found else None

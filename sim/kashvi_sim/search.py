@@ -1,8 +1,8 @@
-"""The map of a search: which states there are, how they hang together, and which trials are still to be made.
+"""The map of a search: the known states, their graph, and the trials to come.
 
-There is nothing to copy a suspended process with, so each branch is a run of its own from the beginning, up to a
-state that was seen before. The states make a graph; from each of them, without another death, the end must be
-reachable. So what is lost shows as a state from which it is not, though the run that got there would never end.
+A suspended process can't be copied, so each branch is a new run from the beginning, up to a known state. The states
+make a graph; from each of them, without another death, the end must be reachable. So a lost job shows as a state
+without a path to the end, though its run would never end.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from .state import State
 from .trial import Pop, Stopped, Trial
 
 END = 0
-"""The state in which all is done, as it should be."""
+"""The state in which all jobs have ended correctly."""
 SHRINK_TRIES = 150
 
 
 class Branch(NamedTuple):
-    """A trial to come: ``given`` decisions, the last of which departs from a trial that was."""
+    """A trial to come. The last of its ``given`` decisions differs from an earlier trial's."""
 
     given: tuple[int, ...]
     path: Sequence[Pop]
-    """Who went on before the last decision, so that nobody need look who could."""
+    """The tasks that went on before the last decision, so that the trial need not search for candidates."""
     source: int
     """The last state before it."""
     since: int
-    """How many decisions led there."""
+    """The number of decisions up to that state."""
 
 
 class Seen(NamedTuple):
-    """A state that a trial was in, after ``at`` decisions; or what the death would leave that is decision ``at``."""
+    """A state of a trial after ``at`` decisions, or the state left by the death that is decision ``at``."""
 
     state: State
     at: int
@@ -46,7 +46,7 @@ class Seen(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """What came of a trial. ``choices``: as a tape, where a promise is broken."""
+    """The result of a trial. ``choices``: the tape of a violation."""
 
     seen: list[Seen]
     taken: list[int]
@@ -60,7 +60,7 @@ class Tried(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """A broken promise, and the choices that matter on the tape of a run that breaks it."""
+    """A violation, and the choices that matter on the tape of its run."""
 
     violations: list[Violation]
     choices: dict[tuple[str, int], int]
@@ -73,7 +73,7 @@ class Known:
         self._numbers: dict[bytes, list[tuple[State, int]]] = {}
 
     def number(self, state: State) -> int | None:
-        """Of one that shows all that this one does."""
+        """The number of a known state that covers this one, or None."""
         return next((n for one, n in self._numbers.get(state.key, ()) if one.shows_all_of(state)), None)
 
     def add(self, state: State, number: int) -> None:
@@ -88,7 +88,7 @@ def tried(
     reduce: bool,
     made: Callable[[Trial], None] = lambda trial: None,
 ) -> Tried:
-    """Make a trial, up to the first state that is ``known`` or that it was in before; without, to its end."""
+    """Make a trial, up to the first state that is ``known`` or repeated; without ``known``, to its end."""
     seen, own = [], Known()
 
     def at_state(trial: Trial) -> bool:
@@ -126,7 +126,7 @@ def tried(
 
 
 def take_apart(trial: Trial) -> None:
-    """What knows each other forgets it, so that a trial is gone with its end: to look for garbage takes far longer."""
+    """Break the reference cycles of a trial, so that it is freed at once: a garbage collection takes far longer."""
     world = trial.world
     handles = [handle for queue in world.queues for handle in queue.handles]
     workers = [handle._worker for handle in handles]
@@ -137,8 +137,8 @@ def take_apart(trial: Trial) -> None:
 class Search:
     """All trials of a scope.
 
-    ``prune``: whether a trial ends at a state that was seen before. ``reduce``: whether orders, processes and deaths
-    that come to the same as others are left out.
+    ``prune``: end a trial at a known state. ``reduce``: leave out orders, processes and deaths that are equivalent to
+    others.
     """
 
     def __init__(self, scope: Scope, place: dict[str, Any], *, prune: bool = True, reduce: bool = True) -> None:
@@ -147,17 +147,17 @@ class Search:
         self.broken: list[Broken] = []
         self.pending = deque([Branch((), (), END, 0)])
         self.fresh: list[State] = []
-        """States that are known since somebody emptied this."""
+        """The states that are new since the caller emptied this."""
         self._place = place
         self._prune = prune
         self._reduce = reduce
         self._known = Known()
         self._deaths = Known()
-        """What deaths left behind."""
+        """The states left by deaths."""
         self._ways: list[set[int]] = [set()]
-        """By state, those that lead there without a death."""
+        """The predecessors of each state without a death."""
         self._stories: list[tuple[int, ...]] = [()]
-        """By state, the decisions that led there first."""
+        """The first decisions that led to each state."""
 
     @property
     def states(self) -> int:
@@ -168,16 +168,16 @@ class Search:
         return not self.pending
 
     def step(self) -> None:
-        """One trial, and what branches off it."""
+        """Make one trial, and add its branches."""
         branch = self.pending.popleft()
         known = self._known if self._prune else None
         self.absorb(branch, tried(self.scope, branch, self._place, known, self._reduce, self.made))
 
     def made(self, trial: Trial) -> None:
-        """For those who want to look at every trial."""
+        """A hook for each trial."""
 
     def absorb(self, branch: Branch, tried: Tried) -> None:
-        """Put it on the map, up to the first state that was there already."""
+        """Add a trial to the map, up to its first known state."""
         self.executions += 1
         source, since, cut = branch.source, branch.since, len(tried.taken)
         sources: list[tuple[int, int]] = []
@@ -222,7 +222,7 @@ class Search:
         return number
 
     def hopeless(self) -> list[int]:
-        """States from which the end can't be reached without another death, the first seen first."""
+        """The states from which the end can't be reached without another death, in the order found."""
         hopeful, waiting = {END}, [END]
         while waiting:
             for state in self._ways[waiting.pop()]:
@@ -232,7 +232,7 @@ class Search:
         return [state for state in range(len(self._ways)) if state not in hopeful]
 
     def stuck(self, state: int) -> Broken:
-        """What is broken in a hopeless state, as a run from there shows."""
+        """The violation that a run from a hopeless state shows."""
         trial = Trial(self.scope, self._stories[state], (), lambda trial: True, lambda left: True, self._place)
         with suppress(Stopped):
             trial.play()
@@ -241,7 +241,7 @@ class Search:
         return Broken([Violation("drains", "", "from here the end is out of reach")], choices)
 
     def shortest(self, broken: Broken) -> Broken:
-        """The same promise, broken by as few choices as can be found, as ``sim:run`` tells it."""
+        """A violation of the same predicate with the fewest choices found, as ``sim:run`` prints it."""
         workload = self.scope.workload()
 
         def violations(choices: dict[tuple[str, int], int]) -> list[Violation]:

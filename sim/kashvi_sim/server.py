@@ -1,7 +1,7 @@
-"""The one server of a simulated world: the driver's own storage, in virtual time, with a memory of what it was.
+"""The one server of a simulated world: the driver's own storage, in virtual time, with snapshots.
 
-No call waits in here: the network does the waiting, the server does the move. A snapshot is what a restart with a
-lost tail, or a replica that lagged behind, comes back with.
+No call waits in here: the network waits, the server moves jobs. A restart with a lost tail, or a replica that lagged
+behind, restores a snapshot.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .kernel import Kernel
 
 
 class Share(NamedTuple):
-    """What the server knows of one worker. Lists oldest first; ``n``: its last exchange."""
+    """The server's data about one worker. Lists oldest first; ``n``: its last exchange."""
 
     held: list[bytes]
     running: list[bytes]
@@ -32,10 +32,10 @@ class Share(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """All that is on a server, the same for every kind."""
+    """The data of a server, in one form for every driver."""
 
     jobs: list[bytes]
-    """The next to be claimed first."""
+    """In the order of claims."""
     delayed: list[tuple[float, bytes]]
     unrecorded: list[tuple[float, bytes]]
     shares: dict[str, Share]
@@ -43,19 +43,19 @@ class Contents(NamedTuple):
 
 
 class Server(Protocol):
-    """Shared by all processes of a world."""
+    """The server that all processes of a world share."""
 
     driver: Driver
     skew_s: float
-    """How far its clock is off."""
+    """The error of its clock."""
 
     def handle(self) -> Driver:
-        """What one more process talks to."""
+        """The driver for one more process."""
 
     def contents(self) -> Contents: ...
 
     def holds(self, worker: str) -> bool:
-        """Whether this worker has jobs."""
+        """True if this worker holds jobs."""
 
     def snapshot(self) -> Any: ...
 
@@ -114,7 +114,7 @@ class MemoryServer:
 
 
 class RedisServer:
-    """Redis, fake or real, under a prefix of its own, told the time by the kernel."""
+    """Redis, fake or real, under its own prefix, with the kernel's clock."""
 
     def __init__(self, client: redis.Redis, kernel: Kernel, *, prefix: str = "kashvi:queue") -> None:
         self._client = client
@@ -179,26 +179,26 @@ class GivenServer:
         return self.again(self.driver) if self.again else self.driver
 
     def contents(self) -> NoReturn:
-        raise InvalidSetting("the driver", self.driver, "memory or Redis where all that is on the server is asked for")
+        raise InvalidSetting("the driver", self.driver, "memory or Redis if the server's contents are needed")
 
     def holds(self, worker: str) -> bool:
         self.contents()
 
     def snapshot(self) -> NoReturn:
-        raise InvalidSetting("the driver", self.driver, "memory or Redis where the server is to be rolled back")
+        raise InvalidSetting("the driver", self.driver, "memory or Redis if the server is to be rolled back")
 
     def restore(self, snapshot: Any) -> None:
         self.snapshot()
 
     def clear(self) -> None:
-        """It is empty when it is given."""
+        """Do nothing: the given server is empty."""
 
 
 class _NoWaiting:
-    """The little of a runtime that a memory driver with a given store uses."""
+    """The part of a runtime that a memory driver with a given store uses."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.monotonic: Callable[[], float] = lambda: kernel.time
 
     def at_fork(self, run: Callable[[], None]) -> None:
-        """The server's process does not fork."""
+        """Do nothing: the server's process does not fork."""

@@ -1,4 +1,4 @@
-"""From a failing run to the few choices that make it fail: take choices away, in ever smaller parts, while it does."""
+"""Shrinks a failing run to the few choices that make it fail: removes choices in ever smaller parts while it fails."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .tape import STREAMS, Choices
 
 Key = tuple[str, int]
 PAIRS_MAX = 16
-"""With so few choices left, two at a time are tried as well."""
+"""With at most this many choices left, pairs are tried as well."""
 
 
 def shrink(choices: Choices, fails: Callable[[dict[Key, int]], bool], tries: int = 900) -> dict[Key, int]:
-    """The choices left when none can be taken away, or made smaller, without the failure; or after so many tries."""
+    """The choices left when none can be removed or lowered without losing the failure, or after ``tries``."""
     best = dict(choices)
     left = tries
 
@@ -43,11 +43,11 @@ def shrink(choices: Choices, fails: Callable[[dict[Key, int]], bool], tries: int
 
 
 def _cut(best: Callable[[], dict[Key, int]], better: Callable[[dict[Key, int]], bool]) -> None:
-    """Without the end of a stream, then without ever smaller parts of everything."""
+    """Remove the end of a stream, then ever smaller parts of everything."""
     for name in STREAMS:
         positions = sorted(position for stream, position in best() if stream == name)
         low, high = 0, len(positions)
-        while low < high:  # as few choices from the stream's beginning as still fail
+        while low < high:  # bisect to the shortest beginning of the stream that still fails
             middle = (low + high) // 2
             if better({k: v for k, v in best().items() if k[0] != name or k[1] in positions[:middle]}):
                 high = middle
@@ -63,7 +63,7 @@ def _cut(best: Callable[[], dict[Key, int]], better: Callable[[dict[Key, int]], 
 
 
 def _move(best: Callable[[], dict[Key, int]], better: Callable[[dict[Key, int]], bool]) -> None:
-    """Faults to earlier calls, on their own if it can be: the choices that led to the call are needed no more."""
+    """Move faults to earlier calls, if possible without the choices that led to the later call."""
     faults = {key: value for key, value in best().items() if key[0] == "faults"}
     others = sorted({key[0] for key in best()} - {"faults"})
     for name in others:
@@ -80,7 +80,7 @@ def _move(best: Callable[[], dict[Key, int]], better: Callable[[dict[Key, int]],
 
 
 def _lower(best: Callable[[], dict[Key, int]], better: Callable[[dict[Key, int]], bool]) -> None:
-    """The smallest value for each choice that is left; a fault keeps its kind."""
+    """Lower each remaining choice as far as possible; a fault keeps its kind."""
     for key, value in sorted(best().items()):
         for smaller in (1, value // 16, value // 2):
             if 0 < smaller < value and better(best() | {key: smaller}):

@@ -1,4 +1,4 @@
-"""Situations a sweep must have seen, or it has shown little: each is an event, or a few, of the ordinary stream."""
+"""Situations that a sweep must reach, each recognised by one or several events."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SITUATIONS: dict[str, tuple[str, Callable[[Event], bool]]] = {
         lambda e: isinstance(e, events.JobFailed) and not e.undeliverable,
     ),
     "undeliverable": (
-        "something that is no job was recorded",
+        "bytes that are not a job were recorded",
         lambda e: isinstance(e, events.JobFailed) and e.undeliverable,
     ),
     "recorded": ("a row was written", lambda e: isinstance(e, events.FailureRecorded)),
     "delayed": ("a job waited until it was due", lambda e: isinstance(e, events.JobDispatched) and e.due is not None),
     "suspected": (
-        "a job of a process that died went back, as a suspect",
+        "a job of a dead process went back, as a suspect",
         lambda e: isinstance(e, events.JobReturned) and e.suspect,
     ),
     "suspect started": (
@@ -30,7 +30,7 @@ SITUATIONS: dict[str, tuple[str, Callable[[Event], bool]]] = {
     ),
     "attempt lost": ("a process died in an announced attempt", lambda e: isinstance(e, events.AttemptLost)),
     "handed back": (
-        "a worker that stopped gave back what had not started",
+        "a worker that stopped handed back jobs that had not started",
         lambda e: isinstance(e, events.JobReturned) and not e.suspect,
     ),
     "refused": ("a settlement came too late", lambda e: isinstance(e, events.SettleRefused)),
@@ -47,7 +47,7 @@ SITUATIONS: dict[str, tuple[str, Callable[[Event], bool]]] = {
 
 
 def seen(trace: list[Event], duplicates: int) -> Counter[str]:
-    """How often each situation came up in a trace."""
+    """How often each situation occurred in a trace."""
     found: Counter[str] = Counter({"duplicate": duplicates}) if duplicates else Counter()
     tests = [(name, test) for name, (_, test) in SITUATIONS.items()]
     for event in trace:

@@ -1,4 +1,4 @@
-"""Where handlers perform: ordinary code, called by the production worker, in the process's own time."""
+"""Runs handlers of a simulated process: ordinary code, called by the production worker, in the process's own time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Stage(Registry):
-    """The world's job types, as one process sees them."""
+    """The registry of one process, over the world's job types."""
 
     def __init__(self, world: World, process: SimRuntime) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Stage(Registry):
 
 
 class _Staged(JobType):
-    """A job type whose instances know where they run."""
+    """A job type whose instances know their process."""
 
     def __init__(self, inner: JobType, world: World, process: SimRuntime) -> None:
         self.name, self.job_class = inner.name, inner.job_class
@@ -53,7 +53,7 @@ class _Staged(JobType):
 
 
 class _Performance:
-    """One attempt's ``handle()``, with what can befall it."""
+    """One attempt's ``handle()``, with its faults."""
 
     __slots__ = ("_process", "_world", "job")
 
@@ -72,5 +72,5 @@ class _Performance:
 
 
 def unstaged(job: Any) -> Any:
-    """The job itself, as its author knows it."""
+    """The app's own job behind a staged one."""
     return job.job if isinstance(job, _Performance) else job

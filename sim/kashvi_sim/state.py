@@ -1,9 +1,9 @@
-"""The state of a small world, as bytes: two worlds with the same go on alike, whoever in them is called what.
+"""The state of a small world, as bytes: two worlds with the same state go on alike, whatever their ids.
 
-Workers are interchangeable: their ids are only compared for being the same, so a state is told as each worker's share
-in it, sorted. (Only ``expired`` has an order by id, among leases that ran out at one moment; so when more than one
+Workers are interchangeable: their ids are only tested for equality, so a state is the sorted list of the workers'
+shares. (Only ``expired`` has an order by id, among leases that ran out at one moment; so if more than one
 process can die, workers keep their places.) Jobs keep the order of their ids, which decides between equal due times,
-and are called by their place in it.
+and are named by their place in it.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ NOBODY = Share([], [], None, 0, "")
 
 
 class State(NamedTuple):
-    """``key``: of all that decides how things go on, except ``duties`` and ``excuses`` (see ``memory.py``)."""
+    """``key``: a digest of all that decides the rest of the run, except ``duties`` and ``excuses`` (``memory.py``)."""
 
     key: bytes
     duties: frozenset[str]
     excuses: frozenset[str]
 
     def shows_all_of(self, other: State) -> bool:
-        """Whether what is broken from the other on is broken from here on, too."""
+        """True if every violation reachable from ``other`` is reachable from here."""
         return self.key == other.key and self.duties >= other.duties and self.excuses <= other.excuses
 
 
 class States:
-    """Tells the states of one world. ``ordered``: workers keep their places."""
+    """Reads the states of one world. ``ordered``: workers keep their places."""
 
     def __init__(self, world: World, ordered: bool) -> None:
         self._world = world
@@ -48,16 +48,16 @@ class States:
         self._seen = 0
         self._shares: dict[object, str] = {}
         self.steps: dict[object, int] = {}
-        """By process, how often one of its tasks ran."""
+        """How often tasks of each process ran."""
 
     def state(self, rows: Sequence[str], *more: object) -> State:
-        """All that matters from here on. ``rows``: job ids in the failure table; ``more`` is the caller's."""
+        """The current state. ``rows``: job ids in the failure table; ``more``: the caller's own part."""
         text, *facts = self.texts(rows, *more)
         key = hashlib.blake2b(text.encode(), digest_size=16).digest()
         return State(key, *(frozenset(some.splitlines()) for some in facts))
 
     def texts(self, rows: Sequence[str], *more: object) -> list[str]:
-        """As text; and the duties and the excuses, a line each."""
+        """The state as text; the duties and the excuses are a line each."""
         contents = self._world.server.contents()
         producer, *workers = self._world.queues
         shares = [(queue, text) for queue in workers if (text := self._share(queue, contents))]
@@ -78,7 +78,7 @@ class States:
         return texts
 
     def _server(self, contents: Contents) -> str:
-        """What is nobody's own."""
+        """The part of the state that belongs to no worker."""
         kernel = self._world.kernel
         walk = Walk(kernel.time, self._world.lease_s)
         walk.any([contents.jobs, contents.delayed, contents.unrecorded])
@@ -87,7 +87,7 @@ class States:
         return " ".join(walk.out)
 
     def _closed(self, text: str, rows: Sequence[str]) -> frozenset[str]:
-        """Jobs that came to their end as they should, and that nobody has a word of any more: nothing will be said."""
+        """Finished jobs that no predicate can report on any more."""
         ended, untold = self._world.ended, self._world.untold()
         return frozenset(
             job_id
@@ -99,7 +99,7 @@ class States:
         )
 
     def _judges(self, rows: Sequence[str], closed: frozenset[str], more: tuple[object, ...]) -> list[str]:
-        """What the judges remember, and what they will ask at the end; and the duties and excuses."""
+        """The predicates' memory and their checks at the end; then the duties and excuses."""
         world = self._world
         walk = Walk(world.kernel.time, float(world.max_attempts - 1))
         walk.any(more)
@@ -113,7 +113,7 @@ class States:
         return [" ".join(walk.out), "\n".join(memory.duties), "\n".join(memory.excuses)]
 
     def _claimed(self) -> list[Delivery]:
-        """What living workers have claimed and not started."""
+        """Jobs that living workers have claimed and not started."""
         found: list[Delivery] = []
         for queue in self._world.queues[1:]:
             if not queue.process.dead:
@@ -132,11 +132,11 @@ class States:
         return self._known
 
     def share_of(self, process: object) -> str:
-        """This process's part in the state that was told last."""
+        """This process's share in the last state."""
         return self._shares[process]
 
     def _share(self, queue: SimQueue, contents: Contents) -> str:
-        """One process and what the server has for it; empty for one that is dead and leaves nothing."""
+        """One process and its data on the server; empty for a dead process without any."""
         worker = _worker_id(queue)
         share = contents.shares.get(worker, NOBODY)
         dead = queue.process.dead
@@ -153,7 +153,7 @@ class States:
         return " ".join(walk.out)
 
     def _process(self, queue: SimQueue, waits: bool) -> str:
-        """Its tasks, looked at anew only when one of them ran, was given a job, or time has passed."""
+        """The text of its tasks, cached until one of them runs or gets a job, or time passes."""
         process, kernel = queue.process, self._world.kernel
         as_of = (kernel.time, self.steps.get(process, 0), waits)
         known = self._texts.get(process.name)

@@ -1,4 +1,4 @@
-"""Many seeds over all cores: what broke, shrunk to a token; what struck, what was seen, what was excused."""
+"""Many seeds over all cores: violations, shrunk to tokens; counts of faults, situations and excuses."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from .tape import Tape, token_of
 from .workload import Workload
 
 SIMPLE_TRIES = 150
-"""Runs that are looked at for a simpler way to break the same promise."""
+"""The most runs tried for a simpler violation of the same predicate."""
 BLOCK = 10
-"""Seeds a process runs at a time."""
+"""The number of seeds that a process runs at a time."""
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What every seed of a sweep shares."""
+    """The settings that all seeds of a sweep share."""
 
     workload: Workload
     driver: str
@@ -42,18 +42,18 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Failing(msgspec.Struct, frozen=True):
-    """A seed that broke a promise."""
+    """A seed with a violation."""
 
     seed: int
     broken: list[str]
     why: str
     token: str
     choices: int
-    """How many choices of the token are not the default."""
+    """The number of choices in the token that are not the default."""
 
 
 class Block(msgspec.Struct, frozen=True):
-    """What some seeds came to."""
+    """The results of some seeds."""
 
     first: int
     seeds: int
@@ -67,7 +67,7 @@ class Block(msgspec.Struct, frozen=True):
 
 @dataclass
 class Swept:
-    """What a sweep came to."""
+    """The results of a sweep."""
 
     seeds: int = 0
     jobs: int = 0
@@ -90,7 +90,7 @@ class Swept:
             mine.update(theirs)
 
     def missing(self, faults: str) -> list[str]:
-        """What a sweep with all faults must have met and did not; each makes it prove less than it seems to."""
+        """The faults, situations and clauses that the sweep did not reach; each gap weakens its proof."""
         gaps = [f"fault {rule.name} never struck" for rule in rules_named(faults) if not self.struck[rule.name]]
         if faults == "all":
             gaps += [f"never seen: {name} ({SITUATIONS[name][0]})" for name in SITUATIONS if not self.seen[name]]
@@ -98,7 +98,7 @@ class Swept:
 
 
 def run_block(job: Job, first: int, seeds: int) -> Block:
-    """In a process of the pool, or in this one."""
+    """Run some seeds, in a process of the pool or in this one."""
     struck: Counter[str] = Counter()
     met: Counter[str] = Counter()
     judged: Counter[str] = Counter()
@@ -119,7 +119,7 @@ def run_block(job: Job, first: int, seeds: int) -> Block:
 
 
 def shrunk(job: Job, seed: int, played: Played, place: dict[str, Any], tries: int = 900) -> Failing:
-    """The failing seed with the fewest choices that break one of the same promises."""
+    """The failing seed with the fewest choices that violate one of the same predicates."""
     broken = {violation.predicate for violation in played.violations}
 
     def fails(choices: dict[tuple[str, int], int]) -> bool:
@@ -144,7 +144,7 @@ def shrunk(job: Job, seed: int, played: Played, place: dict[str, Any], tries: in
 def _simplest(
     job: Job, seed: int, played: Played, broken: set[str], place: dict[str, Any]
 ) -> dict[tuple[str, int], int]:
-    """The choices of this run, or of one that breaks the same by the same faults with fewer: it shrinks further."""
+    """The choices of this run, or of one with fewer that violates the same predicates by the same faults."""
     rules = tuple(rule for rule in rules_named(job.faults) if played.world.struck[rule.name])
     best = played.choices
     for n in range(SIMPLE_TRIES):
@@ -157,13 +157,13 @@ def _simplest(
 
 
 def sweep(job: Job, first: int, seeds: int, *, state: Path | None = None, cores: int | None = None) -> Iterator[Block]:
-    """Blocks as they are done. ``state``: a file that remembers them, to go on after an interruption."""
+    """Blocks as they finish. ``state``: a file that stores them, to go on after an interruption."""
     key = msgspec.json.encode([msgspec.to_builtins(job)])
     done: dict[int, Block] = {}
     if state is not None and state.exists():
         lines, torn = _kept(state)
         done = {block.first: block for kept_key, block in lines if kept_key == _digest(key)}
-        if torn:  # by a kill: it is run again
+        if torn:  # by a kill; its block runs again
             with state.open("r+b") as file:
                 file.truncate(state.stat().st_size - torn)
     todo: list[tuple[int, int]] = []
@@ -182,7 +182,7 @@ def sweep(job: Job, first: int, seeds: int, *, state: Path | None = None, cores:
 
 
 def _kept(state: Path) -> tuple[list[tuple[str, Block]], int]:
-    """Finished blocks, and how many bytes of a torn line follow. Raises InvalidSetting for a file of another kind."""
+    """The finished blocks, and the bytes of a torn line after them. Raises InvalidSetting for another kind of file."""
     whole, _, torn = state.read_bytes().rpartition(b"\n")
     try:
         lines = [msgspec.json.decode(line, type=tuple[str, Block]) for line in whole.splitlines()]
@@ -215,7 +215,7 @@ def _in_parallel(job: Job, todo: list[tuple[int, int]], cores: int) -> Iterator[
 
 
 def _end_with(parent: int) -> None:
-    """A process of the pool does not outlive a sweep that was killed."""
+    """End a process of the pool when its sweep was killed."""
 
     def watch() -> None:
         while os.getppid() == parent:

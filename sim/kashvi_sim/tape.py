@@ -1,9 +1,9 @@
-"""One tape of choices behind everything that could have gone otherwise: scheduling, faults, workload, chance.
+"""The tape: all random choices of a run, in streams: scheduling, faults, workload, chance.
 
 Every choice is one integer, 0 the default. A seed fills the tape at random, a token replays the choices that were not
-0, and shrinking takes such choices away while the run still fails. Each stream counts its own choices, so that one
-more draw in the workload does not reshuffle the faults; what an attempt does is drawn by its job and its number, so
-that who goes first changes no outcome.
+0, and shrinking removes such choices while the run still fails. Each stream counts its own choices, so that one
+more draw in the workload does not reshuffle the faults; an attempt's outcome is drawn by its job and its number, so
+that the schedule changes no outcome.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from kashvi.errors import UnusableSetting
 
 STREAMS = ("schedule", "faults", "workload", "chance", "attempts")
 FINE = 1 << 16
-"""How many values a fraction can take."""
+"""The number of values of a fraction."""
 TRIES, AGAIN, DRAWS = 64, 16, 4
-"""Positions of the stream ``attempts``: a job has so many attempts, each made so many times, with so many choices."""
+"""Positions of the stream ``attempts``: the most attempts of a job, starts of an attempt, and choices of a start."""
 
 Choices = Mapping[tuple[str, int], int]
-"""By stream and position, what was chosen there; 0 where nothing is said."""
+"""The choices by stream and position; a missing one is 0."""
 
 
 class Stream:
-    """One stream. With ``given`` choices, those; else random ones, which are written down."""
+    """One stream: the ``given`` choices, or random ones, which are recorded."""
 
     def __init__(
         self, name: str, chance: Callable[[], float] | None, given: Mapping[int, int], often: float = 1.0
@@ -37,15 +37,15 @@ class Stream:
         self.name = name
         self.position = 0
         self.taken: dict[int, int] = {}
-        """Position: choice, where it was not 0."""
+        """The choices that were not 0, by position."""
         self._random = chance
         self._given = given
         self._often = often
         self._far = name == "schedule"
-        """A place in an order may be given beyond those that chance gives."""
+        """True if a given place in an order may be beyond the random ones."""
 
     def choose(self, n: int) -> int:
-        """One of ``n`` possibilities."""
+        """A choice from 0 to ``n`` - 1."""
         position = self.position
         self.position = position + 1
         if self._random is None:
@@ -77,12 +77,12 @@ class Stream:
         return value
 
     def fraction(self) -> float:
-        """From 0 to below 1."""
+        """A fraction from 0 to below 1."""
         return self.choose(FINE) / FINE
 
 
 class AttemptStream(Stream):
-    """What attempts do: the same attempt at the same job draws the same, whatever was drawn before."""
+    """Outcomes of attempts: the same attempt at the same job draws the same, whatever was drawn before."""
 
     def __init__(self, seed: int | str | None, given: Mapping[int, int], often: float = 1.0) -> None:
         super().__init__("attempts", None if seed is None else self._next, given, often)
@@ -91,7 +91,7 @@ class AttemptStream(Stream):
         self._begun: Counter[int] = Counter()
 
     def begin(self, n: int, attempt: int) -> Self:
-        """At its first choice. ``n``: which job, in the order of dispatch. Made again, an attempt may go otherwise."""
+        """Go to the attempt's first choice. ``n``: the job's number by dispatch. A repeated start draws anew."""
         which = n * TRIES + attempt % TRIES
         again = self._begun[which]
         self._begun[which] = again + 1
@@ -108,7 +108,7 @@ _64_BITS = (1 << 64) - 1
 
 
 def _mixed(number: int) -> int:
-    """Splitmix64: numbers that differ little give numbers that have nothing in common."""
+    """Splitmix64: similar numbers give unrelated ones."""
     number = ((number ^ number >> 30) * 0xBF58476D1CE4E5B9) & _64_BITS
     number = ((number ^ number >> 27) * 0x94D049BB133111EB) & _64_BITS
     return number ^ number >> 31
@@ -117,8 +117,8 @@ def _mixed(number: int) -> int:
 class Tape:
     """All streams of one run.
 
-    ``often``: how often the schedule leaves the order things became possible in. ``sparse``: how often the workload
-    leaves its defaults, for runs that are simple from the start.
+    ``often``: how often the schedule departs from the order in which tasks became runnable. ``sparse``: how often the
+    workload departs from its defaults, for runs that are simple from the start.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Tape:
 
 
 def token_of(choices: Choices) -> str:
-    """A short text from which ``choices_of`` has the choices again."""
+    """A short text that ``choices_of`` decodes."""
     out = bytearray()
     for number, name in enumerate(STREAMS):
         last = 0
@@ -166,8 +166,8 @@ def token_of(choices: Choices) -> str:
 
 
 def choices_of(token: str) -> dict[tuple[str, int], int]:
-    """Raises InvalidSetting for what is no token, or was cut off."""
-    wrong = UnusableSetting(f"the replay token {token!r}", "no sweep printed it (k2-…), or this is not all of it")
+    """The choices in a token. Raises InvalidSetting for any other text and for a truncated token."""
+    wrong = UnusableSetting(f"the replay token {token!r}", "it is not a token of a sweep (k2-…), or it is truncated")
     head, _, text = token.partition("-")
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

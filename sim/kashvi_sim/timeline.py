@@ -1,4 +1,4 @@
-"""Events as aligned lines: when, where, which job, what happened."""
+"""Events as aligned lines: time, process, job, what happened."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Timeline:
         return visible(f"{at - EPOCH:12.6f}  {where:<4} {job:<28} {what}")
 
     def name(self, event: events.JobEvent) -> str:
-        """Of the job it tells of: its type, and a number."""
+        """The short name of an event's job: its type, and a number."""
         number = self._jobs.setdefault(event.job_id, f"#{len(self._jobs) + 1}")
         return f"{event.type or '(no envelope)'} {number}"
 

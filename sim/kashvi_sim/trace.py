@@ -12,7 +12,7 @@ from kashvi.events import AnyEvent, Event
 
 
 class FaultStruck(Event, frozen=True, kw_only=True):
-    """A rule of the simulator struck. ``call``: where, such as ``after exchange``; ``victim``: the process."""
+    """A fault struck. ``call``: its place, such as ``after exchange``; ``victim``: the process."""
 
     fault: str
     call: str
@@ -20,15 +20,15 @@ class FaultStruck(Event, frozen=True, kw_only=True):
 
 
 class ProcessKilled(Event, frozen=True, kw_only=True):
-    """A simulated process is gone, between two instructions."""
+    """A simulated process was killed, between two instructions."""
 
     victim: str
     victim_id: str
-    """As its own events have it."""
+    """The id in its own events."""
 
 
 class ServerRolledBack(Event, frozen=True, kw_only=True):
-    """The server came back without its last seconds. ``lost``: the dispatches among them."""
+    """The server came back without its last seconds. ``lost``: the number of lost dispatches."""
 
     why: str
     lost: int
@@ -41,7 +41,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def sha256_of(events: Iterable[Event]) -> str:
-    """Of the trace's bytes."""
+    """The SHA-256 of the trace's bytes."""
     digest = hashlib.sha256()
     for event in events:
         digest.update(_encode(event))

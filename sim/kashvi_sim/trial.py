@@ -1,7 +1,7 @@
-"""One run of a search: every decision from a list, and by default after it; watched at every step.
+"""One run of a search: its decisions come from a list, and are the defaults after it; every step is judged.
 
-A decision is which worker goes next, where more than one can; how an attempt ends; whether a process dies at a call.
-The workload, the faults and the judges are those of ``sim:run``; so a trial can be told as its tape.
+A decision is the next worker, if more than one can go on; an attempt's outcome; or a process's death at a call.
+The workload, the faults and the predicates are those of ``sim:run``; so a trial can be repeated from its tape.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ KILL = rules_named("kill")[0]
 DEADLY = frozenset({
     *itertools.product(("before", "after"), ("exchange", "wait", "record", "recorded")), ("before", "handle"),
 })  # fmt: skip
-"""Where a process may die. Calls that change nothing are left out: the next one that does is soon enough. An attempt
-has one place, since its process's death leaves the same behind wherever in it."""
+"""The places where a process may die. Calls without an effect are left out: the next one with an effect is equivalent.
+An attempt has one place, since a death anywhere in it leaves the same state."""
 
 
 WORKER, EVERYONE = ("kashvi-1",), ("kashvi-",)
 
 
 class Stopped(Exception):
-    """The trial has seen enough."""
+    """Ends the trial early."""
 
 
 class Pop(NamedTuple):
-    """A task that went on. ``pushed``: how many became runnable before it did; ``decided``: others could have."""
+    """A task that went on. ``pushed``: the number of tasks runnable before it; ``decided``: True if others could go."""
 
     time: float
     seq: int
@@ -53,7 +53,7 @@ class Pop(NamedTuple):
 
 
 class Table:
-    """A failure table that costs nothing to make."""
+    """A failure table in memory, cheap to make."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Failure] = {}
@@ -66,7 +66,7 @@ class Table:
 
 @dataclass
 class Small:
-    """The job of every trial, which says how it acts: to make a class for each takes longer than the trial."""
+    """The job class of all trials; a new class for each would take longer than the trial."""
 
     n: int
     acts: ClassVar[Acts]
@@ -78,7 +78,7 @@ class Small:
 
 
 class Trial(Run):
-    """``given``: the decisions to repeat. ``at_state`` is told of each state after them; True ends the trial."""
+    """``given``: the decisions to repeat. ``at_state`` is called with each state after them; True ends the trial."""
 
     def __init__(
         self,
@@ -97,9 +97,9 @@ class Trial(Run):
         self.taken: list[int] = []
         self.others: list[Sequence[int]] = []
         self.popped: list[int] = []
-        """By decision, how many tasks had gone on before it."""
+        """The number of tasks that had gone on before each decision."""
         self.crashes: list[int] = []
-        """Which decisions were deaths."""
+        """The decisions that were deaths."""
         self.violations: list[Violation] = []
         self.table = Table()
         tape = Tape(given={})
@@ -109,7 +109,7 @@ class Trial(Run):
             scope.workload(), tape, Swarm((KILL,), 0.0, 0.0), place.get("client"), place.get("prefix", "kashvi:queue"),
             [1] * scope.workers, (), self.table,
         )  # fmt: skip
-        # The eight promises; what other clauses remember would be more states by far, and sim:run judges them all.
+        # Only eight predicates: the memory of all would multiply the states. sim:run judges with all of them.
         self.world.judges = Judge(all_predicates(scope.attempts))
         self.states = States(self.world, ordered=scope.crashes > 1)
         self.world.faults = _Deaths(self, scope, self.world.faults.until_s if self.world.faults else 0.0)
@@ -129,11 +129,11 @@ class Trial(Run):
         return list(self.table.rows)
 
     def left(self) -> list[str]:
-        return []  # nobody was told to end
+        return []  # no worker is told to stop
 
     @property
     def fresh(self) -> bool:
-        """Whether all that was given is repeated."""
+        """True after the last given decision."""
         return len(self.taken) >= len(self.given)
 
     @property
@@ -141,7 +141,7 @@ class Trial(Run):
         return self._max_crashes - len(self.crashes)
 
     def decide(self, n: int, others: Sequence[int] = (1,)) -> int:
-        """One of ``n``. ``others``: what is to be tried beside the default."""
+        """A decision from 0 to ``n`` - 1. ``others``: those to try beside the default."""
         at = len(self.taken)
         choice = self.given[at] if at < len(self.given) else 0
         self.taken.append(choice)
@@ -153,7 +153,7 @@ class Trial(Run):
         return self.states.state(self.rows(), self.crashes_left)
 
     def is_new_death(self, process: SimRuntime) -> bool:
-        """Whether it would leave something that no death has left before."""
+        """True if the process's death would leave a new state."""
         if not self.reduce:
             return True
         process.dead = True
@@ -164,7 +164,7 @@ class Trial(Run):
         return self._is_new_death(left)
 
     def choices(self) -> dict[tuple[str, int], int]:
-        """The tape that repeats this trial: there, a task's place in the order is chosen when it becomes runnable."""
+        """The tape that repeats this trial. On it, a task's place in the order is chosen when it becomes runnable."""
         places: list[tuple[Pop, int]] = []
         kernel = self.world.kernel
         left = [Pop(time, seq, kernel.pushes, False) for time, _, seq, _, _ in sorted(kernel.heap)]
@@ -176,7 +176,7 @@ class Trial(Run):
     # -- at every step ----------------------------------------------------------------------------
 
     def _next(self, heap: list[Entry]) -> Entry:
-        """Who goes on: what is nobody's choice first, then one of those that may."""
+        """The next task: one that must run next, else a decision between the candidates."""
         if len(self.pops) < len(self._path):
             pop = self._path[len(self.pops)]
             at = next(i for i, one in enumerate(heap) if one[2] == pop.seq)
@@ -208,7 +208,7 @@ class Trial(Run):
         return choices[self.decide(len(choices), self._others(choices) if self.fresh else [])], True
 
     def _ready(self, heap: list[Entry], time: float) -> tuple[Entry | None, list[Entry]]:
-        """The first that goes on in any case; if there is none, those of which one does."""
+        """The task that must run next, or the candidates if there is a choice."""
         entries = sorted(one for one in heap if one[0] == time and one[3].timer == one[4] and one[3].is_alive())
         if len(entries) == 1:
             return None, entries
@@ -235,7 +235,7 @@ class Trial(Run):
         return None, free
 
     def _expired(self) -> bool:
-        """Whether a dead process has jobs that anybody may take by now."""
+        """True if a dead process holds jobs that may be taken over now."""
         world, now = self.world, self.world.kernel.time
         dead = {queue.handles[0].id for queue in world.queues[1:] if queue.process.dead}
         shares = world.server.contents().shares
@@ -245,7 +245,7 @@ class Trial(Run):
         )
 
     def _calm(self) -> bool:
-        """Whether nobody has anything to do at this moment: only the order in which they wait makes a difference."""
+        """True if all workers are idle: only the order of their waits matters."""
         world, now = self.world, self.world.kernel.time
         found = world.server.contents()
         if found.jobs or found.unrecorded or (found.delayed and found.delayed[0][0] <= now) or self._expired():
@@ -253,7 +253,7 @@ class Trial(Run):
         return not any(world.server.holds(queue.handles[0].id) for queue in world.queues[1:] if not queue.process.dead)
 
     def _others(self, choices: list[Entry]) -> list[int]:
-        """Which to try beside the first: of processes that are in the same state, one."""
+        """The candidates to try beside the first: one of each group of processes in the same state."""
         if not self.reduce:
             return list(range(1, len(choices)))
         seen, others = set(), []
@@ -265,7 +265,7 @@ class Trial(Run):
         return others
 
     def _judge(self, still: bool) -> None:
-        """Every promise, as far as it can be broken by now; all of them when all is done, and nobody moves."""
+        """Raise on a violation so far; judge also the end when all jobs have ended and all tasks are idle."""
         world = self.world
         if len(world.events) > self._seen:
             new, self._seen = world.events[self._seen :], len(world.events)
@@ -281,12 +281,12 @@ class Trial(Run):
             raise Stopped
 
     def _owing(self) -> bool:
-        """Whether a worker still has something to hand over."""
+        """True if a worker still has settlements to send."""
         return any(queue.handles[0]._worker.unsettled for queue in self.world.queues[1:] if not queue.process.dead)
 
 
 class _Outcomes(AttemptStream):
-    """Whether an attempt fails is decided."""
+    """Makes each attempt's outcome a decision."""
 
     def __init__(self, trial: Trial) -> None:
         super().__init__(None, {})
@@ -301,7 +301,7 @@ class _Outcomes(AttemptStream):
 
 
 class _Deaths(Faults):
-    """Whether a process dies is decided, while there are deaths left."""
+    """Makes each possible death a decision, while deaths are left."""
 
     def __init__(self, trial: Trial, scope: Scope, until_s: float) -> None:
         super().__init__((KILL,), 0.0, until_s)
@@ -321,7 +321,7 @@ class _Deaths(Faults):
         return KILL
 
     def _matters(self, world: World, moment: Moment, call: str, process: SimRuntime) -> bool:
-        """A process that has nothing, settles nothing and records nothing dies unnoticed."""
+        """False for crashes of idle processes, which change nothing."""
         if call in ("record", "recorded") or not self._trial.reduce:
             return True
         worker = world.queues[process.number].handles[0]
@@ -329,7 +329,7 @@ class _Deaths(Faults):
 
 
 def _call_of(task: Task) -> str | None:
-    """The call a task is about to make; empty for one that only has to look what is up; None while it waits."""
+    """The call a task is about to make; empty for one that makes none; None while it waits."""
     frame = task.fiber.gr_frame
     outer = frame
     while outer is not None and outer.f_code not in _CALLS:

@@ -21,33 +21,33 @@ if TYPE_CHECKING:
     from .world import World
 
 SOON_S = 3.0
-"""A keeper looks once a second, and a worker that waits asks within 0.6 s."""
+"""A keeper checks once a second, and a waiting worker asks within 0.6 s."""
 DATABASE = {
     "insert_fails": 35.0, "insert_reply_lost": 35.0, "database_down": 335.0, "database_slow": 55.0, "row_refused": 45.0,
 }  # fmt: skip
-"""So long a fault of the database may hold up a row: it lasts, and recorders pause for up to 30 s."""
+"""How long a fault of the database may hold up a row: its duration, and up to 30 s of a recorder's pause."""
 FORGOTTEN = frozenset(
     {
         "request_lost", "reply_lost", "applied_late", "reset", "unreachable", "restart", "failover", "out_of_memory",
         "read_only", "pause", "interrupt",
     }
 )  # fmt: skip
-"""After these a worker may have to leave its name to others, who take it off an hour later."""
+"""After these faults a worker may be unable to remove its name; others remove it an hour later."""
 CALLS_A_JOB, CALLS_A_SECOND, CALLS_A_FAULT = 5.0, 4.5, 15.0
-"""So many calls of the server an attempt, a second of a process and a fault may take."""
+"""The most calls of the server for an attempt, a second of a process, and a fault."""
 TURNS_A_JOB, TURNS_A_SECOND, TURNS_A_FAULT = 8.0, 12.0, 30.0
-"""So often may threads be woken for them."""
+"""The most wake-ups of threads for these."""
 
 
 @dataclass
 class _Staff:
-    """Who works, as far as it was told."""
+    """The workers, by their events."""
 
     process_of: dict[str, str] = field(default_factory=dict)
     since: dict[str, float] = field(default_factory=dict)
-    """Workers that take jobs, and from when on."""
+    """The workers that claim jobs, with their start times."""
     killed: dict[str, float] = field(default_factory=dict)
-    """Processes, and when."""
+    """Killed processes, with the times."""
 
 
 def late_upkeep(world: World) -> Iterator[Violation]:
@@ -64,7 +64,7 @@ def late_upkeep(world: World) -> Iterator[Violation]:
             taken.add(event.owner)
             died = staff.killed.get(staff.process_of.get(event.owner, ""))
             if died is not None:
-                set_back_s = SET_BACK_S * world.struck["server_back"]  # by the server's clock, the lease was longer
+                set_back_s = SET_BACK_S * world.struck["server_back"]  # by the server's clock the lease was longer
                 since = max(died + world.lease_s * 4 / 3 + set_back_s, min(staff.since.values(), default=now))
                 if now - since > SOON_S and not world.trouble.excuses(since, now, SOON_S):
                     why = f"taken over {now - died:.3f} s after its process died, under a lease of {world.lease_s:g} s"
@@ -82,7 +82,7 @@ def late_upkeep(world: World) -> Iterator[Violation]:
 
 
 def left_behind(world: World) -> Iterator[Violation]:
-    """Names of workers that stopped in good order, and failures that their process does not list."""
+    """Violations for leftover names of stopped workers, and for failures that their process does not list."""
     told = world.events
     if not any(world.struck[rule] for rule in FORGOTTEN):
         shares = world.server.contents().shares
@@ -92,11 +92,11 @@ def left_behind(world: World) -> Iterator[Violation]:
     listed = {queue.process_id: {one.id for one in queue.failed_jobs()} for queue in world.queues}
     for event in told:
         if isinstance(event, events.JobFailed) and event.job_id not in listed.get(event.process, {event.job_id}):
-            yield Violation("failures listed", event.job_id, "given up on by a process that does not list it")
+            yield Violation("failures listed", event.job_id, "failed for good in a process that does not list it")
 
 
 def dear(world: World) -> Iterator[Violation]:
-    """More calls of the server than the work, and looking for it, can need."""
+    """Violations for more calls of the server than the work and polling need."""
     if world.spinning:
         yield Violation("calls bounded", "", f"{world.spinning} calls the server without end, in no time")
         return
@@ -114,7 +114,7 @@ def dear(world: World) -> Iterator[Violation]:
 
 
 def worker_seconds(world: World) -> float:
-    """Of processes, while a worker of them was there."""
+    """The total seconds in which processes had a worker."""
     began: dict[str, float] = {}
     seconds = 0.0
     for now, event in zip(world.times, world.events, strict=True):

@@ -1,6 +1,6 @@
-"""A workload: which jobs come when, how long they take, how often they fail, and who works. Read from TOML.
+"""A workload: its jobs with their arrivals, durations and failures, and its workers. Read from TOML.
 
-``sim/README.md`` describes the format. Every number that is drawn is a fraction from the tape, so that shrinking a
+``sim/README.md`` describes the format. Every random number is a fraction from the tape, so that shrinking a
 run makes its jobs few, short and successful.
 """
 
@@ -30,7 +30,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Fixed(_Strict, frozen=True, tag_field="kind", tag="fixed"):
-    """Always the same."""
+    """Always the same duration."""
 
     seconds: Seconds
 
@@ -39,7 +39,7 @@ class Fixed(_Strict, frozen=True, tag_field="kind", tag="fixed"):
 
 
 class Uniform(_Strict, frozen=True, tag_field="kind", tag="uniform"):
-    """Anything between, equally likely."""
+    """Uniformly distributed."""
 
     least_s: Seconds
     most_s: Seconds
@@ -49,7 +49,7 @@ class Uniform(_Strict, frozen=True, tag_field="kind", tag="uniform"):
 
 
 class Exponential(_Strict, frozen=True, tag_field="kind", tag="exponential"):
-    """Mostly short, now and then long; without memory."""
+    """Exponentially distributed: mostly short, memoryless."""
 
     mean_s: Positive
 
@@ -58,7 +58,7 @@ class Exponential(_Strict, frozen=True, tag_field="kind", tag="exponential"):
 
 
 class LogNormal(_Strict, frozen=True, tag_field="kind", tag="lognormal"):
-    """As many real services: half take up to ``median_s``, a few take very long."""
+    """Log-normally distributed, as many real services: half take up to ``median_s``, a few take very long."""
 
     median_s: Positive
     sigma: Positive
@@ -81,27 +81,27 @@ Duration = Fixed | Uniform | Exponential | LogNormal | OneOf
 
 
 class Coming(NamedTuple):
-    """A job that is about to be dispatched. ``delay_s``: for dispatch_after."""
+    """A job to dispatch. ``delay_s``: for dispatch_after."""
 
     type: str
     delay_s: float | None
 
 
 class Attempt(NamedTuple):
-    """How long ``handle()`` takes, and what it raises; nothing where it succeeds."""
+    """The duration of ``handle()``, and its error; empty for a success."""
 
     takes_s: float
     error: str = ""
     kills: bool = False
-    """At its end, its process is gone."""
+    """True if it kills its process at its end."""
 
 
 Acts = Callable[[int, int], Attempt]
-"""What an attempt does, by the number of its job (in the order of dispatch) and of the attempt."""
+"""The outcome of an attempt, by the number of its job (in the order of dispatch) and of the attempt."""
 
 
 class Script(Protocol):
-    """What a run plays: a workload, or a recording."""
+    """The input of a run: a workload, or a recording."""
 
     @property
     def name(self) -> str: ...
@@ -120,14 +120,14 @@ class Script(Protocol):
         """Of jobs."""
 
     def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
-        """Gaps before jobs, each with a function that says which job it is, once the gap has passed."""
+        """Gaps before jobs, each with a function that returns the job after the gap."""
 
     def acts(self, job_type: str, attempts: AttemptStream) -> Acts:
-        """How the jobs of a type behave."""
+        """The outcomes of a type's jobs."""
 
 
 class AtOnce(_Strict, frozen=True, tag_field="process", tag="at_once"):
-    """All jobs in the first moment."""
+    """All jobs at the start."""
 
     jobs: Count
 
@@ -136,7 +136,7 @@ class AtOnce(_Strict, frozen=True, tag_field="process", tag="at_once"):
 
 
 class Poisson(_Strict, frozen=True, tag_field="process", tag="poisson"):
-    """Independent of each other, ``rate`` a second on average."""
+    """Independent arrivals, ``rate`` a second on average."""
 
     jobs: Count
     rate: Positive
@@ -170,9 +170,9 @@ class Bursts(_Strict, frozen=True, tag_field="process", tag="bursts"):
 
 
 class Daily(_Strict, frozen=True, tag_field="process", tag="daily"):
-    """Independent of each other, more by day than by night: ``per_day`` on average, by the hours' weights.
+    """Independent arrivals, more by day than by night: ``per_day`` on average, by the hours' weights.
 
-    Begins at midnight, and goes on into the next day until all have come.
+    Begins at midnight, and goes on into the next day until all jobs have come.
     """
 
     jobs: Count
@@ -196,9 +196,9 @@ class Daily(_Strict, frozen=True, tag_field="process", tag="daily"):
 
 
 class Times(_Strict, frozen=True, tag_field="process", tag="times"):
-    """When they came, as a CSV file says: seconds from the start in its first column; a first line may be a heading.
+    """Arrivals from a CSV file: seconds from the start in its first column; the first line may be a heading.
 
-    ``file`` is beside the workload's. The file is read when the run begins.
+    ``file`` is relative to the workload's file. It is read when the run begins.
     """
 
     file: str
@@ -224,7 +224,7 @@ class Times(_Strict, frozen=True, tag_field="process", tag="times"):
 
 
 class Handful(_Strict, frozen=True, tag_field="process", tag="handful"):
-    """From ``least`` to ``most`` jobs, some together and some apart: for looking for bugs."""
+    """From ``least`` to ``most`` jobs, some together and some apart, to find bugs."""
 
     least: Count
     most: Count
@@ -247,15 +247,15 @@ class JobKind(_Strict, frozen=True):
     fails: Share = 0.0
     """The share of attempts that raise."""
     fails_first: int = 0
-    """So many attempts raise in any case."""
+    """The number of first attempts that always raise."""
     kills: bool = False
-    """Each attempt kills its process, at its end."""
+    """True if each attempt kills its process, at its end."""
     delay: Duration | None = None
-    """For dispatch_after; none: dispatched at once."""
+    """For dispatch_after; None: dispatched at once."""
 
 
 class Crew(_Strict, frozen=True):
-    """Who works: so many processes of so many threads each. A dead process is replaced after ``restart_s``."""
+    """The workers: ``processes`` of ``threads`` each. A dead process is replaced after ``restart_s``."""
 
     processes: Count = 1
     threads: Count = 4
@@ -265,7 +265,7 @@ class Crew(_Strict, frozen=True):
 
 
 class Change(_Strict, frozen=True):
-    """From ``at_s`` on, there are so many processes."""
+    """From ``at_s`` on, there are ``processes`` processes."""
 
     at_s: Seconds
     processes: Annotated[int, msgspec.Meta(ge=0)]
@@ -280,7 +280,7 @@ class PlannedFault(_Strict, frozen=True):
 
 
 class Workload(_Strict, frozen=True):
-    """What the file says."""
+    """The contents of a workload's file."""
 
     name: str
     about: str
@@ -290,7 +290,7 @@ class Workload(_Strict, frozen=True):
     schedule: tuple[Change, ...] = ()
     faults: tuple[PlannedFault, ...] = ()
     fault_time_s: Positive = 30.0
-    """Random faults strike so long; then there is quiet."""
+    """Random faults strike for this long; then there is quiet."""
 
     @property
     def types(self) -> tuple[str, ...]:

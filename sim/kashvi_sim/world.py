@@ -1,4 +1,4 @@
-"""A small world: one server, some processes, virtual time, faults, and every event that happens."""
+"""A simulated world: one server, some processes, virtual time, faults, and all events."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ PROGRESS = frozenset({JobDispatched, JobSucceeded, JobFailed, FailureRecorded})
 
 
 CALLS_AT_ONCE = 50_000
-"""One process's, of the server, while no time passes: it would go on for ever."""
+"""The most calls of a process to the server while no time passes: more would never end."""
 LEAP_BEFORE_S = 2.0
-"""Time passes step by step for so long before a job is due."""
+"""How long before a due time virtual time stops leaping."""
 
 
 @dataclass
 class Others:
-    """What came from elsewhere: jobs without ids, and jobs that came twice under one id."""
+    """Jobs of other programs: those without ids, and those sent twice under one id."""
 
     pushed: int = 0
     repeated: set[str] = field(default_factory=set)
     last: bytes = b""
-    """The last that came from here."""
+    """The last job of this world."""
 
 
 class World(Judged):
@@ -70,19 +70,19 @@ class World(Judged):
     ``client``: a Redis client, fake or real, emptied by the caller; None: the memory driver. ``serve``: any server.
     ``tape``: all choices; by default the first runnable task goes first, and nothing fails.
     ``faults``: rules that may strike; ``fault``: a function called at every point, to stage one by hand.
-    ``table``: a failure store of one's own, in place of a database.
-    ``unknown_for_s``: shorter than the queue's default, so that a story need not last as long.
-    ``virtual_handlers``: False where all handlers are the simulator's own, and ask no clock.
+    ``table``: a failure store in place of a database.
+    ``unknown_for_s``: shorter than the queue's default, so that a run ends earlier.
+    ``virtual_handlers``: False if all handlers are the simulator's own, and read no clock.
     """
 
     late = 0
-    """Requests that are still on their way."""
+    """Requests that have not arrived yet."""
     progress = 0
-    """Jobs that came, ended or were recorded."""
+    """The number of jobs that came, ended or were recorded."""
     dealings: Dealings | None = None
     """Judges of how processes deal with the server, where somebody wants them."""
     calls, spinning = 0, ""
-    """How often the server was called, and the process that called it without end, in no time."""
+    """The calls of the server, and the process that called it endlessly without time passing."""
 
     def __init__(
         self,
@@ -112,35 +112,35 @@ class World(Judged):
         self.lease_s, self.unknown_for_s, self.max_attempts = lease_s, unknown_for_s, max_attempts
         self.events: list[Event] = []
         self.times: list[float] = []
-        """Of each event, in the world's own time."""
+        """The time of each event, by the world's clock."""
         self.processes: list[SimRuntime] = []
         self.faults = faults
         self.struck: Counter[str] = Counter()
         self.set_back_s = 0.0
-        """How far the server's clock was set back, all in all."""
+        """The total seconds by which the server's clock was set back."""
         self.down_until = self.refusing_until = self.database_down_until = 0.0
         self.refusal, self.refused_calls = "", frozenset[str]()
         self.waiters: list[Waiter] = []
         self.ended: dict[str, list[str]] = {}
-        """What the server did for good, by job id."""
+        """Final settlements on the server, by job id."""
         self.returned: Counter[str] = Counter()
         """How often a job was handed back."""
         self.announced: Counter[str] = Counter()
-        """Attempts that would count if their process died; one that did is taken off."""
+        """Attempts that would count if their process died; removed once one did."""
         self.unannounced: list[AttemptLost] = []
-        """Attempts that were counted as lost, and had never been announced by then."""
+        """Attempts counted as lost without having been announced."""
         self.telling, self.trouble = Telling(), Trouble(lease_s)
         self.lost_pushes: dict[str, str] = {}
         self.rolled_back: dict[str, str] = {}
         self.renewals_lost: dict[str, str] = {}
-        """By job, why the server forgot how long its worker has it."""
+        """By job, the fault by which the server lost its worker's lease."""
         self.poisoned: set[str] = set()
         self.refused_rows: dict[str, float] = {}
-        """Until when the database refuses the row of a job."""
+        """The end of the database's refusal of a job's row."""
         self.others = Others()
         self.longest_delay_s = 0.0
         self.on_end: Callable[[SimRuntime], None] = lambda process: None
-        """Told of every process that is dead or has stopped working."""
+        """Called with every process that is dead or has stopped working."""
         self._hook = fault
         self._handler_time = HandlerTime(self.kernel, self.tape.seed, watch=virtual_handlers)
         self._virtual_handlers = virtual_handlers
@@ -155,19 +155,19 @@ class World(Judged):
 
     @property
     def stored(self) -> bool:
-        """Whether there is a failure table, of whatever kind."""
+        """True if there is a failure table of any kind."""
         return self.database is not None or self.table is not None
 
     @property
     def store(self) -> MemoryStore:
-        """The memory driver's."""
+        """The memory driver's store."""
         assert isinstance(self.server, MemoryServer)
         return self.server.store
 
     # -- processes ------------------------------------------------------------------------------
 
     def process(self, skew_s: float = 0.0) -> SimQueue:
-        """A process of its own: its clock, its line to the server, its death (``kill``)."""
+        """A new process with its own clock and its own line to the server; ``kill`` ends it."""
         number = len(self.processes)
         runtime = SimRuntime(self.kernel, f"p{number}", number, self.tape.chance)
         runtime.skew_s = skew_s
@@ -183,7 +183,7 @@ class World(Judged):
 
     @property
     def queues(self) -> list[SimQueue]:
-        """Of all processes there ever were, in their order."""
+        """The queues of all processes so far, in order."""
         return list(self._queues.values())
 
     def line_of(self, process: SimRuntime) -> Line:
@@ -197,7 +197,7 @@ class World(Judged):
         self.end(self.runtime_of(queue))
 
     def end(self, process: SimRuntime) -> None:
-        """A process is gone, between two instructions."""
+        """End a process between two instructions."""
         line = self._lines[id(process)]
         self.waiters = [waiter for waiter in self.waiters if waiter.line is not line]
         self._tell(ProcessKilled, victim=process.name, victim_id=line.process_id)
@@ -213,7 +213,7 @@ class World(Judged):
         process.spawn(queue.request_stop, "signal")
 
     def interrupt(self, process: SimRuntime) -> None:
-        """Ctrl-C, once, where ``work()`` runs: in the middle of whatever its thread does."""
+        """Interrupt ``work()`` by Ctrl-C, once, at the current point of its thread."""
         main, process.main = process.main, None
         if main is None or not main.is_alive():
             return
@@ -225,16 +225,16 @@ class World(Judged):
         self.kernel.wake(main)
 
     def in_trouble(self) -> bool:
-        """Whether the server or the database is still away."""
+        """True while the server or the database is away."""
         return self.kernel.time < max(self.down_until, self.refusing_until, self.database_down_until)
 
     def on_stage(self) -> bool:
-        """Whether a handler is running."""
+        """True while a handler runs."""
         return any(task.on_stage and task.is_alive() for process in self.processes for task in process.tasks)
 
     @property
     def names(self) -> dict[str, str]:
-        """Of the processes, by the id their events carry."""
+        """The names of the processes, by the id in their events."""
         return {process_id: process.name for process_id, process in self._of_events.items()}
 
     @property
@@ -249,7 +249,7 @@ class World(Judged):
         return self.kernel.time - EPOCH
 
     def run(self, until: Callable[[], bool] = lambda: False, for_s: float | None = None) -> None:
-        """Let time pass: for so many seconds, until a condition, or until nobody has anything to do."""
+        """Let time pass: for ``for_s`` seconds, until a condition, or until all tasks are idle."""
         end = None if for_s is None else self.kernel.time + for_s
         if end is not None:
             self.kernel.spawn(lambda: self.kernel.sleep(for_s or 0.0), "clock")
@@ -257,7 +257,7 @@ class World(Judged):
             self.kernel.run(lambda: until() or (end is not None and self.kernel.time >= end))
 
     def advance(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
-        """Let time pass as ``run`` does, in leaps over the times at which idle workers would only look and wait."""
+        """Let time pass as ``run`` does, but leap over times in which idle workers only poll and wait."""
         end = self.kernel.time + seconds
         while self.kernel.time < end and not until():
             due = self.server.driver.next_due()
@@ -267,20 +267,20 @@ class World(Judged):
             self.run(until, for_s=min(LEAP_BEFORE_S, end - self.kernel.time))
 
     def idle(self) -> bool:
-        """Whether workers are all there is, and none has anything to do before the next job is due."""
+        """True if there are only workers, all idle until the next job is due."""
         stats = self.server.driver.stats()
-        unrecorded = stats.unrecorded if self.stored else 0  # without a table they stay where they are
+        unrecorded = stats.unrecorded if self.stored else 0  # without a table they stay there
         if stats.ready or stats.held or unrecorded or self.on_stage() or self.in_trouble():
             return False
         return all("/kashvi-" in task.name for task in self.kernel.tasks())
 
     def drain(self, queue: Queue | None = None) -> None:
-        """Run one worker of a fresh process until nothing is left."""
+        """Run one worker of a fresh process until no job is left."""
         worker = queue or self.process()
         task = self.runtime_of(worker).spawn(lambda: worker.work(drain=True), "drain")
         self.run(until=lambda: not task.is_alive())
 
-    # -- what strikes ---------------------------------------------------------------------------
+    # -- faults ---------------------------------------------------------------------------------
 
     def strike(self, moment: Moment, call: str, process: SimRuntime, effect: Callable[[], object] | None) -> None:
         """A point at which a fault may strike: it may raise, wait, or never return."""
@@ -319,7 +319,7 @@ class World(Judged):
                     self.lost_pushes[job_id] = why
                     lost += 1
             for worker, share in self.server.contents().shares.items():
-                # One that had left by then was heard of when it did.
+                # A worker that had left by then was known until it left.
                 if worker not in before or before[worker].deadline != share.deadline:
                     self.renewals_lost |= {id_of(raw): why for raw in (*share.held, *share.running)}
             self.down_until = self.kernel.time + down_s
@@ -335,32 +335,32 @@ class World(Judged):
         self.refusing_until = self.kernel.time + for_s
 
     def inject(self, raw: bytes) -> None:
-        """Somebody else pushes."""
+        """Push bytes as another program does."""
         self.others.pushed += 1
         self.server.driver.push([raw])
         self.serve()
 
     def repeat(self) -> None:
-        """The job that came last comes once more."""
+        """Push the last job once more."""
         self.others.repeated.add(id_of(self.others.last))
         self.server.driver.push([self.others.last])
         self.serve()
 
     def poison_current(self, process: SimRuntime) -> None:
-        """The job of this task kills its process, now and at every attempt."""
+        """Make the job of this task kill its process, now and at every attempt."""
         self.poisoned.add(self._attempting[id(self.kernel.current)].job_id)
         self.end(process)
 
     def others_ended(self) -> int:
-        """How many of the jobs that others pushed were settled for good."""
+        """The number of other programs' jobs that were settled for good."""
         return sum(len(moves) for job_id, moves in self.ended.items() if not self.is_ours(job_id))
 
     def is_ours(self, job_id: str) -> bool:
-        """Whether a process of this world pushed it."""
+        """True if a process of this world pushed the job."""
         return job_id in self._ours
 
     def called(self, process: SimRuntime) -> None:
-        """The server is called."""
+        """Count a call of the server."""
         self.calls += 1
         if process.called_at != self.kernel.time:
             process.called_at, process.calls = self.kernel.time, 0
@@ -371,7 +371,7 @@ class World(Judged):
     # -- what the network reports -----------------------------------------------------------------
 
     def serve(self) -> None:
-        """Jobs have come: those who wait for one get it, first come first served."""
+        """Hand new jobs to waiting workers, first come first served."""
         while self.waiters:
             waiter = self.waiters[0]
             envelope = self.server.driver.wait(waiter.worker, 0.0)
@@ -383,7 +383,7 @@ class World(Judged):
             self.kernel.wake(waiter.task)
 
     def ring(self, due: float) -> None:
-        """A job has been delayed: waits that would end after it is due end now."""
+        """End the waits that would last beyond a newly delayed job's due time."""
         for waiter in [waiter for waiter in self.waiters if due < waiter.until - EARLIER_S]:
             self.waiters.remove(waiter)
             waiter.found.append(due)
@@ -391,7 +391,7 @@ class World(Judged):
 
     @property
     def server_time(self) -> float:
-        """What its clock says."""
+        """The time on the server's clock."""
         return self.kernel.time + self.server.skew_s
 
     def pushed(self, envelopes: Sequence[bytes]) -> None:
@@ -421,7 +421,7 @@ class World(Judged):
     # -- on stage -----------------------------------------------------------------------------------
 
     def curtain(self, process: SimRuntime) -> None:
-        """An attempt begins, in the task of its worker."""
+        """Begin an attempt, in the task of its worker."""
         task = self.kernel.current
         assert task is not None
         if self.poisoned and self._attempting[id(task)].job_id in self.poisoned:
@@ -437,7 +437,7 @@ class World(Judged):
         return self._attempting[id(self.kernel.current)].attempt
 
     def last_call(self, process: SimRuntime) -> None:
-        """An attempt has ended."""
+        """End an attempt."""
         if self._closed:
             return
         assert self.kernel.current is not None
@@ -447,7 +447,7 @@ class World(Judged):
     # -- what happened ----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """The end of the world: its tasks are taken down, what happened stays."""
+        """End all tasks; events and results stay."""
         self._closed = True
         with self._handler_time.passing() if self._virtual_handlers else nullcontext():
             self.kernel.close()

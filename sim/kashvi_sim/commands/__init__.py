@@ -1,4 +1,4 @@
-"""What the simulator adds to the command line: each command's place, and its line in ``kashvi --help``."""
+"""The simulator's commands: the place of each, and its line in ``kashvi --help``."""
 
 COMMANDS = {
     "sim:run": ("kashvi_sim.commands.run:run", "Run a workload in virtual time, from one seed."),

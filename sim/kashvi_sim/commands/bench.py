@@ -1,4 +1,4 @@
-"""``kashvi sim:bench``: how fast the simulator is here. Figures, not a test."""
+"""``kashvi sim:bench``: the simulator's speed on this machine. Figures, not a test."""
 
 from __future__ import annotations
 

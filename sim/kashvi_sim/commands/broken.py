@@ -1,4 +1,4 @@
-"""Broken promises, as a person reads them: which, of which job, and what befell it."""
+"""Violations for people: the clause, the job, and the job's timeline."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from kashvi_spec.predicates import Violation
 from kashvi.text import visible
 
 STORIES, LINES = 5, 30
-"""So many jobs are told of, in so many lines each."""
+"""The most jobs shown, and the most lines of each."""
 
 
 def show_broken(
     violations: Sequence[Violation], names: Mapping[str, str], stories: Mapping[str, Sequence[str]]
 ) -> None:
-    """``names``, ``stories``: of jobs by id, as in the timeline."""
+    """Print violations. ``names``, ``stories``: of jobs by id, as in the timeline."""
     ids = ids_by_predicate()
     told: set[str] = set()
     for one in violations:

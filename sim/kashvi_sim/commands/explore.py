@@ -1,4 +1,4 @@
-"""``kashvi sim:explore``: everything that can happen in a small scope, through the code as it is."""
+"""``kashvi sim:explore``: all possible runs of a small scope, through the real code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..search import Broken
 
 LIMITED = 3
-"""Exit code of a search that was not exhausted."""
+"""Exit code of a search that did not reach its end."""
 
 
 @examples(
@@ -36,11 +36,11 @@ kashvi sim:explore --driver fakeredis --json
     "--max-retry", type=click.IntRange(1, ATTEMPTS_MAX), default=2, show_default=True, help="Attempts in all."
 )
 @click.option(
-    "--crashes", type=click.IntRange(0), default=1, show_default=True, help="So many processes may be killed."
+    "--crashes", type=click.IntRange(0), default=1, show_default=True, help="The most processes that are killed."
 )
 @driver_option
 @redis_option
-@click.option("--limit", type=click.IntRange(1), default=200_000, show_default=True, help="Executions at the most.")
+@click.option("--limit", type=click.IntRange(1), default=200_000, show_default=True, help="The most runs.")
 @json_option
 def explore_command(
     workers: int,
@@ -52,11 +52,11 @@ def explore_command(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Search everything that can happen: each order of the workers' steps, each outcome of an attempt, each death.
+    """Search all possible runs: each order of the workers' steps, each outcome of an attempt, each crash.
 
-    It ends with the first broken promise, shrunk to the few choices that matter and printed as a token for sim:run.
-    Exit codes: 0 all is searched and every promise kept, 1 one is broken, 2 wrong usage, 3 the limit was reached
-    before all was searched, so that nothing is proven: search less, or raise it.
+    It ends with the first violation, shrunk to the few choices that matter and printed as a token for sim:run.
+    Exit codes: 0 searched to the end and every promise kept, 1 one is broken, 2 wrong usage, 3 the limit was reached
+    first, so that nothing is proven: reduce the scope, or raise the limit.
     """
     from rich.console import Console
 
@@ -139,6 +139,6 @@ def _show(explored: Explored, driver: str, limit: int) -> None:
             click.secho(f"\n{told}", fg="red", bold=True)
         click.echo(f"  {len(broken.choices)} choices that matter: {_repeat(explored, broken, driver)}")
     if explored.exhausted:
-        click.secho("  every promise kept, whatever happens", fg="green")
+        click.secho("  every promise kept in all runs", fg="green")
     elif not explored.broken:
         click.secho(f"  not proven: {limit:,} executions were not enough; search less, or raise --limit", fg="yellow")

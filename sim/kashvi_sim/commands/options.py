@@ -18,29 +18,33 @@ if TYPE_CHECKING:
     from ..workload import Workload
 
 KASHVI = "kashvi"
-"""What a command begins with that is printed to be repeated."""
+"""The beginning of a printed command that repeats a run."""
 HERE = Path(__file__).resolve()
 PLACES = (HERE.parents[2] / "workloads", HERE.parents[1] / "workloads")
-"""In a checkout, and installed."""
+"""The workloads, in a checkout and installed."""
 
 driver_option = click.option(
-    "--driver", type=click.Choice(DRIVERS), default="memory", show_default=True, help="Where the simulated jobs wait."
+    "--driver",
+    type=click.Choice(DRIVERS),
+    default="memory",
+    show_default=True,
+    help="The driver of the simulated jobs.",
 )
 redis_option = click.option(
     "--redis-url", envvar="KASHVI_SIM_REDIS_URL", show_envvar=True, help="A real server, for --driver redis."
 )
 report_option = click.option(
-    "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to look at here (HTML)."
+    "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a report to this file (HTML)."
 )
 perfetto_option = click.option(
     "--perfetto",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a Chrome trace here (JSON), for ui.perfetto.dev.",
+    help="Write a Chrome trace to this file (JSON), for ui.perfetto.dev.",
 )
 
 
 def show_picture(picture: Picture, figures: Figures, report: Path | None, perfetto: Path | None, **about: Any) -> None:
-    """Write what was asked for. ``about``: as ``write_report`` takes it."""
+    """Write the requested files. ``about``: further arguments of ``write_report``."""
     if report is not None:
         from ..report import write_report
 
@@ -57,12 +61,12 @@ def faults_option(default: str) -> Callable[[Any], Any]:
         default=default,
         show_default=True,
         metavar="none|all|NAME,…",
-        help="What may go wrong; sim:faults lists it.",
+        help="Faults to simulate; sim:faults lists them.",
     )
 
 
 def workload_named(name: str) -> Workload:
-    """A file, or one of ours by its name. Raises InvalidSetting."""
+    """The workload in a file, or kashvi's own of that name. Raises InvalidSetting."""
     from ..scope import scope_named
     from ..workload import load
 

@@ -1,4 +1,4 @@
-"""``kashvi sim:replay``: what was recorded, once more, with as many workers as you like."""
+"""``kashvi sim:replay``: a recording replayed with any number of workers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
-    """``2,4,8``; or 0, for none."""
+    """The numbers in ``2,4,8``; empty for 0."""
     words = [word.strip() for word in value.split(",")]
     if words == ["0"]:
         return ()
@@ -45,13 +45,13 @@ kashvi sim:replay worker.jsonl --workers 8 --faults kill --seed 3 --json
     default="2,4,8,16",
     show_default=True,
     metavar="N,…",
-    help="Threads that run jobs, in all; a row for each number. 0: only what was recorded.",
+    help="Threads that run jobs, in all; a row for each number. 0: only the recording.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Of each process.  [default: as recorded]")
+@click.option("--threads", type=click.IntRange(1), help="Threads of each process.  [default: as recorded]")
 @click.option("--max-retry", type=click.IntRange(1), help="Attempts in all for each job.  [default: as recorded, or 3]")
 @click.option("--lease", type=click.FloatRange(0.1), help="As in queue:work, in seconds.  [default: as recorded]")
 @faults_option("none")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chance begins here.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The seed of all random choices.")
 @report_option
 @perfetto_option
 @json_option
@@ -67,13 +67,13 @@ def replay_command(
     perfetto: Path | None,
     as_json: bool,
 ) -> None:
-    """Replay TRACES, of queue:work --trace and of those who dispatched: how many workers are enough?
+    """Replay TRACES of workers (queue:work --trace) and producers: how many workers are enough?
 
-    The recorded jobs come when they came, their attempts take as long and end as they did, through the real worker in
-    virtual time. The first row is what really happened. The second, "as it was", replays it with the processes there
-    were, killed ones too: how far the two differ is how far the rows below can be trusted.
-    The page and the Chrome trace show the first number of --workers; with --workers 0, what really happened.
-    Exit codes: 0 replayed, 1 a promise was broken, or the trace is none, 2 wrong usage.
+    The recorded jobs run through the real worker in virtual time, with their recorded times, durations and outcomes.
+    The first row is the recording. The second, "as it was", is a replay with the recorded processes and kills: the
+    difference between the two shows how far the rows below can be trusted.
+    The page and the Chrome trace show the first number of --workers; with --workers 0, the recording.
+    Exit codes: 0 replayed, 1 a promise was broken, or a file is not a trace, 2 wrong usage.
     """
     from ..recording import record_of
     from ..replay import recorded, replay
@@ -96,7 +96,7 @@ def replay_command(
 
 
 def _paint(recording: Recording, rows: list[Row], report: Path | None, perfetto: Path | None) -> None:
-    """What really happened, or the first number of workers."""
+    """Write the pictures: of the recording, or of the first number of workers."""
     from ..lanes import picture_of
 
     row = rows[2] if len(rows) > 2 else rows[0]

@@ -1,4 +1,4 @@
-"""``kashvi sim:run``: one workload, one seed, the whole story."""
+"""``kashvi sim:run``: one workload with one seed, as a timeline."""
 
 from __future__ import annotations
 
@@ -42,22 +42,24 @@ kashvi sim:run storm --faults all --token k2-…
 @click.command("sim:run")
 @click.argument("workload")
 @click.option(
-    "--seed", type=click.IntRange(0), help="Chance begins here; the same seed gives the same run.  [default: 0]"
+    "--seed",
+    type=click.IntRange(0),
+    help="The seed of all random choices; the same seed gives the same run.  [default: 0]",
 )
-@click.option("--token", help="Replay these choices instead, as sim:sweep printed them.")
+@click.option("--token", help="Repeat these choices instead, as printed by sim:sweep.")
 @driver_option
 @redis_option
-@click.option("--workers", type=click.IntRange(1), help="Processes, instead of what the workload says.")
+@click.option("--workers", type=click.IntRange(1), help="Worker processes, instead of the workload's number.")
 @faults_option("none")
 @click.option(
     "--trace",
     "trace_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write every event here, as JSON lines.",
+    help="Write every event to this file, as JSON lines.",
 )
 @report_option
 @perfetto_option
-@click.option("-v", "--verbose", is_flag=True, help=f"The whole timeline, not only its first {LINES} lines.")
+@click.option("-v", "--verbose", is_flag=True, help=f"Print the whole timeline, not only its first {LINES} lines.")
 @json_option
 def run(
     workload: str,
@@ -73,9 +75,9 @@ def run(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Run WORKLOAD, a .toml file or the name of one of ours, in virtual time, through the real worker.
+    """Run WORKLOAD, a .toml file or the name of one of kashvi's, in virtual time, through the real worker.
 
-    Prints what happens, what it comes to, and each promise that was broken with the command that repeats it.
+    Prints the timeline, the figures, and each violation with the command that repeats it.
     Exit codes: 0 all promises kept, 1 one is broken, 2 wrong usage.
     """
     from ..connect import connect
@@ -84,7 +86,7 @@ def run(
     from ..trace import write
 
     if token is not None and seed is not None:
-        raise click.UsageError("a token says everything: leave --seed out")
+        raise click.UsageError("a token contains all choices: leave --seed out")
     plan = workload_named(workload)
     choices = choices_of(token) if token is not None else None
     seed = (seed or 0) if token is None else None
@@ -197,7 +199,7 @@ def _show(played: Played, name: str, again: str, verbose: bool) -> None:
 
 
 def _calm(event: events.JobEvent) -> bool:
-    """What is told of a job that succeeds at once."""
+    """True for the events of a job that succeeds at once."""
     if isinstance(event, events.AttemptStarted):
         return event.attempt == 1 and not event.suspect
     return isinstance(event, events.JobDispatched | events.AttemptSucceeded | events.JobSucceeded)

@@ -1,4 +1,4 @@
-"""``kashvi sim:sweep``: many seeds over all cores; ``kashvi sim:faults``: what can go wrong."""
+"""``kashvi sim:sweep``: many seeds over all cores; ``kashvi sim:faults``: the list of faults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..sweep import Swept
 
 THIN = 3
-"""Exit code of a sweep that broke nothing and met too little."""
+"""Exit code of a sweep without violations that left faults, situations or clauses out."""
 
 
 @examples(
@@ -33,15 +33,15 @@ kashvi sim:sweep --seeds 300 --driver fakeredis --json
 """
 )
 @click.command("sim:sweep")
-@click.option("--workload", default="storm", show_default=True, help="A .toml file, or the name of one of ours.")
+@click.option("--workload", default="storm", show_default=True, help="A .toml file, or the name of one of kashvi's.")
 @click.option("--seeds", type=click.IntRange(1), default=500, show_default=True)
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
 @driver_option
 @redis_option
 @faults_option("all")
-@click.option("--cores", type=click.IntRange(1), help="Processes to use.  [default: as many as there are cores]")
+@click.option("--cores", type=click.IntRange(1), help="Processes to use.  [default: one for each core]")
 @click.option(
-    "--state", type=click.Path(path_type=Path, dir_okay=False), help="Remember finished seeds here, to go on later."
+    "--state", type=click.Path(path_type=Path, dir_okay=False), help="Save finished seeds in this file, to go on later."
 )
 @json_option
 def sweep_command(
@@ -58,8 +58,8 @@ def sweep_command(
     """Run many seeds, faults first and then quiet, and judge every event.
 
     A failing seed is shrunk to the few choices that matter and printed as a token for sim:run.
-    Exit codes: 0 all promises kept, 1 one is broken, 2 wrong usage, 3 nothing broken, but a fault never struck a
-    situation never came up or a clause was never judged, so that it proves little: run more seeds.
+    Exit codes: 0 all promises kept, 1 one is broken, 2 wrong usage, 3 none is broken, but a fault never struck, a
+    situation never occurred or a clause was never judged, so that it proves little: run more seeds.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -95,7 +95,7 @@ def sweep_command(
 @click.command("sim:faults")
 @json_option
 def faults_command(as_json: bool) -> None:
-    """List the faults: where each strikes, what it does, what it excuses."""
+    """List the faults with their places, effects and excuses."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -156,7 +156,9 @@ def _show(swept: Swept, wall_s: float, gaps: list[str], again: str) -> None:
     for gap in gaps:
         click.secho(f"  {gap}", fg="yellow")
     if not swept.failing:
-        click.secho("  every promise kept" + (", but it met too little to prove much" if gaps else ""), fg="green")
+        click.secho(
+            "  every promise kept" + (", but too few situations occurred to prove much" if gaps else ""), fg="green"
+        )
 
 
 def _counts(title: str, counts: Counter[str]) -> None:
