@@ -1,1 +1,1 @@
-"""What must hold of kashvi, as predicates over its event stream."""
+"""kashvi's specification: predicates over its event stream, and a model."""

@@ -1,4 +1,4 @@
-"""Predicates over one job's attempts: how they are counted, how they end, and what is kept of them."""
+"""Predicates over one job's attempts: their counts, ends and records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kashvi.events import (
 from .judging import ROUNDING_S, Predicate, Violation
 
 ERROR_MAX = 10_000
-"""So much of an error's text is kept."""
+"""The most characters of an error's text that are kept."""
 
 
 class IdsUnique(Predicate):
@@ -41,7 +41,7 @@ class IdsUnique(Predicate):
 
 
 class SettledAsItEnded(Predicate):
-    """A job is settled as its attempt ended: done after a success, retried after a failure or a loss."""
+    """A job is settled by its attempt's outcome: done after a success, retried after a failure or a loss."""
 
     name = "settled as it ended"
     watches = (AttemptSucceeded, AttemptFailed, AttemptLost, JobSucceeded, RetryScheduled)
@@ -129,7 +129,7 @@ class StartsOnce(Predicate):
 
 
 class NoWaitAfterTheLast(Predicate):
-    """The last attempt is followed by no wait: a job is not retried that has had all its attempts."""
+    """No wait follows the last attempt: an exhausted job is not retried."""
 
     name = "no wait after the last"
     watches = (RetryScheduled,)
@@ -144,7 +144,7 @@ class NoWaitAfterTheLast(Predicate):
 
 
 class DoneIsDone(Predicate):
-    """Nobody claims a job that is done or has failed, and starts it."""
+    """No worker claims and starts a job that is done or has failed."""
 
     name = "done is done"
     watches = (AttemptStarted, JobSucceeded, JobFailed)
@@ -173,7 +173,7 @@ class DoneIsDone(Predicate):
 
 
 class AttemptsMade(Predicate):
-    """The number of attempts a failed job is recorded with is that of an attempt that was made, and ended badly."""
+    """A failed job's recorded number of attempts is that of an attempt that failed or was lost."""
 
     name = "attempts made"
     watches = (AttemptFailed, AttemptLost, JobFailed)
@@ -191,7 +191,7 @@ class AttemptsMade(Predicate):
 
 
 class LastErrorKept(Predicate):
-    """A failed job's error is that of its last attempt, or says that the process died."""
+    """A failed job's error is that of its last attempt, or states that the process died."""
 
     name = "last error kept"
     watches = (AttemptFailed, AttemptLost, JobFailed)
@@ -218,7 +218,7 @@ class LastErrorKept(Predicate):
 
 
 class UndeliverableAtOnce(Predicate):
-    """What could not be attempted is failed at once: it is neither retried nor counted as an attempt."""
+    """An undeliverable job fails at once: it is neither retried nor counted as an attempt."""
 
     name = "undeliverable at once"
     watches = (AttemptFailed, RetryScheduled, JobFailed)
@@ -239,7 +239,7 @@ class UndeliverableAtOnce(Predicate):
 
 
 class UnknownTypesWait(Predicate):
-    """A job whose type a worker does not know waits a second or more, and not less than it did before."""
+    """A job of an unknown type waits a second or more, and not less than before."""
 
     name = "unknown types wait"
     watches = (JobPostponed,)

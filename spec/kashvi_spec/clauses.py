@@ -1,6 +1,6 @@
-"""The clauses, read from the Markdown that people read.
+"""Reads the clauses from their Markdown pages.
 
-A clause is a heading, ``## RETRY-2 MUST: one sentence.``, a paragraph that says why, a list of facts
+A clause is a heading, ``## RETRY-2 MUST: one sentence.``, a paragraph with the reason, a list of facts
 (``- kind: trace``), and blocks: an example in TOML, or Python that runs by itself.
 """
 
@@ -18,10 +18,10 @@ AREAS = (
     "jobs", "envelope", "dispatch", "delay", "memory", "redis",
     "delivery", "workers", "retry", "failures", "table", "commands",
 )  # fmt: skip
-"""The files, in the order to read them."""
+"""The pages, in reading order."""
 HERE = Path(__file__).resolve()
 PLACES = (HERE.parents[1], HERE.parent / "text")
-"""In a checkout, and installed."""
+"""The pages' folder, in a checkout and installed."""
 
 HEADING = re.compile(r"^## ([A-Z]+-[1-9][0-9]*) (MUST|SHOULD|MAY): (.+)$", re.MULTILINE)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -38,7 +38,7 @@ class BrokenClause(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One rule, and how it is checked."""
+    """One rule and its checks."""
 
     id: str
     level: Level
@@ -46,11 +46,11 @@ class Clause:
     why: str
     kind: Kind
     area: str
-    """Its file, without ``.md``."""
+    """The name of its page, without ``.md``."""
     predicate: str
-    """Of a trace clause: the name of what judges it."""
+    """The name of a trace clause's predicate."""
     promises: tuple[str, ...]
-    """Sentences of the original documentation that it covers."""
+    """The quoted sentences of the original documentation."""
     tests: tuple[str, ...]
     """``tests/cli/test_commands.py::test_…``"""
     examples: tuple[str, ...]
@@ -60,7 +60,7 @@ class Clause:
 
 
 def text_of(name: str) -> str:
-    """A page of the specification, such as ``retry`` or ``glossary``."""
+    """The text of a page, such as ``retry`` or ``glossary``."""
     for place in PLACES:
         if (path := place / f"{name}.md").exists():
             return path.read_text(encoding="utf-8")
@@ -77,12 +77,12 @@ def load() -> list[Clause]:
 
 
 def ids_by_predicate() -> dict[str, str]:
-    """Which clause a predicate judges."""
+    """The clause of each predicate."""
     return {clause.predicate: clause.id for clause in load() if clause.predicate}
 
 
 def promises() -> list[str]:
-    """What the original documentation promises, sentence by sentence."""
+    """The promises of the original documentation, sentence by sentence."""
     return re.findall(r'^- "(.+)"$', text_of("promises"), re.MULTILINE)
 
 
@@ -145,9 +145,9 @@ def _check(where: str, clause: Clause) -> None:
     if clause.kind not in ("trace", "value", "command"):
         raise BrokenClause(where, f"a kind is trace, value or command, not {clause.kind!r}")
     if not clause.why:
-        raise BrokenClause(where, "does not say why")
+        raise BrokenClause(where, "has no paragraph with a reason")
     if not clause.sentence.endswith("."):
-        raise BrokenClause(where, "its heading is no sentence")
+        raise BrokenClause(where, "its heading is not a sentence")
     if (clause.kind == "trace") != bool(clause.predicate):
         raise BrokenClause(where, "a clause of kind trace has a predicate, and no other has one")
     if clause.kind == "trace" and not clause.examples:

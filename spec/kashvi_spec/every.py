@@ -1,4 +1,4 @@
-"""Every predicate a clause names: the eight on which all rests, and those of the finer rules."""
+"""The list of all predicates: the eight basic ones, and those of finer rules."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from .judging import Predicate
 from .predicates import all_predicates
 
 OF_ONE_LIMIT = frozenset({"attempts bounded", "no wait after the last"})
-"""Predicates that take the limit of attempts for the same from start to end."""
+"""Predicates that need the same limit of attempts from start to end."""
 
 
 def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Predicate]:
-    """Fresh ones, for one trace. ``with_store``: whether its workers had a failure table."""
+    """New predicates, for one trace. ``with_store``: True if its workers had a failure table."""
     return [
         *all_predicates(max_attempts, with_store),
         attempts.IdsUnique(),

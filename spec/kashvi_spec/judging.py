@@ -1,4 +1,4 @@
-"""What a predicate is, and how a trace is run past several of them."""
+"""Predicates, and a judge that shows a trace to several of them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 from kashvi.events import Event
 
 ROUNDING_S = 2e-6
-"""Unix seconds in a double are good to a quarter of a microsecond; scripts add and subtract a few times."""
+"""Unix seconds in a double are exact to a quarter of a microsecond, and scripts add and subtract several times."""
 
 
 class Violation(NamedTuple):
-    """What was broken, for whom, and how."""
+    """The broken predicate, the job, and the reason."""
 
     predicate: str
     job_id: str
@@ -20,13 +20,13 @@ class Violation(NamedTuple):
 
 
 class Predicate:
-    """Sees the events it watches, then the end."""
+    """A clause as a function: gets the events it watches, then the end."""
 
     name = ""
     clock: Callable[[], float] | None = None
-    """The time of the event that is seen, where a better one is known than that of the process it comes from."""
+    """The time of the current event, on a better clock than its process's."""
     watches: tuple[type[Event], ...] = ()
-    """What ``see`` is shown; an event of another type, or of a subtype, passes by."""
+    """The exact types of events that ``see`` gets."""
 
     def __init__(self) -> None:
         self.judged = 0
@@ -36,7 +36,7 @@ class Predicate:
         raise NotImplementedError
 
     def at_end(self) -> list[Violation]:
-        """What is broken if the trace is over and all work is said to be done. Changes nothing."""
+        """The violations if the trace is over and all work counts as done. Changes nothing."""
         return []
 
     def expect(self, holds: bool, job_id: str, why: str) -> None:
@@ -63,14 +63,14 @@ class Judge:
             see(event)
 
     def violations(self) -> list[Violation]:
-        """What is broken if this is the end."""
+        """The violations if this is the end."""
         return [v for predicate in self.predicates for v in (*predicate.violations, *predicate.at_end())]
 
 
 def judge(
     events: Iterable[Event], predicates: Iterable[Predicate], times: Iterable[float] | None = None
 ) -> list[Violation]:
-    """Run a finished trace past the predicates; returns what it violates. ``times``: of each event, on one clock."""
+    """The violations of a finished trace. ``times``: of each event, on one clock."""
     bench, now = Judge(predicates), [0.0]
     if times is None:
         for event in events:

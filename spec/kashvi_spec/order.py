@@ -8,7 +8,7 @@ from .judging import ROUNDING_S, Predicate, Violation
 
 
 class DueOrder(Predicate):
-    """Delayed jobs are claimed in the order in which they are due, where the server's clock can tell."""
+    """Delayed jobs are claimed in the order of their due times, as far as the server's clock shows it."""
 
     name = "due order"
     watches = (JobDispatched, JobReturned, RetryScheduled, AttemptFailed, AttemptStarted)
@@ -37,7 +37,7 @@ class DueOrder(Predicate):
             self._claims[event.job_id] = event.server_at
 
     def at_end(self) -> list[Violation]:
-        """A start may be told of long after the claim, so the claims are sorted first."""
+        """The violations. An event of a start may come long after the claim, so the claims are sorted first."""
         found: list[Violation] = []
         latest_due, group_at, group_due = float("-inf"), float("-inf"), float("-inf")
         for job_id, at in sorted(self._claims.items(), key=lambda claim: claim[1]):

@@ -1,8 +1,8 @@
 """The eight safety predicates, each a reader of the event stream.
 
 none lost · never early · attempts bounded · backoff kept · recorded iff exhausted · settle fenced ·
-drains · FIFO. The same code judges a unit test, a simulated run and a production trace. What a trace does
-not hold is not judged: each predicate counts what it did judge.
+drains · FIFO. The same code judges a unit test, a simulated run and a production trace. Missing facts are
+not judged: each predicate counts its checks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class NoneLost(Predicate):
-    """Every dispatched job ends: it succeeds, by an attempt that did, or is recorded as failed."""
+    """Every dispatched job ends: it is done after a successful attempt, or is recorded as failed."""
 
     name = "none lost"
     watches = (JobDispatched, AttemptSucceeded, JobSucceeded, JobFailed)
@@ -59,7 +59,7 @@ class NoneLost(Predicate):
             self._done.add(event.job_id)
         elif isinstance(event, JobSucceeded | JobFailed):
             self._open.discard(event.job_id)
-            self._ended.add(event.job_id)  # a dispatch may be told of after the job has run
+            self._ended.add(event.job_id)  # the event of a dispatch may come after the job has run
             earned = isinstance(event, JobFailed) or event.job_id in self._done
             self.expect(earned, event.job_id, "settled as done, and no attempt had succeeded")
 
@@ -93,7 +93,7 @@ class NeverEarly(Predicate):
 
 
 class AttemptsBounded(Predicate):
-    """No job gets more attempts than allowed; a process's death without announcement counts for nothing."""
+    """No job gets more attempts than allowed; a death without an announcement does not count."""
 
     name = "attempts bounded"
     watches = (AttemptStarted, JobFailed)
@@ -144,7 +144,7 @@ class BackoffKept(Predicate):
 
 
 class RecordedIffExhausted(Predicate):
-    """Every job that failed is recorded, and no other. (That it has one row is for the table to say.)"""
+    """Every job that failed is recorded, and no other. (TABLE-4 covers the number of rows.)"""
 
     name = "recorded iff exhausted"
     watches = (JobFailed, FailureRecorded)
@@ -183,7 +183,7 @@ class SettleFenced(Predicate):
     def see(self, event: Event) -> None:
         assert isinstance(event, JobSucceeded | JobFailed | RetryScheduled | JobReturned)
         end = self._settled.get(event.job_id)
-        # A process may tell late of what the server did early; at one and the same time, order is unknown.
+        # Events may come late; the order of two steps at the same time of the server is unknown.
         after = end is not None and (event.server_at or 0.0) > (end.server_at or 0.0)
         also_final = end is not None and isinstance(event, JobSucceeded | JobFailed)
         self.expect(not (after or also_final), event.job_id, f"{type(event).__name__} after {type(end).__name__}")
@@ -192,7 +192,7 @@ class SettleFenced(Predicate):
 
 
 class Drains(Predicate):
-    """When faults have ended and workers had time, nothing is left to do."""
+    """When faults have ended and workers had time, no job is left."""
 
     name = "drains"
     watches = (JobDispatched, RetryScheduled, JobPostponed, JobReturned, JobSucceeded, JobFailed)
@@ -210,7 +210,7 @@ class Drains(Predicate):
         elif isinstance(event, JobPostponed) and event.job_id not in self._ended:
             self._waiting[event.job_id] = "waits for a worker that knows its type"
         elif isinstance(event, JobReturned) and event.type and event.job_id not in self._ended:
-            # Bytes that are no envelope get an id for good only when they are recorded.
+            # Bytes that are not an envelope get a lasting id only when they are recorded.
             self._waiting[event.job_id] = "handed back, never taken"
         elif isinstance(event, JobSucceeded | JobFailed):
             self._waiting.pop(event.job_id, None)
@@ -222,7 +222,7 @@ class Drains(Predicate):
 
 
 class Fifo(Predicate):
-    """One process's immediate jobs are claimed in the order it dispatched them, where the server's clock can tell."""
+    """A process's immediate jobs are claimed in the order of dispatch, as far as the server's clock shows it."""
 
     name = "FIFO"
     watches = (JobDispatched, JobReturned, RetryScheduled, JobPostponed, AttemptFailed, AttemptStarted)
@@ -249,7 +249,7 @@ class Fifo(Predicate):
             self._judge(event.server_at, *self._position[event.job_id], event.job_id)
 
     def _judge(self, at: float, producer: str, position: int, job_id: str) -> None:
-        """A job claimed later than one that was dispatched after it was overtaken."""
+        """Judge one claim: a job was overtaken if one that was dispatched after it was claimed earlier."""
         latest_at, latest_position = self._latest.get(producer, (float("-inf"), -1))
         overtaken = position < latest_position and at > latest_at + ROUNDING_S
         self.expect(not overtaken, job_id, "claimed after a job that was dispatched later")

@@ -1,4 +1,4 @@
-"""The predicate over lateness: no job waits for long while a thread has nothing to do."""
+"""The predicate over lateness: no ready job waits for long while a thread is free."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from kashvi.events import (
 from .judging import Predicate, Violation
 
 LATE_S = 3.0
-"""A worker gives back after 1 s what it claimed ahead and can't start, looks once a second, and waits for 0.6 s."""
+"""A worker hands back after 1 s a job that it claimed ahead and can't start, checks once a second, and waits 0.6 s."""
 
 
 class Late(NamedTuple):
-    """A job was ready and a worker free all the time from ``since`` to ``until``, when the job was started."""
+    """A job was ready and a worker free from ``since`` to ``until``, the job's start."""
 
     job_id: str
     process: str
@@ -39,12 +39,12 @@ class Late(NamedTuple):
 
 
 class InTime(Predicate):
-    """A job that is ready is started within 3 s while a worker has a thread free.
+    """A ready job starts within 3 s while a worker has a free thread.
 
-    A worker is judged once it is heard of again: one that died, or waits for a server that does not answer, looks free.
-    Suspects have rules of their own, so nothing is judged while there are any. ``clock``: the time of the event that is
-    seen, where a better one is known than its process's; without it, a process is judged by its own events alone, since
-    clocks of others may be wrong.
+    A worker is judged at its next event, since a dead worker, or one that waits for a silent server, looks free.
+    Suspects have their own rules, so nothing is judged while there are any. ``clock``: the current event's time on a
+    better clock than its process's; without it, a process is judged by its own events alone, since clocks of other
+    processes may be wrong.
     """
 
     name = "in time"
@@ -56,13 +56,13 @@ class InTime(Predicate):
     def __init__(self) -> None:
         super().__init__()
         self.late: dict[str, Late] = {}
-        """What is broken, by job."""
+        """The violations, by job."""
         self._suspected: dict[str, list[Late]] = {}
-        """By process, until it is heard of."""
+        """Suspicions by process, until its next event."""
         self._ready: dict[str, tuple[float, str]] = {}
-        """Since when, and which process told it."""
+        """The time since when, and the process of the event."""
         self._attempts: dict[str, int] = {}
-        """The last that was started, of each job."""
+        """The last start of each job."""
         self._suspects: set[str] = set()
         self._calm_since = float("-inf")
         self._workers: dict[str, _Crew] = {}
@@ -150,7 +150,7 @@ class _Crew:
     def __init__(self) -> None:
         self.process = ""
         self.free_since = float("inf")
-        """From when on one was free, and is."""
+        """The time since when a thread has been free."""
         self._threads = self._running = 0
         self._hears = True
 

@@ -1,4 +1,4 @@
-"""Predicates over the deaths of processes: whom they cost what, and which jobs may run beside which afterwards."""
+"""Predicates over deaths of processes: their costs for jobs, and the jobs that may run beside suspects."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from kashvi.events import (
 from .judging import Predicate, Violation
 
 CLOCK_S = 0.01
-"""How far a duration may be off that is taken from a process's own clock."""
+"""The error of a duration by a process's own clock."""
 TOLD_S = 1.0
-"""After so long a process has told all that it took at one moment."""
+"""After this time a process has emitted the events of all jobs that it took over at one moment."""
 GRAVE = 2
-"""A suspect that is as grave was announced in a death, and not charged."""
+"""A suspect this grave was announced in a death, and not charged."""
 
 
 def window_s(lease_s: float, lost: int) -> float:
-    """So long a suspect has its process's suspects to itself."""
+    """How long other suspects of the process wait for a suspect."""
     return 10 * lease_s * 2.0 ** min(max(lost, 1) - 1, 50)
 
 
 def patience_s(lease_s: float, lost: int) -> float:
-    """So long a grave one waits for the fresh jobs that run."""
+    """How long a grave suspect waits for running fresh jobs."""
     return lease_s * 2.0 ** min(max(lost, GRAVE) - GRAVE, 50)
 
 
 class Run(NamedTuple):
-    """An attempt that was begun in a worker, and has not ended there."""
+    """An attempt that has begun in a worker and has not ended there."""
 
     job_id: str
     process: str
@@ -47,7 +47,7 @@ class Run(NamedTuple):
 
 
 class _OfWorkers(Predicate):
-    """Knows what each worker runs, and when its lease is over."""
+    """Tracks the running jobs of each worker, and its lease."""
 
     watches: tuple[type[Event], ...] = (WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, JobReturned)
 
@@ -74,7 +74,7 @@ class _OfWorkers(Predicate):
                     self._runs[worker].pop(event.job_id, None)
 
     def start(self, worker: str, run: Run) -> None:
-        """It begins, beside what runs there."""
+        """An attempt begins, beside the worker's running ones."""
 
 
 class SuspectsAlone(_OfWorkers):
@@ -94,7 +94,7 @@ class SuspectsAlone(_OfWorkers):
             last = None
         lease_s = self._leases.get(worker)
         if last is None or lease_s is not None:
-            # A clock that was set back says nothing.
+            # After a clock was set back, its times are useless.
             ran = run.at - last.at if last else 0.0
             over = not last or ran < 0 or ran >= window_s(lease_s or 0.0, last.lost) - CLOCK_S
             self.expect(
@@ -104,7 +104,8 @@ class SuspectsAlone(_OfWorkers):
 
 
 class FreshKeptOut(_OfWorkers):
-    """Nothing fresh starts beside a grave suspect in its window, and it starts beside none that is not long there."""
+    """No fresh job starts beside a grave suspect in its window, and the suspect starts beside no fresh job that began
+    shortly before."""
 
     name = "fresh kept out"
 
@@ -127,7 +128,7 @@ class FreshKeptOut(_OfWorkers):
 
 
 class FirstDeathFree(Predicate):
-    """An attempt counts as lost only for a suspect: the first death costs nothing, and makes one of it."""
+    """An attempt counts as lost only for a suspect: the first death costs no attempt, and makes suspects."""
 
     name = "first death free"
     watches = (WorkerStarted, JobReturned, AttemptStarted, AttemptLost)
@@ -155,13 +156,13 @@ class Taken(NamedTuple):
     job_id: str
     server_at: float
     lost: bool
-    """Its attempt was counted."""
+    """True if its attempt was counted."""
     fresh: bool
     announced: bool
     grave: int
     """How grave a suspect it was."""
     run: Run | None
-    """Its attempt there, if one is told of."""
+    """Its attempt there, if it has an event."""
 
 
 def _taken(event: AttemptLost | JobReturned, at: float, run: Run | None) -> Taken:
@@ -179,14 +180,14 @@ class _Together(NamedTuple):
 
 
 class _OfTheDead(_OfWorkers):
-    """Knows what was taken from each worker, and what of it was beside what."""
+    """Tracks the jobs taken over from each worker, and their neighbours."""
 
     watches = (*_OfWorkers.watches, AttemptLost)
 
     def __init__(self) -> None:
         super().__init__()
         self._open: dict[tuple[str, str, float], _Together] = {}
-        """What was taken at one moment from one worker, while more of it may be told."""
+        """The jobs taken over at one moment from one worker, while more events of it may come."""
 
     def see(self, event: Event) -> None:
         if isinstance(event, AttemptLost | JobReturned):
@@ -204,7 +205,7 @@ class _OfTheDead(_OfWorkers):
         self.judged += self.judges(taken)
 
     def _close(self, event: Event) -> None:
-        """Judge what the process has told long ago: its threads tell at one time."""
+        """Judge takeovers whose events are complete: a process's threads emit theirs at about the same time."""
         told = [key for key, one in self._open.items() if key[0] == event.process and event.at > one.told_at + TOLD_S]
         for key in told:
             jobs = self._open.pop(key).jobs
@@ -213,11 +214,11 @@ class _OfTheDead(_OfWorkers):
                     self.violations.append(self.broken(one.job_id, why))
 
     def judges(self, taken: Taken) -> bool:
-        """Whether this one is judged."""
+        """True if this takeover is judged."""
         raise NotImplementedError
 
     def why_wrong(self, taken: Taken, together: list[Taken], lease_s: float) -> str:
-        """What is wrong with this one; empty if nothing. ``together``: all that was taken with it."""
+        """The reason why a takeover is wrong, else empty. ``together``: all jobs taken over with it."""
         raise NotImplementedError
 
     def at_end(self) -> list[Violation]:
@@ -230,12 +231,12 @@ class _OfTheDead(_OfWorkers):
 
 
 def _beside(taken: Taken, together: list[Taken]) -> list[Taken]:
-    """Others that may have been to blame."""
+    """The other jobs that may have caused the death."""
     return [one for one in together if one.job_id != taken.job_id and (one.announced or one.fresh)]
 
 
 class ChargedAlone(_OfTheDead):
-    """A death counts as a job's attempt only where no other job of the process can have been to blame."""
+    """A death counts as a job's attempt only if no other job of the process can have caused it."""
 
     name = "charged alone"
 
@@ -244,7 +245,7 @@ class ChargedAlone(_OfTheDead):
         self._charged: dict[str, list[Taken]] = {}
         """By worker."""
         self._last_taken: dict[tuple[str, str], float] = {}
-        """When it was taken from the worker before."""
+        """The time of the last takeover from the worker."""
 
     def judges(self, taken: Taken) -> bool:
         return taken.lost
@@ -254,7 +255,7 @@ class ChargedAlone(_OfTheDead):
         return f"charged for a death that {beside[0].job_id} may have caused, in the same process" if beside else ""
 
     def _left_there(self, owner: str, run: Run, at: float) -> bool:
-        """Claimed before, and not taken in between: a silent worker may claim again what was taken from it."""
+        """True if the job was claimed before, and not taken over in between: a silent worker may claim a job again."""
         claimed = at if run.claimed is None else run.claimed
         return claimed < at and self._last_taken.get((owner, run.job_id), claimed - 1) < claimed
 
@@ -271,9 +272,10 @@ class ChargedAlone(_OfTheDead):
 
 
 class ExcusedForAReason(_OfTheDead):
-    """A death in which a suspect was announced counts for it, unless another job may have been to blame.
+    """A death in which a suspect was announced counts for it, unless another job may have caused it.
 
-    And from its second such death on, only one that had been there for long: so there are few.
+    From its second such death on, only a job that began long before or after it may excuse it, so few deaths are
+    excused.
     """
 
     name = "excused for a reason"

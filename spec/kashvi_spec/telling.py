@@ -1,4 +1,4 @@
-"""The predicate over what a worker tells of itself: how its attempts were settled, and what it leaves behind."""
+"""The predicate over a worker's own events: its attempts' settlements, and its unsettled jobs."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ OF_AN_ATTEMPT = frozenset({"done", "retry", "fail"})
 
 
 class EachEndSettled(Predicate):
-    """A worker settles each attempt that ended there once, and says at its end how many it could not.
+    """A worker settles each attempt that ended there once, and emits at its end how many it could not settle.
 
-    Only workers that tell of their start are judged; the bytes of what is no envelope have no lasting id.
+    Only workers with an event of their start are judged. Bytes that are not an envelope have no lasting id.
     """
 
     name = "each end settled"
@@ -43,7 +43,7 @@ class EachEndSettled(Predicate):
         self._process_of: dict[str, str] = {}
         """Of workers."""
         self._told: set[str] = set()
-        """Processes with a worker that told of its start."""
+        """The processes with a worker whose start has an event."""
         self._worker_of: dict[tuple[str, str], str] = {}
         """The last to start an attempt, by process and job."""
         self._open: Counter[tuple[str, str]] = Counter()

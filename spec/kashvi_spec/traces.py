@@ -1,12 +1,11 @@
-"""A trace file, wherever it came from: read it, and judge what it holds against every trace clause.
+"""Reads a trace file from any source, and judges it against every trace clause.
 
-Events of the simulator's own, and of versions to come, are passed over. What a trace cannot say is not judged:
-
-- A worker of which no end is told may have died between what the server did and telling of it, so what is *missing*
-  about the jobs it touched proves nothing.
-- A row is told of by the process that wrote it, right after that, and it may be killed in between. So a missing
-  ``FailureRecorded`` counts only where the caller says that all rows are told of.
-- Where the limit of attempts changed, nobody can say afterwards which one held for which attempt.
+The simulator's own events, and those of future versions, are skipped. Facts outside a trace are not judged:
+- A worker without an event of its end may have died between the server's step and its event, so *missing* events of
+  its jobs prove nothing.
+- A process emits ``FailureRecorded`` right after it wrote the row, and may be killed in between. So a missing one
+  counts only if the caller promises an event for every row.
+- If the limit of attempts changed, the trace does not show which limit held for which attempt.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ BEGINS = b'{"event":"'
 
 
 class NotATrace(ValueError):
-    """A line that is no event. The message says which, and why."""
+    """A line that is not an event. The message has its number and the reason."""
 
     def __init__(self, line: int, why: str) -> None:
         super().__init__(f"line {line} is no event: {why}")
@@ -36,13 +35,13 @@ class NotATrace(ValueError):
 
 @dataclass
 class Verdict:
-    """What a trace was found to hold."""
+    """The results of a trace."""
 
     judged: dict[str, int]
-    """By predicate: how often it tested something."""
+    """The number of checks by predicate."""
     broken: list[Violation]
     open: list[Violation] = field(default_factory=list)
-    """What is missing, and may have happened untold: not judged."""
+    """Missing events that may have been lost with a process: not judged."""
 
 
 def read(
@@ -51,10 +50,10 @@ def read(
     torn: list[int] | None = None,
     kinds: Mapping[str, type[Event]] = KINDS,
 ) -> Iterator[Event]:
-    """Events from lines of JSON. Raises NotATrace.
+    """The events in lines of JSON. Raises NotATrace.
 
-    ``passed_over`` counts kinds that are not among ``kinds``. ``torn`` takes the numbers of lines that were begun and
-    not ended, as by a process that was killed; without it they are an error.
+    ``passed_over`` counts kinds that are not among ``kinds``. ``torn`` gets the numbers of unfinished lines, as left by
+    a killed process; without it they are an error.
     """
     for number, line in enumerate(lines, 1):
         if not (text := line.strip()):
@@ -81,10 +80,10 @@ def read(
 def judge(
     trace: Sequence[Event], *, max_attempts: int | None = None, unfinished: bool = False, rows_told: bool = False
 ) -> Verdict:
-    """Show the trace to every predicate. ``max_attempts``: by default what the trace says, else 3.
+    """Judge the trace by every predicate. ``max_attempts``: by default the trace's, else 3.
 
-    ``unfinished``: it was cut off, so nothing that is missing at its end is judged.
-    ``rows_told``: every row of the failure table is told of.
+    ``unfinished``: the trace was cut off, so missing events at its end are not judged.
+    ``rows_told``: every row of the failure table has an event.
     """
     limits = {event.max_attempts for event in trace if isinstance(event, JobFailed) and event.max_attempts}
     limit = max_attempts if max_attempts is not None else max(limits, default=3)
@@ -103,7 +102,7 @@ def judge(
 
 
 def _told_by_the_silent(trace: Sequence[Event]) -> set[str]:
-    """Jobs that a worker had to do with which never said that it had ended, with everything settled."""
+    """The jobs of workers without an event of their end with all jobs settled."""
     working: dict[str, set[str]] = {}
     for event in trace:
         if isinstance(event, WorkerStarted):

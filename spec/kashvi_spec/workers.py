@@ -1,4 +1,4 @@
-"""Predicates over workers: what they run at a time, what they take from each other, and when they are silent."""
+"""Predicates over workers: running jobs, takeovers, and stops."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class ThreadsBounded(Predicate):
 
 
 class SilentAfterStop(Predicate):
-    """A worker that is told to stop starts nothing more, and one that has stopped nothing at all.
+    """A worker that is told to stop starts no more jobs.
 
-    A thread that had its job when the stop came may tell of the start after it: so many starts as threads were idle.
+    A thread that had its job when the stop came may emit its start afterwards: at most one start for each idle thread.
     """
 
     name = "silent after stop"
@@ -65,7 +65,7 @@ class SilentAfterStop(Predicate):
         super().__init__()
         self._idle: dict[str, int] = {}
         self._left: dict[str, int] = {}
-        """How many starts may still be told, by worker that stops."""
+        """The number of starts that may still come, by stopping worker."""
         self._runs: dict[tuple[str, str], str] = {}
 
     def see(self, event: Event) -> None:
@@ -94,7 +94,7 @@ class SilentAfterStop(Predicate):
 
 
 class LeaseKept(Predicate):
-    """Nobody takes a worker's job before a lease has passed since the server last heard of that worker."""
+    """No worker takes over another's job before a lease has passed since the server last heard of that worker."""
 
     name = "lease kept"
     watches = (WorkerStarted, AttemptStarted, JobReturned, AttemptLost)
@@ -114,7 +114,7 @@ class LeaseKept(Predicate):
             process, lease_s = self._leases[event.owner]
             if event.process != process and event.server_at is not None:
                 at = event.server_at
-                # What it did later, when it came back, does not count.
+                # Later events of a worker that came back do not count.
                 heard = max((h for h in self._heard.get(event.owner, ()) if h <= at), default=None)
                 if heard is None:
                     return

@@ -136,8 +136,8 @@ def test_a_clause_is_read_as_it_is_written() -> None:
     [
         ("RETRY-1 MUST", "RETRY-1 must", "is not '## AREA-1 MUST"),
         ("RETRY-1", "DELAY-1", "begins with RETRY-"),
-        ("A sentence.", "A sentence", "no sentence"),
-        ("Why it is so.", "", "does not say why"),
+        ("A sentence.", "A sentence", "not a sentence"),
+        ("Why it is so.", "", "has no paragraph with a reason"),
         ("- kind: value", "", "needs one line '- kind: …'"),
         ("- kind: value", "- kind: value\n- kind: trace", "has 2"),
         ("- kind: value", "- kind: riddle", "trace, value or command"),

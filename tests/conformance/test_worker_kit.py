@@ -437,7 +437,7 @@ def test_a_queue_that_is_not_empty_is_left_alone(valkey: RedisServer) -> None:
     valkey.client().lpush("kashvi:queue:jobs", "somebody's")
     ran = spec_worker(valkey, "--command", "sleep 60")
     assert ran.exit_code == 2
-    assert "the queue is not empty: there is kashvi:queue:jobs. Name a database that nobody uses" in ran.output
+    assert "the queue is not empty: there is kashvi:queue:jobs. Pass an unused database" in ran.output
     assert valkey.client().lrange("kashvi:queue:jobs", 0, -1) == [b"somebody's"]
 
 

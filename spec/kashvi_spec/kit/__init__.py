@@ -1,1 +1,1 @@
-"""What runs the specification against kashvi: it may import everything."""
+"""The kit runs the specification against kashvi. It may import everything."""

@@ -1,4 +1,4 @@
-"""Python of the specification, compiled so that a bare ``assert ran == [1, 2]`` says what ``ran`` is instead."""
+"""Compiles Python of the specification so that a failed ``assert ran == [1, 2]`` reports the value of ``ran``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ GRAMMAR = (ast.expr_context, ast.unaryop, ast.operator)
 
 
 def compiled(code: str, where: str) -> CodeType:
-    """``where`` is the file's name in tracebacks. The module it runs in calls ``told`` as ``_told``."""
+    """The compiled block. ``where`` is the file's name in tracebacks; its module must have ``told`` as ``_told``."""
     return compile(ast.fix_missing_locations(_Telling().visit(ast.parse(code, where))), where, "exec")
 
 
 class _Telling(ast.NodeTransformer):
-    """What is compared is kept, so that it can be told."""
+    """Keeps the compared values, so that the message can have them."""
 
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
         expected = ast.unparse(node.test)
@@ -45,7 +45,7 @@ def _side(index: int) -> ast.expr:
 
 
 def _literal(side: ast.AST) -> bool:
-    """Whether it is spelt out, so that its value need not be told; ``[Order(7)] * 3`` is, too."""
+    """True for a literal, whose value the message need not repeat; also for ``[Order(7)] * 3``."""
     if isinstance(side, ast.Call):
         made = isinstance(side.func, ast.Name) and side.func.id[0].isupper()
         return made and all(_literal(part) for part in (*side.args, *side.keywords))
@@ -55,7 +55,7 @@ def _literal(side: ast.AST) -> bool:
 
 
 def told(expected: str, names: list[str | None], sides: tuple[object, ...], said: object) -> str:
-    """What the message of a failed assert is."""
+    """The message of a failed assert."""
     seen = [f"{name} is {_brief(side)}" for name, side in zip(names, sides, strict=True) if name]
     return f"{'' if said is None else f'{said}: '}expected {expected}, and {', '.join(seen)}"
 
@@ -66,7 +66,7 @@ def _brief(value: object) -> str:
 
 
 def why(error: BaseException, code: str, where: str) -> str:
-    """What went wrong, and at which line of the block, unless an assert says it all."""
+    """The error's text, with the line of the block unless it is an assert."""
     if isinstance(error, AssertionError) and str(error):
         return str(error)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == where]

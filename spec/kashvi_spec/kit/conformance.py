@@ -1,7 +1,7 @@
-"""The suite: every clause that a driver can keep or break, held against one driver.
+"""The suite: tests one driver against every clause that a driver can keep or break.
 
-A clause is put to the test by its examples, run through the real worker in virtual time, and by its steps, which call
-the driver alone. All predicates watch all examples, and what one of them finds counts against its own clause.
+A clause is checked by its examples, which run through the real worker in virtual time, and by its steps, which call
+the driver alone. All predicates judge all examples, and a violation counts against the predicate's own clause.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from .steps import STEPS, Bench, Step, emptied
 from .subject import DriverUnderTest
 
 PATIENCE_S = 60.0
-"""In real time, for one example or step."""
+"""The most real seconds of one example or step."""
 Outcome = Literal["passed", "failed", "incapable", "unobserved", "untried"]
-"""incapable: the driver says that it can't do what the check needs. unobserved: a worker can't be watched doing it.
-untried: a test that the clause cites was skipped on this machine, and nothing failed."""
+"""incapable: the driver lacks an ability that the check needs. unobserved: not observable from outside a worker.
+untried: a test that the clause cites was skipped on this machine, and no test failed."""
 
 
 @dataclass
 class Verdict:
-    """What came of one clause."""
+    """The result for one clause."""
 
     clause: Clause
     outcome: Outcome = "passed"
     reasons: list[str] = field(default_factory=list)
-    """Of a failure: what was seen, and what was expected. Of an incapable driver: ``lacking``. Or why not observed."""
+    """A failure's observations and expectations; an incapable driver's ``lacking``; or why it is not observable."""
     examples: int = 0
     steps: int = 0
     lacking: list[str] = field(default_factory=list)
-    """What the driver says it can't do, and a check needs."""
+    """The missing abilities of the driver that a check needs."""
     judged: int = 0
-    """How often the clause's predicate tested something, in all examples that ran."""
+    """How often the clause's predicate was checked, in all examples that ran."""
     seconds: float = 0.0
     evidence: list[str] = field(default_factory=list)
-    """Of a worker's failure: what was pushed and seen, a line each, with the time."""
+    """Of a worker's failure: pushes and observations, a line each, with the time."""
 
 
 def about_drivers(clauses: Iterable[Clause] | None = None) -> list[Clause]:
-    """Those with an example or a step; the others are about the library or its commands, whatever the driver."""
+    """The clauses with an example or a step; all others are about the library or its commands."""
     stepped = {step.clause for step in STEPS}
     return [one for one in (load() if clauses is None else clauses) if one.examples or one.id in stepped]
 
 
 def selected(clauses: Sequence[Clause], wanted: str) -> list[Clause]:
-    """``RETRY,DELAY-3``: areas and ids; nothing: all. Raises ValueError."""
+    """The clauses of areas and ids, as in ``RETRY,DELAY-3``; all if empty. Raises ValueError."""
     names = [name.strip().upper() for name in wanted.split(",") if name.strip()]
     known = {one.id for one in clauses} | {one.area.upper() for one in clauses}
     if unknown := [name for name in names if name not in known]:
@@ -68,10 +68,10 @@ def selected(clauses: Sequence[Clause], wanted: str) -> list[Clause]:
 
 
 def conformance(subject: DriverUnderTest, clauses: Sequence[Clause] | None = None) -> Iterator[Verdict]:
-    """Put each clause to the test; yields a verdict for each, in order.
+    """Check each clause; yields a verdict for each, in order.
 
-    A predicate's findings in the example of another clause are told with its own clause, where that is among
-    ``clauses``, so verdicts come at the end of all examples.
+    A predicate may find a violation in the example of another clause, which counts against its own clause if that is
+    among ``clauses``; so verdicts come after all examples.
     """
     wanted = about_drivers() if clauses is None else clauses
     suite = Suite(subject, [Verdict(clause) for clause in wanted])
@@ -82,7 +82,7 @@ def conformance(subject: DriverUnderTest, clauses: Sequence[Clause] | None = Non
         verdict.seconds = SystemRuntime().monotonic() - began
     if not suite.stuck:
         with suppress(Exception):
-            subject.empty(lambda: EPOCH)  # so that nothing is left behind
+            subject.empty(lambda: EPOCH)  # leave no jobs behind
     for verdict in suite.verdicts:
         suite.was_judged(verdict)
         verdict.outcome = "failed" if verdict.reasons else "passed" if verdict.examples + verdict.steps else "incapable"
@@ -98,12 +98,12 @@ class Suite:
         self.subject = subject
         self.verdicts = verdicts
         self.stuck = ""
-        """What never came back: nothing can be tried after it."""
+        """The call that never returned; no check can follow it."""
         self._by_predicate = {v.clause.predicate: v for v in verdicts if v.clause.predicate}
         self._ids = ids_by_predicate()
 
     def examples(self, verdict: Verdict) -> None:
-        """Run its examples; what predicates find is a reason of their own clause's verdict."""
+        """Run the clause's examples; a violation is a reason in the verdict of its predicate's clause."""
         clause = verdict.clause
         if clause.examples and not self.subject.heeds_clock:
             verdict.lacking.append("it heeds no clock, so examples can't run in virtual time")
@@ -116,7 +116,7 @@ class Suite:
                 self._told(ran, where, verdict)
 
     def was_judged(self, verdict: Verdict) -> None:
-        """A clause that holds for want of something to look at is broken."""
+        """A clause that was never checked counts as broken."""
         if verdict.clause.predicate and verdict.examples and not verdict.judged:
             verdict.reasons.append("no example put it to the test: nothing came to be judged")
 
@@ -139,7 +139,7 @@ class Suite:
         return GivenServer(kernel, emptied(self.subject, lambda: kernel.time), self.subject.again)
 
     def steps(self, verdict: Verdict) -> None:
-        """Take its steps."""
+        """Run the clause's steps."""
         for step in STEPS:
             if step.clause != verdict.clause.id:
                 continue
@@ -156,7 +156,7 @@ class Suite:
         return "it heeds no clock, and this would take an hour" if needs_time else ""
 
     def _attempt(self, check: Callable[[], Ran | None], what: str, verdict: Verdict) -> Ran | None:
-        """In a thread of its own, since a driver may wait where it must not."""
+        """Run a check in a thread of its own, since a faulty driver may never return."""
         if self.stuck:
             verdict.reasons.append(f"not tried, after {self.stuck}")
             return None

@@ -1,4 +1,4 @@
-"""Runs an example through the real worker, in virtual time, and compares what happened with what is expected."""
+"""Runs an example through the real worker, in virtual time, and compares the result with the expectation."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ Serve = Callable[[Kernel], Server]
 
 @dataclass
 class Ran:
-    """What came of an example."""
+    """The result of an example."""
 
     world: World
     mistakes: list[str]
-    """Where it differs from what is expected."""
+    """The differences from the expectation."""
     violations: list[Violation]
     judged: dict[str, int] = field(default_factory=dict)
-    """How often each predicate tested something."""
+    """How often each predicate was checked."""
 
 
 def run(example: Example, serve: Serve = MemoryServer) -> Ran:
-    """Run it from start to end, on a server with nothing on it; by default in memory."""
+    """Run an example from start to end, on an empty server; by default in memory."""
     with undisturbed():
         return follow(example, serve)
 
 
 def follow(example: Example, serve: Serve) -> Ran:
-    """What ``run`` does, for a caller that is undisturbed already, maybe in another thread."""
+    """As ``run``, for a caller that is already inside ``undisturbed``, maybe in another thread."""
     stage = _Stage(example, serve)
     stage.play()
     limit_changes = any(one.what == "max attempts" for one in example.happens)
@@ -68,7 +68,7 @@ def follow(example: Example, serve: Serve) -> Ran:
 
 
 class _Stage:
-    """The world of one example, and notes of what handlers saw."""
+    """The world of one example, and the notes of its handlers."""
 
     def __init__(self, example: Example, serve: Serve) -> None:
         self.example = example
@@ -115,7 +115,7 @@ class _Stage:
     def _spins(self) -> bool:
         return self.notes.calls > CALLS_MAX
 
-    # -- what the example says happens ------------------------------------------------------------
+    # -- the steps of the example -----------------------------------------------------------------
 
     def _work(self, one: ExampleWorker) -> None:
         queue = self.world.process(skew_s=one.clock_off)
@@ -173,7 +173,7 @@ class _Stage:
 
 
 def _job_class(stage: _Stage) -> type[Any]:
-    """A job type that does what the example says."""
+    """A job class that acts by the example."""
 
     @dataclass
     class ExampleJob:

@@ -1,4 +1,4 @@
-"""What was seen of an example, held against what it expects."""
+"""Compares the result of an example with its expectation."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from kashvi.events import JobFailed, JobSucceeded, SettleRefused
 from .situation import Example
 
 PARTIAL = frozenset({"attempts_at", "starts_of", "ended", "error", "left"})
-"""What need not name every job."""
+"""Expectations that need not name every job."""
 TIMER_S = 0.02
-"""So much later than expected something may happen: timers are coarse. Earlier it may not."""
+"""How late a step may be, since timers are coarse. It may never be early."""
 CALLS_MAX = 20_000
 """More calls of server and database than any example needs."""
 
 
 @dataclass
 class Notes:
-    """Taken while the example ran."""
+    """Observations while the example ran."""
 
     attempts: list[tuple[float, str]] = field(default_factory=list)
-    """When, and of which job: as the handlers noted them, not as events tell."""
+    """The starts with their jobs, noted by the handlers, not taken from events."""
     running: int = 0
     most_running: int = 0
     names: dict[str, str] = field(default_factory=dict)
-    """Of jobs, by id."""
+    """The names of jobs, by id."""
     calls: int = 0
     start: float = 0.0
-    """By the server's clock."""
+    """The times by the server's clock."""
 
 
 class Seen:
@@ -45,7 +45,7 @@ class Seen:
         self.notes = notes
 
     def compared(self) -> list[str]:
-        """Each expectation that was not met."""
+        """A sentence for each expectation that was not met."""
         found = ["the workers spin: they call the server without end"] if self.notes.calls > CALLS_MAX else []
         for name in self.example.expects:
             wanted, got = getattr(self.example, name), getattr(self, f"_seen_{name}")()
@@ -83,7 +83,7 @@ class Seen:
         return ended
 
     def _failed(self) -> dict[str, JobFailed]:
-        """Jobs that nobody here dispatched are called after what they are."""
+        """The failed jobs by name; jobs of other programs have the name of their kind."""
         return {
             self.notes.names.get(event.job_id, "unknown" if event.type else "garbage"): event
             for event in self.world.events

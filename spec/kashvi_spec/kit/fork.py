@@ -1,4 +1,4 @@
-"""A process that is this one's copy, with whatever is planted in it."""
+"""Forks of this process, with its planted bugs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def forked(run: Callable[..., object], *args: Any) -> Any:
-    """Started; it ends when ``run`` does. A ``multiprocessing.Process``."""
+    """A started ``multiprocessing.Process`` that ends when ``run`` does."""
     process = get_context("fork").Process(target=run, args=args)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # other threads may run; none of them is needed there

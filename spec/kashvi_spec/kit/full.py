@@ -1,6 +1,6 @@
-"""Fake servers that refuse: what needs room, as a full Redis with ``noeviction`` does, or all that writes.
+"""Fake servers that refuse commands: those that need room, as a full Redis with ``noeviction``, or all writes.
 
-Where there is no room, a script is refused nothing after its first write, and before it what any client is refused.
+As on a full Redis, a script's commands are refused only before its first write.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHRINKS = frozenset({"zrem", "lrem", "hdel", "ltrim", "zremrangebyscore"})
 
 @contextmanager
 def full(client: redis.Redis) -> Iterator[None]:
-    """No fake server has room, until the block ends. ``client`` is one of fakeredis."""
+    """Make all fake servers full inside the block. ``client`` is one of fakeredis."""
     wrote = False
 
     def refused(name: str, from_script: bool) -> bool:
@@ -36,7 +36,7 @@ def full(client: redis.Redis) -> Iterator[None]:
 
 @contextmanager
 def saying(client: redis.Redis, error: str, times: int = 1000) -> Iterator[None]:
-    """Fake servers answer the next commands that write, so many, with this error, until the block ends."""
+    """Make fake servers answer the next ``times`` writing commands with this error, inside the block."""
     left = times
 
     def refused(name: str, from_script: bool) -> bool:

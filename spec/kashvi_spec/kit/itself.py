@@ -1,4 +1,4 @@
-"""The clauses about no driver: their Python is run, and the tests they cite are looked up among pytest's results."""
+"""Checks the clauses that are not about drivers: runs their Python, and finds their cited tests in pytest's results."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CONFIGURES = ("KASHVI_REDIS_URL", "KASHVI_DATABASE_URL")
 
 @dataclass
 class Result:
-    """What pytest says of a test, all its parameters together: a sentence for each that failed or was skipped."""
+    """pytest's result of a test with all its parameters: a sentence for each that failed or was skipped."""
 
     failed: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
 
 def run_code(clause: Clause, code: str) -> None:
-    """A Python block of a clause, in a module of its own, as in a process that nothing configures."""
+    """Run a Python block of a clause in its own module, as in an unconfigured process."""
     module = types.ModuleType(f"clause_{clause.id.lower().replace('-', '_')}")
     module.__dict__["_told"] = asserting.told
     aside = {name: os.environ.pop(name) for name in CONFIGURES if name in os.environ}
@@ -44,18 +44,18 @@ def _where(clause: Clause) -> str:
 
 
 def run_blocks(verdict: Verdict) -> None:
-    """All Python of its clause; what goes wrong is a reason."""
+    """Run all Python blocks of the clause; an error is a reason in the verdict."""
     for n, code in enumerate(verdict.clause.code, 1):
         verdict.steps += 1
         try:
             run_code(verdict.clause, code)
-        except BaseException as error:  # as SystemExit is
+        except BaseException as error:  # also SystemExit
             block = f"its Python block {n}" if len(verdict.clause.code) > 1 else "its Python"
             verdict.reasons.append(f"{block}: {asserting.why(error, code, _where(verdict.clause))}")
 
 
 def tests_of(paths: Sequence[Path]) -> dict[str, Result]:
-    """From JUnit files of pytest, by ``tests/x/test_y.py::test_z``."""
+    """The results in JUnit files of pytest, by ``tests/x/test_y.py::test_z``."""
     found: dict[str, Result] = {}
     for suite in (suite for path in paths for suite in JUnitXml.fromfile(str(path))):
         for case in suite:

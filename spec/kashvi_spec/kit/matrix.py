@@ -1,4 +1,4 @@
-"""The matrix as one page: clauses down, implementations across, the prose and the reasons one click away."""
+"""The matrix as one page: clauses down, implementations across, prose and reasons on a click."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .report import Column
 from .situation import example_of
 
 LINES_MAX = 40
-"""Of a timeline."""
+"""The most lines of a timeline."""
 MARKS = {"passed": "✓", "failed": "✗", "incapable": "–", "unobserved": "?", "untried": "·", "": ""}
 
 
 def write_html(columns: list[Column], path: Path, strict: bool = False) -> None:
-    """Self-contained: no network, no script but the browser's own disclosure."""
+    """Write a self-contained page: no network, no script."""
     markdown = MarkdownIt()
     env = Environment(loader=PackageLoader("kashvi_spec.kit", ""), autoescape=True, undefined=StrictUndefined)
     env.filters["markdown"] = lambda text: Markup(markdown.render(text))
@@ -53,7 +53,7 @@ def _row(clause: Clause, columns: list[Column]) -> dict[str, Any]:
 
 
 def _timeline(example: str) -> str:
-    """As it runs in memory."""
+    """The timeline of an example in memory."""
     world = run(example_of(example)).world
     lines = [_seconds(line) for _, line in Timeline(world.names).lines(world.times, world.events)]
     more = [f"… and {len(lines) - LINES_MAX:,} more"] if len(lines) > LINES_MAX else []
@@ -61,5 +61,5 @@ def _timeline(example: str) -> str:
 
 
 def _seconds(line: str) -> str:
-    """Times to the millisecond are enough to read."""
+    """The line with its time cut to milliseconds."""
     return re.sub(r"(\.\d{3})000\b", r"\1", line)

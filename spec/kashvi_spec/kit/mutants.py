@@ -1,7 +1,7 @@
-"""The museum held against the clauses: which of them reject an exhibit, and what they say.
+"""Tests the clauses against the museum: the clauses that reject each exhibit, with reasons.
 
-Each exhibit is planted in a process of its own, so that one which hangs or dies takes nothing along. A clause whose
-checks call nothing of what an exhibit changes cannot tell it from kashvi, and is not tried.
+Each exhibit is planted in its own process, so that a hang or a crash affects no other. A clause whose checks call no
+function that the exhibit changes can't reject it, and is not tried.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from .museum import Exhibit, Patch, Plant
 from .subject import subject_of
 
 LIMIT_S = 10.0
-"""In real time, for all checks of one clause; they take a third of a second at the most."""
+"""The most real seconds for all checks of one clause; they need a third of a second at most."""
 
 
 class Point(NamedTuple):
-    """Something that an exhibit changes."""
+    """One attribute that an exhibit changes."""
 
     target: Any
     name: str
     condition: Callable[..., bool] | None
-    """It changes something only where this holds of the arguments of a call."""
+    """The change has an effect only if this holds of a call's arguments."""
 
 
 def judging() -> list[Clause]:
@@ -47,10 +47,10 @@ def judging() -> list[Clause]:
 
 
 def held(clauses: Sequence[Clause], only: frozenset[str]) -> Iterator[tuple[str, dict[str, list[str]]]]:
-    """Put the clauses named in ``only`` to the test, on the memory driver.
+    """Check the clauses named in ``only``, on the memory driver.
 
-    Yields the id of each, and what was found meanwhile: reasons by clause. A predicate's finding in an example of
-    another clause is a reason of its own clause.
+    Yields the id of each with the reasons found, by clause. A predicate's violation in an example of another clause is
+    a reason of its own clause.
     """
     suite = Suite(subject_of("memory"), [Verdict(clause) for clause in clauses])
     told = dict.fromkeys((clause.id for clause in clauses), 0)
@@ -67,7 +67,7 @@ def held(clauses: Sequence[Clause], only: frozenset[str]) -> Iterator[tuple[str,
 
 
 class NotKept(Exception):
-    """kashvi as it is breaks a clause, so nothing can be said of others."""
+    """kashvi without a bug breaks a clause, so all verdicts would be useless."""
 
     def __init__(self, clause: str, reason: str) -> None:
         super().__init__(f"kashvi as it is breaks {clause}, so nothing can be said of others: {reason}")
@@ -75,18 +75,18 @@ class NotKept(Exception):
 
 @dataclass
 class Row:
-    """One exhibit, and who rejected it."""
+    """One exhibit, and the clauses that rejected it."""
 
     exhibit: Exhibit
     rejected: dict[str, list[str]] = field(default_factory=dict)
-    """Reasons, by clause."""
+    """The reasons, by clause."""
     tried: int = 0
-    """Clauses whose checks call something of what it changes."""
+    """The clauses whose checks call a changed function."""
     seconds: float = 0.0
 
     @property
     def wrong(self) -> str:
-        """Where it is not as the exhibit says."""
+        """The difference from the exhibit's lists; empty if there is none."""
         rejected, exhibit = self.rejected.keys(), self.exhibit
         if exhibit.legal:
             return f"is legal, and rejected by {_listed(rejected)}" if rejected else ""
@@ -103,7 +103,7 @@ def _listed(clauses: Iterable[str]) -> str:
 
 
 class Matrix:
-    """Some exhibits, all clauses. ``limit_s``: how long the checks of one clause may take."""
+    """Some exhibits and all clauses. ``limit_s``: the most seconds for the checks of one clause."""
 
     def __init__(self, exhibits: Iterable[Exhibit], limit_s: float = LIMIT_S) -> None:
         self.exhibits = list(exhibits)
@@ -111,19 +111,19 @@ class Matrix:
         self._limit_s = limit_s
         self._changed = {exhibit.name: _changed(exhibit) for exhibit in self.exhibits}
         self._reached: dict[str, set[int]] = {}
-        """By clause: the numbers of the points."""
+        """The numbers of the points, by clause."""
 
     def rows(self, processes: int, exhibits: Sequence[Exhibit] | None = None) -> Iterator[Row]:
-        """Of all, or of some; in the order in which they come to an end.
+        """The rows of all exhibits or of some, in the order in which their trials end.
 
-        Raises NotKept where kashvi itself breaks a clause.
+        Raises NotKept if kashvi without a bug breaks a clause.
         """
         if not self._reached:
             self._look(processes)
         yield from run_all([self._trial(one) for one in (self.exhibits if exhibits is None else exhibits)], processes)
 
     def tried(self, exhibit: Exhibit) -> frozenset[str]:
-        """The clauses whose checks call something of what it changes; all, where that is nothing to call."""
+        """The clauses whose checks call a function that the exhibit changes; all if it changes other things."""
         changed = self._changed[exhibit.name]
         if not all(_is_function(point) for point in changed):
             return frozenset(self._reached)
@@ -134,7 +134,7 @@ class Matrix:
         return Trial(exhibit, self.clauses, self.tried(exhibit), self._limit_s)
 
     def _look(self, processes: int) -> None:
-        """Run all checks on kashvi as it is, and note what each calls of what exhibits change."""
+        """Run all checks on kashvi without a bug, and record which changed functions each calls."""
         points = [point for changed in self._changed.values() for point in changed]
         trials = []
         for n in range(processes):
@@ -170,7 +170,7 @@ def _is_function(point: Point) -> bool:
 
 
 def _spies(points: list[Point], seen: mmap.mmap) -> Plant:
-    """Functions that note that they are called, in the place of those that are there."""
+    """Replace functions by spies that record their calls."""
     places: dict[tuple[int, str], list[tuple[int, Point]]] = {}
     for n, point in enumerate(points):
         if _is_function(point):
@@ -205,7 +205,7 @@ def _spy(real: Any, wanted: list[tuple[int, Callable[..., bool] | None]], seen: 
 
 
 class Trial:
-    """One exhibit before the clauses of ``only``: in a process, and in another one if it does not live through that."""
+    """One exhibit checked by the clauses of ``only``: in a process, and in another one if that dies."""
 
     def __init__(
         self,
@@ -235,11 +235,11 @@ class Trial:
 
     @property
     def left_s(self) -> float:
-        """How long the clause that is tried may take yet."""
+        """The seconds left for the current clause."""
         return self._heard + self._limit_s - SystemRuntime().monotonic()
 
     def hear(self) -> bool:
-        """What the process says; False if it says no more."""
+        """Read the process's next message; False after the last."""
         try:
             clause, found, seen = self.pipe.recv()
         except EOFError:
@@ -256,7 +256,7 @@ class Trial:
         return True
 
     def cut(self) -> None:
-        """It hangs: end it, and whatever it started."""
+        """End a hanging process, with all that it started."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.join()
         self._note(self._left.pop(0), f"its checks did not end within {self._limit_s:g} s: something waits for ever")
@@ -273,7 +273,7 @@ class Trial:
     def _try(self, pipe: connection.Connection) -> None:
         os.setpgid(0, 0)
         gc.disable()
-        vars(REGISTRY).update(vars(Registry()))  # what was registered before the fork is no part of the trial
+        vars(REGISTRY).update(vars(Registry()))  # registrations from before the fork are not part of the trial
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(nowhere, stream)

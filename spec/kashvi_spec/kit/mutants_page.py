@@ -1,4 +1,4 @@
-"""The kill matrix as one page: clauses down, mutants across, and what is said of each."""
+"""The kill matrix as one page: clauses down, mutants across, with the verdicts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .mutants import Row, judging
 
 
 def write_html(rows: list[Row], path: Path, seconds: float) -> None:
-    """Self-contained: no network, no script but the browser's own disclosure."""
+    """Write a self-contained page: no network, no script."""
     env = Environment(loader=PackageLoader("kashvi_spec.kit", ""), autoescape=True, undefined=StrictUndefined)
     mutants = [row for row in rows if not row.exhibit.legal]
     page = env.get_template("mutants.html").render(

@@ -1,7 +1,7 @@
-"""A driver and the model side by side: each call is a step of both, and the driver must show what the model has.
+"""A driver and the model side by side: each call is a step of both, and their states must agree.
 
-Settlements are made by the library's own functions, as workers make them; what must become of them, the model says.
-Beside it stand the two things it leaves out: the order of ready jobs, and when delayed ones are due.
+The library's own functions make the settlements, as in workers; the model has their results. The oracle adds what the
+model leaves out: the order of ready jobs, and the due times of delayed ones.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .steps import Bench, Hand
 from .subject import DriverUnderTest
 
 LEASE_S = 10.3
-"""No sum of the times that pass comes to just this."""
+"""No sum of the steps' durations equals this."""
 Outcome = Literal["succeed", "fail", "void"]
 
 
 class Disagreement(AssertionError):
-    """The driver did what the model does not."""
+    """The driver's answer differs from the model's."""
 
 
 def agree(got: object, wanted: object, what: str) -> None:
@@ -37,7 +37,7 @@ def agree(got: object, wanted: object, what: str) -> None:
 
 
 class Oracle:
-    """So many workers on one empty queue. A dead one's place is taken by a new one when nothing of its is left."""
+    """Workers on one empty queue. A new worker replaces a dead one that holds no jobs any more."""
 
     def __init__(self, subject: DriverUnderTest, workers: int = 3, limit: int = LIMITS[-1]) -> None:
         self.bench = Bench(subject)
@@ -46,28 +46,28 @@ class Oracle:
         self.now = self.bench.now
         self.taken: Counter[Action] = Counter()
         self.views: list[list[Delivery]] = [[] for _ in range(workers)]
-        """What each worker believes to have."""
+        """The jobs that each worker believes it holds."""
         self._table = decisions(limit)
         self._names = 0
         self._lease_ends: dict[str, float] = {}
         self._ready: list[int] = []
-        """The next to be claimed first."""
+        """In the order of claims."""
         self._due: dict[int, float] = {}
         self._failed: list[tuple[float, bytes]] = []
-        """When the server heard of it, and what is to be recorded."""
+        """The times of settling, and the envelopes to record."""
         self._raw: list[bytes] = []
-        """Each job's envelope as it stands on the server."""
+        """Each job's envelope on the server."""
         self._hands = [self._hand(w) for w in range(workers)]
 
     @property
     def delayed(self) -> bool:
-        """Whether any job is."""
+        """True if any job is delayed."""
         return bool(self._due)
 
-    # -- what may happen ----------------------------------------------------------------------------
+    # -- steps --------------------------------------------------------------------------------------
 
     def push(self, jobs: int, delay_s: float = 0.0) -> None:
-        """Some jobs come, all at once."""
+        """Push some jobs, all at once."""
         first = len(self._raw)
         fresh = [seal(f"{n:06d}", b'"t"', b"{}") for n in range(first, first + jobs)]
         self.bench.push(*fresh, delay=delay_s)
@@ -82,32 +82,32 @@ class Oracle:
         self.compare()
 
     def let_pass(self, seconds: float) -> None:
-        """And leases run out."""
+        """Let time pass, and leases run out."""
         self.now += seconds
         self.bench.let_pass(seconds)
         self._let_leases_end()
         self.compare()
 
     def reach_due(self, w: int) -> None:
-        """Shortly before the first delayed job is due, it is not; shortly after, it is."""
+        """Check that the first delayed job is not promoted shortly before its due time, and is shortly after."""
         first = min(self._due.values())
         for at in (first - 0.02, first + 0.02):
             self.let_pass(max(at - self.now, 0.0))
             self.claim(w, 0)
 
     def claim(self, w: int, want: int) -> None:
-        """By an exchange: what is due is promoted, and the first of the ready are claimed."""
+        """Claim by an exchange, which promotes the due jobs first."""
         answer = self._exchange(w, [], want)
         agree(len(answer.claimed) + answer.ready, len(self._ready), "claimed and left ready")
         self._claimed(w, answer.claimed, self._ready[:want])
 
     def wait(self, w: int) -> None:
-        """By a wait, which promotes nothing and renews no lease."""
+        """Claim by a wait, which promotes no job and renews no lease."""
         raw = self.bench.driver.wait(self._hands[w].name, 0.0)
         self._claimed(w, [raw] if isinstance(raw, bytes) else [], self._ready[:1])
 
     def announce(self, w: int, d: Delivery) -> None:
-        """A suspect that has not started is moved to the other list, or no longer this worker's."""
+        """Announce a suspect that has not started; refused if this worker no longer holds it."""
         job = self._job_of(w, d)
         refused = self._settle(w, settle.started(d, self.now))
         agree(refused, job == NOBODY, f"announcing {d.raw!r} is refused")
@@ -120,7 +120,7 @@ class Oracle:
         self.compare()
 
     def finish(self, w: int, d: Delivery, outcome: Outcome) -> None:
-        """An attempt is made, ends and is settled; or it was all for nothing."""
+        """Make an attempt, end and settle it; refused if this worker no longer holds the job."""
         made = {
             "succeed": lambda: settle.succeeded(d, self.now),
             "fail": lambda: settle.failed(d, self.now, "told to fail", self.limit),
@@ -140,7 +140,7 @@ class Oracle:
         self.compare()
 
     def give_back(self, w: int, d: Delivery) -> None:
-        """What has not started goes back."""
+        """Hand back a job that has not started."""
         job, made = self._job_of(w, d), settle.returned(d, self.now)
         refused = self._settle(w, made)
         agree(refused, job == NOBODY, f"giving {d.raw!r} back is refused")
@@ -151,7 +151,7 @@ class Oracle:
         self.compare()
 
     def take_over(self, v: int, early: bool = False) -> None:
-        """All that the dead and the silent hold is settled by another; or, ``early``, what others still have is not."""
+        """Take over all jobs of expired workers; with ``early``, check that jobs of live workers are refused."""
         if early:
             found = [
                 LostDelivery(self._hands[job.owner].name, job.place, self._raw[j])  # type: ignore[arg-type]
@@ -174,19 +174,19 @@ class Oracle:
         self.compare()
 
     def crash(self, w: int) -> None:
-        """Its process is gone."""
+        """Kill the worker's process."""
         self._take("crash", NOBODY, w)
         self.views[w].clear()
         self._let_leases_end()
         self.compare()
 
     def restart(self, w: int) -> None:
-        """Another process takes its place, under another name."""
+        """Replace a dead worker by one with another name."""
         self._take("restart", NOBODY, w)
         self._hands[w] = self._hand(w)
 
     def repeat(self, w: int) -> None:
-        """The last exchange's number again: nothing changes, and all that the worker has is listed."""
+        """Repeat the last exchange's number: nothing changes, and the listing has all jobs of the worker."""
         hand = self._hands[w]
         if hand.n:
             listing = hand.repeat().listing
@@ -194,7 +194,7 @@ class Oracle:
             self.compare()
 
     def record(self, most: int) -> None:
-        """What is exhausted is read, so many at the most, and taken off."""
+        """Read at most ``most`` exhausted jobs, and remove them."""
         found = self.bench.driver.unrecorded(most)
         oldest = [raw for _, raw in sorted(self._failed)[:most]]
         agree([one.envelope for one in found], oldest, "unrecorded, the oldest first")
@@ -206,7 +206,7 @@ class Oracle:
         self.compare()
 
     def compare(self) -> None:
-        """What can be seen of the queue from outside."""
+        """Compare the observable state of both."""
         places = Counter(job.place for job in self.state.jobs)
         wanted = places["ready"], places["delayed"], places["held"] + places["running"], places["unrecorded"]
         agree(self.bench.counts(), wanted, "ready, delayed, held, unrecorded")
@@ -220,7 +220,7 @@ class Oracle:
     # -- both sides -----------------------------------------------------------------------------------
 
     def _hand(self, w: int) -> Hand:
-        """A worker's first call is an exchange, with which the server hears of it."""
+        """The worker's hand. Its first call is an exchange, which makes it known to the server."""
         self._names += 1
         hand = self.bench.worker(f"w{w}-{self._names}", LEASE_S)
         self._lease_ends[hand.name] = self.now + LEASE_S
@@ -229,7 +229,7 @@ class Oracle:
         return hand
 
     def _exchange(self, w: int, settlings: Sequence[Settling], want: int) -> Exchange:
-        """The driver's answer; the model has the lease renewed, and what was due promoted."""
+        """The driver's answer to an exchange. The model renews the lease and promotes due jobs."""
         hand = self._hands[w]
         answer = hand.exchange(*(one.sent(self.now) for one in settlings), want=want)
         self._lease_ends[hand.name] = self.now + LEASE_S
@@ -239,7 +239,7 @@ class Oracle:
         return answer
 
     def _promote(self) -> None:
-        """As every exchange does."""
+        """Promote the due jobs in the model."""
         due = sorted((at, self._raw[j], j) for j, at in self._due.items() if at <= self.now)
         for _, _, j in due:
             del self._due[j]
@@ -247,7 +247,7 @@ class Oracle:
             self._ready.append(j)
 
     def _settle(self, w: int, made: Settling) -> bool:
-        """Whether it is refused."""
+        """True if the settlement is refused."""
         if made.move != "start":
             self.views[w].remove(made.delivery)
         return bool(self._exchange(w, [made], 0).refused)
@@ -258,7 +258,7 @@ class Oracle:
         for j, raw in zip(wanted, claimed, strict=True):
             d = settle.delivery(raw, self._hands[w].name, str, self.now)
             for same in [one for one in self.views[w] if one.raw == raw and one.place == "held"]:
-                self.views[w].remove(same)  # the worker compares, and finds that it has it once
+                self.views[w].remove(same)  # the worker reconciles, and finds the job once
                 self._late(w, same, "claimed")
             lapsed = not self.state.workers[w].leased
             self._take("claim", j, w)
@@ -271,7 +271,7 @@ class Oracle:
         self.compare()
 
     def _follow(self, action: Action, j: int, w: int, made: Settling, end: End | None = None) -> None:
-        """The model's row says where the job is now, and when it is due."""
+        """Move the job to the place in the model's row, with its due time."""
         step = self._take(action, j, w, end)
         assert step.row is not None
         self._raw[j] = made.new
@@ -283,7 +283,7 @@ class Oracle:
             self._failed.append((self.now, made.new))
 
     def _late(self, w: int, d: Delivery, stage: Stage) -> None:
-        """The worker gives up what is no longer its own, having come so far with it."""
+        """Drop a job that the worker no longer holds, at this stage."""
         late = list(self.state.workers[w].late)
         mine = next((one for one in late if one.attempts == d.attempts), None)
         if mine is None:
@@ -303,7 +303,7 @@ class Oracle:
         end: End | None = None,
         late: Sequence[Late] | None = None,
     ) -> Step:
-        """``end``: of the row; ``late``: what the worker is late with afterwards. Both where there is a choice."""
+        """Take a step of the model. ``end`` and ``late`` select the step if there are several."""
         for step in steps(self.state, self._table):
             if (step.action, step.job) != (action, j) or w not in (step.worker, NOBODY):
                 continue
@@ -323,7 +323,7 @@ class Oracle:
                 self._take("lapse", NOBODY, w)
 
     def _job_of(self, w: int, d: Delivery) -> int:
-        """The job, if this worker still has it; else NOBODY."""
+        """The number of the job if this worker still holds it, else NOBODY."""
         j = int(d.job_id)
         job = self.state.jobs[j]
         return j if (job.owner, job.place, self._raw[j]) == (w, d.place, d.raw) else NOBODY

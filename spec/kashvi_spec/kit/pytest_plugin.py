@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeldClause:
-    """What the fixture gives."""
+    """The fixture's value: one clause."""
 
     clause: Clause
 
     def holds_of(self, subject: DriverUnderTest) -> None:
-        """Fails the test where the driver breaks the clause; skips it where the driver can't do what it needs."""
+        """Fail the test if the driver breaks the clause; skip it if the driver lacks an ability it needs."""
         from .conformance import conformance
 
         [verdict] = conformance(subject, [self.clause])

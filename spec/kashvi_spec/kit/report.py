@@ -1,4 +1,4 @@
-"""What came of a conformance run, for programs: JSON, and JUnit for whatever shows test results."""
+"""The results of a conformance run as JSON and JUnit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 @dataclass(frozen=True)
 class Column:
-    """One implementation, and how it did."""
+    """One implementation with its verdicts."""
 
     name: str
     verdicts: dict[str, Verdict]
@@ -28,7 +28,7 @@ class Column:
     seconds: float
 
     def conforms(self, strict: bool) -> bool:
-        """No MUST is broken; ``strict``: nor a SHOULD, and the implementation can do all that the checks need."""
+        """True if no MUST is broken; ``strict``: also no SHOULD, and no ability is missing."""
         verdicts = self.verdicts.values()
         if strict:
             good = ("passed", "untried")
@@ -36,7 +36,7 @@ class Column:
         return all(verdict.outcome != "failed" or verdict.clause.level != "MUST" for verdict in verdicts)
 
     def counted(self) -> Counter[str]:
-        """Verdicts by outcome."""
+        """The number of verdicts by outcome."""
         return Counter(verdict.outcome for verdict in self.verdicts.values())
 
 
@@ -76,7 +76,7 @@ def _plain(verdict: Verdict) -> dict[str, object]:
 
 
 def write_junit(columns: list[Column], path: Path) -> None:
-    """A suite for each implementation, a case for each clause."""
+    """Write a JUnit file: a suite for each implementation, a case for each clause."""
     xml = JUnitXml("kashvi conformance")
     for column in columns:
         suite = TestSuite(name := _in_xml(column.name))
@@ -98,5 +98,5 @@ def write_junit(columns: list[Column], path: Path) -> None:
 
 
 def _in_xml(text: str) -> str:
-    """What XML can't hold is escaped as in Python."""
+    """The text with characters that XML can't hold escaped as in Python."""
     return NOT_IN_XML.sub(lambda odd: ascii(odd[0])[1:-1], text)

@@ -1,4 +1,4 @@
-"""``kashvi …`` within this process, for the examples of the command line: quick, and with a server of its own."""
+"""``kashvi …`` within this process, for examples of the command line: quick, with a fake server."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Note:
 
 
 class Shown(NamedTuple):
-    """What a command printed, and how it exited."""
+    """The output and exit code of a command."""
 
     code: int
     out: str
@@ -55,8 +55,8 @@ class Shown(NamedTuple):
 class Shell:
     """``with Shell() as kashvi: kashvi("queue:work", "--stop-when-empty")``, in an empty directory.
 
-    ``app``: the text of ``shop.py`` there, which the commands find in ``KASHVI_APP``, with a ``queue`` in it. The
-    default one knows ``jobs.Note``, whose number goes to ``ran``, and which fails if it is negative. The URL
+    ``app``: the text of ``shop.py`` in it, the module in ``KASHVI_APP``, with a ``queue``. The default one registers
+    ``jobs.Note``, which writes its number to ``ran``, and fails if that is negative. The URL
     ``redis://shop`` leads to a fake server, and so does ``client``.
     """
 
@@ -77,12 +77,12 @@ class Shell:
         self._kept.cleanup()
 
     def __call__(self, *words: str) -> Shown:
-        """Run a command; what it sets in the process is set back, so that the next is as in a process of its own."""
+        """Run a command, then restore the process's state, so that the next command starts fresh."""
         with io.StringIO() as out, io.StringIO() as err:
             return Shown(self._run(words, out, err), out.getvalue(), err.getvalue())
 
     def apart(self, *words: str) -> Shown:
-        """Run a command that may end its process: in a copy of this one, and on a copy of the fake server."""
+        """Run a command that may end its process: in a fork, on a copy of the fake server."""
         files = [self.directory / "out.txt", self.directory / "err.txt"]
 
         def run() -> None:
@@ -121,19 +121,19 @@ class Shell:
         return code
 
     def push(self, *numbers: int) -> None:
-        """As another program does."""
+        """Push notes as another program does."""
         for n in numbers:
             self.client.lpush("kashvi:queue:jobs", b'{"type":"jobs.Note","payload":{"n":%d}}' % n)
 
     @property
     def ran(self) -> list[int]:
-        """The notes whose handler was called."""
+        """The numbers of the notes whose handler was called."""
         path = self.directory / "ran.txt"
         return [int(line) for line in path.read_text().split()] if path.exists() else []
 
     @property
     def left(self) -> int:
-        """How many jobs are ready."""
+        """The number of ready jobs."""
         return int(self.client.llen("kashvi:queue:jobs"))
 
     def _connect(self) -> redis.Redis:

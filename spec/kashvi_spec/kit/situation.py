@@ -1,4 +1,4 @@
-"""What an example block says: jobs, workers, what happens to them, and what is expected. TOML, misspellings refused."""
+"""An example block in TOML: jobs, workers, happenings and expectations. Misspelt fields are refused."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 import msgspec
 
 Outcome = Literal["ok", "fail", "exit", "die"]
-"""ok: ``handle()`` returns. fail, exit: it raises ValueError, SystemExit. die: its process is gone."""
+"""ok: ``handle()`` returns. fail, exit: it raises ValueError, SystemExit. die: its process dies."""
 What = Literal["kill", "stop", "pause", "cut off", "reply lost", "server down", "database down", "max attempts"]
 
 
 class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A job: when it is dispatched, and how its attempts end. The last outcome holds for all attempts after it."""
+    """A job: its dispatch time, and its attempts' outcomes. The last outcome applies to all later attempts."""
 
     at: float = 0
     delay: float | None = None
@@ -26,7 +26,7 @@ class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     clock_off: float = 0
     """Seconds by which the dispatching host's clock is wrong."""
     raw: str = ""
-    """Bytes somebody else pushes instead."""
+    """Bytes that another program pushes instead."""
 
 
 class ExampleWorker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,7 +40,7 @@ class ExampleWorker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something that befalls a worker (1 is the first), the server or the database."""
+    """A fault or command for a worker (1 is the first), the server or the database."""
 
     at: float
     what: What
@@ -50,7 +50,7 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One example: what is set up, and what is expected. Times are seconds after the start."""
+    """One example: its situation and expectations. Times are seconds after the start."""
 
     jobs: tuple[ExampleJob, ...]
     workers: tuple[ExampleWorker, ...] = (ExampleWorker(),)
@@ -59,38 +59,38 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     lease: float = 10
     unknown_for: float = 600
     table: bool = False
-    """Whether there is a failure table."""
+    """True if there is a failure table."""
     for_s: float | None = None
-    """How long it runs; by default two leases, 20 s at least, from when all that is set up has happened."""
+    """Its duration; by default two leases, at least 20 s, after the last job, worker or happening."""
 
     attempts_at: dict[str, tuple[float, ...]] | tuple[float, ...] | None = None
-    """When attempts began: of the one job, or by name."""
+    """The begin times of attempts: of the one job, or by name."""
     order: tuple[str, ...] | None = None
-    """Of all attempts."""
+    """The order of all attempts."""
     starts: int | None = None
-    """How many attempts began in all."""
+    """The number of all attempts."""
     starts_of: dict[str, int] | None = None
     last_start_between: tuple[float, float] | None = None
     ended: dict[str, Literal["succeeded", "failed", "not"]] | None = None
     failed_after: dict[str, int] | None = None
-    """The attempts that failed jobs are recorded with: all of them."""
+    """The recorded attempts of each failed job; all failed jobs must be listed."""
     failed_at: dict[str, float] | None = None
     error: dict[str, str] | None = None
     rows: dict[str, int] | None = None
-    """All rows of the failure table, by name: the attempts in it."""
+    """The attempts in each row of the failure table, by name; all rows must be listed."""
     at_most_at_once: int | None = None
     """The largest number of attempts under way at one time."""
     refused: int | None = None
-    """Settlements the server refused."""
+    """The number of settlements that the server refused."""
     left: dict[Literal["ready", "delayed", "held", "unrecorded"], int] | None = None
 
     def job_names(self) -> list[str]:
-        """Of each job, in order."""
+        """The name of each job, in order."""
         return [job.name or chr(ord("a") + n) for n, job in enumerate(self.jobs)]
 
     @property
     def runs_s(self) -> float:
-        """How long it runs."""
+        """Its duration."""
         if self.for_s is not None:
             return self.for_s
         happened = (one.at + one.for_s for one in self.happens)
@@ -99,7 +99,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def expects(self) -> list[str]:
-        """What it has an opinion on."""
+        """The names of its expectations."""
         return [name for name in EXPECTATIONS if getattr(self, name) is not None]
 
 
@@ -110,7 +110,7 @@ EXPECTATIONS = (
 
 
 def example_of(text: str) -> Example:
-    """Raises ValueError (of TOML or msgspec), which says what is wrong."""
+    """The example in a TOML text. Raises ValueError (of TOML or msgspec) with the reason."""
     example = msgspec.convert(tomllib.loads(text), Example)
     names = example.job_names()
     if len(set(names)) != len(names):

@@ -1,4 +1,4 @@
-"""A driver under test: how to open it, and what it can do."""
+"""A driver under test: its factory and its abilities."""
 
 from __future__ import annotations
 
@@ -24,20 +24,23 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class DriverUnderTest:
-    """A driver of the port ``kashvi.ports.Driver``, as the suite takes it: a function returns one."""
+    """A driver of the port ``kashvi.ports.Driver``, for the suite. A factory returns one."""
 
     empty: Callable[[Clock], Driver]
-    """A queue with nothing on it, each time anew: the suite asks some hundred times. All its times are the clock's."""
+    """Returns an empty queue at each of some hundred calls. All its times are the clock's."""
     name: str = ""
-    """In reports; by default where it was found."""
+    """The name in reports; by default the factory's place."""
     again: Callable[[Any], Driver] | None = None
-    """Another handle on the same queue, as a second process opens it. None: jobs live and die with one process."""
+    """Returns another handle on the same queue, for a second process. None: jobs live and die with one process."""
     heeds_clock: bool = True
-    """False: it has a clock of its own. Then examples can't run, and steps take real time."""
+    """False: it has its own clock. Then examples can't run, and steps take real time."""
 
 
 def subject_of(text: str) -> DriverUnderTest:
-    """``memory``, ``fakeredis``, a URL, or ``package.module:factory``. Raises InvalidSetting, DriverUnavailable."""
+    """The driver for ``memory``, ``fakeredis``, a URL, or ``package.module:factory``.
+
+    Raises InvalidSetting, DriverUnavailable.
+    """
     if text == "memory":
         return DriverUnderTest(_memory, "memory", _beside)
     if text == "fakeredis":
@@ -50,7 +53,7 @@ def subject_of(text: str) -> DriverUnderTest:
     found = _import(text)
     try:
         subject = found() if callable(found) else found
-    except (Exception, SystemExit) as error:  # a stranger's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise UnusableSetting(f"the driver {text}", f"the function raises {describe(error)}") from error
     if not isinstance(subject, DriverUnderTest):
         raise UnusableSetting(f"the driver {text}", f"the function returns {subject!r}, not a DriverUnderTest")
@@ -64,7 +67,7 @@ def _import(text: str) -> Any:
         raise InvalidSetting("the driver", text, allowed)
     try:
         return getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:  # as a module may when it is imported
+    except (Exception, SystemExit) as error:  # an imported module may raise anything
         raise UnusableSetting(f"the driver {text}", f"it can't be imported ({describe(error)})") from error
 
 
@@ -90,7 +93,7 @@ def _server(url: str) -> DriverUnderTest:
 
 
 class _Keys:
-    """A place on a Redis: keys that begin with ``kashvi-spec:`` and this process's number, and no others."""
+    """A queue on a Redis, under keys that begin with ``kashvi-spec:`` and this process's number."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client

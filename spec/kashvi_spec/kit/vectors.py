@@ -1,7 +1,7 @@
 """Vectors of exchanges: keys before, a request, its answer, keys after. ``spec/vectors/exchanges.json`` has them.
 
-``python -m kashvi_spec.kit.vectors`` writes what the driver for Redis answers today, and the keys that it leaves, into
-the file: who changes a rule runs it, and the difference is reviewed. Names, keys before and requests stay as they are.
+``python -m kashvi_spec.kit.vectors`` writes the current answers and keys of the driver for Redis into the file: after
+a change of a rule, run it and review the diff. Names, keys before and requests stay.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..clauses import PLACES
 
 PREFIX = "kashvi:queue"
 REFUSED = {"error": True}
-"""The answer to what is refused as a whole."""
+"""The answer to a request that is refused as a whole."""
 
 Keys = dict[str, Any]
 """By name without prefix: a list left to right, a sorted set as members with scores, a hash as fields with texts."""
@@ -46,27 +46,27 @@ class Vector:
 
     @property
     def has_wrong_type(self) -> bool:
-        """A key holds what it should not, as only a server can."""
+        """True if a key has a wrong type, which is possible only on a server."""
         return any(isinstance(value, str) for value in self.before.values())
 
 
 class Server(Protocol):
-    """Something that has the keys, and what speaks to it."""
+    """A store of keys with its driver."""
 
     def put(self, keys: Keys) -> None: ...
 
     def keys(self) -> Keys: ...
 
     def call(self, vector: Vector) -> Any:
-        """The answer; REFUSED where it is an error."""
+        """The answer; REFUSED for an error."""
 
 
 Subject = Callable[[float], Server]
-"""Given the time: an empty one."""
+"""A function from the time to an empty server."""
 
 
 def path() -> Path:
-    """In a clone beside the pages, in an installed package among them."""
+    """The file's path: beside the pages in a clone, among them in an installed package."""
     return next(p for place in PLACES if (p := place / "vectors" / "exchanges.json").exists())
 
 
@@ -82,7 +82,7 @@ def play(vector: Vector, subject: Subject) -> tuple[Any, Keys]:
 
 
 def differences(vector: Vector, subject: Subject) -> Iterator[str]:
-    """What is otherwise than in the vector, in words."""
+    """A sentence for each difference from the vector."""
     answer, after = play(vector, subject)
     if answer != vector.answer:
         yield f"{vector.name}: the answer is {answer}, not {vector.answer}"
@@ -93,7 +93,7 @@ def differences(vector: Vector, subject: Subject) -> Iterator[str]:
 
 
 class Spoken:
-    """What is asked of a driver, and what it says, as the vectors have it."""
+    """Translates requests and answers between a driver and the vectors."""
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
@@ -134,7 +134,7 @@ class Spoken:
 
 
 class OnRedis(Spoken):
-    """The keys of a client's database, which is emptied; spoken to by the driver for Redis."""
+    """The driver for Redis on a client's database, which is emptied."""
 
     def __init__(self, client: Any, now: float) -> None:
         super().__init__(RedisDriver(client, server_now=lambda: now))
@@ -172,7 +172,7 @@ class OnRedis(Spoken):
 
 
 class InMemory(Spoken):
-    """The driver for memory, whose store is read and written as keys."""
+    """The memory driver, with its store read and written as keys."""
 
     def __init__(self, now: float) -> None:
         self._store = MemoryStore(lambda: now, SystemRuntime().condition())
@@ -219,7 +219,7 @@ def _texts(envelopes: Any) -> list[str]:
 
 
 def written(about: str, vectors: list[Vector]) -> str:
-    """The file: a line for each part, so that a difference can be read."""
+    """The file's text, with a line for each part, for readable diffs."""
     parts = [
         "{" + ",\n ".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in asdict(one).items()) + "}"
         for one in vectors
@@ -228,7 +228,7 @@ def written(about: str, vectors: list[Vector]) -> str:
 
 
 def main() -> None:
-    """Write answers and keys after."""
+    """Write the answers, and the keys after each request."""
     import fakeredis
 
     client, file = fakeredis.FakeRedis(), path()

@@ -1,7 +1,7 @@
-"""Every state the model can come to, searched breadth first.
+"""A breadth-first search of all states of the model.
 
-Workers are interchangeable, and so are jobs: of states that differ only in which is which, one is kept. And steps that
-nobody else can see or hinder (an attempt's outcome, a promotion) are taken before all others, as their order changes
+Workers are interchangeable, and so are jobs: of states that differ only in their names, one is kept. Independent steps
+(an attempt's outcome, a promotion) are taken before all others, a partial-order reduction, since their order changes
 nothing. Tests compare with a search that leaves nothing out.
 """
 
@@ -20,7 +20,7 @@ from .table import TABLE, Decisions, Row, decisions
 
 
 class Scope(NamedTuple):
-    """How much is explored."""
+    """The limits of an exploration."""
 
     workers: int = 2
     jobs: int = 2
@@ -31,7 +31,7 @@ class Scope(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What steps are told apart by, when they are counted."""
+    """The kind by which steps are counted."""
 
     action: Action
     about: str = ""
@@ -42,7 +42,7 @@ class Kind(NamedTuple):
 
 @dataclass
 class Explored:
-    """What an exploration came to."""
+    """The result of an exploration."""
 
     scope: Scope
     states: int = 0
@@ -51,11 +51,11 @@ class Explored:
     kinds: Counter[Kind] = field(default_factory=Counter)
     broken: list[Broken] = field(default_factory=list)
     path: list[str] = field(default_factory=list)
-    """The shortest way to what is broken: steps, the last one included."""
+    """The shortest path to the broken clause, with the last step."""
 
 
 def kind_of(before: State, step: Step) -> Kind:
-    """Steps of one kind do the same for the same reason."""
+    """The kind of a step: steps of one kind do the same for the same reason."""
     old = before.jobs[step.job] if step.job != NOBODY else None
     if step.row is not None:
         assert old is not None
@@ -70,7 +70,7 @@ def kind_of(before: State, step: Step) -> Kind:
 
 
 def explore(scope: Scope, table: tuple[Row, ...] = TABLE, *, reduce: bool = True) -> Explored:
-    """Search it all; ends with the first broken clause. ``reduce``: False leaves nothing out."""
+    """Search all states; ends with the first broken clause. ``reduce``: False does the full search."""
     found = Explored(scope)
     rules = decisions(scope.limit, table)
     stand_for: Callable[[State], State] = canonical if reduce else (lambda state: state)
@@ -109,7 +109,7 @@ def explore(scope: Scope, table: tuple[Row, ...] = TABLE, *, reduce: bool = True
 
 
 def canonical(state: State) -> State:
-    """The one that stands for all that differ in which worker, or which job, is which."""
+    """The representative of all states that differ only in the names of workers and jobs."""
     workers = state.workers
     shares: list[list[tuple[str, int, bool, str]]] = [[] for _ in workers]
     jobs: list[Job] = []
@@ -138,7 +138,7 @@ def _job(*fields: object) -> Job:
 
 
 def private(state: State, table: Decisions) -> Iterable[Step]:
-    """Steps of one job or worker that are taken first, where there are any; else all steps."""
+    """The independent steps of one job or worker, if there are any; else all steps."""
     for j, job in enumerate(state.jobs):
         place, stage = job.place, job.stage
         if place in ("new", "delayed", "unrecorded"):
@@ -159,12 +159,12 @@ def private(state: State, table: Decisions) -> Iterable[Step]:
 
 
 def _harms(before: State, step: Step) -> bool:
-    """A death, or a silence: what need not happen."""
+    """True for a death or a silence, which need not happen."""
     return step.action == "crash" or (step.action == "lapse" and before.workers[step.worker].up)
 
 
 def _stuck(order: list[State], onward: array[int], offsets: array[int]) -> int | None:
-    """The first state from which no harmless steps lead to the end of all jobs."""
+    """The first state without a path to the end of all jobs that needs no deaths or silences; None if there is none."""
     good = bytearray(all(job.place in ("done", "recorded") for job in state.jobs) for state in order)
     changed = True
     while changed:
@@ -176,7 +176,7 @@ def _stuck(order: list[State], onward: array[int], offsets: array[int]) -> int |
 
 
 def _path(order: list[State], parents: array[int], at: int, rules: Decisions, last: Step | None) -> list[str]:
-    """In words, found by taking the steps again."""
+    """The path to a state as sentences, found by taking the steps again."""
     way = [at]
     while way[-1]:
         way.append(parents[way[-1]])

@@ -1,4 +1,4 @@
-"""Whether a step of the model is the one that an event tells of."""
+"""Matches steps of the model with events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .table import Row
 
 
 def fits(item: Item, before: State, step: Step) -> bool:
-    """Whether this is the step that the item tells of."""
+    """True if the step is the item's."""
     action, w, row = step.action, step.worker, step.row
     job = before.jobs[0]
     match item.what:
@@ -43,7 +43,7 @@ def fits(item: Item, before: State, step: Step) -> bool:
 
 
 def _settles(item: Item, w: int, action: Action) -> bool:
-    """Its owner does, or somebody who takes it over."""
+    """True if the owner settles, or the worker that takes the job over."""
     if item.lost:
         return action == "take over" and w == item.owner
     return (action == "settle" and w == item.actor) or (action == "take over" and w != item.actor and item.flag)
@@ -59,7 +59,7 @@ def _mine(before: State, w: int, item: Item) -> bool:
 
 
 def _late(before: State, step: Step) -> int:
-    """Attempts counted of the late job that this step is about."""
+    """The counted attempts of a late step's job."""
     left = list(step.state.workers[step.worker].late)
     for late in before.workers[step.worker].late:
         if late in left:

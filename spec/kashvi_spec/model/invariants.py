@@ -1,4 +1,4 @@
-"""What must hold in every state of the model, and of every step, said as the clauses say it: without the table."""
+"""The invariants of every state and step of the model, from the clauses, without the table."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from .states import NOBODY, Action, Job, State, Step
 
 ENDS = ("done", "unrecorded", "recorded")
 AN_ATTEMPT = ("succeeded", "failed", "lost")
-"""Ends of attempts that were made."""
+"""The ends of attempts whose handler was called."""
 
 
 class Broken(NamedTuple):
-    """A clause, and what breaks it."""
+    """A clause, and the reason why it is broken."""
 
     clause: str
     why: str
 
 
 def of_state(state: State, limit: int) -> Iterator[Broken]:
-    """What is wrong with a state by itself."""
+    """The clauses that a state breaks."""
     for j, job in enumerate(state.jobs):
         place, attempts, suspect, owner, stage = job
         if (place in ("held", "running")) != (owner != NOBODY):
@@ -34,13 +34,13 @@ def of_state(state: State, limit: int) -> Iterator[Broken]:
 
 
 Check = Callable[[State, Step, Job, Job, int], bool]
-"""Of a step: the state before it, the step, its job before and after it, the limit. True: as it must be."""
+"""A check of a step: the state before it, the step, its job before and after it, the limit. True: the clause holds."""
 
 NOTHING = Job()
 
 
 def of_step(before: State, step: Step, limit: int) -> Iterator[Broken]:
-    """What is wrong with a step."""
+    """The clauses that a step breaks."""
     j = step.job
     old, new = (before.jobs[j], step.state.jobs[j]) if j != NOBODY else (NOTHING, NOTHING)
     for clause, why, holds in CHECKS.get(step.action, ()):
@@ -63,7 +63,7 @@ def _last(old: Job, limit: int) -> bool:
 
 
 def _bad(step: Step) -> bool:
-    """An attempt that was made has failed, or died with its process."""
+    """True if an attempt failed, or died with its process."""
     return _end(step) in ("failed", "lost")
 
 
@@ -72,7 +72,7 @@ def _row_counts(step: Step) -> bool:
 
 
 def _who_ran(state: State, w: int) -> int:
-    """How many of its jobs may have been running: all but suspects that were not announced."""
+    """The number of its jobs that may have run: all but suspects that were not announced."""
     mine = [job for job in state.jobs if job.owner == w]
     waiting = sum(job.place == "held" and job.suspect for job in mine)
     return len(mine) - waiting if any(job.place == "running" for job in mine) else 0
@@ -154,4 +154,4 @@ CLAUSES = sorted(
     | {"DELIVERY-1", "DELIVERY-14", "DISPATCH-1", "RETRY-1"},
     key=lambda clause: (clause.partition("-")[0], int(clause.partition("-")[2])),
 )
-"""All that an exploration judges."""
+"""All clauses that an exploration judges."""

@@ -1,8 +1,8 @@
-"""States of the queue, and all that can happen in one: pure functions of tuples.
+"""States of the queue, and all possible steps: pure functions of tuples.
 
-A job is somewhere on the server, and its owner, if it has one, is at some stage with it. A worker whose job was taken
-over does not know; what it still does with it is *late*. Time is left out, but for leases: one runs, or it has run out.
-Orders are left out: which ready job is claimed is anyone's choice, and so is when a delayed one is due.
+A job is in a place on the server, and its owner, if any, is at a stage with it. A worker does not know that its job was
+taken over; its later steps with it are *late*. Time is left out, except that a lease runs or has run out.
+Orders are left out: any ready job may be claimed, and a delayed one may be due at any time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .table import Decisions, End, Row
 
 Place = Literal["new", "delayed", "ready", "held", "running", "unrecorded", "recorded", "done"]
 Stage = Literal["", "claimed", "trying", "good", "bad", "void", "ended"]
-"""How far its owner has come with a job; nothing where it has none, or a dead one. ended: of what is late."""
+"""The owner's progress with a job; empty without a live owner. ended: only of late jobs."""
 Action = Literal[
     "dispatch", "dispatch after", "promote", "claim", "announce", "start", "void", "succeed", "fail", "settle",
     "return", "postpone", "quit", "crash", "restart", "lapse", "renew", "take over", "late start", "late void",
@@ -28,14 +28,14 @@ UNLIMITED = -1
 class Job(NamedTuple):
     place: Place = "new"
     attempts: int = 0
-    """Counted so far."""
+    """The attempts counted so far."""
     suspect: bool = False
     owner: int = NOBODY
     stage: Stage = ""
 
 
 class Late(NamedTuple):
-    """What a worker still does with a job that is no longer its own."""
+    """A worker's progress with a job that was taken over."""
 
     stage: Stage
     attempts: int
@@ -46,30 +46,30 @@ class Worker(NamedTuple):
     leased: bool = True
     late: tuple[Late, ...] = ()
     certain: bool = False
-    """Its lease ran out while one announced job was all that can have run: known of all it has, before any is taken."""
+    """True if its lease ran out while only one announced job can have run; fixed before the first takeover."""
 
 
 class State(NamedTuple):
     jobs: tuple[Job, ...]
     workers: tuple[Worker, ...]
     crashes: int
-    """So many processes may still die; UNLIMITED: any number."""
+    """The number of processes that may still die; UNLIMITED: any number."""
     silences: int
-    """So many may still be silent for a lease, and live; UNLIMITED: any number."""
+    """The number of processes that may still be silent for a lease, and live; UNLIMITED: any number."""
     others: bool = False
-    """Workers may have other jobs than these: whether one was alone is anyone's guess."""
+    """True if workers may hold other jobs than these; then either answer to "was it alone?" is allowed."""
 
 
 class Step(NamedTuple):
-    """Something that can happen, and what is then."""
+    """A possible step, and the state after it."""
 
     action: Action
     job: int
     worker: int
-    """Whose step it is; of "take over": whose job it was."""
+    """The worker of the step; of "take over": the old owner."""
     state: State
     row: Row | None = None
-    """Of the table, where it was asked."""
+    """The row of the table, if the step used one."""
 
 
 LAST: dict[Stage, End] = {"good": "succeeded", "bad": "failed", "void": "void"}
@@ -81,7 +81,7 @@ def start_of(workers: int, jobs: int, crashes: int, silences: int, others: bool 
 
 
 def steps(state: State, table: Decisions) -> Iterator[Step]:
-    """All that can happen in a state."""
+    """All possible steps in a state."""
     for j, job in enumerate(state.jobs):
         yield from of_job(state, j, job, table)
     for w, worker in enumerate(state.workers):
@@ -105,7 +105,7 @@ def of_job(state: State, j: int, job: Job, table: Decisions) -> Iterator[Step]:
         worker = state.workers[owner]
         if worker.up:
             yield from _of_owner(state, j, job, table)
-        if not worker.leased:  # whoever takes it over may be a process that has just come
+        if not worker.leased:  # a new process may take it over
             ends: tuple[End, ...] = ("died",)
             if place == "running":
                 ends = ("lost", "beside") if state.others else ("lost",) if worker.certain else ("beside",)
@@ -116,10 +116,10 @@ def of_job(state: State, j: int, job: Job, table: Decisions) -> Iterator[Step]:
 
 
 def _of_owner(state: State, j: int, job: Job, table: Decisions) -> Iterator[Step]:
-    """What a worker does with its job."""
+    """The steps of an owner with its job."""
     place, attempts, suspect, w, stage = job
     if stage == "claimed":
-        if suspect and place == "held":  # beside another, if that one has outlived its window: time is left out
+        if suspect and place == "held":  # maybe beside another that has outlived its window, since time is left out
             yield Step("announce", j, w, _put(_renewed(state, w), j, Job("running", attempts, suspect, w, stage)))
         else:
             yield Step("start", j, w, _put(state, j, Job(place, attempts, suspect, w, "trying")))
@@ -168,7 +168,7 @@ def of_worker(state: State, w: int, worker: Worker) -> Iterator[Step]:
         yield Step("refused", NOBODY, w, _set(state, w, Worker(True, True, tuple(rest))))
 
 
-# -- what is then ---------------------------------------------------------------------------------
+# -- states after steps ---------------------------------------------------------------------------
 
 
 def _put(state: State, j: int, job: Job) -> State:
@@ -182,13 +182,13 @@ def _set(state: State, w: int, worker: Worker) -> State:
 
 
 def _renewed(state: State, w: int) -> State:
-    """After an exchange."""
+    """The state after an exchange of the worker."""
     worker = state.workers[w]
     return state if worker.leased else _set(state, w, Worker(True, True, worker.late))
 
 
 def certain(mine: Iterable[Job]) -> bool:
-    """Of what a worker has: one is announced, and all else waits to be."""
+    """True if one of a worker's jobs is announced and all others are waiting suspects."""
     mine = list(mine)
     return sum(job.place == "running" for job in mine) == 1 and all(
         job.place == "running" or job.suspect for job in mine
@@ -196,19 +196,19 @@ def certain(mine: Iterable[Job]) -> bool:
 
 
 def _down(state: State, w: int, leased: bool, certain: bool) -> State:
-    """Its process is gone; what it held, it still holds."""
+    """The state after a worker's death; it still holds its jobs."""
     jobs = tuple(Job(*job[:4]) if job[3] == w else job for job in state.jobs)
     return _set(state._replace(jobs=jobs), w, Worker(False, leased, (), certain))
 
 
 def _quit(state: State, w: int) -> State:
-    """It gives back all it has, in the middle of it, and is gone."""
+    """The state after a worker handed back all its jobs, running ones too, and ended."""
     jobs = tuple(Job("ready", job.attempts, job.suspect) if job.owner == w else job for job in state.jobs)
     return _set(state._replace(jobs=jobs), w, Worker(False, False))
 
 
 def _disowned(state: State, job: Job) -> State:
-    """Its owner, if alive, goes on with what is no longer its own."""
+    """The state in which the old owner, if alive, is late with the job."""
     worker = state.workers[job.owner]
     if not worker.up:
         return state
@@ -217,7 +217,7 @@ def _disowned(state: State, job: Job) -> State:
 
 
 def _settled(state: State, action: Action, j: int, w: int, end: End, table: Decisions) -> Step:
-    """What the table says."""
+    """The step with the result of the table's row."""
     job = state.jobs[j]
     row = table[end, job.attempts + 1]
     suspect = job.suspect if row.suspect is None else row.suspect

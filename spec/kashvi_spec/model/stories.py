@@ -1,8 +1,8 @@
-"""A trace, job by job, as what the model can be asked about: who did what, and what must have come before it.
+"""Splits a trace into a story for each job: items with their processes, partly ordered, for the model to walk.
 
-Events are told when a process hears of what the server did, which may be late. So what the server did is ordered by its
-clock, where the times are further apart than that was set back; what a process did by itself comes after all that it
-told before; and how an attempt ended is settled afterwards.
+A process emits an event after the server's step, maybe late. So the server's steps are ordered by its clock, if their
+times are further apart than the clock was set back; a process's own steps come after its earlier events; and an attempt
+ends before it is settled.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ What = Literal[
     "recorded",
 ]
 ALONE: frozenset[What] = frozenset({"started", "ended", "cut off", "void"})
-"""What a process does by itself, without the server."""
+"""The steps of a process without the server."""
 SETTLED: dict[type[Event], Verdict] = {JobSucceeded: "done", RetryScheduled: "delayed", JobFailed: "unrecorded"}
 NOBODY = -1
 
 
 class Item(NamedTuple):
-    """Something that happened to a job. Processes are numbers, the first to be heard of is 0."""
+    """One step of a job. Processes are numbers in order of appearance, from 0."""
 
     what: What
     actor: int = NOBODY
     owner: int = NOBODY
-    """Whose job was settled, where it was another's, and known."""
+    """The old owner, if another worker's job was settled and the owner is known."""
     number: int = 0
-    """Of the attempt, or how many were counted."""
+    """The number of the attempt, or of counted attempts."""
     flag: bool = False
     """dispatched: with a delay. started, returned: as a suspect. ended: well. settled: undeliverable."""
     lost: bool = False
@@ -68,7 +68,7 @@ class Item(NamedTuple):
     to: Verdict | None = None
     wait_s: float = 0.0
     after: int = 0
-    """The items that come before it, as bits."""
+    """The items before it, as bits."""
 
 
 class Story(NamedTuple):
@@ -76,9 +76,9 @@ class Story(NamedTuple):
 
     items: tuple[Item, ...]
     silent: tuple[bool, ...]
-    """Of each process: whether it may have done what it never told of, since it was killed or got no answer."""
+    """By process: True if it may have taken steps without events, since it was killed or got no answer."""
     ghosts: bool
-    """Whether there are such processes that are not heard of here, or whose story has another id."""
+    """True if such a process may have had the job without any event of it, or under another id."""
 
 
 class Told(NamedTuple):
@@ -90,7 +90,7 @@ class Told(NamedTuple):
 
 
 def stories(trace: Sequence[Event], set_back_s: float = 0.0) -> Iterable[Told]:
-    """One for each job of the trace. Of two times of the server no more than ``set_back_s`` apart none is the first."""
+    """The story of each job. Two times of the server at most ``set_back_s`` apart have no order."""
     process_of = {event.worker: event.process for event in trace if isinstance(event, WorkerStarted | AttemptStarted)}
     silent = silent_processes(trace)
     of_job: dict[str, list[JobEvent]] = {}
@@ -102,7 +102,7 @@ def stories(trace: Sequence[Event], set_back_s: float = 0.0) -> Iterable[Told]:
 
 
 def silent_processes(trace: Sequence[Event]) -> frozenset[str]:
-    """Those with a worker of which it is not said that it ended with all settled."""
+    """The processes with a worker that has no event of its end with all jobs settled."""
     working: dict[str, set[str]] = {}
     for event in trace:
         if isinstance(event, WorkerStarted | AttemptStarted):
@@ -114,7 +114,7 @@ def silent_processes(trace: Sequence[Event]) -> frozenset[str]:
 
 
 def _may_lack_id(event: JobEvent) -> bool:
-    """What can't be attempted may have no id, and then gets one from each worker that reads it."""
+    """True for an undeliverable job: without an id, it gets another one from each worker that reads it."""
     return (isinstance(event, AttemptFailed) and not event.attempt) or (
         isinstance(event, JobFailed) and event.undeliverable
     )
@@ -129,9 +129,9 @@ class _Teller:
         self._set_back_s = set_back_s
         self._numbers: dict[str, int] = {}
         self._items: list[tuple[Item, Event, float | None]] = []
-        """With the server's time, where it is exact."""
+        """Items with exact times of the server."""
         self._told: dict[str, int] = {}
-        """By process, what it told so far, as bits."""
+        """By process, its items so far, as bits."""
 
     def tell(self, job_id: str, events: Sequence[JobEvent]) -> Told:
         dying: dict[str, AttemptLost] = {}
@@ -190,14 +190,18 @@ class _Teller:
             )
         elif isinstance(event, JobReturned):
             actor, owner = self._actor(event.process), self._owner(event.owner)
-            before = self._told.get(event.process, 0) if owner == actor else 0  # what it gives back, it does not start
+            before = (
+                self._told.get(event.process, 0) if owner == actor else 0
+            )  # a worker does not start a job that it hands back
             item = Item("returned", actor, owner, flag=event.suspect, announced=event.announced, after=before)
             self._note(item, event, event.server_at)
         elif isinstance(event, SettleRefused):
             if self._owner(event.owner) == (actor := self._actor(event.process)):  # else two tried to take it over
                 self._note(Item("refused", actor, after=self._cut_off(event, actor)), event, event.server_at)
         elif isinstance(event, FailureRecorded):
-            if not any(item.what == "recorded" for item, _, _ in self._items):  # told by all that saw to it
+            if not any(
+                item.what == "recorded" for item, _, _ in self._items
+            ):  # emitted by every process that recorded it
                 self._note(Item("recorded"), event)
         elif isinstance(event, JobPostponed):
             before = self._told.get(event.process, 0)  # what it does not know, it does not start
@@ -207,7 +211,7 @@ class _Teller:
             assert_never(event)
 
     def _cut_off(self, event: SettleRefused, actor: int) -> int:
-        """As a bit: the end, which no event tells, of an attempt in whose middle its job was to be given back."""
+        """As a bit: the end, without an event, of an attempt whose job was to be handed back during it."""
         mine = [item for item, _, _ in self._items if item.actor == actor and item.what in ("started", "ended")]
         if event.move != "return" or not mine or mine[-1].what != "started":
             return 0
@@ -215,11 +219,11 @@ class _Teller:
         return 1 << len(self._items) - 1
 
     def _by_itself(self, item: Item, event: Event) -> None:
-        """What a process does comes after what it did before."""
+        """Add a process's own step after its earlier items."""
         self._note(item._replace(after=item.after | self._told.get(event.process, 0)), event)
 
     def _end_of(self, item: Item, i: int) -> int:
-        """The end of the attempt that its owner settles, as a bit: the last told before, or else the first after."""
+        """The end of the settled attempt, as a bit: the last one before, or else the first one after."""
         if item.what != "settled" or item.lost or item.flag:
             return 0
         ends = [

@@ -1,6 +1,6 @@
-"""What must become of a job whose attempt ended: the rules of retry.md, delivery.md and failures.md, row by row.
+"""The required result for a job whose attempt ended: the rules of retry.md, delivery.md and failures.md, row by row.
 
-Literal on purpose: no formula that a library could share, so that both must be wrong in the same way to agree.
+It has literal rows and no formula that the library could share, so that the same bug can't easily be in both.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Row(NamedTuple):
     to: Verdict
     counts: bool = False
     suspect: bool | None = None
-    """Marked or cleared; None: as it was."""
+    """Marked or cleared; None: unchanged."""
     wait_s: float = 0.0
-    """Of the delayed."""
+    """The wait of a delayed job."""
 
 
 TABLE: tuple[Row, ...] = (
@@ -51,14 +51,14 @@ TABLE: tuple[Row, ...] = (
     Row("lost", 3, 3, "unrecorded", counts=True, suspect=False),
 )
 LIMITS = (1, 2, 3)
-"""Of attempts: those the table speaks of."""
+"""The limits of attempts that the table covers."""
 
 Decisions = dict[tuple[End, int], Row]
-"""By end and attempt."""
+"""The rows by end and attempt."""
 
 
 def decisions(limit: int, table: tuple[Row, ...] = TABLE) -> Decisions:
-    """What the table says under one limit of attempts. Raises KeyError for one that it does not speak of."""
+    """The rows for one limit of attempts. Raises KeyError for a limit that the table does not cover."""
     if limit not in LIMITS:
         raise KeyError(limit)
     return {

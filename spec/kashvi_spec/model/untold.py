@@ -1,4 +1,4 @@
-"""Which steps a story leaves out: those of which no event tells, and those of processes that died before they told."""
+"""The steps that a story leaves out: those without an event, and those of processes that died before emitting one."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ WITH_THE_SERVER: frozenset[Action] = frozenset({"settle", "return", "postpone", 
 
 
 class Untold:
-    """Which steps may have been taken untold. Those that no story needs are left out."""
+    """The steps that may have been taken without an event, except those that no story needs."""
 
     def __init__(self, story: Story) -> None:
         self._silent = (*story.silent, True) if story.ghosts or not story.silent else story.silent
         self._ghost = len(story.silent)
         self._dispatched = any(item.what == "dispatched" for item in story.items)
         self.anybody = any(self._silent)
-        # The items of each process, as bits: what it did by itself, what it did at all, what it had to do with.
+        # The items of each process, as bits: its own steps, all its steps, all items that concern it.
         workers = range(len(self._silent))
         self._alone = [_bits(item.actor == w and item.what in ALONE for item in story.items) for w in workers]
         self._acts = [_bits(item.actor == w for item in story.items) for w in workers]
         self._named = [_bits(w in (item.actor, item.owner) for item in story.items) for w in workers]
 
     def cost(self, step: Step, state: State, done: int) -> int | None:
-        """0: nobody ever tells of it. 1: somebody should have, or was dead. None: it can't have been.
+        """0: the step never has an event. 1: its process should have emitted one, or was dead. None: it is impossible.
 
-        A process tells of what it does in its order: untold is what it did after all that it told of.
+        A process emits events in order, so its steps without an event come after all its events.
         """
         action, w = step.action, step.worker
         if action in ("dispatch", "dispatch after"):

@@ -1,7 +1,7 @@
-"""Whether a trace is a way through the model: each event a step it allows, and what nobody told of as little as can be.
+"""Walks a trace through the model: each event must be an allowed step, with as few steps without events as possible.
 
-Each job is walked by itself, with all processes that had to do with it. What happens between jobs (orders, one suspect
-at a time, who was beside whom when a process died) is not in it; predicates watch that.
+Each job is walked by itself, with all processes that touched it. Relations between jobs (orders, one suspect
+at a time, neighbours in a death) are not walked; predicates judge them.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ from .table import LIMITS, decisions
 from .untold import Untold
 
 UNTOLD_MAX = 8
-"""Steps at a job that may have been taken by processes which died before they told of them."""
+"""The most steps of a job by processes that died before they emitted an event."""
 FEW, LOOK_MAX = 3_000, 100_000
-"""Places that are looked at before a story is given up: a few at first, and no more once a story of the trace was.
-Most of those that are accepted take some hundreds; one with fifteen deaths around its job took over thirty thousand."""
+"""The most places searched before a story is given up: the second once a story of the trace was given up. Most accepted
+stories need some hundreds; one with fifteen deaths around its job needed over thirty thousand."""
 
 
 NAMES: dict[What, str] = {"claimed": "its claim", "cut off": "its end in the middle"}
-"""Items that are no event of their own."""
+"""The names of items without an event."""
 
 
 class Rejected(NamedTuple):
-    """A job whose story is no way through the model."""
+    """A job whose story is not a path through the model."""
 
     job_id: str
     why: str
 
 
 class CannotWalk(ValueError):
-    """The trace has a limit of attempts that the model does not speak of, or more than one."""
+    """The trace has a limit of attempts that the model does not cover, or several limits."""
 
 
 @dataclass
 class Walked:
-    """What came of the jobs of a trace, or of several."""
+    """The results for the jobs of one or several traces."""
 
     jobs: int = 0
     excused: int = 0
-    """Not walked, since the server forgot something about them."""
+    """The jobs not walked, since the server lost data about them."""
     rejected: list[Rejected] = field(default_factory=list)
     kinds: Counter[Kind] = field(default_factory=Counter)
-    """Steps that were taken, told or not."""
+    """The steps taken, with or without an event."""
 
     def add(self, other: Walked) -> None:
         self.jobs += other.jobs
@@ -64,19 +64,19 @@ class Walked:
 
 
 class _Way(NamedTuple):
-    """How far a story leads."""
+    """A path along a story."""
 
     done: int
-    """Its items that fit, as bits."""
+    """The items that fit, as bits."""
     state: State
     kinds: tuple[Kind, ...]
     looked_at: int
     given_up: bool
-    """As many places as may be were looked at, and there may be another way."""
+    """True if the limit of places was reached, so that another path may exist."""
 
 
 def limit_of(trace: Sequence[Event], limit: int | None = None) -> int:
-    """As given, or as its failures say, or 3. Raises CannotWalk."""
+    """The given limit, or that of the trace's failures, or 3. Raises CannotWalk."""
     told = {event.max_attempts for event in trace if isinstance(event, JobFailed) and event.max_attempts}
     limits = sorted(told if limit is None else {limit, *told})
     if not limits:
@@ -96,9 +96,9 @@ def walk(
     look_max: int = LOOK_MAX,
     set_back_s: float = 0.0,
 ) -> Walked:
-    """Walk all its jobs but the excused. Raises CannotWalk.
+    """Walk all jobs of a trace except the excused ones. Raises CannotWalk.
 
-    ``limit``: by default what the trace says. ``set_back_s``: how far the server's clock was set back meanwhile.
+    ``limit``: by default the trace's. ``set_back_s``: the seconds by which the server's clock was set back meanwhile.
     """
     limit = limit_of(trace, limit)
     walked = Walked()
@@ -120,7 +120,7 @@ def walk(
 
 @lru_cache(50_000)
 def _way(story: Story, limit: int, look_max: int) -> _Way:
-    """The way through all items with the fewest untold steps; if there is none, one that leads as far as any."""
+    """The path through all items with the fewest steps without events; if there is none, one that leads farthest."""
     items, hidden = story.items, Untold(story)
     others = sum(item.what in ("settled", "returned") and item.owner not in (NOBODY, item.actor) for item in items)
     workers = max(len(story.silent) + story.ghosts, 1)

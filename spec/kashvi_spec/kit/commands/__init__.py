@@ -1,19 +1,19 @@
-"""What the kit adds to the command line: each command's place, and its line in ``kashvi --help``."""
+"""The kit's commands: the place of each, and its line in ``kashvi --help``."""
 
 COMMANDS = {
-    "spec:list": ("kashvi_spec.kit.commands.reading:list_command", "List the clauses: what must hold."),
+    "spec:list": ("kashvi_spec.kit.commands.reading:list_command", "List the clauses of the specification."),
     "spec:show": ("kashvi_spec.kit.commands.reading:show_command", "Show a clause and its examples' runs."),
     "spec:check": ("kashvi_spec.kit.commands.checking:check_command", "Judge a trace against every clause."),
     "spec:model": ("kashvi_spec.kit.commands.modelling:model_command", "Explore the queue as a small model."),
     "spec:walk": ("kashvi_spec.kit.commands.walking:walk_command", "Walk traces through the small model."),
     "spec:conformance": (
         "kashvi_spec.kit.commands.conformance:conformance_command",
-        "Hold drivers against the clauses.",
+        "Test drivers against the clauses.",
     ),
     "spec:worker": (
         "kashvi_spec.kit.commands.worker:worker_command",
-        "Hold a worker, in any language, against the clauses.",
+        "Test a worker, in any language, against the clauses.",
     ),
     "spec:plant": ("kashvi_spec.kit.commands.planting:plant_command", "Run a command with a known bug planted."),
-    "spec:mutants": ("kashvi_spec.kit.commands.mutants:mutants_command", "Hold the clauses against known-bad code."),
+    "spec:mutants": ("kashvi_spec.kit.commands.mutants:mutants_command", "Test the clauses against known-bad code."),
 }

@@ -1,4 +1,4 @@
-"""``kashvi spec:check``: judge a trace, wherever it came from."""
+"""``kashvi spec:check``: judge a trace from any source."""
 
 from __future__ import annotations
 
@@ -23,17 +23,15 @@ kashvi spec:check yesterday.jsonl --unfinished --json
 )
 @click.command("spec:check")
 @click.argument("trace", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option(
-    "--max-attempts", type=click.IntRange(1), help="The limit in force.  [default: what the trace says, or 3]"
-)
-@click.option("--unfinished", is_flag=True, help="The trace was cut off: don't judge what is missing at its end.")
-@click.option("--rows-told", is_flag=True, help="Every recorded failure is told of: judge those that are not.")
+@click.option("--max-attempts", type=click.IntRange(1), help="The limit in force.  [default: the trace's, or 3]")
+@click.option("--unfinished", is_flag=True, help="The trace was cut off: do not judge missing events at its end.")
+@click.option("--rows-told", is_flag=True, help="The trace has an event of every recorded row: judge missing ones.")
 @json_option
 def check_command(trace: Path, max_attempts: int | None, unfinished: bool, rows_told: bool, as_json: bool) -> None:
     """Judge TRACE, a file of events as JSON lines, against every clause that a trace can break.
 
-    What a fault of the simulator excuses in sim:run is not excused here: a server that forgets is a broken promise.
-    Exit codes: 0 nothing broken, 1 a clause is broken, 2 wrong usage, or no event of kashvi in the file.
+    Unlike sim:run, it excuses no violation by a fault: a server that loses data breaks a promise.
+    Exit codes: 0 no clause is broken, 1 a clause is broken, 2 wrong usage, or no event of kashvi in the file.
     """
     passed_over: Counter[str] = Counter()
     torn: list[int] = []
@@ -79,7 +77,7 @@ def _report(clauses: list[Clause], verdict: Verdict, events: int, passed_over: C
         judged = verdict.judged[clause.predicate]
         line = f"  {clause.id:<13} {clause.predicate:<24} judged {judged:>9,} times"
         if left := unknown[clause.predicate]:
-            line += f", {left:,} not judged: nobody was left to tell"
+            line += f", {left:,} not judged: no process was left to emit the event"
         if n := broken[clause.predicate]:
             click.secho(f"{line}, BROKEN {n:,} times", fg="red", bold=True)
         else:

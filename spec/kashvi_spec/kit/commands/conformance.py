@@ -1,4 +1,4 @@
-"""``kashvi spec:conformance``: hold drivers against the clauses."""
+"""``kashvi spec:conformance``: test drivers against the clauses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 
 
 def folder_is_there(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
-    """Before the run, not after it."""
+    """Check the folder of an output file before the run. Raises click.BadParameter."""
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"there is no folder {str(path.parent)!r}")
     return path
@@ -55,7 +55,7 @@ kashvi spec:conformance --driver mypackage.conformance:driver --clauses RETRY,DE
 @click.option(
     "--clauses", "wanted", default="", metavar="IDS", help="Areas or ids, such as RETRY,DELAY-3.  [default: all]"
 )
-@click.option("--strict", is_flag=True, help="SHOULD counts as MUST does, and what a driver can't do as a failure.")
+@click.option("--strict", is_flag=True, help="Treat SHOULD as MUST, and a missing ability of the driver as a failure.")
 @click.option(
     "--tests",
     type=click.Path(path_type=Path, exists=True),
@@ -74,12 +74,12 @@ def conformance_command(
     junit: Path | None,
     html: Path | None,
 ) -> None:
-    """Hold drivers against every clause that a driver can keep or break.
+    """Test drivers against every clause that a driver can keep or break.
 
-    Examples run through the real worker in virtual time, steps call the driver alone. On a Redis, only keys that begin
-    with kashvi-spec: are touched.
+    Examples run through the real worker in virtual time, steps call the driver alone. On a Redis, it uses only keys
+    that begin with kashvi-spec:.
 
-    Exit codes: 0 all conform, 1 a clause is broken, 2 wrong usage, or a driver that is not there.
+    Exit codes: 0 all conform, 1 a clause is broken, 2 wrong usage, or a missing driver.
     """
     from ...clauses import load
     from .. import report

@@ -30,14 +30,14 @@ kashvi spec:model --silences 1 --max-retry 3 --json
 @click.option("--workers", type=click.IntRange(1, WORKERS_MAX), default=2, show_default=True)
 @click.option("--jobs", type=click.IntRange(1, JOBS_MAX), default=2, show_default=True)
 @click.option(
-    "--crashes", type=click.IntRange(0, CRASHES_MAX), default=1, show_default=True, help="So many processes may die."
+    "--crashes", type=click.IntRange(0, CRASHES_MAX), default=1, show_default=True, help="The most processes that die."
 )
 @click.option(
     "--silences",
     type=click.IntRange(0, CRASHES_MAX),
     default=0,
     show_default=True,
-    help="So many may be silent for longer than their lease, and come back.",
+    help="The most processes that are silent for longer than their lease, and come back.",
 )
 @click.option(
     "--max-retry", type=click.IntRange(LIMITS[0], LIMITS[-1]), default=2, show_default=True, help="Attempts in all."
@@ -46,11 +46,11 @@ kashvi spec:model --silences 1 --max-retry 3 --json
 def model_command(workers: int, jobs: int, crashes: int, silences: int, max_retry: int, as_json: bool) -> None:
     """Explore the model of the queue to the end: every state, every step, in a small scope.
 
-    The model (spec/model.md) has a decision table of its own and calls nothing of the library. Each state and step is
-    judged, and from each state the end of all jobs must be within reach. Three workers, four jobs and two crashes take
-    half a minute; there is no limit, and nothing is left out but what comes to the same.
+    The model (spec/model.md) has its own decision table and does not call the library. Each state and step is
+    judged, and from each state the end of all jobs must be reachable. Three workers, four jobs and two crashes take
+    half a minute; there is no limit, and only equivalent runs are left out.
 
-    Exit codes: 0 all is explored and every clause holds, 1 one is broken, 2 wrong usage.
+    Exit codes: 0 explored to the end and every clause holds, 1 one is broken, 2 wrong usage.
     """
     from ...model.explore import Scope, explore
 
@@ -106,6 +106,6 @@ def _show(explored: Explored, elapsed_s: float) -> None:
     for broken in explored.broken:
         click.secho(f"\nBROKEN  {broken.clause}: {broken.why}", fg="red", bold=True)
     if explored.broken:
-        click.echo("  the shortest way there: " + " → ".join(explored.path))
+        click.echo("  the shortest path: " + " → ".join(explored.path))
     else:
         click.secho("  all explored, and every clause holds", fg="green")

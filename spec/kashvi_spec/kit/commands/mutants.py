@@ -1,4 +1,4 @@
-"""``kashvi spec:mutants``: the museum of known-bad implementations, held against the clauses."""
+"""``kashvi spec:mutants``: test the clauses against the museum of known-bad implementations."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ kashvi spec:mutants --html mutants.html
     "wanted",
     default="",
     metavar="IDS",
-    help="Those of areas or ids, such as RETRY,DELAY-3.  [default: all]",
+    help="Only exhibits of areas or ids, such as RETRY,DELAY-3.  [default: all]",
 )
 @json_option
 @click.option("--html", type=FILE, callback=folder_is_there, help="Write the matrix as a page.")
 def mutants_command(names: tuple[str, ...], wanted: str, as_json: bool, html: Path | None) -> None:
-    """Hold known-bad implementations against every clause: each must be rejected by its own, and by no unrelated one.
+    """Test all clauses on known-bad implementations: its own clauses must reject each, and no unrelated one.
 
-    Each says which clauses are its own, and which follow from them. Legal variants, which do otherwise than kashvi and
-    as they may, must be accepted. NAME is one of either; by default there are all.
+    Each exhibit lists its own clauses, and those that reject a consequence. All clauses must accept legal variants,
+    which differ from kashvi. NAME is an exhibit or a variant; the default is all.
 
-    Exit codes: 0 all as they say, 1 one survives, is rejected by an unrelated clause, or is rejected and legal, or
+    Exit codes: 0 all verdicts are right, 1 a bug survives or an unrelated clause rejects it, a variant is rejected, or
     kashvi itself breaks a clause, 2 wrong usage.
     """
     from ..mutants import Matrix, NotKept
@@ -91,7 +91,7 @@ def _chosen(names: tuple[str, ...], wanted: str) -> list[Exhibit]:
 
 
 def _shown_under_way(matrix: Matrix, total: int, *, quiet: bool) -> list[Row]:
-    """In the order of the museum."""
+    """The rows in the order of the museum, with a progress bar."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -120,7 +120,7 @@ def _plain(rows: list[Row], seconds: float) -> dict[str, object]:
 
 
 def _by_clause(rows: list[Row]) -> dict[str, list[str]]:
-    """Each clause's own mutants that it rejects."""
+    """The own exhibits that each clause rejects."""
     found: dict[str, list[str]] = {}
     for row in rows:
         for clause in sorted(row.exhibit.clauses & row.rejected.keys()):
@@ -171,7 +171,7 @@ def _show(rows: list[Row], seconds: float) -> None:
 
 
 def _table(console: Console, title: str, rows: list[Row]) -> None:
-    """Those that are not as they say first."""
+    """Print a table, wrong verdicts first."""
     from rich.table import Table
     from rich.text import Text
 

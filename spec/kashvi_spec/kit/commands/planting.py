@@ -1,4 +1,4 @@
-"""``kashvi spec:plant``: any command, with a known bug in kashvi while it runs."""
+"""``kashvi spec:plant``: run any command with a known bug in kashvi."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ kashvi spec:plant
 @click.argument("bug", required=False)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND...")
 def plant_command(bug: str | None, command: tuple[str, ...]) -> None:
-    """Run another COMMAND of kashvi, with BUG, one of the known-bad implementations, planted in it.
+    """Run another COMMAND of kashvi with BUG, one of the known-bad implementations, planted.
 
-    Without COMMAND, say what the bug is; without BUG, list them. Exit codes are the command's.
+    Without COMMAND, describe the bug; without BUG, list all. Exit codes are the command's.
     """
     if bug is None:
         _list()
@@ -46,7 +46,7 @@ def plant_command(bug: str | None, command: tuple[str, ...]) -> None:
         return
     words = list(command)
     if words[0] == "sim:sweep":
-        # In a process of its own, kashvi would be as it should.
+        # Another process would not have the bug.
         if any(word.partition("=")[0] == "--cores" for word in words):
             raise click.UsageError("a bug is planted in this process alone: leave out --cores")
         words += ["--cores", "1"]

@@ -26,7 +26,7 @@ kashvi spec:list --json
 @click.argument("areas", nargs=-1, metavar="[AREA]...")
 @json_option
 def list_command(areas: tuple[str, ...], as_json: bool) -> None:
-    """List the clauses: what must hold of kashvi, one line each; of some areas, or of all."""
+    """List the clauses of some AREAs, or of all, one line each."""
     wanted = [area.lower() for area in areas]
     if unknown := [area for area in wanted if area not in AREAS]:
         raise click.BadParameter(f"no area {unknown[0]!r}; there are {', '.join(AREAS)}", param_hint="AREA")

@@ -1,4 +1,4 @@
-"""``kashvi spec:walk``: traces, as ways through the model."""
+"""``kashvi spec:walk``: walk traces through the model."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ ENOUGH = 10
 
 
 class Trace(NamedTuple):
-    """What is to be walked."""
+    """A trace to walk."""
 
     name: str
     events: Sequence[Event]
     limit: int | None
-    """Of attempts, where it is known."""
+    """The limit of attempts; None if unknown."""
     excused: Collection[str]
     set_back_s: float
-    """How far the server's clock was set back, all in all."""
+    """The total seconds by which the server's clock was set back."""
 
 
 @examples(
@@ -48,26 +48,26 @@ kashvi sim:run storm --seed 7 --trace t.jsonl && kashvi spec:walk t.jsonl
 )
 @click.command("spec:walk")
 @click.argument("traces", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="[TRACE]...")
-@click.option("--seeds", type=click.IntRange(0), default=0, show_default=True, help="So many simulated traces.")
+@click.option("--seeds", type=click.IntRange(0), default=0, show_default=True, help="The number of simulated traces.")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
-@click.option("--workload", default="storm", show_default=True, help="A .toml file, or the name of one of ours.")
-@click.option("--faults", default="all", show_default=True, metavar="none|all|NAME,…", help="What may go wrong.")
+@click.option("--workload", default="storm", show_default=True, help="A .toml file, or the name of one of kashvi's.")
+@click.option("--faults", default="all", show_default=True, metavar="none|all|NAME,…", help="Faults to simulate.")
 @json_option
 def walk_command(traces: tuple[Path, ...], seeds: int, first: int, workload: str, faults: str, as_json: bool) -> None:
     """Walk traces through the model of the queue (spec/model.md): files of events, or simulated ones.
 
     It ends with the trace in which the tenth job is rejected.
 
-    Each event has to be a step that the model allows, job by job. Jobs that the server forgot something about, when it
-    came back without its last second, and those that came twice under one id are excused and counted; in a file nobody
-    knows which, so all its jobs are.
+    Job by job, each event must be a step that the model allows. Jobs whose data the server lost with its last second,
+    and jobs sent twice under one id, are excused and counted. A file does not tell which jobs those are, so all its
+    jobs are excused.
 
     Exit codes: 0 all are accepted, 1 one is not, 2 wrong usage.
     """
     from ...model.walk import FEW, LOOK_MAX, CannotWalk, Rejected, Walked, walk
 
     if not traces and not seeds:
-        raise click.UsageError("nothing to walk: name a TRACE, or give --seeds")
+        raise click.UsageError("nothing to walk: pass a TRACE or --seeds")
     total, count = Walked(), 0
     failing: list[tuple[str, Rejected]] = []
     try:
@@ -135,7 +135,7 @@ def _simulated(seeds: range, workload: str, faults: str) -> Iterator[Trace]:
 
 
 def _all_kinds() -> list[Kind]:
-    """Every kind of step that one job can see."""
+    """All kinds of steps that concern a single job."""
     from ...model.explore import Scope, explore
 
     return sorted({*explore(Scope(2, 1, 2, 2, 3)).kinds, *explore(Scope(1, 1, 0), reduce=False).kinds})

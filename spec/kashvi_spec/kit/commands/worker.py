@@ -1,4 +1,4 @@
-"""``kashvi spec:worker``: hold a worker, in any language, against the clauses."""
+"""``kashvi spec:worker``: test a worker, in any language, against the clauses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..report import Column
 
 NAME_MAX = 40
-"""Of a command, as the name of its column."""
+"""The most characters of a command in the name of its column."""
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 WORDS = {"passed": "kept", "failed": "broken", "unobserved": "not observable"}
 OF_KASHVI = "kashvi queue:work --app kashvi_spec.kit.worker.jobs --workers {threads} --lease {lease} --unknown-for 0"
@@ -30,7 +30,7 @@ OF_KASHVI = "kashvi queue:work --app kashvi_spec.kit.worker.jobs --workers {thre
 
 def _finite(context: click.Context, option: click.Parameter, seconds: float) -> float:
     if not math.isfinite(seconds):
-        raise click.BadParameter(f"{seconds} is no number of seconds")
+        raise click.BadParameter(f"{seconds} is not a number of seconds")
     return seconds
 
 
@@ -45,8 +45,8 @@ kashvi spec:worker --redis-url redis://localhost:6379/9 --lease 3 --command "./w
 """
 )
 @click.command("spec:worker")
-@click.option("--redis-url", required=True, help="redis://, rediss:// or unix:// URL of a database that nobody uses.")
-@click.option("--command", required=True, help="Starts one worker process. No shell reads it.")
+@click.option("--redis-url", required=True, help="redis://, rediss:// or unix:// URL of a database for the kit alone.")
+@click.option("--command", required=True, help="Starts one worker process, without a shell.")
 @click.option("--beside", default="", help="Starts workers of another kind: the two commands' processes take turns.")
 @click.option(
     "--database-url",
@@ -54,7 +54,11 @@ kashvi spec:worker --redis-url redis://localhost:6379/9 --lease 3 --command "./w
     help="SQLAlchemy URL for the failure table.  [default: a SQLite file that is deleted afterwards]",
 )
 @click.option(
-    "--threads", type=click.IntRange(1), default=5, show_default=True, help="How many jobs the command runs at once."
+    "--threads",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="The number of jobs that the command runs at once.",
 )
 @click.option(
     "--lease",
@@ -63,7 +67,7 @@ kashvi spec:worker --redis-url redis://localhost:6379/9 --lease 3 --command "./w
     default=30.0,
     callback=_finite,
     show_default=True,
-    help="After so many seconds of silence, a worker's jobs go to others. The run takes about 50 s and five leases.",
+    help="The worker's lease in seconds. The run takes about 50 s and five leases.",
 )
 @json_option
 @click.option("--html", type=FILE, callback=folder_is_there, help="Write the report as a page.")
@@ -77,17 +81,17 @@ def worker_command(
     as_json: bool,
     html: Path | None,
 ) -> None:
-    """Hold a worker, in any language, against every clause that can be watched through Redis.
+    """Test a worker, in any language, against every clause that is observable through Redis.
 
-    The command is started, stopped and killed, several times and two at a time, and has to run the job types of
-    spec/worker-kit.md. It finds the server in KASHVI_REDIS_URL and the failure table in KASHVI_DATABASE_URL; or the
-    command has {redis_url}, {database_url}, {threads} or {lease} where these should stand.
+    The kit starts, stops and kills the command, several times and two at a time. The worker must run the job types of
+    spec/worker-kit.md. It gets the server in KASHVI_REDIS_URL and the failure table in KASHVI_DATABASE_URL; the kit
+    also replaces {redis_url}, {database_url}, {threads} and {lease} in the command.
 
     With --beside, every second process is of the other command, and each kind is killed beside the other: one fleet,
     judged as a whole.
 
     The kit writes to kashvi:queue:… and kashvi-spec:…, refuses to start if there is a queue, and clears up at the end.
-    For two seconds it holds up all that is written to the server: take one that nobody needs.
+    It blocks all writing on the server for two seconds: use a server for the kit alone.
 
     Exit codes: 0 no MUST is broken, 1 one is, or the run was cut short, 2 wrong usage, or nothing could be judged.
     """
@@ -116,7 +120,7 @@ def worker_command(
 
 
 def _end(number: int, frame: object) -> None:
-    """By way of the bench, which ends the workers and clears up; nothing is to disturb that."""
+    """On a signal, let the bench end the workers and clear up, undisturbed by further signals."""
     for other in ENDING:
         signal.signal(other, signal.SIG_IGN)
     sys.exit(128 + number)
@@ -125,7 +129,7 @@ def _end(number: int, frame: object) -> None:
 def _judged(
     redis_url: str, command: str, beside: str, database_url: str, threads: int, lease_s: float, *, quiet: bool
 ) -> tuple[Column, str]:
-    """And why the run was cut short, if it was. Raises click.BadParameter."""
+    """The verdicts, and the reason if the run was cut short. Raises click.BadParameter."""
     import redis
 
     from ..report import Column
@@ -181,7 +185,7 @@ def _show(column: Column) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     for id_, verdict in column.verdicts.items():
         if verdict.outcome == "passed" and verdict.evidence:
-            unseen = visible(f"of {id_}, a part was not seen: {'; '.join(verdict.evidence)}")
+            unseen = visible(f"of {id_}, a part was not observed: {'; '.join(verdict.evidence)}")
             click.secho(f"\n{unseen}", fg="yellow")
         if verdict.outcome == "failed":
             for reason in verdict.reasons:

@@ -1,7 +1,6 @@
-"""Known-bad implementations: small overrides of kashvi, each of which some clause must reject.
+"""The museum of known-bad implementations: small overrides of kashvi, each of which some clause must reject.
 
-They keep the suite honest: a check that accepts all of them checks nothing. Many are real bugs of other queues; the
-label says whose.
+A check that accepts all of them checks nothing. Many are real bugs of other queues; ``source`` names the queue.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from unittest import mock
 
 
 class Patch(Protocol):
-    """What a bug is planted with; pytest's ``monkeypatch`` is one."""
+    """The tool that plants a bug; pytest's ``monkeypatch`` is one."""
 
     def setattr(self, target: object, name: str, value: object, /) -> None: ...
 
@@ -24,23 +23,23 @@ Plant = Callable[[Patch], None]
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A bug, and what it breaks; or what is otherwise than in kashvi and legal."""
+    """A bug and the clauses that reject it; or a legal variant."""
 
     name: str
     about: str
     source: str
-    """Whose bug it is."""
+    """The origin of the bug."""
     clauses: frozenset[str]
-    """Its own: those that say the opposite. Of a legal variant: those whose freedom it takes."""
+    """Its own clauses, which forbid the bug. Of a legal variant: the clauses whose freedom it uses."""
     also: frozenset[str]
-    """Those that what follows from it breaks, too. No other clause rejects it."""
+    """Clauses that reject a consequence of the bug. No other clause rejects it."""
     plant: Plant
     area: str = ""
     legal: bool = False
 
     @contextmanager
     def planted(self) -> Iterator[None]:
-        """kashvi has the bug; afterwards it is as it was."""
+        """Plant the bug in kashvi inside the context."""
         with ExitStack() as stack:
             self.plant(_Until(stack))
             yield
@@ -57,13 +56,13 @@ class _Until:
 MUSEUM: dict[str, Exhibit] = {}
 """Known-bad implementations, by name."""
 VARIANTS: dict[str, Exhibit] = {}
-"""What every clause must accept."""
+"""Legal variants by name. A clause that rejects one demands too much."""
 
 
 def where(patch: Patch, target: Any, name: str, condition: Callable[..., bool], instead: Callable[..., Any]) -> None:
-    """Change a function where ``condition(*args)`` holds, and there alone: ``instead(real, *args)`` is called then.
+    """Replace a function only if ``condition(*args)`` holds: ``instead(real, *args)`` is called then.
 
-    So a clause whose checks never come there need not be tried.
+    A clause whose checks never meet the condition need not be tried.
     """
     real = getattr(target, name)
 
@@ -75,7 +74,7 @@ def where(patch: Patch, target: Any, name: str, condition: Callable[..., bool], 
 
 
 def exhibit(name: str, about: str, clauses: str, *, source: str = "ours", also: str = "") -> Callable[[Plant], Plant]:
-    """Put a bug on show. ``clauses``, ``also``: ids, with blanks between."""
+    """Add a bug to the museum. ``clauses``, ``also``: ids, separated by blanks."""
 
     def note(plant: Plant) -> Plant:
         own = clauses.split()
@@ -87,7 +86,7 @@ def exhibit(name: str, about: str, clauses: str, *, source: str = "ours", also: 
 
 
 def variant(name: str, about: str, clauses: str) -> Callable[[Plant], Plant]:
-    """Show something legal."""
+    """Add a legal variant."""
 
     def note(plant: Plant) -> Plant:
         own = frozenset(clauses.split())

@@ -1,4 +1,4 @@
-"""The command line: options that are not heeded, codes and output that programs can't read, rows that go too early."""
+"""Bugs of the command line: ignored options, unreadable codes and output, rows deleted too early."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from . import Patch, exhibit, where
 
 
 def working(patch: Patch, **fixed: Any) -> None:
-    """``queue:work`` with options that it does not take from the command line."""
+    """Plant a ``queue:work`` with fixed options, whatever the command line has."""
     real = work.work.callback
     assert real is not None
     patch.setattr(work.work, "callback", lambda **options: real(**options | fixed))
 
 
-@exhibit("--workers is not heeded", "one thread, however many are asked for", "COMMANDS-1")
+@exhibit("--workers is not heeded", "it starts one thread, whatever the number", "COMMANDS-1")
 def _(patch: Patch) -> None:
     working(patch, workers=1)
 
 
 @exhibit(
     "a command that reads no Redis",
-    "it waits at a queue in its own memory",
+    "it waits on a queue in its own memory",
     "COMMANDS-1",
     source="Go kashvi: MONITOR shows no command",
     also="COMMANDS-2 COMMANDS-4 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-9 "
@@ -53,7 +53,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "no table unless it is asked for",
-    "failures are in the memory of a worker that ends",
+    "failures are only in the worker's memory",
     "COMMANDS-2",
     source="Go kashvi: queue:work wires no database",
     also="COMMANDS-18 COMMANDS-19 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8",
@@ -62,14 +62,14 @@ def _(patch: Patch) -> None:
     patch.setattr(work, "choose_database", lambda queue, url: setup.choose_database(queue, url) if url else None)
 
 
-@exhibit("the table is always in kashvi.db", "whatever URL is given", "COMMANDS-2")
+@exhibit("the table is always in kashvi.db", "the given URL is ignored", "COMMANDS-2")
 def _(patch: Patch) -> None:
     patch.setattr(work, "choose_database", lambda queue, url: setup.choose_database(queue, None))
 
 
 @exhibit(
     "the first signal ends it",
-    "with the jobs that run",
+    "running jobs are lost with it",
     "COMMANDS-13",
     source="Go kashvi: gone 7 ms after SIGTERM",
     also="COMMANDS-14",
@@ -94,7 +94,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "the same stop told twice is an order",
-    "jobs that run are broken off after a moment",
+    "running jobs are interrupted after a moment",
     "COMMANDS-13",
     source="ours, under systemd and Heroku",
 )
@@ -112,7 +112,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Signals, "_wait_for_grace", lambda self: None)
 
 
-@exhibit("the grace ends with an exit", "and what ran waits for a lease", "COMMANDS-14")
+@exhibit("the grace ends with an exit", "running jobs wait until the lease ends", "COMMANDS-14")
 def _(patch: Patch) -> None:
     import os
 
@@ -165,7 +165,7 @@ def _(patch: Patch) -> None:
     patch.setattr(processes.Place, "empty", empty)
 
 
-@exhibit("what can't start ends with 0", "so nobody hears of it", "COMMANDS-16")
+@exhibit("what can't start ends with 0", "no program notices the failure", "COMMANDS-16")
 def _(patch: Patch) -> None:
     real = processes.Processes.run
 
@@ -201,7 +201,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a banner before the JSON",
-    "which no program can read",
+    "no program can parse the output",
     "COMMANDS-5",
     source="Celery",
     also="COMMANDS-1 COMMANDS-13 COMMANDS-14",
@@ -269,13 +269,13 @@ def _(patch: Patch) -> None:
     retrying(patch, lambda store, rows: store.remove(rows))
 
 
-@exhibit("without Redis nothing happens", "and the command says that all went well", "COMMANDS-7", also="COMMANDS-19")
+@exhibit("without Redis nothing happens", "the command reports a success", "COMMANDS-7", also="COMMANDS-19")
 def _(patch: Patch) -> None:
     retrying(patch, lambda store, rows: None)
 
 
 def retrying(patch: Patch, do: Any) -> None:
-    """``queue:retry`` where there is no Redis."""
+    """Replace ``queue:retry`` without a Redis."""
     real = failed.retry.callback
     assert real is not None
 
@@ -289,7 +289,7 @@ def retrying(patch: Patch, do: Any) -> None:
     patch.setattr(failed.retry, "callback", retry)
 
 
-@exhibit("forget takes its neighbours along", "and all that failed before", "COMMANDS-8")
+@exhibit("forget takes its neighbours along", "it deletes all older rows, too", "COMMANDS-8")
 def _(patch: Patch) -> None:
     real = failed._names
 
@@ -300,7 +300,7 @@ def _(patch: Patch) -> None:
     patch.setattr(failed, "_names", names)
 
 
-@exhibit("looking makes a database", "where a typing error says it is", "COMMANDS-8")
+@exhibit("looking makes a database", "a typing error in the URL makes a file", "COMMANDS-8")
 def _(patch: Patch) -> None:
     def store(queue: Queue, url: str | None) -> Any:
         setup.choose_database(queue, url)
@@ -309,7 +309,7 @@ def _(patch: Patch) -> None:
     patch.setattr(failed, "_store", store)
 
 
-@exhibit("--max-jobs is not heeded", "the worker takes all there is", "COMMANDS-9")
+@exhibit("--max-jobs is not heeded", "the worker runs all jobs", "COMMANDS-9")
 def _(patch: Patch) -> None:
     working(patch, max_jobs=None, stop_when_empty=True)
 
@@ -327,7 +327,7 @@ def _(patch: Patch) -> None:
     where(patch, Worker, "__init__", limited, lambda real, *args, **named: init(*args, **named))
 
 
-@exhibit("help without examples", "of options alone", "COMMANDS-10")
+@exhibit("help without examples", "it lists only options", "COMMANDS-10")
 def _(patch: Patch) -> None:
     helping(patch, lambda text: text.partition("Examples:")[0])
 
@@ -338,7 +338,7 @@ def _(patch: Patch) -> None:
 
 
 def helping(patch: Patch, change: Any) -> None:
-    """What ``--help`` prints, changed."""
+    """Change the output of ``--help``."""
     real = click.Command.format_epilog
 
     def epilog(self: click.Command, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -373,7 +373,7 @@ def _(patch: Patch) -> None:
     patch.setattr(doctor, "_examine", examine)
 
 
-@exhibit("a doctor who operates", "the table is made where it was only to be looked for", "COMMANDS-12")
+@exhibit("a doctor who operates", "it makes the table that it should only check", "COMMANDS-12")
 def _(patch: Patch) -> None:
     def table(queue: Queue, url: str | None) -> doctor.Finding:
         setup.choose_database(queue, url)
@@ -418,7 +418,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "cells are cut in a pipe",
-    "to eighty columns, for a terminal that is not there",
+    "to eighty columns, although there is no terminal",
     "COMMANDS-18",
     source="kashvi, before",
 )
@@ -427,18 +427,18 @@ def _(patch: Patch) -> None:
     patch.setattr(listing, "_cells", lambda row: tuple(cell[:30] for cell in real(row)))
 
 
-@exhibit("filters are heeded one at a time", "the type alone counts, where it is given", "COMMANDS-18")
+@exhibit("filters are heeded one at a time", "with --type, all other filters are ignored", "COMMANDS-18")
 def _(patch: Patch) -> None:
     real = listing.wanted
     patch.setattr(failed, "wanted", lambda name, error, since: real(name, None if name else error, since))
 
 
-@exhibit("all go to the queue that is asked", "whichever they came from", "COMMANDS-19", source="kashvi, before")
+@exhibit("all go to the queue that is asked", "jobs of another queue too", "COMMANDS-19", source="kashvi, before")
 def _(patch: Patch) -> None:
     where(patch, failed, "prefix_of", bool, lambda real, extra: "bank")
 
 
-@exhibit("the row does not say where it came from", "so that nobody can tell", "COMMANDS-19")
+@exhibit("the row does not say where it came from", "its queue is unknown", "COMMANDS-19")
 def _(patch: Patch) -> None:
     where(
         patch, recorder, "failure_of",

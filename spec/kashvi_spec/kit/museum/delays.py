@@ -1,4 +1,4 @@
-"""Due times: rounded, forgotten, told by the wrong clock; promotion out of order, or by two at once."""
+"""Bugs of delays: due times rounded, lost, or by the wrong clock; promotion out of order, or by two at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Entry = tuple[float, bytes]
 
 
 def due(self: MemoryDriver) -> list[Entry]:
-    """What the next exchange promotes."""
+    """The entries that the next exchange promotes."""
     now = self.store.now()
     return sorted(entry for entry in self.store.delayed if entry[0] <= now)
 
@@ -29,7 +29,7 @@ def due(self: MemoryDriver) -> list[Entry]:
 def promoting(
     patch: Patch, when: Callable[[MemoryDriver], bool], change: Callable[[MemoryDriver, list[Entry]], None]
 ) -> None:
-    """Before an exchange that finds jobs due, ``change(driver, due)``; where ``when(driver)`` holds."""
+    """Call ``change(driver, due)`` before an exchange with due jobs, if ``when(driver)`` holds."""
 
     def exchange(real: Any, self: MemoryDriver, *args: Any) -> Exchange:
         with self.store.condition:
@@ -41,7 +41,7 @@ def promoting(
 
 
 def delaying(patch: Patch, when: Callable[[float], bool], change: Callable[[float], float]) -> None:
-    """``change(due)`` becomes of when it is due, where ``when(delay_s)`` holds."""
+    """Replace a due time by ``change(due)``, if ``when(delay_s)`` holds."""
 
     def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
         now = self.store.now()
@@ -59,15 +59,13 @@ def delaying(patch: Patch, when: Callable[[float], bool], change: Callable[[floa
 )
 def _(patch: Patch) -> None:
     def round_down(self: MemoryDriver, found: list[Entry]) -> None:
-        soon = self.store.now() + 0.11  # where time is real, what is so near is early or not as chance has it
+        soon = self.store.now() + 0.11  # in real time, a due time this near may be early or not by chance
         self.store.delayed = sorted((at if at < soon else at // 0.5 * 0.5, e) for at, e in self.store.delayed)
 
     promoting(patch, lambda self: any(at % 0.5 for at, _ in self.store.delayed), round_down)
 
 
-@exhibit(
-    "due is nearly due", "who looks twenty milliseconds early finds it", "DELAY-1", also="DELAY-2 MEMORY-3 RETRY-2"
-)
+@exhibit("due is nearly due", "a worker finds it twenty milliseconds early", "DELAY-1", also="DELAY-2 MEMORY-3 RETRY-2")
 def _(patch: Patch) -> None:
     def hurry(self: MemoryDriver, found: list[Entry]) -> None:
         now = self.store.now()
@@ -78,7 +76,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a long delay is never due",
-    "what waits for more than nine seconds waits for ever",
+    "a delay of more than nine seconds lasts for ever",
     "DELAY-2 DELIVERY-1",
     source="BullMQ #1656: delayed jobs stuck",
     also="DELAY-9 DISPATCH-1",
@@ -93,7 +91,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "looks for due jobs every three seconds",
-    "whatever is known of when they are due",
+    "it ignores the known due time",
     "DELAY-2",
     source="asynq: the forwarder, every five seconds",
     also="DELAY-1 DISPATCH-5 ENVELOPE-4 RETRY-2 RETRY-3 RETRY-4 RETRY-5 TABLE-2",
@@ -128,7 +126,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a delay of zero is a delay",
-    "and goes behind what comes later without one",
+    "the job goes behind later jobs without one",
     "DELAY-3",
     source="Go kashvi: zero goes through the sorted set",
 )
@@ -137,7 +135,7 @@ def _(patch: Patch) -> None:
 
 
 def zero(patch: Patch, delay_s: float) -> None:
-    """What a delay of zero means."""
+    """Treat a delay of zero as ``delay_s``."""
     where(
         patch, Queue, "dispatch_after",
         lambda self, job, delay: isinstance(delay, int | float) and delay == 0,
@@ -145,7 +143,7 @@ def zero(patch: Patch, delay_s: float) -> None:
     )  # fmt: skip
 
 
-@exhibit("a negative delay is none", "as if it had been meant so", "DELAY-4", source="Go kashvi")
+@exhibit("a negative delay is none", "it is taken as zero", "DELAY-4", source="Go kashvi")
 def _(patch: Patch) -> None:
     def negative(delay: Any) -> bool:
         return isinstance(delay, int | timedelta) and bool(delay) and abs(delay) != delay
@@ -153,7 +151,7 @@ def _(patch: Patch) -> None:
     lenient(patch, negative, lambda delay: 0.0)
 
 
-@exhibit("True is a second", "and a flag in the wrong place a delay", "DELAY-4")
+@exhibit("True is a second", "a misplaced flag is a delay", "DELAY-4")
 def _(patch: Patch) -> None:
     lenient(patch, lambda delay: isinstance(delay, bool), float)
 
@@ -169,7 +167,7 @@ def _(patch: Patch) -> None:
 
 
 def lenient(patch: Patch, when: Callable[[Any], bool], mend: Callable[[Any], float]) -> None:
-    """What should be refused is mended."""
+    """Convert a delay that should be refused."""
     where(patch, dispatch, "seconds_of", when, lambda real, delay: mend(delay))
 
 
@@ -183,7 +181,7 @@ def _(patch: Patch) -> None:
     promoting(patch, lambda self: len({at for at, _ in due(self)}) > 1, by_id)
 
 
-@exhibit("the last to be due comes first", "as from a stack", "DELAY-5")
+@exhibit("the last to be due comes first", "last in, first out", "DELAY-5")
 def _(patch: Patch) -> None:
     def backwards(self: MemoryDriver, found: list[Entry]) -> None:
         self.store.delayed = [entry for entry in self.store.delayed if entry not in found]
@@ -202,7 +200,7 @@ def _(patch: Patch) -> None:
 
 
 def tied(self: MemoryDriver) -> bool:
-    """Whether two jobs are due at one time."""
+    """True if two jobs are due at one time."""
     times = [at for at, _ in due(self)]
     return len(times) != len(set(times))
 
@@ -233,7 +231,7 @@ def _(patch: Patch) -> None:
 
 
 def producing(patch: Patch, when: Callable[[float], bool]) -> None:
-    """A job is due by the producer's clock, where that is wrong so."""
+    """Make jobs due by the producer's clock, if ``when(error)`` holds of it."""
 
     def skew(self: Line) -> float:
         return self._process.now() - self._kernel.time
@@ -276,7 +274,7 @@ def _(patch: Patch) -> None:
         store, now = self.store, self.store.now()
         at, earlier = vars(store).get("moved", (0.0, []))
         if not due(self) and now - at < 0.02:
-            store.jobs.extendleft(earlier)  # read before the other one had removed them
+            store.jobs.extendleft(earlier)  # read before the other had removed them
             del vars(store)["moved"]
         answer: Exchange = real(self, *args)
         return answer
@@ -322,7 +320,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a delay ends with its process",
-    "it is a thread there, that sleeps",
+    "it is a sleeping thread of the process",
     "DELAY-9",
     source="Go kashvi: a sleeping goroutine",
     also="DISPATCH-4",

@@ -1,4 +1,4 @@
-"""Handing a job over: captured late, sent twice or by halves, refused where it should not be."""
+"""Bugs of dispatching: payloads captured late, jobs sent twice or in part, wrong refusals."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a delayed job is read when it is due",
-    "and runs with what its object holds by then",
+    "it runs with its object's values at that time",
     "DISPATCH-4",
     source="Go kashvi: DispatchAfter marshals at due time",
 )
@@ -137,13 +137,13 @@ def _(patch: Patch) -> None:
     by_reference(patch, delayed_alone=True)
 
 
-@exhibit("jobs in memory are not copied", "a worker gets what the caller's object is now", "DISPATCH-4")
+@exhibit("jobs in memory are not copied", "a worker gets the caller's object with later changes", "DISPATCH-4")
 def _(patch: Patch) -> None:
     by_reference(patch, delayed_alone=False)
 
 
 def by_reference(patch: Patch, delayed_alone: bool) -> None:
-    """The payload is made when the job is claimed."""
+    """Make the payload when the job is claimed."""
     live: dict[bytes, tuple[object, JobType]] = {}
     delayed: list[bytes] = []
 
@@ -192,13 +192,13 @@ def _(patch: Patch) -> None:
 
 
 def body(envelope: bytes) -> bytes:
-    """All but the id."""
+    """The envelope without its id."""
     return envelope.partition(b'"type"')[2] or envelope
 
 
 @exhibit(
     "equal jobs of one moment have one id",
-    "made of what they say and of the time",
+    "the id is a hash of their content and the time",
     "DISPATCH-5",
     source="BullMQ, RQ: ids by hand",
     also="DELAY-8 DELIVERY-5 DELIVERY-7",
@@ -222,7 +222,7 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "one push for each", "all are looked at first, and then sent one by one", "DISPATCH-6", source="RQ: enqueue_many"
+    "one push for each", "all are checked first, and then sent one by one", "DISPATCH-6", source="RQ: enqueue_many"
 )
 def _(patch: Patch) -> None:
     def push(real: Any, driver: Any, stream: Any, sealed: Sequence[Sealed], delay_s: float) -> None:
@@ -232,7 +232,7 @@ def _(patch: Patch) -> None:
     where(patch, dispatch, "push", lambda driver, stream, sealed, delay_s: len(sealed) > 1, push)
 
 
-@exhibit("what can't be sent is passed over", "and nobody hears of it", "DISPATCH-6")
+@exhibit("what can't be sent is passed over", "the caller gets no error", "DISPATCH-6")
 def _(patch: Patch) -> None:
     real = Queue.dispatch_many
 
@@ -243,7 +243,7 @@ def _(patch: Patch) -> None:
 
 
 def on_a_server(driver: Any, *rest: Any) -> bool:
-    """A driver for a server, which may be away."""
+    """True for a driver of a server, which may be away."""
     return isinstance(driver, RedisDriver)
 
 
@@ -278,7 +278,7 @@ def _(patch: Patch) -> None:
 
 
 def bulky(one: Any, *rest: Any) -> bool:
-    """About as large as it may be."""
+    """True for a payload near the limit."""
     return len(getattr(one, "data", "")) > 1_000_000
 
 
@@ -287,7 +287,7 @@ def _(patch: Patch) -> None:
     where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:-1], rest[-1] + 1))
 
 
-@exhibit("the envelope counts", "the limit leaves a payload less than it says", "DISPATCH-8")
+@exhibit("the envelope counts", "a payload may have fewer bytes than the limit", "DISPATCH-8")
 def _(patch: Patch) -> None:
     where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:-1], rest[-1] - 80))
 
@@ -297,7 +297,7 @@ def _(patch: Patch) -> None:
     where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:-1], 2**40))
 
 
-@exhibit("the limit is for dispatch alone", "what is delayed may be of any size", "DISPATCH-8")
+@exhibit("the limit is for dispatch alone", "delayed jobs may have any size", "DISPATCH-8")
 def _(patch: Patch) -> None:
     def dispatch_after(real: Any, self: Queue, *args: Any) -> Any:
         with mock.patch.object(self, "payload_limit", 2**40):
@@ -307,7 +307,7 @@ def _(patch: Patch) -> None:
 
 
 def unwritable(self: JobType, one: Any) -> bool:
-    """Whether kashvi refuses to write it."""
+    """True if kashvi refuses to encode the job."""
     try:
         _encode(self, one)
     except UnencodableJob:
@@ -339,7 +339,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "values are compared by ==",
-    "so True is 1, a zone is its offset of today, and a class says itself what it is equal to",
+    "so True is 1, a zone equals its current offset, and a class defines its own equality",
     "DISPATCH-9",
 )
 def _(patch: Patch) -> None:
@@ -350,7 +350,9 @@ def _(patch: Patch) -> None:
     where(patch, JobType, "encode", unwritable, encode)
 
 
-@exhibit("adispatch waits in the loop", "so everybody waits", "DISPATCH-11", source="RQ, Huey and Celery in asyncio")
+@exhibit(
+    "adispatch waits in the loop", "all other tasks wait, too", "DISPATCH-11", source="RQ, Huey and Celery in asyncio"
+)
 def _(patch: Patch) -> None:
     async def aside(self: SystemRuntime, run: Any, timeout_s: float | None) -> None:
         run()
@@ -358,7 +360,7 @@ def _(patch: Patch) -> None:
     patch.setattr(SystemRuntime, "aside", aside)
 
 
-@exhibit("a timeout that is not heeded", "the answer comes when the server likes", "DISPATCH-11")
+@exhibit("a timeout that is not heeded", "it waits for the server's answer", "DISPATCH-11")
 def _(patch: Patch) -> None:
     real = SystemRuntime.aside
     patch.setattr(SystemRuntime, "aside", lambda self, run, timeout_s: real(self, run, None))

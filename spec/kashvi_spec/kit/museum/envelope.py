@@ -1,4 +1,4 @@
-"""What travels, written or read otherwise: other keys, other ids, fields that get lost on the way."""
+"""Bugs of the envelope: other keys, other ids, lost fields."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from . import Patch, exhibit, where
 
 
 def sealing(patch: Patch, form: bytes) -> None:
-    """A fresh envelope, made of id, type and payload in this form."""
+    """Make fresh envelopes of id, type and payload in this form."""
 
     def seal(job_id: str, type_json: bytes, payload: bytes) -> bytes:
         return form % {b"id": job_id.encode(), b"type": type_json, b"payload": payload}
@@ -32,7 +32,7 @@ def sealing(patch: Patch, form: bytes) -> None:
 
 @exhibit(
     "the type comes first",
-    "so that members of one score are sorted by type",
+    "members with one score are sorted by type",
     "ENVELOPE-1",
     source="Go kashvi",
     also="ENVELOPE-2",
@@ -63,7 +63,7 @@ def _(patch: Patch) -> None:
     where(patch, dispatch, "push", lambda driver, stream, sealed, delay_s: delay_s >= 300, push)
 
 
-@exhibit("each thread counts for itself", "so that ids of two threads are in no order", "ENVELOPE-3")
+@exhibit("each thread counts for itself", "ids of two threads do not ascend", "ENVELOPE-3")
 def _(patch: Patch) -> None:
     first = threading.get_ident()
     numbers: dict[int, Any] = {}
@@ -103,7 +103,7 @@ def names_of(self: JobType) -> list[str]:
     return field_names(self.job_class) or []
 
 
-@exhibit("ids count down", "so that of two that are due, the newer comes first", "ENVELOPE-3", also="DISPATCH-6")
+@exhibit("ids count down", "of two jobs due at once, the newer comes first", "ENVELOPE-3", also="DISPATCH-6")
 def _(patch: Patch) -> None:
     numbers = itertools.count(1)
     patch.setattr(SystemRuntime, "new_id", lambda self: str(uuid.UUID(int=2**128 - next(numbers))))
@@ -111,7 +111,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "ids by the clock alone",
-    "those of one second come in any order",
+    "ids of one second are in any order",
     "ENVELOPE-3",
     also="DISPATCH-6",
     source="UUIDs of the seventh version without a counter",
@@ -127,7 +127,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "an envelope without an id is none",
-    "what the Go program pushes is recorded as garbage",
+    "jobs of the Go program are recorded as garbage",
     "ENVELOPE-4",
     also="COMMANDS-1 COMMANDS-2 COMMANDS-5 COMMANDS-9 COMMANDS-17 COMMANDS-18 ENVELOPE-6 "
     "ENVELOPE-7 JOBS-3 REDIS-1 REDIS-2",
@@ -171,7 +171,7 @@ def _(patch: Patch) -> None:
     where(patch, envelope, "rewrite", lambda raw, job_id, **changes: b'"id"' not in raw, rewrite)
 
 
-@exhibit("bytes as text", "what is not UTF-8 comes back mended", "ENVELOPE-5")
+@exhibit("bytes as text", "bytes that are not UTF-8 are replaced", "ENVELOPE-5")
 def _(patch: Patch) -> None:
     def push(real: Any, self: MemoryDriver, envelopes: Any, delay_s: float = 0.0) -> float | None:
         due: float | None = real(self, [e.decode("utf-8", "replace").encode() for e in envelopes], delay_s)
@@ -212,7 +212,7 @@ def _(patch: Patch) -> None:
 
 
 def guessing(patch: Patch, mend: Any) -> None:
-    """What does not fit is mended, if it can be."""
+    """Convert a payload that does not fit, if possible."""
     strict = JobType.decode
 
     def misfit(self: JobType, payload: bytes) -> bool:
@@ -231,7 +231,7 @@ def guessing(patch: Patch, mend: Any) -> None:
     where(patch, JobType, "decode", misfit, decode)
 
 
-@exhibit('"1" is a number', "text is read as what it looks like", "ENVELOPE-6")
+@exhibit('"1" is a number', "text that looks like a number is read as one", "ENVELOPE-6")
 def _(patch: Patch) -> None:
     guessing(patch, lambda self, payload: msgspec.json.decode(payload, type=self.job_class, strict=False))
 
@@ -241,7 +241,7 @@ def _(patch: Patch) -> None:
     guessing(patch, lambda self, payload: JobType.decode(self, payload.replace(b":1.0", b":1")))
 
 
-@exhibit("half a character is mended", "as Go does, and wire.md says that we do not", "ENVELOPE-7", source="Go kashvi")
+@exhibit("half a character is mended", "as in Go, against wire.md", "ENVELOPE-7", source="Go kashvi")
 def _(patch: Patch) -> None:
     where(
         patch,
@@ -252,7 +252,7 @@ def _(patch: Patch) -> None:
     )
 
 
-@exhibit("integers end at 64 bits", "as Go's do, and wire.md says that ours do not", "ENVELOPE-7", source="Go kashvi")
+@exhibit("integers end at 64 bits", "as in Go, against wire.md", "ENVELOPE-7", source="Go kashvi")
 def _(patch: Patch) -> None:
     def decode(real: Any, self: JobType, payload: bytes) -> Any:
         made = real(self, payload)

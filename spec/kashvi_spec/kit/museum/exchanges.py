@@ -1,4 +1,4 @@
-"""Exchanges and lost replies: carried out twice, forgotten, too late; and jobs that are claimed by two."""
+"""Bugs of exchanges and lost replies: requests carried out twice or late, lost jobs, jobs claimed by two workers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "claim reply lost",
-    "what a lost reply handed over is not looked for",
+    "the worker never reconciles after a lost reply",
     "DELIVERY-6",
     source="Celery #1789, RQ #1716",
     also="DELIVERY-1 DISPATCH-1",
@@ -87,13 +87,13 @@ def _(patch: Patch) -> None:
 
 
 def many(self: MemoryDriver, *args: Any) -> bool:
-    """Some hundred jobs are ready."""
+    """True if some hundred jobs are ready."""
     return 100 < len(self.store.jobs) < 1000
 
 
 @exhibit(
     "a claim leaves one behind",
-    "read, and removed after another has read, too",
+    "it removes the job after another worker has read it",
     "DELIVERY-7",
     source="sidekiq #6379: two fetch the same",
     also="DELAY-8 DELIVERY-1 DELIVERY-5 DELIVERY-17 DISPATCH-1 DISPATCH-10",

@@ -1,4 +1,4 @@
-"""The failure record: forgotten, of the wrong attempt, lost with the database, never emptied."""
+"""Bugs of the failure record: lost, of the wrong attempt, lost with the database, never emptied."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from . import Patch, exhibit, where
 def failing(
     patch: Patch, change: Callable[[Settlement], Settlement], when: Callable[[Settlement], bool] = lambda s: True
 ) -> None:
-    """``change(settlement)`` is carried out instead of a failure."""
+    """Carry out ``change(settlement)`` instead of a failure."""
     where(
         patch, MemoryDriver, "_settle",
         lambda self, worker, s, now: s.move == "fail" and when(s),
@@ -34,7 +34,7 @@ def failing(
     )  # fmt: skip
 
 
-@exhibit("it failed when the server heard of it", "the time that passed before is not counted", "FAILURES-1")
+@exhibit("it failed when the server heard of it", "the time until the request is lost", "FAILURES-1")
 def _(patch: Patch) -> None:
     failing(patch, lambda s: s._replace(in_s=0.0), lambda s: s.in_s < -1)
 
@@ -96,26 +96,24 @@ def _(patch: Patch) -> None:
 
 
 def remembering(patch: Patch, change: Callable[[FailedJob], FailedJob]) -> None:
-    """What is kept in memory, changed."""
+    """Change the failures that are kept in memory."""
     real = FailedJobs.add
     patch.setattr(FailedJobs, "add", lambda self, failed: real(self, change(failed)))
 
 
-@exhibit("failures have no time", "of when they happened; the list has that of the process's start", "FAILURES-2")
+@exhibit("failures have no time", "the list has the start of the process instead", "FAILURES-2")
 def _(patch: Patch) -> None:
     remembering(patch, lambda failed: replace(failed, failed_at=datetime(2020, 1, 1, tzinfo=UTC)))
 
 
-@exhibit(
-    "the job is not kept", "only what it was called", "FAILURES-2", source="Go kashvi: %T prints the factory's type"
-)
+@exhibit("the job is not kept", "only its type is kept", "FAILURES-2", source="Go kashvi: %T prints the factory's type")
 def _(patch: Patch) -> None:
     remembering(patch, lambda failed: replace(failed, job=failed.type))
 
 
 @exhibit(
     "the list grows without end",
-    "a process that runs for months is full of it",
+    "it fills the memory of a process that runs for months",
     "FAILURES-11",
     source="Go kashvi: the failed slice is never cut",
 )
@@ -137,7 +135,7 @@ def _(patch: Patch) -> None:
     )
 
 
-@exhibit("the first error is kept", "what is recorded is why it failed at first", "FAILURES-4")
+@exhibit("the first error is kept", "the first attempt's error is recorded", "FAILURES-4")
 def _(patch: Patch) -> None:
     first: dict[str, str] = {}
 
@@ -153,7 +151,7 @@ def _(patch: Patch) -> None:
     where(patch, settle, "failed", another, failed)
 
 
-@exhibit("an error may be of any length", "as long as an exception's text is", "FAILURES-4")
+@exhibit("an error may be of any length", "the exception's whole text is kept", "FAILURES-4")
 def _(patch: Patch) -> None:
     def failed(real: Any, *args: Any) -> Any:
         with mock.patch.object(settle, "ERROR_MAX", 2**40):
@@ -244,7 +242,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "every look at an unknown type is the first",
-    "so that it waits for ever",
+    "the job waits for ever",
     "FAILURES-10",
     also="DELIVERY-1",
 )
@@ -255,7 +253,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "an unknown type goes back at once",
-    "and is looked at without end",
+    "workers claim it again and again",
     "FAILURES-10",
 )
 def _(patch: Patch) -> None:
@@ -323,7 +321,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "all wait for the row that was refused",
-    "half a minute long, the new ones too",
+    "for half a minute, new ones too",
     "FAILURES-12",
     source="kashvi, before",
 )
@@ -347,7 +345,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "no traceback is kept",
-    "the one line has to do",
+    "only the error's one line is kept",
     "FAILURES-13",
     source="Go kashvi; kashvi, before",
     also="COMMANDS-18",

@@ -1,4 +1,4 @@
-"""What counts as a job, who owns a name, and what an attempt makes of it: taken too widely, or too narrowly."""
+"""Bugs of jobs, their names and outcomes: accepted too widely or too narrowly."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _(patch: Patch) -> None:
 
 
 def returned(patch: Patch, annotation: str, bad: Callable[[object], bool]) -> None:
-    """Handlers that say they return such a thing fail when it is bad."""
+    """Fail an attempt whose handler has this return annotation and returns a bad value."""
 
     class Strict:
         def __init__(self, one: Any) -> None:
@@ -107,7 +107,7 @@ def _(patch: Patch) -> None:
 
 
 def lacks(self: JobType, payload: bytes) -> bool:
-    """Whether a field is left out."""
+    """True if the payload lacks a field."""
     try:
         return not set(field_names(self.job_class) or ()) <= msgspec.json.decode(payload).keys()
     except (ValueError, AttributeError):
@@ -125,7 +125,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a nameless job is sent",
-    "and lost where a worker meets it",
+    "the worker that claims it loses it",
     "JOBS-4",
     source="Go kashvi: Dispatch itself returns no error",
 )
@@ -134,13 +134,13 @@ def _(patch: Patch) -> None:
 
 
 def nameless(self: Registry, one: Any) -> bool:
-    """A job, and nobody registered it."""
+    """True for a job of an unregistered type."""
     return hasattr(type(one), "handle") and type(one) not in self._by_class
 
 
 @exhibit(
     "a name is taken over",
-    "whoever registers it last has it",
+    "the last class registered under it gets it",
     "JOBS-5",
     source="Go kashvi: registering a name again silently replaces it",
 )
@@ -153,11 +153,11 @@ def _(patch: Patch) -> None:
 
 
 def taken(self: Registry, name: str, factory: Any) -> bool:
-    """By another class."""
+    """True if another class has the name."""
     return name in self._by_name and self._by_name[name].job_class is not factory
 
 
-@exhibit("a job type has several names", "and what it is called depends on who dispatches it", "JOBS-5")
+@exhibit("a job type has several names", "the producer decides which one is sent", "JOBS-5")
 def _(patch: Patch) -> None:
     def register(real: Any, self: Registry, name: str, factory: Any) -> None:
         del self._by_class[factory]
@@ -191,7 +191,7 @@ def _(patch: Patch) -> None:
     where(patch, Registry, "named", lambda self, name: name.startswith("*"), named)
 
 
-@exhibit("a name may begin with a star", "so that *jobs.X and jobs.X can be two", "JOBS-6")
+@exhibit("a name may begin with a star", "*jobs.X and jobs.X may be two types", "JOBS-6")
 def _(patch: Patch) -> None:
     def register(real: Any, self: Registry, name: str, factory: Any) -> None:
         self._by_name[name] = JobType(name, factory)
@@ -201,7 +201,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "one instance for all attempts",
-    "what a failed attempt did to it, the next one finds",
+    "the next attempt gets the changes of a failed one",
     "JOBS-7",
     source="Go kashvi: the same instance is retried",
 )
@@ -265,13 +265,15 @@ def _(patch: Patch) -> None:
     decorating(patch, lambda queue, function, name: queue.register(name or "jobs.Job", function))
 
 
-@exhibit("a function is replaced where it is decorated", "by something that is no function", "JOBS-10", source="Celery")
+@exhibit(
+    "a function is replaced where it is decorated", "with an object that is not a function", "JOBS-10", source="Celery"
+)
 def _(patch: Patch) -> None:
     decorating(patch, lambda queue, function, name: None)
 
 
 def decorating(patch: Patch, do: Any) -> None:
-    """``@queue.job`` on a function."""
+    """Change ``@queue.job`` on a function."""
 
     def job(real: Any, self: Queue, name: Any = None, /) -> Any:
         if callable(name):

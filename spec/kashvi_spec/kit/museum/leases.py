@@ -1,4 +1,4 @@
-"""Leases: not renewed, not heeded, counted by the wrong clock; and what is left of those whose lease is over."""
+"""Bugs of leases: not renewed, ignored, by the wrong clock; and of takeovers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from . import Patch, exhibit, where
 
 
 def settling(patch: Patch, when: Callable[[MemoryDriver, str, Settlement], bool], instead: Any) -> None:
-    """``instead(real, driver, worker, settlement, now)``, where ``when`` holds."""
+    """Settle by ``instead(real, driver, worker, settlement, now)``, if ``when`` holds."""
     where(patch, MemoryDriver, "_settle", lambda self, worker, s, now: when(self, worker, s), instead)
 
 
 def holds(self: MemoryDriver, s: Settlement) -> bool:
-    """Whether the job is where the settlement says."""
+    """True if the job is in the settlement's list."""
     return s.old in (self.store.held if s.place == "held" else self.store.running).get(s.owner, [])
 
 
 def accept_always(patch: Patch) -> None:
-    """Settle whatever is asked, held or not."""
+    """Accept every settlement, held or not."""
 
     def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
         (self.store.held if s.place == "held" else self.store.running).setdefault(s.owner, []).append(s.old)
@@ -69,7 +69,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "the dead keep what they announced",
-    "only what was not started is looked for",
+    "only jobs that were not started are taken over",
     "DELIVERY-2 DELIVERY-10",
     source="asynq #1144: active without a lease, never recovered",
     also="DELIVERY-1 DELIVERY-8 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1",
@@ -82,14 +82,14 @@ def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "expired", lambda self, limit: any(self.store.running.values()), expired)
 
 
-@exhibit("all that is lost at once", "however little is asked for", "DELIVERY-2")
+@exhibit("all that is lost at once", "the limit is ignored", "DELIVERY-2")
 def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "expired", lambda self, limit: limit == 1, lambda real, self, limit: real(self, 100))
 
 
 @exhibit(
     "known from the first exchange on",
-    "what a wait claimed before it is lost with its process",
+    "a job claimed by an earlier wait is lost with its process",
     "DELIVERY-2",
     source="ours, once; a worker in another language that waits first",
 )
@@ -102,7 +102,7 @@ def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "wait", lambda self, worker, seconds: worker not in self.store.workers, wait)
 
 
-@exhibit("any name will do", "a worker may be called what no other program can read", "DELIVERY-2")
+@exhibit("any name will do", "a name may be unreadable for other programs", "DELIVERY-2")
 def _(patch: Patch) -> None:
     where(
         patch, memory, "worker_name",
@@ -153,7 +153,9 @@ def _(patch: Patch) -> None:
     settling(patch, lambda self, worker, s: bool(vars(self.store).get("taken")), settle)
 
 
-@exhibit("the dead are forgotten with their jobs", "a list is tidied up without a look at what it holds", "DELIVERY-1")
+@exhibit(
+    "the dead are forgotten with their jobs", "a dead worker is removed without a check of its lists", "DELIVERY-1"
+)
 def _(patch: Patch) -> None:
     def leave(real: Any, self: MemoryDriver, worker: str, owner: str, now: float) -> bool:
         if self.store.workers.get(owner, now) <= now - 3600:
@@ -165,7 +167,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "live workers are robbed",
-    "anybody may settle anybody's jobs: no lease is looked at",
+    "any worker may settle any job: leases are not checked",
     "DELIVERY-3",
     source="Oban, River: rescue by elapsed time",
 )
@@ -178,7 +180,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "who has only waited so far is dead",
-    "its jobs may be settled by anybody",
+    "any worker may settle its jobs",
     "DELIVERY-3",
     source="SAQ #277: swept 0.1 s after the start",
     also="DELIVERY-2",
@@ -188,7 +190,7 @@ def _(patch: Patch) -> None:
 
 
 def renewing(patch: Patch, when: Callable[[MemoryDriver, str], bool]) -> None:
-    """An exchange renews no lease, where ``when(driver, worker)`` holds."""
+    """Skip the renewal in exchanges, if ``when(driver, worker)`` holds."""
 
     def exchange(real: Any, self: MemoryDriver, worker: str, *args: Any) -> Exchange:
         before = self.store.workers[worker]
@@ -208,7 +210,7 @@ def renewing(patch: Patch, when: Callable[[MemoryDriver, str], bool]) -> None:
 
 @exhibit(
     "a heartbeat renews nothing",
-    "an exchange with nothing to hand over and nothing to take",
+    "an exchange without settlements and claims",
     "DELIVERY-3 DELIVERY-4",
     source="Celery #5935: visibility timeout",
     also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DELIVERY-14 DELIVERY-15 DISPATCH-1 WORKERS-5 WORKERS-13 WORKERS-14",
@@ -228,7 +230,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a lease is renewed for a minute",
-    "whatever runs for longer, runs twice",
+    "a longer job runs twice",
     "DELIVERY-4",
     source="arq: in-progress for the longest timeout; Laravel: retry_after",
     also="DELIVERY-1 DISPATCH-1",
@@ -257,7 +259,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "settle not fenced",
-    "a worker that was taken for dead settles all the same",
+    "a worker that was taken for dead still settles",
     "DELIVERY-5",
     source="asynq: Done deletes the task a second worker runs",
     also="DELIVERY-6 DELIVERY-14 WORKERS-13",
@@ -268,7 +270,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a late retry is added",
-    "although nothing was there to remove",
+    "although the job is gone",
     "DELIVERY-5",
     source="Laravel: release after the lease makes two of one job",
 )
@@ -282,7 +284,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a late end is accepted",
-    "of a job that was given to another",
+    "although another worker has the job",
     "DELIVERY-5",
     source="streams: XACK of a consumer that lost the entry",
     also="DELIVERY-6 DELIVERY-14 WORKERS-13",
@@ -292,13 +294,13 @@ def _(patch: Patch) -> None:
 
 
 def skewed(patch: Patch, call: str, instead: Any) -> None:
-    """On the line of a process whose clock is wrong."""
+    """Replace a call of processes whose clock is wrong."""
     where(patch, Line, call, lambda self, *args: abs(self._process.now() - self._kernel.time) > 1, instead)
 
 
 @exhibit(
     "a lease ends by its worker's clock",
-    "one that is behind has none",
+    "a worker whose clock is behind has no lease",
     "DELIVERY-11",
     source="asynq: rdb.clock and time.Now() are mixed",
     also="DELIVERY-1 DISPATCH-1",
@@ -311,7 +313,9 @@ def _(patch: Patch) -> None:
     skewed(patch, "exchange", exchange)
 
 
-@exhibit("who is ahead thinks others dead", "and takes what they run", "DELIVERY-11", also="DELIVERY-1 DISPATCH-1")
+@exhibit(
+    "who is ahead thinks others dead", "it takes over their running jobs", "DELIVERY-11", also="DELIVERY-1 DISPATCH-1"
+)
 def _(patch: Patch) -> None:
     def expired(real: Any, self: Line, limit: int) -> Expired:
         store = self._world.server.driver.store  # type: ignore[attr-defined]
@@ -336,7 +340,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "large failures are read by number alone",
-    "and every process that would record them dies of it",
+    "every process that records them runs out of memory",
     "DELIVERY-13",
     source="kashvi, before",
 )
@@ -345,7 +349,7 @@ def _(patch: Patch) -> None:
 
 
 def by_number(patch: Patch, name: str, of: Any) -> None:
-    """What this method reads is not bounded in bytes."""
+    """Remove the limit in bytes from what this method reads."""
 
     def unbounded(real: Any, *asked: Any) -> Any:
         with mock.patch.object(ports, "READ_MAX_BYTES", 2**40):

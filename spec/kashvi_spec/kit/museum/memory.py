@@ -1,4 +1,4 @@
-"""The default queue, and what its memory is: read elsewhere, written down, not as Redis."""
+"""Bugs of the default queue and the memory driver: other defaults, files, differences from Redis."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _(patch: Patch) -> None:
 
 
 def default(patch: Patch, choose: Any) -> None:
-    """What is chosen where nothing is said."""
+    """Replace the default driver."""
     import os
 
     real = _DefaultQueue._default_driver
@@ -59,13 +59,13 @@ def _(patch: Patch) -> None:
     remembering(patch, read=False)
 
 
-@exhibit("memory outlives its process", "whoever starts next finds the jobs of the last", "MEMORY-2")
+@exhibit("memory outlives its process", "the next process finds the jobs of the last", "MEMORY-2")
 def _(patch: Patch) -> None:
     remembering(patch, read=True)
 
 
 def remembering(patch: Patch, read: bool) -> None:
-    """Jobs go into a file where a queue was made with a memory of its own."""
+    """Keep the jobs of a memory queue in a file."""
     file = Path("jobs.queue")
 
     def chosen(self: Queue, driver: Any = None, **named: Any) -> bool:
@@ -89,7 +89,7 @@ def _(patch: Patch) -> None:
     patch.setattr(RedisDriver, "next_due", lambda self: None)
 
 
-@exhibit("times of Redis have three digits", "those of memory all there are", "MEMORY-3")
+@exhibit("times of Redis have three digits", "those of memory have all digits", "MEMORY-3")
 def _(patch: Patch) -> None:
     real = RedisDriver.exchange
 
@@ -100,7 +100,7 @@ def _(patch: Patch) -> None:
     patch.setattr(RedisDriver, "exchange", exchange)
 
 
-@exhibit("the environment goes before the program", "what it chooses is overruled by a variable", "MEMORY-5")
+@exhibit("the environment goes before the program", "a variable overrules the program's choice", "MEMORY-5")
 def _(patch: Patch) -> None:
     import os
 
@@ -115,11 +115,11 @@ def _(patch: Patch) -> None:
     patch.setattr(_DefaultQueue, "driver", property(driver))
 
 
-@exhibit("only the worker reads the environment", "what dispatches stays in memory", "MEMORY-5")
+@exhibit("only the worker reads the environment", "producers stay in memory", "MEMORY-5")
 def _(patch: Patch) -> None:
     patch.setattr(_DefaultQueue, "_default_driver", Queue._default_driver)
 
 
-@exhibit("a table is asked for by the program alone", "its variable is not looked at", "MEMORY-5")
+@exhibit("a table is asked for by the program alone", "its variable is ignored", "MEMORY-5")
 def _(patch: Patch) -> None:
     patch.setattr(_DefaultQueue, "store", property(lambda self: self._store))

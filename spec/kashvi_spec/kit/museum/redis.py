@@ -1,4 +1,4 @@
-"""Keys and scripts: other keys, other ends of the list, keys that expire, steps in the wrong order."""
+"""Bugs of keys and scripts: other keys, other ends of the list, keys that expire, steps in the wrong order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from . import Patch, exhibit, where
 
 
 def calling(patch: Patch, change: Any, when: Any) -> None:
-    """``change(command)`` is sent instead, where ``when(command)`` holds."""
+    """Send ``change(command)`` instead, if ``when(command)`` holds."""
     where(
         patch, Connections, "call",
         lambda self, *command: when(command),
@@ -35,7 +35,7 @@ def calling(patch: Patch, change: Any, when: Any) -> None:
 
 
 def scripted(patch: Patch, script: Script, text: str, when: Any = lambda args: True) -> None:
-    """Another text for one of the scripts, where ``when`` holds of its arguments."""
+    """Replace the text of a script, if ``when`` holds of its arguments."""
     assert text != script.text
     other: Any = SimpleNamespace(text=text, sha=hashlib.sha1(text.encode()).hexdigest())
     where(
@@ -57,7 +57,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "another list",
-    "kashvi:jobs, where nobody else looks",
+    "kashvi:jobs, which other programs do not know",
     "REDIS-1",
     source="AsyncTasQ: keys of its own",
     also="DISPATCH-7 ENVELOPE-1 FAILURES-8 JOBS-3 MEMORY-3 REDIS-3 REDIS-4 REDIS-5 REDIS-6 "
@@ -90,7 +90,7 @@ def _(patch: Patch) -> None:
     scripted(patch, driver._DELAY, driver._DELAY.text.replace(due, f"math.floor({due})"))
 
 
-@exhibit("scores are milliseconds", "of delays of a minute and more", "REDIS-2", source="BullMQ")
+@exhibit("scores are milliseconds", "for delays of a minute and more", "REDIS-2", source="BullMQ")
 def _(patch: Patch) -> None:
     milliseconds = driver._DELAY.text.replace("now + tonumber(ARGV[1])", "(now + tonumber(ARGV[1])) * 1000")
     scripted(patch, driver._DELAY, milliseconds, lambda args: float(args[0]) >= 60)
@@ -113,7 +113,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a start clears what is delayed",
-    "by a process that is there no more",
+    "it deletes delayed jobs of ended processes",
     "REDIS-3",
     source="Celery: an ETA is its worker's",
     also="COMMANDS-9 DISPATCH-7",
@@ -182,7 +182,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a worker's lists have no prefix",
-    "so that a script's keys are in several slots",
+    "a script's keys are in several slots",
     "REDIS-5",
     also="FAILURES-4 REDIS-4",
 )
@@ -192,7 +192,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "the client's pool is used",
-    "and its connections are gone while workers wait",
+    "waiting workers use up its connections",
     "REDIS-6",
     source="Go kashvi: twenty workers, and Dispatch times out",
     also="REDIS-12 REDIS-13",
@@ -203,7 +203,7 @@ def _(patch: Patch) -> None:
     patch.setattr(pools, "_own_pool", lambda theirs: theirs)
 
 
-@exhibit("the client's settings are forgotten", "its database is, so jobs go to another", "REDIS-6")
+@exhibit("the client's settings are forgotten", "its database is ignored, so jobs go to another", "REDIS-6")
 def _(patch: Patch) -> None:
     from kashvi.drivers import pools
 
@@ -217,7 +217,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a refusal is not heard",
-    "a full server's no is taken for a yes",
+    "a full server's refusal is taken for a success",
     "REDIS-7",
     source="Go kashvi: errors ignored",
     also="DISPATCH-7 REDIS-11",
@@ -228,7 +228,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a server that is away is not noticed",
-    "the job goes nowhere, and nobody hears of it",
+    "the job is lost without an error",
     "REDIS-7",
     also="DISPATCH-7 REDIS-14",
 )
@@ -237,7 +237,7 @@ def _(patch: Patch) -> None:
 
 
 def hushed(patch: Patch, kind: type[DriverError]) -> None:
-    """A push that raises nothing of this kind."""
+    """Suppress errors of this kind in a push."""
     real = RedisDriver.push
 
     def push(self: RedisDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
@@ -251,7 +251,7 @@ def hushed(patch: Patch, kind: type[DriverError]) -> None:
 
 @exhibit(
     "a worker ends with its connection",
-    "a server that restarts leaves nobody at work",
+    "after a restart of the server no worker is left",
     "REDIS-8",
     source="Celery #8030",
     also="DELIVERY-1 DELIVERY-5 DISPATCH-1 WORKERS-11 WORKERS-12 WORKERS-13",
@@ -276,7 +276,7 @@ def _(patch: Patch) -> None:
 
 
 def gone(patch: Patch, tired: Any) -> None:
-    """A worker stops when the server is away and it is tired of it."""
+    """Stop a worker while the server is away, if ``tired`` holds."""
 
     def tell_lost(real: Any, self: Lease, error: DriverError) -> None:
         real(self, error)
@@ -296,13 +296,13 @@ def _(patch: Patch) -> None:
     promoting(patch, "redis.call('ZREM', delayed, unpack(due)) redis.call('LPUSH', jobs, unpack(due))")
 
 
-@exhibit("an error of a script is passed over", "and what it was about is gone", "REDIS-9", source="Go kashvi")
+@exhibit("an error of a script is passed over", "the jobs in it are lost", "REDIS-9", source="Go kashvi")
 def _(patch: Patch) -> None:
     promoting(patch, "redis.call('ZREM', delayed, unpack(due)) redis.pcall('LPUSH', jobs, unpack(due))")
 
 
 def promoting(patch: Patch, how: str) -> None:
-    """Other words for the promotion, in a script that does not look first."""
+    """Replace the promotion, in a script that does not check types first."""
     text = driver._EXCHANGE.text.replace("\nredis.call('LLEN', jobs)\n", "\n")
     step = "redis.call('LPUSH', jobs, unpack(due))\n  redis.call('ZREM', delayed, unpack(due))"
     assert step in text
@@ -310,7 +310,7 @@ def promoting(patch: Patch, how: str) -> None:
 
 
 @exhibit(
-    "ten threads look ten times as often",
+    "ten threads poll ten times as often",
     "each new thread is a load for the server",
     "REDIS-10",
     source="Laravel: --sleep",
@@ -324,7 +324,7 @@ def _(patch: Patch) -> None:
     where(patch, Worker, "_wait", lambda self: self.threads >= 10, lambda real, self: wait(self))
 
 
-@exhibit("an idle worker exchanges", "in each round, besides that it waits", "REDIS-10", source="ours, once")
+@exhibit("an idle worker exchanges", "in each round, besides its wait", "REDIS-10", source="ours, once")
 def _(patch: Patch) -> None:
     def wait(real: Any, self: Worker) -> None:
         for _ in range(3):
@@ -363,7 +363,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Connections, "_give_up", lambda self, pool: None)
 
 
-@exhibit("a child has its parent's pool", "with a lock that nobody opens", "REDIS-13", source="redis-py")
+@exhibit("a child has its parent's pool", "its lock stays locked", "REDIS-13", source="redis-py")
 def _(patch: Patch) -> None:
     patch.setattr(Connections, "pool", lambda self: self._pool)
 

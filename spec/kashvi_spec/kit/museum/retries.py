@@ -1,4 +1,4 @@
-"""Attempts and waits: one too many, one too few, too long, too early, in the wrong place."""
+"""Bugs of attempts and waits: one too many or too few, too long or too early, in the wrong place."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Decision = retry.RetryAfter | retry.GiveUp
 def deciding(
     patch: Patch, decide: Callable[[int, int], Decision], when: Callable[[int, int], bool] = lambda n, most: True
 ) -> None:
-    """``decide(attempt, limit)``, where ``when(attempt, limit)`` holds."""
+    """Decide by ``decide(attempt, limit)``, if ``when(attempt, limit)`` holds."""
     where(patch, retry, "decide", when, lambda real, n, most: decide(n, most))
 
 
 def waiting(patch: Patch, seconds: Callable[[int], float], when: Callable[[int], bool] = lambda n: True) -> None:
-    """``seconds(n)`` after attempt n, where it is not the last."""
+    """Wait ``seconds(n)`` after attempt n, unless it is the last."""
     deciding(patch, lambda n, most: retry.RetryAfter(seconds(n)), lambda n, most: n < most and when(n))
 
 
@@ -58,7 +58,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a limit of five is one of six",
-    "what was set by hand is taken for retries",
+    "a limit set by the user counts retries",
     "RETRY-1",
     also="RETRY-2 RETRY-3 RETRY-5",
 )
@@ -66,7 +66,7 @@ def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.RetryAfter(float(n)), lambda n, most: n == most >= 5)
 
 
-@exhibit("a limit of five is one of four", "what was set by hand is off by one", "RETRY-1", also="RETRY-2 RETRY-5")
+@exhibit("a limit of five is one of four", "a limit set by the user is off by one", "RETRY-1", also="RETRY-2 RETRY-5")
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.GiveUp(), lambda n, most: n == most - 1 >= 4)
 
@@ -104,7 +104,7 @@ def _(patch: Patch) -> None:
 
 
 def retried(patch: Patch, change: Callable[[Settlement, float], Settlement]) -> None:
-    """``change(settlement, now)`` is carried out instead of a retry."""
+    """Carry out ``change(settlement, now)`` instead of a retry."""
     where(
         patch, MemoryDriver, "_settle",
         lambda self, worker, s, now: s.move == "retry",
@@ -125,7 +125,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "retry by the worker's own clock",
-    "due is what the process thinks the time is",
+    "the due time is by the process's clock",
     "RETRY-2",
     source="asynq, BullMQ: the client's time",
     also="DELAY-1 ENVELOPE-4 JOBS-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 TABLE-2 WORKERS-2 WORKERS-14",
@@ -139,7 +139,7 @@ def _(patch: Patch) -> None:
 
 
 def resting(patch: Patch, limit: Callable[[int], bool]) -> None:
-    """After the last attempt a job waits, and is recorded then; where the limit is such a one."""
+    """Let a job wait after the last attempt, before it is recorded, if ``limit`` holds of the limit."""
 
     def counted(real: Any, d: Delivery, ended_at: float, error: str, most: int, *rest: Any, **named: Any) -> Settling:
         new = envelope.rewrite(d.raw, d.job_id, attempts=most)
@@ -158,7 +158,7 @@ def resting(patch: Patch, limit: Callable[[int], bool]) -> None:
 
 @exhibit(
     "a wait after the last attempt",
-    "for as many seconds as the limit, before anybody hears of the failure",
+    "for as many seconds as the limit, before the failure is recorded",
     "RETRY-3",
     source="Go kashvi: it sleeps before it looks at the limit",
     also="DELIVERY-10 FAILURES-4 FAILURES-5 JOBS-2 TABLE-2 WORKERS-13",
@@ -194,7 +194,7 @@ def _(patch: Patch) -> None:
 
 
 def keeping(patch: Patch, seconds: Callable[[int], float]) -> None:
-    """The thread sleeps after an attempt that failed; so many seconds after attempt n."""
+    """Let the thread sleep ``seconds(n)`` after failed attempt n."""
 
     def emit(real: Any, self: EventStream, kind: type[Event], *error: Any, **facts: Any) -> None:
         real(self, kind, *error, **facts)
@@ -207,7 +207,7 @@ def keeping(patch: Patch, seconds: Callable[[int], float]) -> None:
 
 
 def limiting(patch: Patch, when: Callable[[Queue, int], bool]) -> None:
-    """A new limit that running workers do not hear of."""
+    """Hide a new limit from running workers."""
     where(
         patch, Queue, "set_max_retry",
         lambda self, attempts: bool(vars(self).get("_workers")) and when(self, attempts),
@@ -231,7 +231,7 @@ def _(patch: Patch) -> None:
 
 
 def numbering(patch: Patch, when: Callable[[Settling], bool]) -> None:
-    """A retry is sent with one attempt more than was made."""
+    """Send a retry with one attempt too many."""
     real = settle._counted
 
     def counted(d: Delivery, *args: Any, **named: Any) -> Settling:
@@ -262,7 +262,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "what has failed is not removed",
-    "where two work, it is found again after a lease",
+    "with two workers, it is found again after a lease",
     "RETRY-7",
     also="DELIVERY-5 FAILURES-10 MEMORY-3",
 )
@@ -272,7 +272,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "what is retried is not removed",
-    "where two work, the old entry is found after a lease",
+    "with two workers, the old entry is found after a lease",
     "RETRY-7",
     also="DELIVERY-5 FAILURES-10 WORKERS-13",
 )
@@ -281,7 +281,7 @@ def _(patch: Patch) -> None:
 
 
 def staying(patch: Patch, move: str) -> None:
-    """A copy is left behind, in the list of somebody whose lease ends soon."""
+    """Leave a copy behind, in the list of a worker whose lease ends soon."""
 
     def _settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
         settled: bool = real(self, worker, s, now)

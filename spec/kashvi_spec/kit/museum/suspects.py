@@ -1,4 +1,4 @@
-"""What the death of a process costs its jobs: too much, nothing ever, or the neighbours' attempts."""
+"""Bugs of suspects: a death costs too much, nothing, or the neighbours' attempts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import Patch, exhibit, where
 
 @exhibit(
     "returned to the tail",
-    "what is handed back starts all over at the end of the queue",
+    "a job that is handed back goes to the end of the queue",
     "DELIVERY-8",
     also="DELIVERY-14 DELIVERY-15 DELIVERY-17 MEMORY-3 WORKERS-3 WORKERS-6",
 )
@@ -44,7 +44,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "suspects run together",
-    "so the next death has many suspects",
+    "the next death has many suspects",
     "DELIVERY-14",
     also="DELIVERY-1 DELIVERY-10 DELIVERY-12 DELIVERY-15 DELIVERY-17 DISPATCH-1",
 )
@@ -67,14 +67,14 @@ def _(patch: Patch) -> None:
     patch.setattr(Turns, "_window_s", lambda self, d: self._lease_s)
 
 
-@exhibit("no suspect is given more time than another", "however many deaths it was in", "DELIVERY-14")
+@exhibit("no suspect is given more time than another", "the number of its deaths is ignored", "DELIVERY-14")
 def _(patch: Patch) -> None:
     where(patch, Turns, "_window_s", lambda self, d: d.lost > 1, lambda real, self, d: self._lease_s * WINDOW_LEASES)
 
 
 @exhibit(
     "suspects are not announced",
-    "they start like any other job",
+    "they start as fresh jobs do",
     "DELIVERY-14",
     also="DELIVERY-1 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 REDIS-4 REDIS-5",
 )
@@ -133,7 +133,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "suspects that wait fill the threads",
-    "they count as claimed ahead, and nothing else is taken",
+    "they count as claimed ahead, and no other job is claimed",
     "DELIVERY-12",
     source="ours, until 0.2: four long jobs of a dead process held up a hundred short ones for six minutes",
     also="DELIVERY-17",
@@ -147,7 +147,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a process with suspects is theirs alone",
-    "nothing else is taken until the last has ended",
+    "no other job is claimed until the last has ended",
     "DELIVERY-12",
     also="DELIVERY-17",
 )
@@ -167,7 +167,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "no suspect keeps fresh jobs out",
-    "a death has many names, time and again",
+    "again and again, many jobs may have caused a death",
     "DELIVERY-15",
     also="DELIVERY-1 DELIVERY-17 DISPATCH-1",
 )
@@ -181,19 +181,19 @@ def _(patch: Patch) -> None:
     )
 
 
-@exhibit("a grave suspect waits for ever", "until nothing runs any more", "DELIVERY-15")
+@exhibit("a grave suspect waits for ever", "until no job runs any more", "DELIVERY-15")
 def _(patch: Patch) -> None:
     patch.setattr(Turns, "_patience_s", lambda self, d: 1e9)
 
 
-@exhibit("a grave suspect waits for nobody", "it starts beside what has just begun", "DELIVERY-15")
+@exhibit("a grave suspect waits for nobody", "it starts beside jobs that have just begun", "DELIVERY-15")
 def _(patch: Patch) -> None:
     patch.setattr(Turns, "_patience_s", lambda self, d: 0.0)
 
 
 @exhibit(
     "each that was announced is charged",
-    "whoever was beside it",
+    "although others ran beside it",
     "DELIVERY-16",
     source="ours, until 0.2: a good job was recorded as failed, with the poison job that it ran beside",
     also="DELIVERY-14 DELIVERY-15 DELIVERY-17",
@@ -208,7 +208,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "who is fresh is never to blame",
-    "a suspect is charged for what it ran beside",
+    "a suspect is charged for a fresh job beside it",
     "DELIVERY-16",
     also="DELIVERY-15 DELIVERY-17",
 )
@@ -236,7 +236,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "no suspect is graver than another",
-    "so the next death is as nameless",
+    "the cause of the next death is as open",
     "DELIVERY-17",
     also="DELIVERY-1 DELIVERY-14 DELIVERY-15 DISPATCH-1",
 )
@@ -248,6 +248,8 @@ def _(patch: Patch) -> None:
     where(patch, settle, "lost", lambda d, ended_at, most, certain, graver: d.suspect and not certain, lost)
 
 
-@exhibit("what is kept out stays in hand", "claimed beside a suspect, it may have been to blame", "DELIVERY-17")
+@exhibit(
+    "what is kept out stays in hand", "a fresh job claimed beside a suspect may have caused the death", "DELIVERY-17"
+)
 def _(patch: Patch) -> None:
     where(patch, Books, "_kept_out", lambda self: bool(self._ready), lambda real, self: [])

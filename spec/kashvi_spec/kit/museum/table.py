@@ -1,4 +1,4 @@
-"""The failure table: made otherwise, filled otherwise, doubled, blocked."""
+"""Bugs of the failure table: other columns, other contents, doubled or blocked rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from . import Patch, exhibit, where
 
 
 def made(patch: Patch, *statements: str) -> None:
-    """When the table is made, this is done to it as well."""
+    """Run these statements when the table is made."""
     real = SqlFailures.prepare
 
     def prepare(self: SqlFailures) -> None:
@@ -41,7 +41,7 @@ INDEX = "uq_kashvi_failed_jobs_job_id"
 
 @exhibit(
     "a table without its index",
-    "so nothing keeps two recorders apart",
+    "two recorders may insert one job twice",
     "TABLE-1",
     source="Laravel, before uuids",
     also="TABLE-8",
@@ -58,7 +58,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "columns of the queue's own",
-    "connection, as Laravel has it, in the place of attempts",
+    "connection, as in Laravel, instead of attempts",
     "TABLE-1",
     source="Laravel",
     also="COMMANDS-12 TABLE-6",
@@ -72,14 +72,14 @@ def _(patch: Patch) -> None:
 
 
 def recorded_as(patch: Patch, change: Any) -> None:
-    """``change(columns)`` is written instead."""
+    """Write ``change(columns)`` instead."""
     real = sql._columns
     patch.setattr(sql, "_columns", lambda failure, **named: real(failure, **named) | change(failure))
 
 
 @exhibit(
     "the class is recorded",
-    "and not the name under which the code is found",
+    "instead of the name that finds the code",
     "TABLE-2",
     source="Go kashvi: %T",
     also="COMMANDS-2 COMMANDS-5 COMMANDS-18 FAILURES-9 TABLE-7",
@@ -88,15 +88,16 @@ def _(patch: Patch) -> None:
     recorded_as(patch, lambda failure: {"job_type": "*" + failure.job_type})
 
 
-@exhibit(
-    "times are the host's", "without a word of its zone", "TABLE-2", source="Go kashvi: text order is not time order"
-)
+@exhibit("times are the host's", "without their zone", "TABLE-2", source="Go kashvi: text order is not time order")
 def _(patch: Patch) -> None:
     recorded_as(patch, lambda failure: {"failed_at": failure.failed_at + timedelta(hours=5.5)})
 
 
 @exhibit(
-    "times are text of the host's zone", "so their order is none", "TABLE-3", source="Go kashvi: local time with offset"
+    "times are text of the host's zone",
+    "they do not sort by time",
+    "TABLE-3",
+    source="Go kashvi: local time with offset",
 )
 def _(patch: Patch) -> None:
     def bind(real: Any, self: UtcTime, value: datetime | None, dialect: sa.Dialect) -> Any:
@@ -136,7 +137,7 @@ def _(patch: Patch) -> None:
     patch.setattr(SqlFailures, "record", record)
 
 
-@exhibit("the last recorder is right", "recording again overwrites what was there", "TABLE-4", also="TABLE-10")
+@exhibit("the last recorder is right", "recording again overwrites the row", "TABLE-4", also="TABLE-10")
 def _(patch: Patch) -> None:
     def insert(real: Any, self: SqlFailures, rows: list[dict[str, object]]) -> Any:
         with self.engine.begin() as connection:
@@ -171,14 +172,14 @@ def _(patch: Patch) -> None:
 
 
 def odd(data: bytes) -> bool:
-    """Bytes that a table can't hold as they are."""
+    """True for bytes that a table can't hold unchanged."""
     return real_text(data).startswith("base64:")
 
 
 real_text = envelope.text_of
 
 
-@exhibit("odd bytes are mended", "what is not UTF-8 is replaced, and lost", "TABLE-5")
+@exhibit("odd bytes are mended", "bytes that are not UTF-8 are replaced, and lost", "TABLE-5")
 def _(patch: Patch) -> None:
     where(patch, envelope, "text_of", odd, lambda real, data: data.decode("utf-8", "replace"))
 
@@ -197,7 +198,7 @@ def _(patch: Patch) -> None:
     where(patch, Queue, "use_db", lambda self, database: isinstance(database, sa.Engine), use_db)
 
 
-@exhibit("the table is made at the first failure", "so whoever looks before it finds none", "TABLE-6")
+@exhibit("the table is made at the first failure", "a query before it finds no table", "TABLE-6")
 def _(patch: Patch) -> None:
     def use_db(self: Queue, database: Any) -> None:
         self._store, self._store_set = SqlFailures(database), True
@@ -216,7 +217,7 @@ def _(patch: Patch) -> None:
     halving(patch, lambda self, failures, why: {failure.job_id: why for failure in failures})
 
 
-@exhibit("a refused row takes its half along", "whoever is near it is given up, too", "TABLE-7")
+@exhibit("a refused row takes its half along", "rows near it are given up, too", "TABLE-7")
 def _(patch: Patch) -> None:
     def half(self: SqlFailures, failures: list[Failure], why: Refusal) -> dict[str, Refusal]:
         if len(failures) < 10:
@@ -228,7 +229,7 @@ def _(patch: Patch) -> None:
 
 
 def halving(patch: Patch, refuse: Any) -> None:
-    """What is done with a batch of many that the database refuses."""
+    """Replace the bisection of a refused batch."""
 
     def record(real: Any, self: SqlFailures, failures: list[Failure]) -> dict[str, Refusal]:
         why = self._insert([sql._columns(failure) for failure in failures])
@@ -237,7 +238,7 @@ def halving(patch: Patch, refuse: Any) -> None:
     where(patch, SqlFailures, "_record", lambda self, failures: len(failures) > 1, record)
 
 
-@exhibit("a table that is there is another's", "rows go in, but for the column it does not have", "TABLE-8")
+@exhibit("a table that is there is another's", "rows are written without the missing column", "TABLE-8")
 def _(patch: Patch) -> None:
     without(patch, "job_id")
 
@@ -248,7 +249,7 @@ def _(patch: Patch) -> None:
 
 
 def without(patch: Patch, step: str) -> None:
-    """A table that somebody else made is never brought up to ours in this."""
+    """Skip this step in the migration of another program's table."""
 
     def adopted(connection: sa.Connection, *but: Any) -> bool:
         inspector = sa.inspect(connection)
@@ -262,7 +263,7 @@ def without(patch: Patch, step: str) -> None:
     where(patch, table, "_missing", adopted, lambda real, connection, *but: None)
 
 
-@exhibit("Go's rows are thrown away", "when the column is added that they lack", "TABLE-8")
+@exhibit("Go's rows are thrown away", "when their missing column is added", "TABLE-8")
 def _(patch: Patch) -> None:
     real = table._missing
 
@@ -291,7 +292,7 @@ def _columns_of(connection: sa.Connection) -> set[str]:
     return {column["name"] for column in sa.inspect(connection).get_columns(TABLE)}
 
 
-@exhibit("the new columns are for new tables", "one that is there stays as it is", "TABLE-9", also="TABLE-8")
+@exhibit("the new columns are for new tables", "an existing table stays unchanged", "TABLE-9", also="TABLE-8")
 def _(patch: Patch) -> None:
     real = table._missing
 
@@ -306,7 +307,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "one id, one row",
-    "the second failure of a repeated id is told as recorded, and dropped",
+    "the second failure of a repeated id is reported as recorded, and dropped",
     "TABLE-10",
     source="kashvi, before",
 )
@@ -344,7 +345,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "only the payload goes back",
-    "the trace, the queue, what others put there: gone",
+    "the trace, the queue and other fields are lost",
     "TABLE-11",
     source="kashvi, before",
 )

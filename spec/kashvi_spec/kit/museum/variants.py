@@ -1,6 +1,6 @@
-"""What is otherwise than in kashvi and legal: whoever rejects it asks for more than was promised.
+"""Legal variants. A clause that rejects one demands too much.
 
-Where a driver is otherwise, both of kashvi's are, as they have to be the same (MEMORY-3).
+A variant of a driver changes both of kashvi's drivers, since they must be the same (MEMORY-3).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DRIVERS = (MemoryDriver, RedisDriver)
 
 
 def exchanging(patch: Patch, change: Any) -> None:
-    """``change(lease_s, settlements, want)`` returns what is asked for instead."""
+    """Replace the arguments of exchanges by ``change(lease_s, settlements, want)``."""
 
     def otherwise(real: Any) -> Any:
         def exchange(self: Any, worker: str, n: int, *asked: Any) -> Exchange:
@@ -42,7 +42,7 @@ def exchanging(patch: Patch, change: Any) -> None:
         patch.setattr(driver, "exchange", otherwise(driver.exchange))
 
 
-@variant("a driver that claims ten at a time", "whoever wants more", "DISPATCH-10")
+@variant("a driver that claims ten at a time", "even if the worker wants more", "DISPATCH-10")
 def _(patch: Patch) -> None:
     exchanging(patch, lambda lease_s, settlements, want: (lease_s, settlements, min(want, 10)))
 
@@ -52,7 +52,7 @@ def _(patch: Patch) -> None:
     exchanging(patch, lambda lease_s, settlements, want: (lease_s + 0.3, settlements, want))
 
 
-@variant("a coarse timer", "what is delayed, or waits for its retry, is due four milliseconds late", "DELAY-1 RETRY-2")
+@variant("a coarse timer", "delayed jobs and retries are due four milliseconds late", "DELAY-1 RETRY-2")
 def _(patch: Patch) -> None:
     def later(s: Settlement) -> Settlement:
         return s._replace(in_s=s.in_s + 0.004) if s.move == "retry" else s
@@ -68,7 +68,7 @@ def _(patch: Patch) -> None:
         patch.setattr(driver, "push", otherwise(driver.push))
 
 
-@variant("the dead in another order", "whose lease ran out first is told of last", "DELIVERY-2")
+@variant("the dead in another order", "the worker whose lease ran out first is listed last", "DELIVERY-2")
 def _(patch: Patch) -> None:
     def otherwise(real: Any) -> Any:
         def expired(self: Any, limit: int) -> Expired:
@@ -84,7 +84,7 @@ def _(patch: Patch) -> None:
         patch.setattr(driver, "expired", otherwise(driver.expired))
 
 
-@variant("equal delayed entries are one", "of bytes that are the same, as in a sorted set", "DELAY-6 DISPATCH-5")
+@variant("equal delayed entries are one", "with the same bytes, as in a sorted set", "DELAY-6 DISPATCH-5")
 def _(patch: Patch) -> None:
     def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
         self.store.delayed = sorted(entry for entry in self.store.delayed if entry[1] not in envelopes)
@@ -94,7 +94,7 @@ def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "push", lambda self, envelopes, delay_s=0.0: delay_s > 0, push)
 
 
-@variant("a wait that never waits", "it says at once that nothing is there", "DISPATCH-2")
+@variant("a wait that never waits", "it returns at once without a job", "DISPATCH-2")
 def _(patch: Patch) -> None:
     where(
         patch,
@@ -105,7 +105,7 @@ def _(patch: Patch) -> None:
     )
 
 
-@variant("all idle threads are woken", "where one would do", "WORKERS-1")
+@variant("all idle threads are woken", "although one would do", "WORKERS-1")
 def _(patch: Patch) -> None:
     def call(self: Worker, leader: bool = True) -> None:
         self._lock.notify_all()
@@ -139,7 +139,7 @@ def _(patch: Patch) -> None:
 _record = SqlFailures._record
 
 
-@variant("a table with more columns", "somebody has added one of his own", "TABLE-1")
+@variant("a table with more columns", "a user has added one", "TABLE-1")
 def _(patch: Patch) -> None:
     real = SqlFailures.prepare
 
@@ -158,7 +158,7 @@ def _(patch: Patch) -> None:
     patch.setattr(SystemRuntime, "new_id", lambda self: f"{time.time_ns():020}-{next(numbers):08}")
 
 
-@variant("more in the JSON of a worker", "where it ran, besides", "COMMANDS-5")
+@variant("more in the JSON of a worker", "also the host", "COMMANDS-5")
 def _(patch: Patch) -> None:
     def call(self: JsonLines, event: Any) -> None:
         from kashvi.text import json_line

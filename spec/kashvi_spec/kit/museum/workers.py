@@ -1,4 +1,4 @@
-"""Workers that run too many, too few, or on after they were told to stop; and what an error does to them."""
+"""Bugs of workers: too many or too few threads, work after a stop, errors that end them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Worker, "_admit", _admit)
 
 
-@exhibit("one thread too many", "a worker of five says that it has four", "WORKERS-1", also="COMMANDS-1")
+@exhibit("one thread too many", "a worker with five threads reports four", "WORKERS-1", also="COMMANDS-1")
 def _(patch: Patch) -> None:
     where(
         patch,
@@ -56,7 +56,7 @@ def _(patch: Patch) -> None:
     )
 
 
-@exhibit("one thread too few", "of five, one looks after the others", "WORKERS-1", also="COMMANDS-1 WORKERS-14")
+@exhibit("one thread too few", "one of five runs no jobs", "WORKERS-1", also="COMMANDS-1 WORKERS-14")
 def _(patch: Patch) -> None:
     where(
         patch, Books, "__init__",
@@ -67,7 +67,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "wake-up lost",
-    "threads that wait are not told of work or of the end",
+    "waiting threads are not woken for work or for the end",
     "WORKERS-1",
     also="DELIVERY-1 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 DELIVERY-15 DELIVERY-16 "
     "DELIVERY-17 DISPATCH-1 REDIS-8 WORKERS-11 WORKERS-14",
@@ -95,7 +95,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "claims while it stops",
-    "a worker that was told to stop goes on taking jobs until the queue is empty",
+    "a worker that was told to stop claims jobs until the queue is empty",
     "WORKERS-3",
     also="COMMANDS-13 WORKERS-15",
 )
@@ -118,7 +118,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "what was not started is forgotten at the stop",
-    "a worker that stops drops what it had claimed ahead",
+    "a worker that stops drops jobs that it had claimed ahead",
     "WORKERS-3",
     also="DELIVERY-1 DELIVERY-14 DISPATCH-1",
 )
@@ -156,13 +156,11 @@ def _(patch: Patch) -> None:
 
 
 def giving_up(patch: Patch, answer: bool) -> None:
-    """Whether a worker that stops, and can't reach its server, gives up."""
+    """Fix the decision of a stopping worker without its server: give up, or not."""
     where(patch, Books, "give_up", lambda self: self.stopping, lambda real, self: answer)
 
 
-@exhibit(
-    "it never gives up", "whoever waits for the process to end waits for the server", "WORKERS-11", also="WORKERS-13"
-)
+@exhibit("it never gives up", "its end waits for the server", "WORKERS-11", also="WORKERS-13")
 def _(patch: Patch) -> None:
     giving_up(patch, False)
 
@@ -197,7 +195,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Worker, "_give_up", give_up)
 
 
-@exhibit("away is taken for empty", "and the caller for served", "WORKERS-12")
+@exhibit("away is taken for empty", "the caller gets no error", "WORKERS-12")
 def _(patch: Patch) -> None:
     real = Keeper.keep
 
@@ -210,7 +208,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a stop that times out hands back",
-    "what its thread goes on with",
+    "while the job's thread goes on",
     "WORKERS-5",
     source="Sidekiq: pushed back before the threads are killed",
 )
@@ -228,7 +226,7 @@ def _(patch: Patch) -> None:
     where(patch, Worker, "exchange_if_due", lambda self: self.stopping, lambda real, self: None)
 
 
-@exhibit("Ctrl-C is a failed attempt", "in work(), too, which nobody can interrupt then", "WORKERS-6")
+@exhibit("Ctrl-C is a failed attempt", "in work(), too, which can't be interrupted then", "WORKERS-6")
 def _(patch: Patch) -> None:
     interrupted(patch, interruptible=False)
 
@@ -253,7 +251,7 @@ def _(patch: Patch) -> None:
 
 
 def interrupted(patch: Patch, interruptible: bool) -> None:
-    """What KeyboardInterrupt does to ``work()``."""
+    """Change the effect of KeyboardInterrupt on ``work()``."""
     real, real_init = Queue.work, Attempts.__init__
 
     def work(self: Queue, **named: Any) -> None:
@@ -272,7 +270,7 @@ def interrupted(patch: Patch, interruptible: bool) -> None:
 
 
 def emptying(patch: Patch, until: str, instead: Any) -> None:
-    """When nothing is left but delayed jobs."""
+    """Change the end of ``work()`` when only delayed jobs are left."""
 
     def delayed_alone(self: Books) -> bool:
         return self.limits.until == until and self.next_due_at is not None and self.next_due_at < self._now() + 60
@@ -282,7 +280,7 @@ def emptying(patch: Patch, until: str, instead: Any) -> None:
 
 @exhibit(
     "empty means drained",
-    "work() waits for what is due in a year",
+    "work() waits for a job that is due in a year",
     "WORKERS-7",
     source="Laravel, RQ: burst and empty differ",
     also="ENVELOPE-5",
@@ -297,7 +295,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "drained means empty",
-    "work() leaves what is delayed",
+    "work() leaves delayed jobs",
     "WORKERS-7",
     also="DISPATCH-4 FAILURES-13 JOBS-7 REDIS-3 TABLE-2",
 )
@@ -310,13 +308,13 @@ def _(patch: Patch) -> None:
 
 
 def counting(patch: Patch, when: Any, mend: Any) -> None:
-    """A number that should be refused is mended."""
+    """Convert a number that should be refused."""
     where(
         patch, queues, "_at_least", lambda name, value, least: when(value), lambda real, name, value, least: mend(value)
     )
 
 
-@exhibit("True is one", "and a flag in the wrong place a number", "WORKERS-8")
+@exhibit("True is one", "a misplaced flag is a number", "WORKERS-8")
 def _(patch: Patch) -> None:
     counting(patch, lambda value: isinstance(value, bool), int)
 
@@ -340,13 +338,13 @@ def _(patch: Patch) -> None:
 
 
 def changing(patch: Patch, instead: Any) -> None:
-    """A setting that changes under running workers."""
+    """Let a setting change under running workers."""
     where(patch, Queue, "_check_stopped", lambda self, what: bool(self._running()), instead)
 
 
 @exhibit(
     "a driver is exchanged under its workers",
-    "they wait in the old one for ever",
+    "they wait on the old one for ever",
     "WORKERS-9",
     source="Go kashvi: workers started before SetDriver",
 )
@@ -360,7 +358,7 @@ def _(patch: Patch) -> None:
 
 
 def observing(patch: Patch, after: Any) -> None:
-    """``after(stream, observer, error)`` when an observer has raised."""
+    """Call ``after(stream, observer, error)`` when an observer has raised."""
     real = EventStream.observe
 
     def observe(self: EventStream, observer: Any) -> Any:
@@ -385,7 +383,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "KeyboardInterrupt ends a thread",
-    "whoever raised it: of two threads none is left, and the job that had ended runs again",
+    "also one of an observer: of two threads none is left, and the ended job runs again",
     "WORKERS-10",
     source="ours, until now",
 )
@@ -395,7 +393,7 @@ def _(patch: Patch) -> None:
     patch.setattr(Attempts, "over", lambda self, d: None)
 
 
-@exhibit("an observer that raises is dropped", "and sees no more", "WORKERS-10")
+@exhibit("an observer that raises is dropped", "it gets no more events", "WORKERS-10")
 def _(patch: Patch) -> None:
     def after(stream: EventStream, observer: Any, error: BaseException) -> None:
         stream._observers = tuple(other for other in stream._observers if other is not observer)
@@ -405,7 +403,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "claims more than is wanted",
-    "ten at a time, whoever asks for how many",
+    "ten at a time, whatever the request",
     "WORKERS-3",
     source="Celery: prefetch",
     also="DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DISPATCH-3 MEMORY-3 WORKERS-6",
@@ -421,7 +419,7 @@ def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "exchange", some, exchange)
 
 
-@exhibit("says that all is settled", "whatever the server has not confirmed", "WORKERS-13")
+@exhibit("says that all is settled", "even if the server has not confirmed it", "WORKERS-13")
 def _(patch: Patch) -> None:
     where(
         patch, EventStream, "emit",
@@ -432,7 +430,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "settled at every turn",
-    "a job's second attempt is handed over once more, and refused",
+    "a job's second attempt is settled once more, and refused",
     "WORKERS-13",
     also="DELIVERY-6",
 )
@@ -446,7 +444,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "keeps what it claimed ahead",
-    "until its own threads come to it",
+    "until its own threads are free",
     "WORKERS-14",
     source="Celery: prefetch",
     also="DELIVERY-1 DISPATCH-1",
@@ -483,16 +481,16 @@ def _(patch: Patch) -> None:
     patch.setattr(SystemRuntime, "at_closing", lambda self, run: lambda: None)
 
 
-@exhibit("a shutdown is counted as an attempt", "of whatever ran", "WORKERS-15", source="River, until #1290")
+@exhibit("a shutdown is counted as an attempt", "of all running jobs", "WORKERS-15", source="River, until #1290")
 def _(patch: Patch) -> None:
     patch.setattr(SystemRuntime, "closing", lambda self: False)
 
 
-@exhibit("a fork's child works on", "as its parent does, it thinks", "WORKERS-16", source="ours, until now")
+@exhibit("a fork's child works on", "as its parent does", "WORKERS-16", source="ours, until now")
 def _(patch: Patch) -> None:
     patch.setattr(Queue, "_forked", lambda self: None)
 
 
-@exhibit("a fork's child tells under its parent's name", "so events of two processes are one's", "WORKERS-16")
+@exhibit("a fork's child tells under its parent's name", "events of two processes look like one's", "WORKERS-16")
 def _(patch: Patch) -> None:
     patch.setattr(EventStream, "restart", lambda self, process: None)

@@ -1,6 +1,6 @@
-"""What a driver has to do by itself: one method after the other, and what each must answer.
+"""Steps: checks of a driver alone, method by method, with the required answers.
 
-A step is a function of a Bench; it raises AssertionError with a sentence. Each belongs to a clause.
+A step is a function of a Bench; it raises AssertionError with a sentence. Each step belongs to a clause.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from kashvi.runtime import SystemRuntime
 from ..subject import Clock, DriverUnderTest
 
 REAL_S = 0.05
-"""What a second of a step takes with a driver that heeds no clock."""
+"""The real duration of a step's second with a driver that has its own clock."""
 
 
 def emptied(subject: DriverUnderTest, now: Clock) -> Driver:
-    """A queue with nothing on it. Raises AssertionError for one that has something."""
+    """An empty queue. Raises AssertionError if it is not empty."""
     driver = subject.empty(now)
     stats = driver.stats()
     if stats.ready + stats.delayed + stats.held + stats.unrecorded + stats.workers:
@@ -29,19 +29,19 @@ def emptied(subject: DriverUnderTest, now: Clock) -> Driver:
 
 
 class Bench:
-    """A driver with nothing on it, and its time."""
+    """A driver with an empty queue, and its clock."""
 
     def __init__(self, subject: DriverUnderTest) -> None:
         self._subject = subject
-        self.now = EPOCH + 0.625  # no whole second, so that one who rounds is seen
+        self.now = EPOCH + 0.625  # not a whole second, so that rounding shows
         self.second = 1.0 if subject.heeds_clock else REAL_S
         self.moment = 0.01 if subject.heeds_clock else 0.5
-        """How shortly before a time, and after it, a step looks; timers are coarse."""
+        """The margin before and after a time at which a step checks; timers are coarse."""
         self.shared = subject.again is not None
         self.driver = emptied(subject, lambda: self.now)
 
     def let_pass(self, seconds: float) -> None:
-        """Time passes: the clock's, or real time, at twenty times the speed."""
+        """Let time pass: on the clock, or in real time at twenty times the speed."""
         if self._subject.heeds_clock:
             self.now += seconds
         else:
@@ -91,7 +91,7 @@ class Hand:
         return list(self.exchange(want=want).claimed)
 
     def claim_all(self) -> list[bytes]:
-        """In as many exchanges as it takes: one may claim less than it is asked for. No two envelopes are the same."""
+        """Claim all jobs, in several exchanges: one may claim less than it wants. All envelopes must differ."""
         claimed: dict[bytes, None] = {}
         while part := self.claim(1000):
             if again := claimed.keys() & part:
@@ -100,7 +100,7 @@ class Hand:
         return list(claimed)
 
     def settle(self, move: Move, old: bytes, new: bytes = b"", place: Place = "held", owner: str = "") -> bool:
-        """Whether it was accepted."""
+        """True if the settlement was accepted."""
         return not self.exchange(self.settlement(move, old, new, place, owner)).refused
 
     def settlement(
@@ -114,7 +114,7 @@ Run = Callable[[Bench], None]
 
 @dataclass(frozen=True)
 class Step:
-    """One of them."""
+    """One step with its clause."""
 
     clause: str
     says: str
@@ -138,7 +138,7 @@ def step(clause: str, *, needs_clock: bool = False, needs_again: bool = False) -
 
 
 def expect(got: object, wanted: object, what: str) -> None:
-    """Raises AssertionError, in words."""
+    """Raise AssertionError with a sentence unless both are equal."""
     if got != wanted:
         raise AssertionError(f"{what}: {_brief(got)}, not {_brief(wanted)}")
 
@@ -149,7 +149,7 @@ def _brief(value: object) -> str:
 
 
 def envelopes(n: int, start: int = 0) -> Sequence[bytes]:
-    """Distinct ones, in the order of their bytes."""
+    """Distinct envelopes, in the order of their bytes."""
     return [b'{"id":"%06d","type":"t","payload":{}}' % i for i in range(start, start + n)]
 
 

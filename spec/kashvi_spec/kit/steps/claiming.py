@@ -1,4 +1,4 @@
-"""Pushed, promoted, claimed: which jobs come, when, and in which order."""
+"""Steps about pushing, promoting and claiming: jobs, times and order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import Bench, envelopes, expect, step
 
 @step("DISPATCH-1")
 def _(bench: Bench) -> None:
-    """What was pushed is on the queue, ready or delayed, until it is claimed."""
+    """A pushed job is on the queue, ready or delayed, until it is claimed."""
     bench.push(b"a", b"b")
     bench.push(b"c", delay=5)
     expect(bench.counts(), (2, 1, 0, 0), "ready, delayed, held, unrecorded after two pushes and a delayed one")
@@ -18,7 +18,7 @@ def _(bench: Bench) -> None:
 
 @step("DISPATCH-2")
 def _(bench: Bench) -> None:
-    """A push without delay says no due time; an exchange claims the job, and so does a wait."""
+    """A push without delay returns no due time; an exchange claims the job, and so does a wait."""
     w = bench.worker()
     expect(bench.push(b"a"), None, "a push without delay returns")
     expect(w.claim(), [b"a"], "an exchange claims")
@@ -30,7 +30,7 @@ def _(bench: Bench) -> None:
 
 @step("DISPATCH-2")
 def _(bench: Bench) -> None:
-    """Who waits gets the job that is pushed meanwhile; to wake somebody does no harm."""
+    """A waiting worker gets a job that is pushed meanwhile; waking a worker does no harm."""
     got: list[bytes] = []
     raised: list[BaseException] = []
 
@@ -56,7 +56,7 @@ def _(bench: Bench) -> None:
 
 @step("DISPATCH-3")
 def _(bench: Bench) -> None:
-    """Claims come in the order of the pushes, whoever claims, however many at once."""
+    """Claims come in the order of the pushes, by any worker and in any number."""
     pushed = list(envelopes(9))
     bench.push(*pushed[:4])
     bench.push(pushed[4])
@@ -80,7 +80,7 @@ def _(bench: Bench) -> None:
 
 @step("DISPATCH-10")
 def _(bench: Bench) -> None:
-    """An exchange claims no more than it wants, and says how many are left."""
+    """An exchange claims no more than it wants, and returns how many are left."""
     bench.push(*envelopes(1500))
     w = bench.worker()
     first = w.exchange(want=700)
@@ -105,7 +105,7 @@ def _(bench: Bench) -> None:
 
 @step("ENVELOPE-5")
 def _(bench: Bench) -> None:
-    """Any bytes come back as they were."""
+    """Any bytes come back unchanged."""
     odd = [b"\x00", b"\xff\xfe not UTF-8", b"a\r\nb\n", bytes(range(256)), b"x" * 1_048_576, "ü—日本".encode()]
     bench.push(*odd)
     expect(bench.worker().claim(10), odd, "claimed")
@@ -136,7 +136,7 @@ def _(bench: Bench) -> None:
 
 @step("DELAY-1")
 def _(bench: Bench) -> None:
-    """Whoever waits is told when the earliest delayed job is due; and of none where there is none."""
+    """``next_due`` returns the due time of the earliest delayed job, and None if there is none."""
     expect(bench.driver.next_due(), None, "next_due() of an empty queue")
     bench.push(b"later", delay=9)
     due = bench.push(b"sooner", delay=5)
@@ -157,7 +157,7 @@ def _(bench: Bench) -> None:
 
 @step("DELAY-5")
 def _(bench: Bench) -> None:
-    """Jobs that are due are promoted in the order in which they are due, behind those that were ready."""
+    """Due jobs are promoted in the order of their due times, behind the ready jobs."""
     w = bench.worker()
     for name, delay in ((b"3", 3), (b"1", 1), (b"2", 2), (b"4", 30)):
         bench.push(name, delay=delay)
@@ -180,7 +180,7 @@ def _(bench: Bench) -> None:
 
 @step("DELAY-8")
 def _(bench: Bench) -> None:
-    """A job that is due is promoted once, whoever looks, and is not delayed any longer."""
+    """A due job is promoted once, by any worker, and is no longer delayed."""
     bench.push(*envelopes(50), delay=1)
     bench.let_pass(2)
     claimed = [one for n in range(5) for one in bench.worker(f"w{n}").claim_all()]
@@ -190,7 +190,7 @@ def _(bench: Bench) -> None:
 
 @step("REDIS-3", needs_again=True)
 def _(bench: Bench) -> None:
-    """What one process pushed, another one sees, claims and settles."""
+    """Another process counts, claims and settles the jobs that one process pushed."""
     bench.push(b"a", b"b")
     bench.push(b"c", delay=1)
     bench.driver = bench.another_handle()

@@ -1,4 +1,4 @@
-"""Exhausted jobs: kept until a table has them."""
+"""Steps about exhausted jobs, which are kept until a table has them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import Bench, envelopes, expect, step
 
 @step("FAILURES-1")
 def _(bench: Bench) -> None:
-    """Settled as failed, a job is kept with its new bytes and the time at which it failed."""
+    """A job settled as failed is kept with its new bytes and its time of failure."""
     bench.push(b"a")
     w = bench.worker()
     w.claim()
@@ -24,7 +24,7 @@ def _(bench: Bench) -> None:
 
 @step("FAILURES-8")
 def _(bench: Bench) -> None:
-    """Failed jobs stay, oldest first, until they are recorded; recording again, or what is not there, is harmless."""
+    """Failed jobs stay, oldest first, until they are recorded; ``recorded`` is idempotent."""
     names = [b"c", b"a", b"b"]
     bench.push(*names)
     w = bench.worker()
@@ -41,11 +41,11 @@ def _(bench: Bench) -> None:
 
 @step("DELIVERY-13")
 def _(bench: Bench) -> None:
-    """Failures are read up to the one that reaches 4 MiB, from any place on; jobs of the dead, too."""
+    """Failures are read up to the one that reaches 4 MiB, from any place on; dead workers' jobs, too."""
     large = [one + b" " * (READ_MAX_BYTES // 2) for one in envelopes(5)]
     bench.push(*large)
     w, v = bench.worker("w"), bench.worker("v", lease=1000)
-    for _ in large:  # a driver that hands out a job for ever is not asked for ever
+    for _ in large:  # bounded, since a faulty driver may return a job for ever
         v.exchange()
         for one in w.claim(300)[: 3 - bench.counts()[3]]:
             w.exchange(w.settlement("fail", one, one))

@@ -1,4 +1,4 @@
-"""Leases: who may take what from whom, and what a repeated exchange answers."""
+"""Steps about leases, takeovers and repeated exchanges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import Bench, envelopes, expect, step
 
 @step("DELIVERY-2")
 def _(bench: Bench) -> None:
-    """What a worker holds is lost when its lease has run out, all that was announced first; reading changes nothing."""
+    """``expired`` lists a worker's jobs after its lease, announced ones first; reading changes nothing."""
     bench.push(b"a", b"b", b"c")
     w = bench.worker("w", lease=10)
     w.claim(1)
@@ -29,7 +29,7 @@ def _(bench: Bench) -> None:
 
 @step("DELIVERY-3")
 def _(bench: Bench) -> None:
-    """Under a worker's lease nobody else settles its jobs; each exchange renews it, for that worker alone."""
+    """Under a worker's lease no other worker settles its jobs; each exchange renews it, for that worker alone."""
     bench.push(b"a", b"b")
     w, v = bench.worker("w"), bench.worker("v")
     w.claim(1)
@@ -53,7 +53,7 @@ def _(bench: Bench) -> None:
 
 @step("DELIVERY-2", needs_clock=True)
 def _(bench: Bench) -> None:
-    """What a worker has claimed by a wait, before it made an exchange, is reported as lost if it makes none."""
+    """``expired`` lists a job that a worker claimed by a wait, if the worker makes no exchange."""
     bench.push(b"a")
     expect(bench.driver.wait("w", 0.0), b"a", "a wait returns")
     bench.let_pass(29)
@@ -65,7 +65,7 @@ def _(bench: Bench) -> None:
 
 @step("DELIVERY-2")
 def _(bench: Bench) -> None:
-    """A worker's name that other programs could not read is refused before it claims anything."""
+    """A worker's name that other programs could not read is refused before its first claim."""
     bench.push(b"a")
     for name in ("", "wörker", "line\n", "x" * 201):
         for call in (lambda: bench.driver.wait(name, 0.0), lambda: bench.worker(name).claim()):  # noqa: B023
@@ -79,7 +79,7 @@ def _(bench: Bench) -> None:
 
 @step("DELIVERY-3")
 def _(bench: Bench) -> None:
-    """A worker that has waited and made no exchange yet is alive: nobody settles its jobs."""
+    """A worker that has waited and made no exchange yet is alive: no other worker settles its jobs."""
     bench.push(b"a")
     expect(bench.driver.wait("w", 0.0), b"a", "a wait returns")
     bench.let_pass(9)
@@ -89,7 +89,7 @@ def _(bench: Bench) -> None:
 
 @step("DELIVERY-6")
 def _(bench: Bench) -> None:
-    """A repeated number settles and claims nothing again, and answers what was refused and what the worker has."""
+    """A repeated number settles and claims nothing again, and returns the refusals and the worker's jobs."""
     bench.push(*envelopes(5))
     a, b, c, d, e = envelopes(5)
     w = bench.worker()
@@ -110,7 +110,7 @@ def _(bench: Bench) -> None:
 
 @step("DELIVERY-6")
 def _(bench: Bench) -> None:
-    """A number below the last one is refused as a whole: a request that was late on the way changes nothing."""
+    """An exchange with a number below the last one is refused as a whole: an outdated request changes nothing."""
     bench.push(b"a", b"b")
     w = bench.worker()
     w.claim(1)
@@ -127,7 +127,7 @@ def _(bench: Bench) -> None:
 
 @step("DELIVERY-7")
 def _(bench: Bench) -> None:
-    """Threads that claim at one time, by exchange and by wait, get each job once."""
+    """Concurrent claims, by exchange and by wait, get each job once."""
     jobs = list(envelopes(300))
     bench.push(*jobs[:150])
     bench.push(*jobs[150:], delay=1)
@@ -163,7 +163,7 @@ def _handle(bench: Bench) -> Driver:
 
 @step("WORKERS-3")
 def _(bench: Bench) -> None:
-    """A worker that leaves with nothing is gone; one that holds something stays, until its lease is over."""
+    """A worker that leaves without jobs is gone; one that holds a job stays, until its lease is over."""
     bench.push(b"a", b"b")
     w, v = bench.worker("w"), bench.worker("v")
     w.claim(1)
@@ -178,7 +178,7 @@ def _(bench: Bench) -> None:
 
 @step("DELIVERY-1", needs_clock=True)
 def _(bench: Bench) -> None:
-    """A dead worker that holds nothing is named as gone an hour after its lease, and can be taken off the list."""
+    """A dead worker without jobs is in ``gone`` an hour after its lease, and its entry can be removed."""
     w, v, u = bench.worker("w"), bench.worker("v"), bench.worker("u")
     bench.push(b"a", b"b")
     w.claim(1)

@@ -1,4 +1,4 @@
-"""Settled: each move, once, by its owner."""
+"""Steps about settling: each move is accepted once, from the owner."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from . import Bench, expect, step
 
 @step("JOBS-2")
 def _(bench: Bench) -> None:
-    """Settled as done, a job is nowhere."""
+    """A job settled as done is in no list."""
     bench.push(b"a", b"b")
     w = bench.worker()
     w.claim(2)
@@ -18,7 +18,7 @@ def _(bench: Bench) -> None:
 
 @step("RETRY-2")
 def _(bench: Bench) -> None:
-    """Settled as a retry, a job is due after exactly that time, with its new bytes."""
+    """A job settled as a retry is due after exactly that time, with its new bytes."""
     bench.push(b"old")
     w = bench.worker()
     w.claim()
@@ -32,7 +32,7 @@ def _(bench: Bench) -> None:
 
 @step("RETRY-7")
 def _(bench: Bench) -> None:
-    """A job that is done, or failed, never comes back, also when its worker's lease has run out."""
+    """A job that is done or failed never comes back, even after its worker's lease."""
     bench.push(b"a", b"b")
     w = bench.worker()
     expect(w.claim(2), [b"a", b"b"], "claimed")
@@ -43,7 +43,7 @@ def _(bench: Bench) -> None:
 
 @step("DELIVERY-5")
 def _(bench: Bench) -> None:
-    """Each move is accepted once; what a worker does not hold, it cannot settle."""
+    """Each move is accepted once; a worker can't settle a job that it does not hold."""
     w = bench.worker()
     bench.push(b"a", b"b", b"c", b"d", b"e")
     expect(w.claim(4), [b"a", b"b", b"c", b"d"], "claimed")
@@ -64,7 +64,7 @@ def _(bench: Bench) -> None:
 
 @step("DELIVERY-5")
 def _(bench: Bench) -> None:
-    """What was taken from a worker after its lease, that worker can settle no more; the rest it can."""
+    """A worker can't settle a job that was taken over after its lease, but can settle the others."""
     w, v = bench.worker("w"), bench.worker("v")
     bench.push(b"a", b"b")
     w.claim(2)
@@ -89,7 +89,7 @@ def _(bench: Bench) -> None:
 
 @step("DELIVERY-14")
 def _(bench: Bench) -> None:
-    """Announced, a job is in its owner's other list, and is settled from there."""
+    """An announced job is in its owner's other list, and is settled from there."""
     bench.push(b"a", b"b")
     w = bench.worker()
     w.claim(2)

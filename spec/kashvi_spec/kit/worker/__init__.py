@@ -1,1 +1,1 @@
-"""The worker kit: a worker in any language, held against the specification through Redis alone."""
+"""The worker kit: tests a worker in any language against the specification through Redis alone."""

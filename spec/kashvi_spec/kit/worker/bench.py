@@ -1,4 +1,4 @@
-"""Where a run takes place: an empty queue on a server, a failure table, worker processes. Nothing of it stays."""
+"""The bench of a run: an empty queue on a server, a failure table, worker processes; all removed at the end."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from .watch import Watch
 
 
 class Bench:
-    """``with Bench(url, command, …) as bench``: what a run needs in its hands.
+    """``with Bench(url, command, …) as bench``: the resources of a run.
 
     ``beside``: another command, whose processes take turns with those of ``command``.
-    Raises CannotJudge and InvalidSetting before anything is touched, and redis.RedisError at any time.
+    Raises CannotJudge and InvalidSetting before any change, and redis.RedisError at any time.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Bench:
         self.watch = Watch(self.client, self._log, self._engine, self.story)
         self.jobs = Jobs(self._log, threads)
         self.workers: list[WorkerProcess] = []
-        """All that were ever started."""
+        """All processes started so far."""
 
     def _refuse_unless_empty(self) -> None:
         if keys := sorted(key.decode() for key in self.client.scan_iter(match=f"{PREFIX}*", count=1000)):
             raise CannotJudge(
-                f"the queue is not empty: there is {', '.join(keys[:5])}. Name a database that nobody uses, "
-                "such as redis://localhost:6379/9; or, if nobody needs what is there, delete these keys",
+                f"the queue is not empty: there is {', '.join(keys[:5])}. Pass an unused database, "
+                "such as redis://localhost:6379/9, or delete these keys if they are not needed",
                 "--redis-url",
             )
 
@@ -93,11 +93,11 @@ class Bench:
 
     @property
     def kinds(self) -> list[str]:
-        """The commands: names of processes begin with these."""
+        """The kinds of commands; names of processes begin with them."""
         return list(self._commands)
 
     def start(self, kind: str = "") -> WorkerProcess:
-        """Another process: of this command, else of each in turn."""
+        """Start another process: of this kind, else of each in turn."""
         kind = kind or self.kinds[len(self.workers) % len(self.kinds)]
         name = f"{kind}-{len(self.workers) + 1}"
         worker = WorkerProcess(name, self._commands[kind], self._environment, Path(self._folder.name, f"{name}.txt"))
@@ -106,12 +106,12 @@ class Bench:
         return worker
 
     def send(self, worker: WorkerProcess, number: signal.Signals) -> None:
-        """And tell of it."""
+        """Send a signal, and note it in the story."""
         self._happened(worker, number.name)
         worker.send(number)
 
     def ended(self, worker: WorkerProcess) -> bool:
-        """And tell of it, once."""
+        """True if the process has ended; noted in the story once."""
         if (ended := worker.ended()) and not self.story.did("ended", worker.name):
             self._happened(worker, "ended", worker.code(), worker.asked_to_end)
         return ended
@@ -124,7 +124,7 @@ class Bench:
         self.story.happened.append(Happened(self.watch.now, worker.name, what, code, asked))
 
     def push(self, jobs: Iterable[ToPush]) -> list[str]:
-        """In this order, in one step; returns their names. Those that the server does not take were never pushed."""
+        """Push jobs in this order, in one step; returns their names. Jobs that the server refuses were never pushed."""
         self.watch.look()
         pipe = self.client.pipeline(transaction=True)
         names = []
@@ -148,12 +148,12 @@ class Bench:
         return names
 
     def on_the_list(self) -> list[bytes]:
-        """``kashvi:queue:jobs``, the next to be taken first."""
+        """The entries of ``kashvi:queue:jobs``, in the order of claims."""
         newest_first: list[Any] = self.client.lrange(JOBS, 0, -1)
         return newest_first[::-1]
 
     def on_the_queue(self) -> list[tuple[str, bytes]]:
-        """Key and bytes of all jobs that lie in a list or a sorted set of the queue."""
+        """Key and bytes of all jobs in lists and sorted sets of the queue."""
         found: list[tuple[str, bytes]] = []
         for key in self.client.scan_iter(match=f"{PREFIX}*", count=1000):
             kind = self.client.type(key)

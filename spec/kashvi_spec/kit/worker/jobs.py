@@ -18,7 +18,7 @@ def _client() -> redis.Redis:
 
 
 def _tell(log: str, name: str, did: str, **more: str | int) -> str:
-    """The entry's id, which is the server's time."""
+    """Add an entry to the log; returns its id, which is the server's time."""
     entry = {"job": name, "did": did, "worker": os.environ["KASHVI_SPEC_WORKER"], **more}
     return str(_client().xadd(log, entry))  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""A clause's judge: it reads a story, and says what in it breaks the clause."""
+"""Judges: each reads a story and yields the findings that break its clause."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ EARLY_S = 0.005
 LATE_S = 5.0
 """Later than this is late, also on a busy machine."""
 TAKEOVER_S = 10.0
-"""So long after a lease has ended, what was held starts elsewhere; also on a busy machine."""
+"""The most seconds from a lease's end until a held job starts elsewhere, also on a busy machine."""
 LIMIT = 3
 """Attempts in all."""
 NO_LIMIT = "jobs that always fail had different numbers of attempts (see RETRY-1)"
 FAILING = ("failing", "odd bytes")
-"""Situations of jobs that fail at each attempt, and by no accident."""
+"""Situations of jobs that fail at each attempt, undisturbed."""
 
 
 class NotSeen(Exception):
-    """The story does not show whether the clause holds. The message says why."""
+    """The story does not show whether the clause holds. The message has the reason."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What breaks a clause, in plain words; and the jobs whose story is the evidence."""
+    """A sentence about a broken clause, and the jobs that are the evidence."""
 
     why: str
     jobs: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Remark:
-    """What a clause that is kept was not held against."""
+    """The part of a kept clause that was not checked."""
 
     text: str
 
@@ -45,7 +45,7 @@ JUDGES: dict[str, Judge] = {}
 
 
 def judges(clause: str) -> Callable[[Judge], Judge]:
-    """Of this clause. A judge yields findings, or raises NotSeen."""
+    """Register the judge of a clause. A judge yields findings, or raises NotSeen."""
 
     def add(judge: Judge) -> Judge:
         assert clause not in JUDGES, clause
@@ -56,7 +56,7 @@ def judges(clause: str) -> Callable[[Judge], Judge]:
 
 
 def pushed(story: Story, *situations: str) -> list[Pushed]:
-    """Raises NotSeen where none was."""
+    """The pushed jobs of these situations. Raises NotSeen if there is none."""
     if why := next((story.missed[one] for one in situations if one in story.missed), ""):
         raise NotSeen(why)
     found = story.of(*situations)
@@ -66,7 +66,7 @@ def pushed(story: Story, *situations: str) -> list[Pushed]:
 
 
 def limit_of(story: Story) -> int | None:
-    """Attempts of the jobs that fail each time; None where they had different numbers, which is RETRY-1's."""
+    """The number of attempts of jobs that always fail; None if the numbers differ, which RETRY-1 judges."""
     numbers = {len(story.told(one.name)) for one in pushed(story, *FAILING)}
     return numbers.pop() if len(numbers) == 1 else None
 

@@ -1,4 +1,4 @@
-"""Judges of attempts, and of what a job is that waits for its next one."""
+"""Judges of attempts, and of jobs that wait for their next one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .pushing import NUMBER, UNKNOWN_FIELD
 from .story import Story, document
 
 ROUNDING_S = 0.1
-"""More than this is no rounding of a time that has a fraction; one in whole seconds may be rounded up."""
+"""The most rounding of a time with a fraction; a time in whole seconds may be rounded up."""
 SOON_S = 2.5
-"""A failure is known at once; under the 3 s for which the original waits."""
+"""A failure counts as recorded at once within this; the original waits 3 s."""
 
 
 @judges("JOBS-2")
@@ -110,7 +110,7 @@ def backoff(story: Story) -> Iterator[Finding]:
 
 
 def _too_long(story: Story, job: str, n: int, failed: float, again: float) -> str:
-    """Empty if it is not. By the score, which was set before it was seen; else by the start, which is often late."""
+    """The reason if the wait is too long, else empty. By the score if there is one, else by the start, often late."""
     for wait in story.waiting:
         if wait.job == job and failed <= wait.at <= again + EARLY_S:
             rounding = 1.0 if wait.due.is_integer() else ROUNDING_S
@@ -128,7 +128,7 @@ def no_wait_after_the_last(story: Story) -> Iterator[Finding]:
         if not starts or not records:
             continue
         known += 1
-        # A recorder may be late; then the row says when it failed, unless it says it in whole seconds.
+        # A recorder may be late; then the row has the time of failure, unless it is in whole seconds.
         told = [record.failed_at for record in records if record.failed_at and record.failed_at % 1]
         soonest = min([record.at for record in records] + told)
         if soonest - starts[-1].at > SOON_S:

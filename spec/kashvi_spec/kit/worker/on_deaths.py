@@ -1,4 +1,4 @@
-"""Judges of what becomes of jobs when their process is killed, held up or told to stop."""
+"""Judges of jobs whose process is killed, paused or told to stop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .pushing import HELD_UP_S
 from .story import UNRECORDED, Pushed, Story, document
 
 TAKES_S = 1.0
-"""A job that is killed or held up."""
+"""Situations of jobs whose process is killed or paused."""
 REPEATED = (
     "killed",
     "paused",
@@ -24,7 +24,7 @@ REPEATED = (
     "flaky",
     "failing",
 )
-"""Situations in which a job is started more than once for a reason, or whose repetition is judged elsewhere."""
+"""Situations with a reason for a second start, or in which another clause judges it."""
 
 
 @judges("DISPATCH-1")
@@ -75,7 +75,7 @@ def lease_is_kept(story: Story) -> Iterator[Finding]:
         raise NotSeen("nobody took over a job of a worker that was killed or held up (see DELIVERY-2)")
     for one in held:
         second = story.told(one.name)[1]
-        # Its lease may have been renewed some time before, not long: nobody lets half of one go by.
+        # Its lease may have been renewed some time before, but less than half a lease.
         if second.at < one.at + story.lease_s / 2:
             yield Finding(
                 f"{one.name!r} was pushed, and had been taken from its worker {second.at - one.at:.3f} s later, with a "
@@ -149,7 +149,7 @@ def first_death_is_free(story: Story) -> Iterator[Finding]:
 
 @judges("DELIVERY-10")
 def death_is_counted(story: Story) -> Iterator[Finding]:
-    """Of a job that was alone in two processes that were killed: the first death is free, the second is not."""
+    """A job was alone in two killed processes: the first death is free, the second is not."""
     [one] = pushed(story, "dies again")
     if (limit := limit_of(story)) is None:
         raise NotSeen(NO_LIMIT)
@@ -191,18 +191,18 @@ def suspects_alone(story: Story) -> Iterator[Finding]:
 
 
 def _unsettled(story: Story) -> list[Pushed]:
-    """Of what can be run: an undeliverable job is FAILURES-9's, a name with a star JOBS-6's."""
+    """Unsettled jobs that can be run. FAILURES-9 judges undeliverable ones, JOBS-6 names with a star."""
     known = [one for one in story.pushed.values() if one.fate in ("done", "failed") and not one.type.startswith("*")]
     return [one for one in known if not story.ended(one)]
 
 
 def _counted(jobs: list[Pushed]) -> str:
-    """``3 jobs (wrong type 0, stopped 1 and 2 more)``, one of each situation by name"""
+    """``3 jobs (wrong type 0, stopped 1 and 2 more)``, with the name of one of each situation."""
     return f"{len(jobs)} job{'' if len(jobs) == 1 else 's'} ({named(_one_of_each(jobs), 6)})"
 
 
 def _one_of_each(jobs: list[Pushed]) -> tuple[str, ...]:
-    """Of each situation the first."""
+    """The first job of each situation."""
     return tuple({one.situation: one.name for one in reversed(jobs)}.values())
 
 
@@ -219,7 +219,7 @@ def _killed_at(story: Story) -> float:
 
 
 def _running_when_killed(story: Story) -> list[Pushed]:
-    """Raises NotSeen where none was."""
+    """The jobs that ran when their process was killed. Raises NotSeen if there is none."""
     at = _killed_at(story)
     found = [one for one in story.of("killed") if _runs_at(story, one, at)]
     if not found:
@@ -228,13 +228,13 @@ def _running_when_killed(story: Story) -> list[Pushed]:
 
 
 def _held_up(story: Story) -> list[Pushed]:
-    """The job in whose middle a worker was; none if it had ended."""
+    """The jobs that ran when their worker was paused; empty if they had ended."""
     jobs = story.of("paused", "paused last")
     return [one for one in jobs for stop in story.did("SIGSTOP") if _runs_at(story, one, stop.at)]
 
 
 def _back_at(story: Story) -> float:
-    """When a process that was started after the kill had run its first job; the kill, where none had."""
+    """The end of the first job of a process started after the kill; the kill if there is none."""
     at, killed = _killed_at(story), _killed(story)
     return min((one.at for one in story.entries if one.at > at and one.worker not in killed), default=at)
 
@@ -245,7 +245,7 @@ def _killed(story: Story) -> set[str]:
 
 
 def _held_up_in(story: Story, one: Pushed) -> int:
-    """Attempts in whose middle a worker was held up: another may have made them again, uncounted."""
+    """The number of attempts during which a worker was paused: another may have repeated them, uncounted."""
     stops = story.did("SIGSTOP")
     return sum(
         any(entry.worker == stop.worker and entry.at <= stop.at <= entry.at + TAKES_S for stop in stops)
@@ -254,7 +254,7 @@ def _held_up_in(story: Story, one: Pushed) -> int:
 
 
 def _runs_at(story: Story, one: Pushed, at: float) -> bool:
-    """Its first attempt, well in the middle: a signal may come a little later than it is told of."""
+    """True if its first attempt ran at that time, with a margin: a signal may arrive a little after its note."""
     starts = story.told(one.name)
     if not starts or not starts[0].at <= at <= starts[0].at + TAKES_S / 2:
         return False

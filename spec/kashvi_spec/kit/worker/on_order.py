@@ -1,4 +1,4 @@
-"""Judges of what is taken from the queue, when, and in which order."""
+"""Judges of claims: their times and order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .story import DELAYED, JOBS, Pushed, Story
 
 ASKED_PER_S = 5
 ASKED_MORE = 5
-"""A window may begin just before some."""
+"""Slack for calls at the edges of the window."""
 
 
 @judges("JOBS-3")
@@ -180,7 +180,7 @@ def _not_run(story: Story, jobs: list[Pushed], what: str) -> Iterator[Finding]:
 
 
 def _overtaken(story: Story, jobs: list[Pushed], how: str) -> Iterator[Finding]:
-    """With n threads, n - 1 jobs may have been taken and have yet to tell of their start; no more."""
+    """Jobs that too many later ones overtook. With n threads, n - 1 claimed jobs may log their start late."""
     starts = {one.name: story.told(one.name)[0].at for one in jobs if story.told(one.name)}
     order = {entry.id: n for n, entry in enumerate(story.entries)}
     place = {name: order[story.told(name)[0].id] for name in starts}

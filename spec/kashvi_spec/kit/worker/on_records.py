@@ -1,4 +1,4 @@
-"""Judges of what is recorded of jobs that failed, or could not be attempted."""
+"""Judges of the records of failed and undeliverable jobs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def recorded_iff_exhausted(story: Story) -> Iterator[Finding]:
 
 
 def _unwritten(story: Story) -> list[str]:
-    """Jobs whose failure waited for a table while one worker lived long enough to write it there."""
+    """Jobs without a row although one worker lived long enough to write it."""
     first = {one.job: one.at for one in reversed(story.records) if one.where == "unrecorded"}
     rows = {one.job for one in story.records if one.where == "table"}
     lives = [_life(story, worker) for worker in sorted({entry.worker for entry in story.entries})]
@@ -40,7 +40,7 @@ def _unwritten(story: Story) -> list[str]:
 
 
 def _life(story: Story, worker: str) -> tuple[float, float]:
-    """From its first job until something was done to it."""
+    """The time from a worker's first job to the first signal to it."""
     done = [one.at for one in story.happened if one.worker == worker and one.what != "started"]
     last = max([one.at for one in story.entries] + [one.at for one in story.happened])
     return min(one.at for one in story.entries if one.worker == worker), min([*done, last])
@@ -144,7 +144,7 @@ def payload_as_text(story: Story) -> Iterator[Finding]:
 
 
 def _recorded(story: Story, where: str = "") -> list[tuple[Pushed, Record]]:
-    """Failing jobs with the record of each. Raises NotSeen where there is none."""
+    """Failing jobs with the record of each. Raises NotSeen if there is none."""
     found = [
         (one, record)
         for one in pushed(story, *FAILING)

@@ -1,4 +1,4 @@
-"""Judges of what a worker process does with its threads and with signals."""
+"""Judges of a worker process's threads and signals."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _running_ones_end(story: Story) -> Iterator[Finding]:
 
 
 def _told_to_stop(story: Story) -> tuple[str, float]:
-    """Which worker was, while it ran jobs, and when. Raises NotSeen."""
+    """The worker that was told to stop while it ran jobs, and the time. Raises NotSeen."""
     starts = [entry for one in story.of("stopped") for entry in story.told(one.name)[:1]]
     for told in story.did("SIGTERM"):
         if any(entry.worker == told.worker and entry.at <= told.at for entry in starts):

@@ -1,4 +1,4 @@
-"""Worker processes, through the command line alone: each leads a process group, which the kit ends."""
+"""Worker processes, started by their command line. Each leads a process group, which the kit ends."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 from kashvi.runtime import SystemRuntime
 
 TAIL = 2_000
-"""Bytes of a process's output that are shown."""
+"""The most bytes shown of a process's output."""
 GONE_S = 5.0
 LOOK_S = 0.02
 
 
 class CutShort(Exception):
-    """A further process did not come to work. What was seen until then is judged."""
+    """A further process did not run a job. The story until then is judged."""
 
 
 class CannotJudge(Exception):
-    """There is nothing to judge. The message says what to do, and ``option`` which one is to blame."""
+    """There is nothing to judge. The message says what to do; ``option`` is the cause."""
 
     def __init__(self, why: str, option: str = "--command") -> None:
         self.option = option
@@ -31,7 +31,7 @@ class CannotJudge(Exception):
 
 
 def words_of(command: str, values: Mapping[str, str]) -> list[str]:
-    """The command's words, with ``{redis_url}`` and its like filled in. No shell is involved. Raises CannotJudge."""
+    """The command's words, with ``{redis_url}`` and the like replaced, without a shell. Raises CannotJudge."""
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -65,37 +65,37 @@ class WorkerProcess:
                 raise CannotJudge(f"can't start {words[0]!r}: {error.strerror or error}") from None
 
     def send(self, number: signal.Signals) -> None:
-        """To the whole group, as a terminal would; nothing where it has gone."""
+        """Send a signal to the whole group, as a terminal does; ignored if it has ended."""
         self.asked_to_end |= number in (signal.SIGTERM, signal.SIGKILL)
         if not self._gone:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
     def code(self) -> int | None:
-        """How it exited; None while it runs."""
+        """The exit code; None while it runs."""
         return self._process.poll()
 
     def ended(self) -> bool:
-        """If somebody asked it to, with all of its group: a shell around a worker may be gone long before it."""
+        """True if it has ended; after a stop, only with its whole group: a shell around it may end long before."""
         if self.code() is None:
             return False
         self._gone = self._gone or not _lives(self._process.pid)
         return self._gone or not self.asked_to_end
 
     def end(self) -> None:
-        """Whatever it is doing, and what it has started."""
+        """Kill the whole group."""
         self.send(signal.SIGKILL)
         self._process.wait(GONE_S)
 
     def tail(self) -> str:
-        """The last of what it printed."""
+        """The end of its output."""
         with self._output.open("rb") as printed:
             printed.seek(max(printed.seek(0, os.SEEK_END) - TAIL, 0))
             return printed.read(TAIL).decode("utf-8", "replace").strip()
 
 
 def _lives(group: int) -> bool:
-    """A zombie that nobody has taken leave of does not."""
+    """True if the group has a live process. A zombie is not one."""
     try:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):
@@ -109,5 +109,5 @@ def _lives(group: int) -> bool:
 
 
 def pause() -> None:
-    """Between two looks."""
+    """Sleep between two looks."""
     SystemRuntime().sleep(LOOK_S)

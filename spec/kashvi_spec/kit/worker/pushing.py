@@ -1,4 +1,4 @@
-"""The jobs of each situation, as bytes: what other programs put on a queue, the Go program among them."""
+"""The jobs of each situation as bytes, as other programs push them, among them the Go program."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NUMBER = 9_007_199_254_740_993
 """2**53 + 1: an integer that no float holds."""
 UNKNOWN_FIELD = '"origin":"worker kit 1"'
 HELD_UP_S = 1.7
-"""What a job takes whose worker is held up or killed in its middle: no wait between attempts, so that two copies of a
-retry, which are one member of the set if they are there together, are not."""
+"""The duration of a job whose worker is paused or killed during it. It differs from all waits between attempts, so that
+two copies of a retry are not in the set together, where they would be one member."""
 BACKLOG = 6
-"""Jobs a thread where an order is to be seen."""
+"""Jobs for each thread in situations about an order."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ToPush:
 
 
 class Jobs:
-    """Makes them; ``log`` is the key that they write to."""
+    """Makes the jobs; ``log`` is the key of their log."""
 
     def __init__(self, log: str, threads: int) -> None:
         self._log = log
@@ -43,7 +43,7 @@ class Jobs:
         self._new_id = SystemRuntime().new_id
 
     def _job(self, situation: str, name: str, type_: str, /, fate: Fate = "done", **payload: object) -> ToPush:
-        """With an id; ``delay`` among the payload is the job's."""
+        """A job with an id. A ``delay`` in the payload is also the job's delay."""
         delay = payload.pop("delay", None)
         assert delay is None or isinstance(delay, float)
         envelope = {"id": self._new_id(), "type": type_, "payload": {"log": self._log, "name": name, **payload}}
@@ -62,7 +62,7 @@ class Jobs:
         return self._job(situation, name, "spec.Sleep", fate, seconds=seconds)
 
     def before_any_worker(self) -> Iterator[ToPush]:
-        """A backlog, so that an order can be seen; and everything that is odd and quick."""
+        """A backlog, to show an order, and all odd quick jobs."""
         backlog = range(BACKLOG * self._threads)
         yield from (self.echo("in order", f"in order {n}") for n in backlog)
         for n in sorted(backlog, key=lambda n: n % 3):
@@ -73,7 +73,7 @@ class Jobs:
         yield from self._undeliverable()
 
     def _values(self) -> ToPush:
-        """Escaped as Go does it, with fields in another order, blanks, and a key that nobody knows."""
+        """A payload escaped as by Go, with fields in another order, blanks, and an unknown key."""
         text = json.dumps(TEXT).replace("<", "\\u003c").replace("&", "\\u0026").replace(">", "\\u003e")
         raw = (
             f'{{ "payload" : {{"number": {NUMBER}, "nobody knows": [1, {{}}], "text": {text}, "name": "values",'
@@ -91,7 +91,7 @@ class Jobs:
         yield ToPush("garbage with NUL", "undeliverable", "", b"\xff\x00" + noise, fate="undeliverable")
 
     def failing(self) -> list[ToPush]:
-        """At least one for each thread, so that a worker that sleeps between attempts has none left."""
+        """At least one failing job for each thread: a worker that sleeps between attempts has no free thread then."""
         plain = {"log": self._log, "name": "no id", "seconds": 0, "seen": 0}
         jobs = [
             ToPush("no id", "no id", "spec.Fail", _compact({"type": "spec.Fail", "payload": plain}), None, "failed", 2),
@@ -102,14 +102,14 @@ class Jobs:
         return jobs + [self.fail("failing", f"failing {n}") for n in range(more)]
 
     def held_up(self) -> list[ToPush]:
-        """One that would be tried again, and one in its last attempt; as long as no wait between attempts."""
+        """One job that would be tried again, and one in its last attempt. No wait between attempts is as long."""
         plain = {"log": self._log, "name": "paused last", "seconds": HELD_UP_S, "seen": 0}
         envelope = {"id": self._new_id(), "type": "spec.Fail", "payload": plain, "attempts": 2}
         last = ToPush("paused last", "paused last", "spec.Fail", _compact(envelope), None, "failed")
         return [self.fail("paused", "paused", HELD_UP_S), *([last] if self._threads > 1 else [])]
 
     def _odd(self) -> ToPush:
-        """Its payload has bytes that a number or a dictionary of another language would not keep."""
+        """A payload whose bytes would change as numbers or dictionaries of another language."""
         raw = (
             f'{{"id":"{self._new_id()}","type":"spec.Fail",{UNKNOWN_FIELD},"payload":{{ "x":1.0,"name":"odd bytes",'
             f' "big":{NUMBER},"seen":0,"log":{json.dumps(self._log)},  "seconds":0}}}}'

@@ -1,4 +1,4 @@
-"""The failure table as a worker has made it: whatever columns it has, and whatever bytes are in them."""
+"""The failure table as a worker made it, with any columns and any bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kashvi.failures.trouble import TROUBLE
 
 @dataclass(frozen=True)
 class Row:
-    """One of the table; ``values`` by column, as the driver gives them."""
+    """One row; ``values`` by column, from the database driver."""
 
     values: dict[str, Any]
 
@@ -24,19 +24,19 @@ class Row:
 
     @property
     def key(self) -> str:
-        """Tells it from others, if need be by all that it says."""
+        """A key that distinguishes the row from others, if need be by all its values."""
         return repr(self.values) if self.values.get("id") is None else self.text("id")
 
     @property
     def found_by(self) -> tuple[str, Any]:
-        """A condition and its ``:value``, by which to delete it."""
+        """A condition and its ``:value`` that select the row for deletion."""
         column = "payload" if self.values.get("id") is None else "id"
         value = self.values[column]
         return (f"CAST({column} AS BLOB)" if isinstance(value, bytes) else column) + " = :value", value
 
     @property
     def failed_at(self) -> float | None:
-        """In Unix time; some databases give a time as text, and some without its zone."""
+        """The time of failure in Unix seconds. Some databases return text, and some no zone."""
         value = self.values.get("failed_at")
         time = read_time(value) if isinstance(value, str) else value
         if not isinstance(time, datetime):
@@ -47,12 +47,12 @@ class Row:
         return _bytes(self.values.get(column, "")).decode("utf-8", "backslashreplace")
 
     def no_text(self) -> list[str]:
-        """Columns with bytes that are no UTF-8."""
+        """The columns with bytes that are not UTF-8."""
         return [name for name, value in self.values.items() if isinstance(value, bytes) and not _is_text(value)]
 
 
 def read(engine: sa.Engine) -> tuple[list[str], list[Row]]:
-    """Its columns, and its rows; nothing where it is not there yet, or busy."""
+    """The table's columns and rows; empty if it is missing or locked."""
     try:
         with engine.connect() as connection:
             rows = [Row(dict(row)) for row in connection.execute(sa.text(f"SELECT * FROM {TABLE}")).mappings()]
@@ -62,7 +62,7 @@ def read(engine: sa.Engine) -> tuple[list[str], list[Row]]:
 
 
 def take_any_text(engine: sa.Engine) -> None:
-    """SQLite keeps any bytes as text; they are read as bytes, so that one row of these does not hide all others."""
+    """Make SQLite return invalid text as bytes, so that one such row does not hide all others."""
 
     def connected(connection: Any, record: object) -> None:
         connection.text_factory = lambda raw: raw.decode() if _is_text(raw) else raw

@@ -1,4 +1,4 @@
-"""The course of a run: one scene after the other, with as many situations at once as do not disturb each other."""
+"""The scenes of a run, one after the other. A scene has all situations that do not disturb each other."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .story import DELAYED, JOBS, UNRECORDED, Story
 from .watch import WRONG_TYPE
 
 START_S = 30.0
-"""For a process to run its first job."""
+"""The most seconds until a process's first job."""
 STOP_S = 15.0
-"""From a signal to the end of the process, over what its jobs take."""
+"""The most seconds from a signal to the end of the process, beside its jobs."""
 TRIES = 3
-"""To have one process that lives."""
+"""The most tries to start a process that lives."""
 QUICK = 100
-"""Jobs before slow ones: so many that a worker forgets how long others took."""
+"""The number of quick jobs before slow ones: enough that a worker's estimates adapt."""
 ACROSS_S = 1.0
 IDLE_S = 2.0
 DISTURBED_S = 2.2
-"""Two looks of a worker that looks once a second; under the 3 s after which some clients give up."""
+"""Two polls of a worker that polls once a second; less than the 3 s after which some clients give up."""
 
 
 def play(bench: Bench, tell: Callable[[str], None]) -> Story:
-    """All of it, or as far as it goes. ``tell`` gets a line at each scene. Raises CannotJudge, redis.RedisError."""
+    """Play all scenes, as far as possible. ``tell`` gets a line for each. Raises CannotJudge, redis.RedisError."""
     run = Run(bench)
     for scene, title in (
         (run.one_worker, "a backlog, then an idle worker"),
@@ -54,7 +54,7 @@ def play(bench: Bench, tell: Callable[[str], None]) -> Story:
 
 
 def _whole(scene: Callable[[], None], bench: Bench) -> None:
-    """Raises CutShort also where a worker has made it impossible to go on."""
+    """Play a scene. Raises CutShort also if a worker has made further scenes impossible."""
     try:
         scene()
     except redis.ResponseError as error:
@@ -101,7 +101,7 @@ class Run:
         self.settle("delayed", seconds=1.25 + LATE_S)
 
     def failing(self) -> None:
-        """Enough to fill a worker that sleeps between attempts; and one that is behind them."""
+        """Failing jobs, enough to fill a worker that sleeps between attempts, and one job behind them."""
         self._alive(1)
         failing = self.jobs.failing()
         self.bench.push([*failing, self.jobs.echo("behind", "behind")])
@@ -142,7 +142,7 @@ class Run:
         self._alive(2)
 
         def over() -> bool:
-            """All are done, but for the retries of the one that fails."""
+            """True if all jobs are done, except the retries of the failing one."""
             return all(self.story.elsewhere(one.name) for one in victims) and self._settled_but("failed", "killed")
 
         if self.until(over, self.story.lease_s + TAKEOVER_S):
@@ -156,7 +156,7 @@ class Run:
         return all(self.story.ended(one) for one in self.story.of(situation) if one.fate != fate)
 
     def held_up(self) -> None:
-        """For longer than its lease, in the middle of jobs, until another has taken those over."""
+        """Pause a worker during jobs, for longer than its lease, until another has taken them over."""
         if "paused" in self.story.missed:
             return
         names = self.bench.push(self.jobs.held_up())
@@ -189,11 +189,11 @@ class Run:
                 if worker.name == starts[-1].worker:
                     self.bench.send(worker, signal.SIGKILL)
                     self.until(lambda worker=worker: self.bench.ended(worker), LATE_S)  # type: ignore[misc]
-            self._alive(3 - n)  # at once: what greets must not be held by the next that is killed
+            self._alive(3 - n)  # at once: the process that is killed next must not hold the small jobs
         self.settle("dies again", seconds=self.story.lease_s + TAKEOVER_S + 4.0 + 2 * HELD_UP_S)
 
     def across(self) -> None:
-        """Of two kinds of workers, each is killed in the middle of jobs beside the other, which takes them over."""
+        """Kill each of two kinds of workers during jobs, beside the other, which takes them over."""
         for kind in self.bench.kinds:
             self._one_of_each()
             names = [f"across {kind} {n}" for n in range(self.threads + 1)]  # more than one of them can run
@@ -211,7 +211,7 @@ class Run:
                 self._stop(worker, STOP_S)
 
     def _another(self, kind: str = "") -> WorkerProcess:
-        """One more than there are. Raises CutShort."""
+        """Start one more process. Raises CutShort."""
         worker = self.bench.start(kind)
         if not self._greeted(worker):
             raise CutShort(f"{worker.name} ran no job, after another process of the command did")
@@ -222,7 +222,7 @@ class Run:
         for worker in sorted(self._alive(1), key=lambda worker: worker.name in held_up)[1:]:
             self._stop(worker, STOP_S)  # such a one may still be busy
         worker = self._alive(1)[0]
-        # Quick ones first: some workers take more at a time than they can start, if jobs were short.
+        # Quick ones first: after short jobs, some workers claim more than they can start.
         quick = [self.jobs.echo("before the slow", f"quick {n}") for n in range(QUICK)]
         running = [self.jobs.sleep("stopped", f"running {n}", 2.0) for n in range(self.threads)]
         waiting = [self.jobs.echo("stopped", f"not started {n}") for n in range(self.threads + 1)]
@@ -235,7 +235,7 @@ class Run:
         self._alive(1)
         in_order = self.story.handed_back is not None
         self.settle("stopped", seconds=LATE_S if in_order else self.story.lease_s + TAKEOVER_S)
-        # A job tells of its end before its worker settles it.
+        # A job logs its end before its worker settles it.
         self.until(lambda: not [key for key, _ in self.bench.on_the_queue() if key != UNRECORDED], LATE_S)
         self.story.left = self.bench.on_the_queue()
 
@@ -250,10 +250,10 @@ class Run:
         elif self._stop(worker, LATE_S):
             self.story.handed_back_at_once = self.bench.on_the_list()
 
-    # -- what scenes do --------------------------------------------------------------------------
+    # -- actions of scenes -----------------------------------------------------------------------
 
     def settle(self, *situations: str, seconds: float = LATE_S) -> None:
-        """Wait until all of their jobs have ended, or a worker had so many seconds for it."""
+        """Wait until all jobs of these situations have ended, or a worker had ``seconds`` for them."""
         self.until(lambda: self._settled(*situations), seconds)
 
     def _settled(self, *situations: str) -> bool:
@@ -273,7 +273,7 @@ class Run:
             )
 
     def _alive(self, count: int) -> list[WorkerProcess]:
-        """As many workers as this, each of which has run a job. Raises CutShort."""
+        """``count`` live workers, each of which has run a job. Raises CutShort."""
         for _ in range(TRIES * count):
             if len(running := self.bench.running()) >= count:
                 return running
@@ -284,7 +284,7 @@ class Run:
         raise CutShort(f"processes of the command end by themselves, again and again: {worker.name} was the last")
 
     def _greeted(self, worker: WorkerProcess) -> bool:
-        """A small job now and then, until this worker has taken one."""
+        """Push a small job now and then, until this worker has run one; False if it does not."""
         for _ in range(int(START_S / 0.1)):
             self._greetings += 1
             self.bench.push([self.jobs.echo("greeting", f"greeting {self._greetings}")])
@@ -295,7 +295,7 @@ class Run:
         return False
 
     def _stop(self, worker: WorkerProcess, seconds: float) -> bool:
-        """Tell it; whether it ended in time. If not, it is killed."""
+        """Send SIGTERM; True if the worker ended in time. If not, it is killed."""
         self.bench.send(worker, signal.SIGTERM)
         if self.until(lambda: self.bench.ended(worker), seconds):
             return True

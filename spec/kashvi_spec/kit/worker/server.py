@@ -1,4 +1,4 @@
-"""What is done to the server to see how a worker bears it. Each leaves it as it was."""
+"""Disturbances of the server, to test a worker. Each restores the server."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MONITORED = re.compile(rb"^[0-9.]+ \[(\d+) (\S+)\] (.*)$")
 
 
 def idle_commands(client: redis.Redis, others: set[str], seconds: float) -> list[str] | str:
-    """What clients other than these ask this database in so many seconds; or why it can't be watched.
+    """The commands that clients other than these send to this database in ``seconds``; or why it can't be monitored.
 
-    What a script does on the server is not asked by anybody.
+    Commands inside a script do not count.
     """
     database = str(client.connection_pool.connection_kwargs.get("db") or 0).encode()
     monotonic = SystemRuntime().monotonic
@@ -33,7 +33,7 @@ def idle_commands(client: redis.Redis, others: set[str], seconds: float) -> list
             if line and line[1] == database and line[2] != b"lua" and line[2].decode() not in others:
                 asked.append(line[3].decode("utf-8", "backslashreplace"))
     except redis.ResponseError as error:
-        return f"the server does not let anybody watch it: {error}"
+        return f"the server does not allow MONITOR: {error}"
     finally:
         connection.disconnect()
         client.connection_pool.release(connection)
@@ -41,7 +41,7 @@ def idle_commands(client: redis.Redis, others: set[str], seconds: float) -> list
 
 
 def cut_off(client: redis.Redis, others: set[str]) -> str:
-    """Close all connections but those of these clients and our own. Returns why it can't; else nothing."""
+    """Close all connections except those of these clients and our own. Returns the reason if it can't, else empty."""
     client.connection_pool.disconnect()
     own = {one["addr"] for one in (client.client_info(),)}
     try:
@@ -49,21 +49,21 @@ def cut_off(client: redis.Redis, others: set[str]) -> str:
             if one["addr"] not in others | own:
                 client.client_kill_filter(addr=one["addr"])
     except redis.ResponseError as error:
-        return f"the server does not let anybody close connections: {error}"
+        return f"the server does not allow to close connections: {error}"
     return ""
 
 
 def pause_writes(client: redis.Redis, seconds: float) -> str:
-    """Reads are answered, all else waits, for so many seconds. Returns why the server would not; else nothing."""
+    """Block all writing for ``seconds``. Returns the reason if the server refuses, else empty."""
     try:
         client.execute_command("CLIENT PAUSE", int(seconds * 1000), "WRITE")
     except redis.ResponseError as error:
-        return f"the server does not let anybody hold up what is written: {error}"
+        return f"the server does not allow to block writing: {error}"
     return ""
 
 
 def put_in_the_way(client: redis.Redis) -> bool:
-    """Something that is no list where the list of jobs should be; False if there is a list."""
+    """Put a text in the place of the list of jobs; False if there is a list."""
     return bool(client.set(JOBS, "not a list, for a moment", nx=True))
 
 

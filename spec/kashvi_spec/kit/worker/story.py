@@ -1,4 +1,4 @@
-"""What was done to a worker, and what was seen of it: facts, with the server's times. Judges read it."""
+"""The story of a run: actions and observations with the server's times. Judges read it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ DELAYED = "kashvi:queue:delayed"
 UNRECORDED = "kashvi:queue:unrecorded"
 PREFIX = "kashvi:queue:"
 TYPES = {JOBS: "list", DELAYED: "zset", UNRECORDED: "zset"}
-"""What they are on the server."""
+"""The types of these keys on the server."""
 SHOWN_MAX = 300
-"""Characters of an envelope, as evidence."""
+"""The most characters of an envelope in evidence."""
 LINES_MAX = 40
 AFTER_S = 2.0
-"""What was done to workers so soon after the last of a job may have to do with it;"""
+"""Evidence window after a job's last entry: actions on any worker,"""
 AFTER_IN_ITS_WORKER_S = 20.0
-"""and to the workers that ran it, so long after."""
+"""and actions on the workers that ran it."""
 
 Fate = Literal["done", "failed", "undeliverable", "left"]
-"""What has to become of a job. left: the kit ends before it does."""
+"""The required end of a job. left: the kit ends before the job does."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,19 @@ class Pushed:
     name: str
     situation: str
     type: str
-    """Empty: its bytes are no envelope."""
+    """Empty: its bytes are not an envelope."""
     raw: bytes
     at: float
     due: float | None = None
     """None: pushed to ``kashvi:queue:jobs``."""
     fate: Fate = "done"
     copies: int = 1
-    """So many times these very bytes."""
+    """The number of pushes of these bytes."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a job wrote to the log."""
+    """An entry of a job in the log."""
 
     at: float
     id: str
@@ -56,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A job that was seen in ``kashvi:queue:delayed``, other than the kit put it there."""
+    """A job in ``kashvi:queue:delayed`` that the kit did not put there."""
 
     at: float
     job: str
@@ -69,11 +69,11 @@ class Record:
     """A failure, in the table or in ``kashvi:queue:unrecorded``."""
 
     at: float
-    """When it was seen first."""
+    """The time of its first observation."""
     job: str
     where: Literal["table", "unrecorded"]
     key: str
-    """Tells two records of one job apart."""
+    """Distinguishes two records of one job."""
     type: str
     payload: str
     error: str
@@ -83,7 +83,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Happened:
-    """Something that was done to a worker process, or its end."""
+    """An action on a worker process, or its end."""
 
     at: float
     worker: str
@@ -91,7 +91,7 @@ class Happened:
     """started, ended, or the name of a signal."""
     code: int | None = None
     asked: bool = True
-    """ended: False if nobody had told it to."""
+    """ended: False if it ended by itself."""
 
 
 @dataclass
@@ -109,27 +109,27 @@ class Story:
     expiring: dict[str, int] = field(default_factory=dict)
     """Keys of the queue that had a time to live, in milliseconds."""
     columns: list[str] = field(default_factory=list)
-    """Of the failure table; empty: it was not there."""
+    """The columns of the failure table; empty if it was missing."""
     no_text: dict[str, str] = field(default_factory=dict)
-    """Its columns in which bytes stood that are no UTF-8, and the first job in whose row."""
+    """Its columns with bytes that are not UTF-8, and the first job with such a row."""
     wrong_types: dict[str, str] = field(default_factory=dict)
-    """Keys of the queue that a worker has made something else, and what."""
+    """Keys of the queue whose type a worker changed, with the new type."""
     asked_idle: list[str] = field(default_factory=list)
-    """What an idle worker asked the server."""
+    """The commands of an idle worker."""
     idle_s: float = 0.0
-    """How long that was watched; 0: it could not be."""
+    """The seconds of that observation; 0: it was not possible."""
     left: list[tuple[str, bytes]] = field(default_factory=list)
-    """Key and bytes of what lay on the queue when all should have been done."""
+    """Key and bytes of the jobs left on the queue at the end."""
     held: int = 0
-    """Jobs that a worker had taken and not started when it was told to stop."""
+    """Jobs that a worker had claimed and not started when it was told to stop."""
     handed_back: list[bytes] | None = None
-    """``kashvi:queue:jobs`` after the first signal ended the worker, the next to be taken first."""
+    """``kashvi:queue:jobs`` after the first signal ended the worker, in the order of claims."""
     handed_back_at_once: list[bytes] | None = None
     """The same after the second signal."""
     missed: dict[str, str] = field(default_factory=dict)
-    """Situations that could not be brought about, and why."""
+    """Situations that could not be created, with the reasons."""
     cut_short: str = ""
-    """Why the kit did not come to its end."""
+    """The reason if the run was cut short."""
 
     def of(self, *situations: str) -> list[Pushed]:
         return [one for one in self.pushed.values() if one.situation in situations]
@@ -138,23 +138,23 @@ class Story:
         return [one for one in self.entries if one.job == job and one.did == did]
 
     def recorded(self, job: str) -> list[Record]:
-        """In the table if it is there, else as it waits for one."""
+        """The job's records in the table, else in ``unrecorded``."""
         found = [one for one in self.records if one.job == job]
         return [one for one in found if one.where == "table"] or found
 
     def ended(self, one: Pushed) -> bool:
-        """It succeeded, or is recorded as failed."""
+        """True if the job succeeded or is recorded as failed."""
         return len(self.told(one.name, "end")) + len(self.recorded(one.name)) >= one.copies
 
     def elsewhere(self, job: str) -> bool:
-        """A second attempt, in another process than the first."""
+        """True if a second attempt ran in another process than the first."""
         return len({entry.worker for entry in self.told(job)[:2]}) > 1
 
     def did(self, what: str, worker: str = "") -> list[Happened]:
         return [one for one in self.happened if one.what == what and worker in ("", one.worker)]
 
     def evidence(self, jobs: Iterable[str]) -> list[str]:
-        """All that is known of some jobs, and what was done to workers meanwhile, in the order of time."""
+        """All entries about some jobs, and the actions on workers meanwhile, in the order of time."""
         names = set(jobs)
         lines: list[tuple[float, str]] = [
             (one.at, f"pushed {_pushed(one)}") for one in self.pushed.values() if one.name in names
@@ -187,7 +187,7 @@ def shown(raw: bytes) -> str:
 
 
 def document(raw: bytes | str) -> dict[str, Any]:
-    """The JSON object that it is; empty if it is none."""
+    """The JSON object in these bytes; empty if they are not one."""
     try:
         found = json.loads(raw)
     except (ValueError, RecursionError):
@@ -199,7 +199,7 @@ def _done_to(one: Happened) -> str:
     if one.what != "ended":
         return f"{one.worker} {'started' if one.what == 'started' else 'was sent ' + one.what}"
     how = "" if one.code is None else f" with exit code {one.code}" if one.code >= 0 else f" by signal {-one.code}"
-    return f"{one.worker} ended{how}" + ("" if one.asked else ", which nobody had asked for")
+    return f"{one.worker} ended{how}" + ("" if one.asked else " by itself")
 
 
 def _pushed(one: Pushed) -> str:

@@ -1,14 +1,14 @@
-"""Why some clauses can't be judged through Redis alone."""
+"""The reasons why some clauses can't be judged through Redis alone."""
 
 from __future__ import annotations
 
 OF_AREAS = {
-    "dispatch": "it is about whoever dispatches, and here that is the kit",
+    "dispatch": "it is about the producer, which is the kit here",
     "memory": "it is about a queue in one process's memory",
     "commands": "it is about kashvi's own commands",
     "table": "it is about what a program does with the table, beside recording",
     "jobs": "it is about job types in Python",
-    "envelope": "it is about whoever dispatches, and here that is the kit",
+    "envelope": "it is about the producer, which is the kit here",
     "workers": "it is about workers inside a Python program",
 }
 OF_CLAUSES = {
@@ -33,14 +33,14 @@ OF_CLAUSES = {
     "REDIS-5": "other programs may keep keys of their own in this database",
     "REDIS-6": "it is about connections inside a Python program",
     "REDIS-7": OF_AREAS["dispatch"],
-    "REDIS-14": "the kit's server is no cluster",
+    "REDIS-14": "the kit's server is not a cluster",
     "REDIS-11": "the kit does not fill the server",
-    "REDIS-12": "the kit has one server, which never gives its place to another",
+    "REDIS-12": "the kit has one server, without a failover",
     "REDIS-13": "it is about connections inside a Python program",
     "REDIS-15": "the kit takes no right away from a worker",
     "REDIS-16": "the kit's server drops no keys",
-    "RETRY-5": "the kit knows no way to change the limit of any worker",
+    "RETRY-5": "the kit can't change a worker's limit",
     "WORKERS-11": "the kit does not stop the server",
 }
 UNTOLD = "the kit has no judge for it yet"
-"""For a clause that is new: the kit's own tests ask for a judge or a reason of its own."""
+"""For a new clause: the kit's own tests require a judge or a reason."""

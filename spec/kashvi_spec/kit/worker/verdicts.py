@@ -1,4 +1,4 @@
-"""From a story to a verdict for each clause of the specification."""
+"""Makes a verdict for each clause of a story."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .unobserved import OF_AREAS, OF_CLAUSES, UNTOLD
 __all__ = ["JUDGES", "verdicts_on"]
 
 _ALL = (on_order, on_attempts, on_records, on_deaths, on_stopping)
-"""They have entered their judges in JUDGES."""
+"""Imported for their judges, which are in JUDGES now."""
 
 
 def verdicts_on(story: Story, clauses: Sequence[Clause] | None = None) -> list[Verdict]:
-    """One for each clause, in order; ``unobserved`` where the story does not show whether it holds."""
+    """The verdict for each clause, in order; ``unobserved`` if the story does not show whether it holds."""
     return [_verdict(story, clause) for clause in (load() if clauses is None else clauses)]
 
 
@@ -30,7 +30,7 @@ def _verdict(story: Story, clause: Clause) -> Verdict:
     seen: list[Finding | Remark] = []
     try:
         for one in judge(story):
-            seen.append(one)  # what was found counts, also where the rest was not seen
+            seen.append(one)  # findings count even if the rest was not observed
     except NotSeen as why:
         if not seen:
             return Verdict(clause, "unobserved", [str(why)])

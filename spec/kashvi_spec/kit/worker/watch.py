@@ -1,4 +1,4 @@
-"""The kit's eyes: one look reads the clock, the log, what waits, what failed, what would expire."""
+"""Watches the server: one look reads the clock, the log, delayed jobs, failures, and expiry times."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .story import DELAYED, PREFIX, TYPES, UNRECORDED, Entry, Record, Story, Wai
 ROWS_EVERY_S = 0.1
 BASE64 = b"base64:"
 WRONG_TYPE = "WRONGTYPE"
-"""In the answer of a server that was asked for a list, and has something else."""
+"""The code in a server's answer if a key has another type."""
 
 
 class Watch:
-    """Looks, and tells the story."""
+    """Reads the server, and adds to the story."""
 
     def __init__(self, client: redis.Redis, log: str, engine: sa.Engine, story: Story) -> None:
         self.story = story
         self.now = 0.0
-        """By the server, at the last look."""
+        """The server's time at the last look."""
         self.rows: list[Row] = []
-        """Of ours, in the table."""
+        """The kit's rows in the table."""
         self._client = client
         self._log = log
         self._engine = engine
@@ -43,11 +43,11 @@ class Watch:
         self._monotonic = SystemRuntime().monotonic
 
     def puts(self, raw: bytes) -> None:
-        """The kit itself puts it among the delayed jobs."""
+        """Note that the kit itself delayed this job."""
         self._put_there.add(raw)
 
     def until(self, condition: Callable[[], object], seconds: float) -> bool:
-        """Look until it holds, for so many seconds at most; returns whether it does."""
+        """Look until the condition holds, at most ``seconds``; True if it does."""
         ends = self._monotonic() + seconds
         while True:
             self.look()
@@ -58,11 +58,11 @@ class Watch:
             pause()
 
     def look(self) -> None:
-        """Raises CannotJudge, and redis.RedisError."""
+        """Read the server once. Raises CannotJudge, and redis.RedisError."""
         table = (
             read(self._engine) if self._monotonic() >= self._rows_at else None
         )  # first: no row is later than the time
-        pipe = self._client.pipeline(transaction=True)  # so that the time is that of all the rest
+        pipe = self._client.pipeline(transaction=True)  # so that all reads have the same time
         pipe.time()
         pipe.xrange(self._log, min=f"({self._last_id}")
         pipe.zrange(DELAYED, 0, -1, withscores=True)
@@ -85,7 +85,7 @@ class Watch:
             self._rows_at = self._monotonic() + ROWS_EVERY_S
 
     def _answer(self, answer: Any, key: str = "") -> Any:
-        """What is there; nothing where a worker has put something else."""
+        """The answer; empty if a worker changed the key's type."""
         if not isinstance(answer, Exception):
             return answer
         if WRONG_TYPE not in str(answer):
@@ -94,7 +94,7 @@ class Watch:
         return ()
 
     def finds_wrong_type(self, *keys: str) -> None:
-        """Tell of those of the queue's keys that are none of what they should be."""
+        """Note the keys of the queue that have a wrong type."""
         for key in keys:
             kind = _text(cast(bytes, self._client.type(key)))
             if kind not in (TYPES[key], "none"):
@@ -146,7 +146,7 @@ class Watch:
     def _record(
         self, job: str, where: Any, key: str, said: tuple[str, str, str], attempts: Any, failed_at: float | None
     ) -> bool:
-        """False if it is known."""
+        """Add a record; False if it is known."""
         if (where, key) in self._records:
             return False
         self._records.add((where, key))
@@ -165,7 +165,7 @@ class Watch:
 
 
 def _decoded(text: str | bytes) -> bytes:
-    """Of base64; empty where a worker wrote something else."""
+    """The bytes in base64; empty if a worker wrote other text."""
     try:
         return base64.b64decode(text)
     except ValueError:
