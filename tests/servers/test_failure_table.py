@@ -73,14 +73,14 @@ COLUMNS = {  # name, type, nullable
     ],
     "postgresql": [
         ("id", "bigint", "NO"),
-        ("job_type", "character varying", "NO"),
+        ("job_type", "character varying(255)", "NO"),
         ("payload", "text", "NO"),
         ("error", "text", "YES"),
         ("attempts", "bigint", "NO"),
         ("failed_at", "timestamp with time zone", "YES"),
-        ("job_id", "character varying", "YES"),
+        ("job_id", "character varying(64)", "YES"),
         ("traceback", "text", "YES"),
-        ("queue", "character varying", "YES"),
+        ("queue", "character varying(64)", "YES"),
         ("extra", "text", "YES"),
     ],
     "mariadb": [
@@ -98,8 +98,8 @@ COLUMNS = {  # name, type, nullable
 }
 COLUMNS_QUESTION = {
     "sqlite": "SELECT name, upper(type), NOT (\"notnull\" OR pk) FROM pragma_table_info('kashvi_failed_jobs')",
-    "postgresql": "SELECT column_name, data_type, is_nullable FROM information_schema.columns "
-    "WHERE table_name = 'kashvi_failed_jobs' ORDER BY ordinal_position",
+    "postgresql": "SELECT column_name, concat(data_type, '(' || character_maximum_length || ')'), is_nullable "
+    "FROM information_schema.columns WHERE table_name = 'kashvi_failed_jobs' ORDER BY ordinal_position",
     "mariadb": "SELECT column_name, column_type, is_nullable FROM information_schema.columns "
     "WHERE table_schema = database() ORDER BY ordinal_position",
 }
@@ -134,9 +134,13 @@ def store(database: Database) -> SqlFailures:
 
 
 def test_new_table_has_the_documented_columns(database: Database, store: SqlFailures) -> None:
-    """The columns and types are those of the Go program, and ours."""
+    """The columns and types are those of the Go program, and ours; the database numbers the rows."""
     store.prepare()
     assert database.ask(COLUMNS_QUESTION[database.kind]) == COLUMNS[database.kind]
+    assert sa.inspect(database.engine).get_pk_constraint("kashvi_failed_jobs")["constrained_columns"] == ["id"]
+    database.run(*["INSERT INTO kashvi_failed_jobs (job_type, payload) VALUES ('jobs.A', '{}')"] * 2)
+    [(first,), (second,)] = database.ask("SELECT id FROM kashvi_failed_jobs ORDER BY id")
+    assert second == first + 1 > 1
 
 
 def test_new_table_has_both_indexes(database: Database, store: SqlFailures) -> None:

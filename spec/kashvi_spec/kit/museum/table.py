@@ -71,6 +71,16 @@ def _(patch: Patch) -> None:
     )
 
 
+@exhibit(
+    "a time that is a text",
+    "so a database compares it letter by letter, and other programs read no time",
+    "TABLE-1",
+    source="ours",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(table._SqliteTime, "get_col_spec", lambda self, **named: "TEXT")
+
+
 def recorded_as(patch: Patch, change: Any) -> None:
     """Write ``change(columns)`` instead."""
     real = sql._columns
