@@ -152,9 +152,10 @@ def test_a_slot_that_moves_is_followed(cluster: Cluster) -> None:
     assert ran == [1, 2, 3]
 
 
-def test_the_death_of_the_node_that_has_the_queue_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["valkey-9", "redis-8"])
+def test_the_death_of_the_node_that_has_the_queue_loses_nothing(name: str, tmp_path: Path) -> None:
     """Its replica takes over, and producers and workers go on by themselves."""
-    cluster = Cluster("valkey-9", tmp_path)
+    cluster = Cluster(name, tmp_path)
     registry = Registry()
     registry.register("jobs.Count", Count)
     ran.clear()
