@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import click
 
@@ -17,10 +17,10 @@ from ..text import json_line, visible
 from .setup import (
     DATABASE_FILE,
     app_option,
-    choose_database,
     choose_driver,
     database_option,
     examples,
+    failure_table,
     json_option,
     load_app,
     redis_option,
@@ -28,7 +28,6 @@ from .setup import (
 
 if TYPE_CHECKING:
     from ..drivers.health import Health
-    from ..failures.sql import SqlFailures
 
 OLDEST = (6, 2)
 """The oldest server that has the commands a worker needs."""
@@ -161,15 +160,16 @@ def _table(queue: Queue, database_url: str | None) -> Finding:
         return Finding("note", "table", f"no {DATABASE_FILE} in this directory; queue:work makes it")
     import sqlalchemy as sa
 
-    from ..failures.table import TABLE
+    from ..failures.table import TABLE, obstacle
     from ..failures.trouble import TROUBLE, why
 
-    choose_database(queue, database_url)
-    store = cast("SqlFailures", queue.store)
+    store = failure_table(queue, database_url)
     try:
+        if not store.exists():
+            return Finding("note", "table", f"{store!r} has no {TABLE} yet; queue:work makes it")
         with store.engine.connect() as connection:
-            if not sa.inspect(connection).has_table(TABLE):
-                return Finding("note", "table", f"{store!r} has no {TABLE} yet; queue:work makes it")
+            if why_not := obstacle(sa.inspect(connection)):
+                return Finding("wrong", "table", f"{TABLE} in {store!r} takes no rows: {why_not}")
             count = connection.scalar(sa.select(sa.func.count()).select_from(sa.table(TABLE)))
     except TROUBLE as error:
         return Finding("wrong", "table", f"{store!r} can't be used: {why(error)}")

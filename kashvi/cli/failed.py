@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,10 +23,10 @@ from .output import terminal_width
 from .setup import (
     DATABASE_FILE,
     app_option,
-    choose_database,
     choose_driver,
     database_option,
     examples,
+    failure_table,
     json_option,
     load_app,
     redis_option,
@@ -221,8 +221,12 @@ def _store(queue: Queue, database_url: str | None) -> SqlFailures:
             "such as postgresql://host/app",
             param_hint="--database-url",
         )
-    choose_database(queue, database_url)
-    return cast("SqlFailures", queue.store)
+    from ..failures.table import TABLE
+
+    store = failure_table(queue, database_url)
+    if not store.exists():
+        raise click.BadParameter(f"{store!r} has no table {TABLE} (queue:work makes it)", param_hint="--database-url")
+    return store
 
 
 def _names(ids: Sequence[str]) -> tuple[list[int], list[str]]:

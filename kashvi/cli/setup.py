@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from click.core import ParameterSource
@@ -19,6 +19,7 @@ from .shadows import shadow
 from .stdout import elsewhere, others_out
 
 if TYPE_CHECKING:
+    from ..failures.sql import SqlFailures
     from ..queue import Queue
 
 DATABASE_FILE = "kashvi.db"
@@ -118,6 +119,14 @@ def choose_database(queue: Queue, database_url: str | None) -> None:
     overruled("database_url", queue.database_chosen, "queue.use_db")
     if not queue.database_chosen:
         queue.use_db(database_url or DATABASE_URL)
+
+
+def failure_table(queue: Queue, database_url: str | None) -> SqlFailures:
+    """The same table as it is: for commands that look at it, and make none."""
+    from ..failures.sql import SqlFailures
+
+    overruled("database_url", queue.database_chosen, "queue.use_db")
+    return cast("SqlFailures", queue.store) if queue.database_chosen else SqlFailures(database_url or DATABASE_URL)
 
 
 def overruled(option: str, chosen: bool, by: str) -> None:

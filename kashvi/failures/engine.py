@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from urllib.parse import unquote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -73,6 +75,14 @@ def _url_of(database: str) -> sa.URL:
 def shown_of(url: sa.URL) -> str:
     """The URL without secrets: a query may hold a password too."""
     return url.set(query={}).render_as_string(hide_password=True)
+
+
+def file_of(url: sa.URL) -> Path | None:
+    """The file of an SQLite URL; None where it is not in one."""
+    if url.get_backend_name() != "sqlite" or _in_memory(url):
+        return None
+    name = str(url.database)
+    return Path(unquote(name.removeprefix("file:").removeprefix("//")) if name.startswith("file:") else name)
 
 
 def _in_memory(url: sa.URL) -> bool:

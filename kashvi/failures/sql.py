@@ -16,7 +16,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from ..envelope import base64_of, bytes_of, text_of
 from ..errors import StoreUnavailable
 from ..ports import READ_MAX_BYTES, Failure, Refusal
-from .engine import engine_of, shown_of
+from .engine import engine_of, file_of, shown_of
 from .table import JOB_ID_MAX, JOB_TYPE_MAX, OPTIONAL, TABLE, FailedJobRecord, be_impatient, prepare
 from .trouble import TROUBLE, refusal_of, why
 
@@ -41,6 +41,18 @@ class SqlFailures:
 
     def __repr__(self) -> str:
         return shown_of(self.engine.url)
+
+    def exists(self) -> bool:
+        """Whether there is a table. Makes neither a table nor a file."""
+        file = file_of(self.engine.url)
+        if file is not None and not file.exists() and file.parent.is_dir():
+            return False
+        try:
+            with self.engine.connect() as connection:
+                be_impatient(connection)
+                return sa.inspect(connection).has_table(TABLE)
+        except TROUBLE as error:
+            raise StoreUnavailable(why(error)) from error
 
     def prepare(self) -> None:
         """Make or adopt the table."""

@@ -79,6 +79,8 @@ _JobId = sa.String(JOB_ID_MAX).with_variant(
 )
 _Queue = sa.String(64).with_variant(mysql.VARCHAR(64, charset="utf8mb4"), *_MYSQL)
 _JOB_ID_INDEX = "uq_kashvi_failed_jobs_job_id"
+_JOB_TYPE_INDEX = "idx_kashvi_failed_jobs_job_type"
+"""Makes reading faster, and nothing more: a narrow column that MySQL can't index so long does without."""
 
 
 class FailedJobRecord(Base):
@@ -87,7 +89,7 @@ class FailedJobRecord(Base):
     __tablename__ = TABLE
     __table_args__ = (
         # COMPACT rows index at most 767 bytes of a column, and a letter takes up to four in utf8mb4.
-        sa.Index("idx_kashvi_failed_jobs_job_type", "job_type", mysql_length=191, mariadb_length=191),
+        sa.Index(_JOB_TYPE_INDEX, "job_type", mysql_length=191, mariadb_length=191),
         sa.Index(_JOB_ID_INDEX, "job_id", unique=True),
         # Without it, SQLite would reuse the number of a deleted row.
         {"mysql_charset": "utf8mb4", "mariadb_charset": "utf8mb4", "sqlite_autoincrement": True},
@@ -153,10 +155,26 @@ def prepare(engine: sa.Engine) -> frozenset[str]:
                     connection.commit()
             except DBAPIError:
                 connection.rollback()
-                if name in OPTIONAL and tried.count(name) == 2:
+                if name in (*OPTIONAL, _JOB_TYPE_INDEX) and tried.count(name) == 2:
                     lacking.add(name)
                 elif tried.count(name) == 2:
                     raise
+
+
+def obstacle(inspector: sa.Inspector) -> str:
+    """Return what keeps every row out of the table, in words; empty where nothing does."""
+    there = {str(column["name"]).lower(): column for column in inspector.get_columns(TABLE)}
+    lacking = [c.name for c in _TABLE.columns if c.name not in there and c.name not in ("job_id", *OPTIONAL)]
+    if lacking:
+        return f"it lacks {', '.join(lacking)}"
+    given = {column.name for column in _TABLE.columns}
+    wanted = [
+        name
+        for name, column in there.items()
+        if not (name in given or column["nullable"] or column["default"] is not None)
+        and not (column.get("computed") or column.get("identity"))
+    ]
+    return f"kashvi has no value for {', '.join(wanted)}: let it be NULL, or give it a default" if wanted else ""
 
 
 def be_impatient(connection: sa.Connection) -> None:
@@ -182,7 +200,7 @@ def _missing(connection: sa.Connection, but: Collection[str] = ()) -> tuple[str,
         return "text", [_WIDEN]
     indexes = {index["name"] for index in inspector.get_indexes(TABLE)}
     for index in sorted(_TABLE.indexes, key=lambda one: str(one.name)):
-        if index.name not in indexes:
+        if index.name not in indexes and index.name not in but:
             return str(index.name), [_ONCE, CreateIndex(index)] if index.name == _JOB_ID_INDEX else [CreateIndex(index)]
     if schema and not but:
         _WHOLE.add(schema)

@@ -177,12 +177,24 @@ def test_retry_interrupted_before_the_row_is_deleted_sends_once(
 
 
 def test_no_database_is_made_by_looking_for_failed_jobs(kashvi: Shell) -> None:
-    """In the wrong directory, an empty table would be a lie."""
-    for command in (["queue:failed"], ["queue:forget", "1"], ["queue:flush"]):
+    """In the wrong directory, or behind a slip in a URL, an empty table would be a lie."""
+    for command in (
+        ["queue:failed"],
+        ["queue:forget", "1"],
+        ["queue:flush"],
+        ["queue:retry", "1", "--redis-url", "redis://x:1"],
+    ):
         shown = kashvi(*command)
         assert shown.returncode == 2
         assert "there is no kashvi.db in this directory" in shown.stderr
-    assert not (kashvi.directory / "kashvi.db").exists()
+        for url in ("sqlite:///typo.db", "sqlite:///file:typo.db?uri=true", f"sqlite:///{kashvi.directory}/typo.db"):
+            shown = kashvi(*command, "--database-url", url)
+            assert shown.returncode == 2
+            assert "has no table kashvi_failed_jobs (queue:work makes it)" in shown.stderr
+    assert list(kashvi.directory.glob("*.db")) == []
+    (kashvi.directory / "empty.db").touch()
+    assert kashvi("queue:failed", "--database-url", "sqlite:///empty.db").returncode == 2
+    assert (kashvi.directory / "empty.db").stat().st_size == 0
 
 
 def test_retry_without_redis_is_refused(kashvi: Shell) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -62,6 +64,29 @@ def test_what_cannot_be_used_is_wrong(kashvi: Shell, valkey: RedisServer) -> Non
     code, checks = examined(kashvi, "--app", "empty", "--redis-url", valkey.url)
     assert (code, checks["app"], checks["server"]) == (1, "wrong", "ok")
     assert kashvi("queue:stats", "--redis-url", nowhere).returncode == 1
+
+
+def test_a_table_is_looked_at_and_left_alone(kashvi: Shell) -> None:
+    """None is made, none altered; one that would take no row is wrong, though it can be counted."""
+    file = kashvi.directory / "other.db"
+    at = ["--database-url", f"sqlite:///{file}"]
+    assert examined(kashvi, *at)[1]["table"] == "note"
+    assert not file.exists()
+    columns = "id integer primary key, job_type text, payload text, error text, attempts int, failed_at datetime"
+    for column, mark in (
+        ("note text", "ok"),
+        ("tenant int not null", "wrong"),
+        ("tenant int not null default 1", "ok"),
+    ):
+        with closing(sqlite3.connect(file)) as database:
+            database.execute("DROP TABLE IF EXISTS kashvi_failed_jobs")
+            database.execute(f"CREATE TABLE kashvi_failed_jobs ({columns}, {column})")
+        before = file.read_bytes()
+        assert examined(kashvi, *at)[1]["table"] == mark
+        assert file.read_bytes() == before
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("ALTER TABLE kashvi_failed_jobs DROP COLUMN attempts")
+    assert "takes no rows: it lacks attempts" in kashvi("queue:doctor", *at).stdout
 
 
 def test_a_server_that_keeps_its_facts_to_itself_is_used_all_the_same(kashvi: Shell, valkey: RedisServer) -> None:
