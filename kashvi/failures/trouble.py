@@ -8,8 +8,8 @@ from sqlalchemy import exc
 
 from ..ports import Refusal
 
-TROUBLE = (exc.SQLAlchemyError, OSError, ValueError)
-"""The exceptions of a database call; ValueError: text that the driver can't encode."""
+TROUBLE = (exc.SQLAlchemyError, OSError, ValueError, TypeError)
+"""The exceptions of a database call; ValueError: text that the driver can't encode; TypeError: an option it lacks."""
 
 # Codes of errors that may pass; all others are about the row. A row is tried again either way, sooner after an error
 # that may pass. A lost connection is not listed: if other rows can be written before and after it, this row is what

@@ -642,6 +642,13 @@ def test_wrong_password_is_unavailable_and_not_shown(database: Database) -> None
     assert "4242" not in shown(caught.value)
 
 
+@pytest.mark.parametrize("url", ["mysql://me@127.0.0.1:1/app?shoes=9", "postgresql://me@127.0.0.1:1/app?shoes=9"])
+def test_option_that_the_driver_meets_when_it_connects_is_named(url: str) -> None:
+    """No driver of ours says sooner that it does not know it, and each says it in its own way."""
+    with pytest.raises(StoreUnavailable, match="shoes"):
+        SqlFailures(url).record([failure()])
+
+
 def test_table_dropped_meanwhile_is_made_again(database: Database, store: SqlFailures) -> None:
     """By the next record of the same store."""
     store.record([failure("a")])
