@@ -15,7 +15,7 @@ from kashvi_spec.judging import Violation
 from kashvi import events
 from kashvi.ports import Exchange, Expired, Refusal, Settlement
 
-from .network import id_of
+from .ledger import id_of
 
 if TYPE_CHECKING:
     from .runtime import SimRuntime

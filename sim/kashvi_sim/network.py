@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from kashvi.envelope import read
-from kashvi.errors import CommandRefused, DriverUnavailable, NotAnEnvelope, ReplyLost, StoreUnavailable
+from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
 from kashvi.ports import (
     EARLIER_S,
     WAIT_MAX_S,
@@ -22,6 +21,7 @@ from kashvi.ports import (
 )
 
 from .kernel import Task
+from .ledger import Try, id_of
 from .runtime import SimRuntime
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Line:
         return self._call("push", effect)
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
+        for settlement in settlements:
+            self._world.ledger.sends(settlement, worker, self.process_id, self._kernel.time)
         dealings = self._world.dealings
 
         def effect() -> Exchange:
@@ -81,6 +83,7 @@ class Line:
                         self._world.settled(settlement, self._process)
                 for envelope in answer.claimed:
                     self._world.touched(envelope)
+                    self._world.ledger.claimed.setdefault(id_of(envelope), set()).add(answer.server_at)
             if answer.ready:
                 self._world.serve()
             if any(s.move == "retry" and s.in_s < WAIT_MAX_S for s in settlements) and answer.next_due_s is not None:
@@ -195,6 +198,16 @@ class Database:
         self.inner = store
 
     def record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
+        ledger, kernel, began = self._world.ledger, self._world.kernel, self._world.kernel.time
+        try:
+            refused = self._record(failures)
+        except StoreUnavailable:
+            ledger.tries.append(Try(self._process, began, kernel.time, failures, {}, down=True))
+            raise
+        ledger.tries.append(Try(self._process, began, kernel.time, failures, refused, down=False))
+        return refused
+
+    def _record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
         world, process = self._world, self._process
         world.kernel.check_open()
         assert not process.dead, "a dead process made a call"
@@ -216,11 +229,3 @@ class Database:
         refused |= self.inner.record([failure for failure in failures if failure.job_id not in refused])
         world.strike("after", "record", process, None)
         return refused
-
-
-def id_of(raw: bytes) -> str:
-    """The id in an envelope's bytes, or empty."""
-    try:
-        return read(raw).id
-    except NotAnEnvelope:
-        return ""

@@ -32,6 +32,7 @@ from .process import SimQueue
 from .recording import Shift
 from .runtime import SimRuntime
 from .tape import Choices, Tape
+from .told import rows_wrong, table_told, told_wrongly
 from .trace import sha256_of
 from .upkeep import dear, late_upkeep, left_behind
 from .workload import Acts, Script, Workload
@@ -301,7 +302,7 @@ class Run:
             violations.append(Violation("drains", "", f"left on the server: {stats}"))
         violations += [Violation("drains", "", f"{name} never ended after it was told to") for name in self.left()]
         violations += [*undeserved(world), *late_upkeep(world), *left_behind(world), *dear(world), *unwanted(world)]
-        violations += settled_twice(world)
+        violations += [*settled_twice(world), *told_wrongly(world), *table_told(world), *rows_wrong(world)]
         if world.dealings is not None:
             violations += world.dealings.violations
         rows = Counter(self.rows())

@@ -51,6 +51,7 @@ class SimQueue(Queue):
             if self._world.dealings is not None:
                 self._world.dealings.returned(self.process)
 
+        self._world.ledger.in_main.add(self.process_id)
         self.process.main = self.process.spawn(work, "work")
 
     def request_stop(self) -> None:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 SOON_S = 3.0
 """A keeper checks once a second, and a waiting worker asks within 0.6 s."""
-DATABASE = {
-    "insert_fails": 35.0, "insert_reply_lost": 35.0, "database_down": 335.0, "database_slow": 55.0, "row_refused": 45.0,
-}  # fmt: skip
+DATABASE = {"insert_fails": 35.0, "insert_reply_lost": 35.0, "database_down": 335.0, "database_slow": 55.0}
 """How long a fault of the database may hold up a row: its duration, and up to 30 s of a recorder's pause."""
+REFUSED = DATABASE | {"row_refused": 45.0}
+"""The same for a row that was refused."""
 FORGOTTEN = frozenset(
     {
         "request_lost", "reply_lost", "applied_late", "reset", "unreachable", "restart", "failover", "out_of_memory",
@@ -58,7 +58,8 @@ def late_upkeep(world: World) -> Iterator[Violation]:
             failed[event.job_id] = now
         elif isinstance(event, events.FailureRecorded):
             since = failed.pop(event.job_id, now)
-            if now - since > SOON_S and not world.trouble.excuses(since, now, SOON_S, DATABASE):
+            also = REFUSED if event.job_id in world.refused_rows else DATABASE
+            if now - since > SOON_S and not world.trouble.excuses(since, now, SOON_S, also):
                 yield Violation("row in time", event.job_id, f"recorded {now - since:.3f} s after it failed")
         elif isinstance(event, events.JobReturned | events.AttemptLost) and event.owner not in taken:
             taken.add(event.owner)

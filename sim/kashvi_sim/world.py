@@ -35,7 +35,8 @@ from .excuses import Telling, Trouble
 from .faults import Faults, Moment, Scene
 from .judged import Judged, bench
 from .kernel import EPOCH, Choose, Kernel
-from .network import Line, Waiter, id_of
+from .ledger import Ledger, Settled, id_of
+from .network import Line, Waiter
 from .process import SimQueue
 from .runtime import SimRuntime
 from .server import MemoryServer, RedisServer, Server
@@ -129,7 +130,7 @@ class World(Judged):
         """Attempts that would count if their process died; removed once one did."""
         self.unannounced: list[AttemptLost] = []
         """Attempts counted as lost without having been announced."""
-        self.telling, self.trouble = Telling(), Trouble(lease_s)
+        self.ledger, self.telling, self.trouble = Ledger(), Telling(), Trouble(lease_s)
         self.lost_pushes: dict[str, str] = {}
         self.rolled_back: dict[str, str] = {}
         self.renewals_lost: dict[str, str] = {}
@@ -405,6 +406,7 @@ class World(Judged):
 
     def settled(self, s: Settlement, process: SimRuntime) -> None:
         job_id = id_of(s.new or s.old)
+        self.ledger.settled.setdefault(job_id, []).append(Settled(s.move, s.new, process, self.server_time, s.in_s))
         if s.move in ("done", "fail"):
             self.ended.setdefault(job_id, []).append(s.move)
             self.telling.ends.setdefault(job_id, []).append(process)
@@ -457,6 +459,7 @@ class World(Judged):
             return
         self.events.append(event)
         self.times.append(self.kernel.time)
+        self.ledger.see(event, self.kernel.time)
         kind = type(event)
         if kind is AttemptStarted:
             if self.kernel.current is not None:
