@@ -8,12 +8,17 @@ from kashvi.books import Books
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import DriverError
 from kashvi.lease import Answered, Lease, Request
-from kashvi.ports import Driver, Exchange
+from kashvi.ports import Driver, Exchange, Place
 
 from . import Patch, exhibit, where
 
 
-@exhibit("a repeated number claims anew", "a lost reply is answered with more jobs", "DELIVERY-6", also="RETRY-6")
+@exhibit(
+    "a repeated number claims anew",
+    "a lost reply is answered with more jobs",
+    "DELIVERY-6",
+    also="DELIVERY-1 DISPATCH-1 RETRY-6",
+)
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, worker: str, n: int, *args: Any) -> Exchange:
         last, at, refused = self.store.answers[worker]
@@ -56,11 +61,29 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
+    "equal jobs are compared as one",
+    "of two that the server lists, both are known if one is",
+    "DELIVERY-6",
+    source="a set where a count is needed",
+)
+def _(patch: Patch) -> None:
+    def compare(real: Any, self: Lease, listing: tuple[list[bytes], list[bytes]]) -> list[tuple[bytes, Place]]:
+        known = frozenset(self.holding)
+        found: list[tuple[bytes, Place]] = [one for one in real(self, listing) if one[0] not in known]
+        return found
+
+    def again(self: Lease, listing: tuple[list[bytes], list[bytes]]) -> bool:
+        return any(listing[0].count(raw) > 1 for raw in self.holding)
+
+    where(patch, Lease, "compare", again, compare)
+
+
+@exhibit(
     "settle sent again under a new number",
     "a lost reply is answered by doing it twice",
     "DELIVERY-6",
     source="redis-py: commands are sent again",
-    also="RETRY-6",
+    also="DELIVERY-1 DISPATCH-1 RETRY-6",
 )
 def _(patch: Patch) -> None:
     real = Lease._send

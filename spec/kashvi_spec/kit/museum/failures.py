@@ -16,8 +16,9 @@ from kashvi.errors import StoreUnavailable
 from kashvi.events import AttemptFailed
 from kashvi.failures.memory import FailedJob, FailedJobs
 from kashvi.failures.sql import SqlFailures
+from kashvi.keeper import Keeper
 from kashvi.ports import Failure, Refusal, Settlement, Unrecorded
-from kashvi.recorder import Recorder
+from kashvi.recorder import BATCH, Recorder
 from kashvi.settle import Delivery, Settling
 
 from . import Patch, exhibit, where
@@ -357,3 +358,22 @@ def _(patch: Patch) -> None:
 @exhibit("a traceback without end", "of an error that says a lot", "FAILURES-13", source="ours")
 def _(patch: Patch) -> None:
     patch.setattr(raised, "KEPT", 10**9)
+
+
+@exhibit(
+    "a worker ends and records nothing more",
+    "what failed last waits for another one",
+    "FAILURES-1",
+    also="FAILURES-4 FAILURES-8 FAILURES-13 TABLE-2 TABLE-6",
+)
+def _(patch: Patch) -> None:
+    where(patch, Keeper, "_record_to_the_end", lambda self: bool(self._worker.unrecorded), lambda real, self: None)
+
+
+@exhibit("a batch of rows is left out", "after each that went in", "FAILURES-7", also="FAILURES-1")
+def _(patch: Patch) -> None:
+    def unrecorded(real: Any, self: MemoryDriver, limit: int, skip: int = 0) -> list[Unrecorded]:
+        found: list[Unrecorded] = real(self, limit, skip)
+        return found[: BATCH - 1] if len(found) == BATCH else found
+
+    where(patch, MemoryDriver, "unrecorded", lambda self, limit, skip=0: len(self.store.unrecorded) > BATCH, unrecorded)

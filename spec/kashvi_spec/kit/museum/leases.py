@@ -359,3 +359,16 @@ def by_number(patch: Patch, name: str, of: Any) -> None:
         return sum(map(len, of(self.store))) > ports.READ_MAX_BYTES
 
     where(patch, MemoryDriver, name, large, unbounded)
+
+
+@exhibit("one dead worker is looked at", "the others of that day wait for ever", "DELIVERY-2")
+def _(patch: Patch) -> None:
+    def expired(real: Any, self: MemoryDriver, limit: int) -> Expired:
+        found: Expired = real(self, limit)
+        first = found.lost[0].owner
+        return found._replace(lost=[one for one in found.lost if one.owner == first])
+
+    def many(self: MemoryDriver, limit: int) -> bool:
+        return sum(map(bool, self.store.held.values())) > 40
+
+    where(patch, MemoryDriver, "expired", many, expired)

@@ -183,6 +183,7 @@ def _(bench: Bench) -> None:
     """A due job is promoted once, by any worker, and is no longer delayed."""
     bench.push(*envelopes(50), delay=1)
     bench.let_pass(2)
+    expect(bench.worker("v").exchange().ready, 50, "ready after an exchange that wants none")
     claimed = [one for n in range(5) for one in bench.worker(f"w{n}").claim_all()]
     expect(claimed, list(envelopes(50)), "claimed by five workers")
     expect(bench.counts(), (0, 0, 50, 0), "ready, delayed, held, unrecorded")

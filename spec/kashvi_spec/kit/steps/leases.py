@@ -27,6 +27,17 @@ def _(bench: Bench) -> None:
     expect(bench.counts(), (0, 0, 3, 0), "ready, delayed, held, unrecorded after all that reading")
 
 
+@step("DELIVERY-2")
+def _(bench: Bench) -> None:
+    """What many dead workers hold is found, all of it."""
+    jobs = list(envelopes(60))
+    bench.push(*jobs)
+    for n in range(len(jobs)):
+        bench.worker(f"w{n}").claim(1)
+    bench.let_pass(11)
+    expect(sorted(one for _, _, one in bench.lost(1000)), jobs, "lost")
+
+
 @step("DELIVERY-3")
 def _(bench: Bench) -> None:
     """Under a worker's lease no other worker settles its jobs; each exchange renews it, for that worker alone."""
