@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from kashvi.ports import READ_MAX_BYTES
+from collections.abc import Sequence
+
+from kashvi_sim.play import undisturbed
+
+from kashvi.events import EventStream
+from kashvi.ports import READ_MAX_BYTES, Failure, Refusal
+from kashvi.recorder import Recorder
+from kashvi.runtime import SystemRuntime
 
 from . import Bench, envelopes, expect, step
 
@@ -37,6 +44,38 @@ def _(bench: Bench) -> None:
     bench.driver.recorded([b"c", b"nobody's"])
     expect([one.envelope for one in bench.driver.unrecorded(9)], [b"a"], "unrecorded after two were recorded")
     expect(w.exchange().unrecorded, 1, "unrecorded, as an exchange has it")
+
+
+ODD = (0, 400, 499, 500, 1000)
+
+
+class Odd:
+    """A table that refuses some rows for their content."""
+
+    def __init__(self) -> None:
+        self.rows: list[str] = []
+
+    def record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
+        refused = {one.job_id: Refusal("too odd") for one in failures if int(one.job_id) in ODD}
+        self.rows += [one.job_id for one in failures if one.job_id not in refused]
+        return refused
+
+
+@step("FAILURES-8")
+def _(bench: Bench) -> None:
+    """However many wait, all are recorded in one go, save those that the table refuses; these stay."""
+    failed = list(envelopes(1100))
+    bench.push(*failed)
+    w = bench.worker(lease=1000)
+    while claimed := w.claim(300):
+        w.exchange(*(w.settlement("fail", one, one) for one in claimed))
+    table, runtime = Odd(), SystemRuntime()
+    recorder = Recorder(bench.driver, table, runtime, EventStream("", runtime.now, lambda: False), lambda *_: None)
+    with undisturbed():
+        expect(recorder.run(len(failed)), False, "that nothing waits any more, with rows that were refused")
+    odd = [failed[n] for n in ODD]
+    expect(len(table.rows), len(failed) - len(odd), "rows")
+    expect(sorted(one.envelope for one in bench.driver.unrecorded(2000)), odd, "unrecorded")
 
 
 @step("DELIVERY-13")
