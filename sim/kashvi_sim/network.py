@@ -198,22 +198,22 @@ class Database:
         self.inner = store
 
     def record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
-        ledger, kernel, began = self._world.ledger, self._world.kernel, self._world.kernel.time
-        try:
-            refused = self._record(failures)
-        except StoreUnavailable:
-            ledger.tries.append(Try(self._process, began, kernel.time, failures, {}, down=True))
-            raise
-        ledger.tries.append(Try(self._process, began, kernel.time, failures, refused, down=False))
-        return refused
-
-    def _record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
         world, process = self._world, self._process
         world.kernel.check_open()
         assert not process.dead, "a dead process made a call"
         if world.dealings is None:
-            return self._record(failures)
-        return world.dealings.records(process, lambda: self._record(failures))
+            return self._noted(failures)
+        return world.dealings.records(process, lambda: self._noted(failures))
+
+    def _noted(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
+        tries, kernel, began = self._world.ledger.tries, self._world.kernel, self._world.kernel.time
+        try:
+            refused = self._record(failures)
+        except StoreUnavailable:
+            tries.append(Try(self._process, began, kernel.time, failures, {}, down=True))
+            raise
+        tries.append(Try(self._process, began, kernel.time, failures, refused, down=False))
+        return refused
 
     def _record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
         world, process = self._world, self._process
