@@ -127,7 +127,7 @@ def _spread(s: Subject, ask: Callable[..., Any]) -> Figures:
 
 
 def imports(s: Subject) -> Figures:
-    """The least of three: files are in the cache, and nobody else was running."""
+    """The least of three, with files in the cache and no other process running."""
     return {"import_ms": min(import_ms(s.at.python, s.peer.package) for _ in range(3))}
 
 

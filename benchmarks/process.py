@@ -40,7 +40,7 @@ class Client:
         return {"n": n, "seconds": time.perf_counter() - began}
 
     def later(self, n: int, due: float) -> dict[str, Any]:
-        """All due at ``due``, a whole second of the wall clock; so many as were sent before it."""
+        """Dispatch jobs due at ``due``, a whole second of the wall clock; returns how many were sent before it."""
         sent = 0
         while sent < n and due - time.time() > 0.2:
             self._app.later(range(sent, min(sent + CHUNK, n)), due - time.time())
@@ -48,7 +48,7 @@ class Client:
         return {"n": sent}
 
     def spread(self, n: int, due: float, over_s: float) -> dict[str, Any]:
-        """Due one after the other, evenly over so many seconds; so many as were sent before the first."""
+        """Dispatch jobs due evenly over ``over_s``; returns how many were sent before the first was due."""
         sent = 0
         while sent < n and due - time.time() > 0.2:
             self._app.later(range(sent, sent + 1), due + sent * over_s / n - time.time())

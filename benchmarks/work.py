@@ -1,4 +1,4 @@
-"""The work every queue gets. Each job notes when it starts, in a file that whoever measures has mapped too.
+"""The work every queue gets. Each job notes its start in a file that the measuring process has mapped too.
 
 Eight bytes a job, at the place of its number: no queue pays more for being watched, and the monotonic clock is
 one for all processes of a machine. Standard library only: this runs in every peer's own environment.

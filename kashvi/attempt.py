@@ -1,4 +1,4 @@
-"""One attempt at one job: decode a fresh instance, call ``handle()``, and whatever comes of it is a value."""
+"""One attempt at one job: decode a fresh instance, call ``handle()``, and return the outcome as a value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .text import visible
 
 
 class Attempts:
-    """Makes a worker's attempts. ``interruptible``: Ctrl-C is for the caller of ``work()``, not for the job."""
+    """Makes a worker's attempts. ``interruptible``: Ctrl-C goes to the caller of ``work()``, not to the job."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Attempts:
         self._process = runtime.process()
 
     def make(self, d: Delivery) -> Settling:
-        """Raises KeyboardInterrupt, where interruptible; and what a logging handler raises: see ``over``."""
+        """Make an attempt. Raises KeyboardInterrupt if interruptible, and a logging handler's errors (see ``over``)."""
         if d.envelope is None:
             return self._undeliverable(d, printable(d.error))
         try:
@@ -53,7 +53,7 @@ class Attempts:
             return self._not_known(d, printable(str(why)))
         except UndeliverableJob as why:
             return self._undeliverable(d, printable(str(why)))
-        except BaseException as error:  # the class itself raised, what is no Exception
+        except BaseException as error:  # the class raised a BaseException
             if self.interruptible and isinstance(error, KeyboardInterrupt):
                 raise
             return settle.traced(self._undeliverable(d, describe(error)), traceback_of(error))
@@ -71,7 +71,7 @@ class Attempts:
         return settling
 
     def _returned(self, d: Delivery) -> Settling:
-        """The interpreter goes down, and executors, threads and imports fail: that is no failure of the job."""
+        """Hand the job back: the interpreter is shutting down, so executors, threads and imports fail."""
         return settle.returned(d, self._runtime.monotonic())
 
     def _undeliverable(self, d: Delivery, why: str) -> Settling:
@@ -88,7 +88,7 @@ class Attempts:
         error: str | None = None,
         cause: BaseException | None = None,
     ) -> Settling:
-        """The attempt is over, whatever happens while it is told: ``over`` has it then."""
+        """Emit the end of an attempt. If that is interrupted, ``over`` has the outcome."""
         d = settling.delivery
         facts = {} if error is None else {"error": error}
         try:
@@ -103,7 +103,7 @@ class Attempts:
         return settling
 
     def over(self, d: Delivery) -> Settling | None:
-        """How an attempt ended that ``make`` did not return: it was interrupted while it told of its end."""
+        """The outcome of an attempt whose ``make`` was interrupted while it emitted the end."""
         return self._over.pop(id(d), None)
 
     def _handle(self, d: Delivery, job: Job) -> Settling:
@@ -133,15 +133,15 @@ class Attempts:
                 settle.traced(settling, traceback_of(error))
             return self._told(settling, events.AttemptFailed, number, text, error)
         if self._runtime.process() != self._process:
-            self._runtime.exit(None)  # a child that the handler forked: no worker, and its parent has the job
+            self._runtime.exit(None)  # a child that the handler forked; its parent has the job
         ended = self._runtime.monotonic()
         settling = settle.succeeded(d, ended, ended - began)
         return self._told(settling, events.AttemptSucceeded, number) if self._stream.observed else settling
 
 
 def check_ran(returned: object) -> None:
-    """Raises HandleNotRun for a coroutine or another awaitable, a generator, a context manager made of one, a ``map``
-    or ``filter``; and for several of them in a list or tuple."""
+    """Raise HandleNotRun for a coroutine or another awaitable, a generator, a context manager made of one, a ``map`` or
+    ``filter``, and for several of them in a list or tuple."""
     if isinstance(returned, list | tuple):
         if returned and _is_unrun(returned[0]):
             for one in returned:
@@ -160,7 +160,7 @@ def _is_unrun(returned: object) -> bool:
 
 
 def _close(unrun: object) -> None:
-    """Or Python warns that it was never awaited."""
+    """Close a coroutine, or Python warns that it was never awaited."""
     if inspect.iscoroutine(unrun) or inspect.isgenerator(unrun):
         unrun.close()
 
@@ -180,18 +180,18 @@ def decode(envelope: Envelope, registry: Registry) -> Job:
 
 
 def decoded_or_none(envelope: Envelope | None, registry: Registry) -> Any:
-    """The job for a reader's eyes; None where it can't be decoded."""
+    """The job for display; None if it can't be decoded."""
     try:
         return decode(envelope, registry) if envelope else None
-    except BaseException:  # a class may raise anything when it is made
+    except BaseException:  # the constructor of a class may raise anything
         return None
 
 
 def describe(error: BaseException) -> str:
-    """``ValueError: no card``, whatever the exception does when it is asked."""
+    """``ValueError: no card``; safe for exceptions whose ``__str__`` raises."""
     try:
         name = str(type(error).__qualname__)
-    except BaseException:  # a metaclass may say what it likes
+    except BaseException:  # a metaclass may raise anything
         name = "an exception"
     try:
         text = printable(str(error))
@@ -201,5 +201,5 @@ def describe(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that any UTF-8 reader takes: lone surrogates are escaped."""
+    """The text with lone surrogates escaped, which is valid UTF-8."""
     return str.encode(text, "utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""A worker's threads: started, waited for, stopped, and handed back when the process ends without stopping them."""
+"""A worker's threads: start, join, stop, and hand-back when the process ends without a stop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from .worker import Worker
 class Workers:
     """Running workers, a context manager: leaving the block stops them and waits for running jobs.
 
-    A process that exits without ``stop()`` hands its jobs back, uncounted; what a thread was in the middle of runs
-    again elsewhere.
+    A process that exits without ``stop()`` hands its jobs back, uncounted; running ones run again elsewhere.
     """
 
     def __init__(self, worker: Worker, keeper: Keeper, runtime: Runtime) -> None:
@@ -26,7 +25,7 @@ class Workers:
         try:
             for number in range(1, worker.threads + 1):
                 self._tasks.append(runtime.spawn(worker.run, f"kashvi-{number}"))
-        except BaseException:  # no more threads to be had: none is left behind
+        except BaseException:  # no thread can be started: stop those that were
             worker.stop()
             worker.without(worker.threads + 1 - len(self._tasks))
             raise
@@ -35,12 +34,12 @@ class Workers:
         runtime.at_fork(self._forked)
 
     def _forked(self) -> None:
-        """In the child of a fork there are no threads, and locks may be held by those of the parent: it has ended."""
+        """In the child of a fork: count as ended, since it has no threads, and the parent's may hold the locks."""
         self._tasks = []
 
     @property
     def id(self) -> str:
-        """The worker's id, as events and the server know it."""
+        """The worker's id in events and on the server."""
         return self._worker.id
 
     def is_alive(self) -> bool:
@@ -61,38 +60,38 @@ class Workers:
         return ended
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Take no more jobs and wait for those that run; False if ``timeout`` seconds were not enough.
+        """Claim no more jobs and wait for running ones; False if ``timeout`` seconds were not enough.
 
-        What is left then stays leased until its thread ends: handing it back would start it twice.
+        Jobs that still run stay leased until their threads end: a hand-back would start them twice.
         """
         self.request_stop()
         return self.join(timeout)
 
     def request_stop(self) -> None:
-        """Take no more jobs; does not wait."""
+        """Claim no more jobs; does not wait."""
         if self.is_alive():
             self._worker.stop()
 
     def hand_back(self) -> bool:
         """For a process that is about to exit: return the running jobs to the queue, uncounted.
 
-        False if the server has not confirmed it: then the lease runs out.
+        False if the server did not confirm it: then the jobs wait until the lease runs out.
         """
         return self._worker.hand_back() if self.is_alive() else not self.unsettled
 
     @property
     def full(self) -> bool:
-        """Whether these workers have had their ``max_jobs``."""
+        """True if these workers have reached ``max_jobs``."""
         return self._worker.full
 
     @property
     def error(self) -> DriverError | None:
-        """Why the server could not be reached when these workers ended; None if it could."""
+        """The error if the server could not be reached when these workers ended, else None."""
         return self._worker.error
 
     @property
     def unsettled(self) -> int:
-        """How many jobs' ends the server has not confirmed: they run again."""
+        """The number of jobs whose settling the server did not confirm: they run again."""
         return self._worker.unsettled
 
     def __enter__(self) -> Workers:

@@ -31,7 +31,7 @@ def at_once(envelopes: Iterable[bytes]) -> list[bytes]:
 
 
 Place = Literal["held", "running"]
-"""Which of a worker's two lists: claimed, or announced as about to start (suspects only)."""
+"""One of a worker's two lists: claimed jobs, or announced suspects."""
 
 Move = Literal["done", "retry", "fail", "return", "start", "leave"]
 """done: remove. retry: to ``delayed``. fail: to ``unrecorded``. return: to the head of ``jobs``.
@@ -179,7 +179,7 @@ class Driver(Protocol):
         """Add jobs. With a delay they become due ``delay_s`` after the server's now; returns that due time."""
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
-        """Renew the lease, settle, promote what is due, claim up to ``want`` jobs: one step.
+        """Renew the lease, settle, promote due jobs, claim up to ``want`` jobs: one step.
 
         ``n`` grows by one from call to call of a worker. A repeated number changes nothing, not even the lease, and
         answers with the stored refusals and a ``listing``; a lower one is refused (CommandRefused). Another worker's
@@ -237,7 +237,7 @@ class Failure(NamedTuple):
     attempts: int
     failed_at: datetime
     traceback: str = ""
-    """Of the last attempt; empty if there was none, or if its process died."""
+    """The last attempt's traceback; empty if there was no attempt, or if its process died."""
     queue: str = ""
     """Empty for the default queue."""
     extra: str = ""

@@ -93,7 +93,7 @@ def default() -> Queue:
 
 
 def __getattr__(name: str) -> Any:
-    """What only some programs need, imported at first use."""
+    """A name that only some programs need, imported at first use."""
     if name == "RedisDriver":
         from .drivers.redis import RedisDriver
 

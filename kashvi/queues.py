@@ -225,7 +225,7 @@ class Queue:
 
     @property
     def driver(self) -> Driver:
-        """Where jobs wait."""
+        """The driver."""
         return self._driver or self._resolve_driver()
 
     @property
@@ -299,7 +299,7 @@ class Queue:
         return self._stream.observe(observer)
 
     def stats(self) -> Stats:
-        """How many jobs are ready, delayed, held by workers, and waiting to be recorded. Raises DriverError."""
+        """The numbers of jobs that are ready, delayed, held by workers, and unrecorded. Raises DriverError."""
         return self.driver.stats()
 
     # -- working ----------------------------------------------------------------------------

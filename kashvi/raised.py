@@ -1,4 +1,4 @@
-"""Where an exception came from, as bounded text."""
+"""The traceback of an exception, as bounded text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def traceback_of(error: BaseException) -> str:
     try:
         lines = traceback.format_exception(type(error), error, frames and (frames.tb_next or frames))
         text = "".join(lines).encode("utf-8", "backslashreplace").decode().rstrip("\n")
-    except BaseException as broken:  # an exception may do anything when it is asked
+    except BaseException as broken:  # an exception's methods may raise anything
         return f"(its traceback can't be had: {type(broken).__name__})"
     if len(text) <= KEPT:
         return text
@@ -22,7 +22,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def places_of(error: BaseException) -> list[str]:
-    """``app.py:12 in handle``, the innermost last: nothing that a message or a value says."""
+    """The frames as ``app.py:12 in handle``, innermost last, without messages and values."""
     frames = error.__traceback__
     places = [f"{at.filename}:{at.lineno} in {at.name}" for at in traceback.extract_tb(frames and frames.tb_next)]
     return places[-50:]

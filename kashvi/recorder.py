@@ -1,7 +1,7 @@
-"""Failures, settled first and recorded after: to this process's list at once, to the table from ``unrecorded``.
+"""Records settled failures: in this process's list at once, in the table from ``unrecorded``.
 
-An exhausted job already stands in ``unrecorded`` when this begins, so a crash or a database that is down delays its
-row and nothing else. Rows are inserted by job id if they are not there yet, then taken off: once, whoever does it.
+An exhausted job is already in ``unrecorded`` by then, so a crash or a database that is down only delays its row. Rows
+are inserted by job id if they are missing, then removed from ``unrecorded``: idempotent for several recorders.
 A row that the database refuses is put off, and no other waits for it.
 """
 
@@ -23,13 +23,13 @@ BATCH = 500
 PAUSE_FIRST_S = 1.0
 PAUSE_MAX_S = 30.0
 CONTENT_PAUSE_S = 600.0
-"""Until a row is tried again whose content the database refused: somebody may have changed the table."""
+"""The wait before a row whose content was refused is tried again: the table may have changed."""
 
 Remember = Callable[[Settling, datetime], None]
 
 
 class _PutOff(NamedTuple):
-    """A row that the database refused: when it is tried again, and how long it has waited last."""
+    """A row that the database refused: the time of the next try, and its last wait."""
 
     at: float
     pause_s: float
@@ -53,7 +53,7 @@ class Recorder:
         self._remember = remember
         self._prefix: str | None = getattr(driver, "prefix", None)
         self._put_off: dict[bytes, _PutOff] = {}
-        """By the digest of the envelope: those may be large."""
+        """The rows put off, by a digest of the envelope, which may be large."""
         self._pause_s = 0.0
         self._not_before = self._look_at = 0.0
 
@@ -62,11 +62,11 @@ class Recorder:
         return self._store is not None
 
     def remember(self, settling: Settling, failed_at: float) -> None:
-        """Put a job this process gave up on into its list."""
+        """Add a failed job to this process's list."""
         self._remember(settling, utc(failed_at))
 
     def run(self, waiting: int) -> bool:
-        """Record all that waits, ``waiting`` by the server's last answer. False if some must wait longer."""
+        """Record all waiting failures, ``waiting`` by the server's last answer. False if some are put off."""
         if self._store is None:
             return True
         now = self._runtime.monotonic()
@@ -77,7 +77,7 @@ class Recorder:
             return False
         self._look_at = now + PAUSE_MAX_S
         try:
-            # What was put off is the oldest, as a rule: its last one and what follows is all that need be read.
+            # Rows put off are usually the oldest, so the read starts at the last of them.
             if due or not known or self._pass(self._store, known - 1) != 1:
                 self._pass(self._store, 0)
         except DriverError:
@@ -93,7 +93,7 @@ class Recorder:
         return not self._put_off
 
     def _pass(self, store: FailureStore, skip: int) -> int:
-        """Record batch after batch, but for the ``skip`` oldest; returns how many it met that must wait longer."""
+        """Record batch after batch, after skipping the ``skip`` oldest; returns how many of them are put off."""
         met = 0
         stay: set[bytes] = set()
         whole, more = skip == 0, True
@@ -107,12 +107,12 @@ class Recorder:
             taken = self._batch(store, fresh)
             stay.update(_digest(entry.envelope) for entry in entries if entry.envelope not in taken)
             skip += len(entries) - len(taken)
-        if whole:  # what is not there any more was recorded by others
+        if whole:  # missing ones were recorded by others
             self._put_off = {key: one for key, one in self._put_off.items() if key in stay}
         return met
 
     def _batch(self, store: FailureStore, entries: Sequence[Unrecorded]) -> set[bytes]:
-        """Record these; returns the envelopes that were."""
+        """Record these; returns the envelopes that were recorded."""
         if not entries:
             return set()
         failures = {entry.envelope: failure_of(entry, self._prefix) for entry in entries}

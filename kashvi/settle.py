@@ -1,4 +1,4 @@
-"""What becomes of a delivery: how its attempt ended, the settlement that is sent, what is told once it holds."""
+"""Deliveries and their settlings: the attempt's outcome, the settlement to send, the event once it is accepted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ERROR_MAX = 10_000
 
 
 class Delivery(msgspec.Struct, eq=False, gc=False):
-    """A claimed job: the bytes as they stand in the owner's list, and what they say."""
+    """A claimed job: its exact bytes in the owner's list, and their decoded fields."""
 
     raw: bytes
     owner: str
@@ -28,11 +28,11 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
     attempts: int
     suspect: bool
     error: str = ""
-    """Why the bytes are no envelope."""
+    """The reason if the bytes are not an envelope."""
 
     @property
     def lost(self) -> int:
-        """How grave a suspect it is: as its envelope says."""
+        """The envelope's ``lost``: how grave a suspect it is."""
         return self.envelope.lost if self.envelope else 0
 
 
@@ -44,7 +44,7 @@ def delivery(
     claim: str = "exchange",
     place: Place = "held",
 ) -> Delivery:
-    """Read what has been claimed; a job without an id gets one."""
+    """Decode a claimed job; one without an id gets one."""
     try:
         read = envelope.read(raw)
     except NotAnEnvelope as error:
@@ -55,7 +55,7 @@ def delivery(
 
 
 class Settling(msgspec.Struct, eq=False, gc=False):
-    """A settlement on its way. Times are this process's monotonic seconds."""
+    """A settlement to send. Times are this process's monotonic seconds."""
 
     move: Move
     delivery: Delivery
@@ -67,18 +67,18 @@ class Settling(msgspec.Struct, eq=False, gc=False):
     max_attempts: int = 0
     undeliverable: bool = False
     suspect: int = 0
-    """Returned: how grave a suspect it is now."""
+    """If returned: how grave a suspect it is now."""
     lost: bool = False
-    """The attempt died with its process."""
+    """True if the attempt died with its process."""
     postponed: bool = False
-    """A retry that follows no attempt: this worker does not know the type."""
+    """True for a retry without an attempt: this worker does not know the type."""
     traceback: str = ""
-    """Of an exhausted job's last attempt."""
+    """The traceback of an exhausted job's last attempt."""
     took_s: float | None = None
-    """How long ``handle()`` ran, where it ended."""
+    """The duration of ``handle()``, if it ended."""
 
     def sent(self, monotonic: float) -> Settlement:
-        """As it goes out now: a server knows durations, not this process's clock."""
+        """The settlement as sent now, with durations: the server does not know this process's clock."""
         d = self.delivery
         return Settlement(self.move, d.owner, d.place, d.raw, self.new, self.wait_s - (monotonic - self.ended_at))
 
@@ -93,7 +93,7 @@ def failed(d: Delivery, ended_at: float, error: str, max_attempts: int) -> Settl
 
 
 def traced(s: Settling, traceback: str) -> Settling:
-    """An exhausted job takes its last traceback along."""
+    """The settling with the traceback in its envelope, if the job is exhausted."""
     s.traceback = traceback
     if s.delivery.envelope is not None:
         s.new = envelope.rewrite(s.new, s.delivery.job_id, traceback=traceback)
@@ -101,7 +101,7 @@ def traced(s: Settling, traceback: str) -> Settling:
 
 
 def undeliverable(d: Delivery, ended_at: float, error: str) -> Settling:
-    """No attempt could be made: recorded as it is, attempts uncounted."""
+    """No attempt was possible: the job is recorded as failed, uncounted."""
     error = error[:ERROR_MAX]
     if d.envelope is None or not d.type:
         new = envelope.wrap_garbage(d.raw, d.job_id, error)
@@ -111,7 +111,7 @@ def undeliverable(d: Delivery, ended_at: float, error: str) -> Settling:
 
 
 def unknown(d: Delivery, ended_at: float, error: str, unknown_for_s: float) -> Settling:
-    """This worker does not know the type: the job waits, as it was, for one that does; in the end it is recorded."""
+    """This worker does not know the type: the job waits for a worker that does, and is recorded in the end."""
     assert d.envelope
     since = min(d.envelope.unknown_since or d.server_at, d.server_at)
     decision = retry.decide_unknown(d.server_at - since, unknown_for_s)
@@ -133,12 +133,12 @@ def started(d: Delivery, ended_at: float) -> Settling:
 
 
 def gone(owner: str, ended_at: float) -> Settling:
-    """Take a worker that holds nothing off the list: this one at its end, another long after its own."""
+    """Remove a worker without jobs from the list: this one at its end, a dead one long after its lease."""
     return Settling("leave", Delivery(b"", owner, 0.0, "", "held", None, "", "", 0, False), ended_at)
 
 
 def lost(d: Delivery, ended_at: float, max_attempts: int, certain: bool, graver: int) -> Settling:
-    """The process that held the job died, or is taken for dead. ``certain``: no other job can have run beside it."""
+    """The job's process died or was silent for a lease. ``certain``: no other job can have run beside it."""
     if d.envelope is None:
         return undeliverable(d, ended_at, d.error)
     decision = retry.decide_lost(certain, d.attempts, max_attempts)
@@ -174,7 +174,7 @@ def _counted(
 
 
 def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: float, refused: bool) -> None:
-    """Emit what the server's answer to a settlement means. ``sent_at``: when it went out, monotonic."""
+    """Emit the event for the server's answer to a settlement. ``sent_at``: the monotonic time of sending."""
     if s.move == "leave":
         return
     d = s.delivery

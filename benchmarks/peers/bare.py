@@ -11,7 +11,7 @@ PEER = Peer(
     "bare redis-py",
     "redis",
     (),
-    "none: nobody takes over what a dead process held",
+    "none: a dead process's jobs are lost",
     "`LPUSH` a job; a loop of `BLMOVE`, `json.loads` and `LREM` in one thread. The floor of what one job a "
     "round trip can cost with this client.",
     later=False,

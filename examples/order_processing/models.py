@@ -37,7 +37,7 @@ class Status(StrEnum):
 
 
 class Order(Base):
-    """One product, so many times, for one customer."""
+    """Some pieces of one product, for one customer."""
 
     __tablename__ = "orders"
 

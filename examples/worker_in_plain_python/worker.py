@@ -219,7 +219,7 @@ class Worker:
         return first.lost < GRAVE or not self.running or time.monotonic() - first.since > patience
 
     def make_way(self) -> None:
-        """Fresh jobs that may not start are for others; and if they stayed here, a death would be nobody's."""
+        """Hand back fresh jobs that may not start: if they stayed here, a death might be theirs."""
         if self.fresh and self.guarded():
             self.outbox += [Ended("return", claim, claim.raw, at=time.monotonic()) for claim in self.fresh[::-1]]
             self.fresh = []
@@ -275,7 +275,7 @@ class Worker:
                 print(f"exchange {self.n}: {error}", flush=True)
                 time.sleep(0.1 + 0.2 * random.random())
                 if self.told_to_stop and time.monotonic() - self.renewed_at > self.lease_s:
-                    os._exit(1)  # by now its jobs are anybody's
+                    os._exit(1)  # by now others may take its jobs over
 
     def look_at_what_we_hold(self) -> None:
         """The last number again: what is held and unknown to us was claimed by a request whose answer was lost."""
@@ -304,7 +304,7 @@ class Worker:
                 self.fresh.append(claim)
 
     def wait(self) -> None:
-        """Nothing is to be done: the server tells of the next job."""
+        """Wait on the server for the next job."""
         seconds = WAIT_S
         if time.monotonic() - self.renewed_at > WAIT_S / 2 and (due := self.server.next_due()) is not None:
             self.due_at = time.monotonic() + due

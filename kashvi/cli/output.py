@@ -128,7 +128,7 @@ def terminal_width() -> int | None:
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal the text takes: a Chinese letter takes two, an accent by itself none."""
+    """The number of terminal columns of a text: a Chinese letter takes two, a combining accent none."""
     if text.isascii():
         return len(text)
     return sum(map(_columns_of, text))

@@ -67,7 +67,7 @@ def elsewhere() -> Iterator[None]:
 
 
 def others_out() -> None:
-    """From now on, what is written to standard output, as by the app's ``atexit`` functions, goes to standard error."""
+    """Send standard output to standard error from now on, such as prints of the app's ``atexit`` functions."""
     if _is_standard_output(sys.stdout):
         os.dup2(2, 1)
 

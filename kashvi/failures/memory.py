@@ -29,7 +29,7 @@ class FailedJob:
     payload: str
     """JSON as it was dispatched; ``base64:…`` for bytes that are not UTF-8 text."""
     traceback: str = ""
-    """Of the last attempt."""
+    """The traceback of the last attempt."""
 
 
 class FailedJobs:

@@ -105,7 +105,7 @@ class FailedJobRecord(Base):
     """The job's id; empty in rows of the Go program."""
     # Deferred: a table that kashvi may not alter lacks them.
     traceback: Mapped[str | None] = mapped_column(_LongText, deferred=True)
-    """Of the last attempt."""
+    """The traceback of the last attempt."""
     queue: Mapped[str | None] = mapped_column(_Queue, deferred=True)
     """Empty for the default queue."""
     extra: Mapped[str | None] = mapped_column(_LongText, deferred=True)

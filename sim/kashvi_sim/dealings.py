@@ -1,7 +1,7 @@
-"""How each process deals with its server: what it says of it, and how soon it settles, renews, looks, asks and stops.
+"""Judges each process's dealings with its server: its events, and how soon it settles, renews, polls and stops.
 
-Judged call by call, with bounds that hold to the millisecond. Time in which the network, the server or the process
-itself stood still does not count: not as a fault might last, but as it lasted for this process.
+Judged call by call, with bounds exact to the millisecond. Time in which the network, the server or the process itself
+stood still does not count: the actual time of this process, not the longest time of a fault.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 ROUNDING_S = 1e-6
 FLUSH_S, TICK_S, WAIT_MAX_S, BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.02, 1.0, 0.6, 0.1, 5.0
-"""What a worker should keep to. Not its own constants: one of them may be wrong."""
+"""The required bounds of a worker. Not its own constants, since one of them may be wrong."""
 SETTLED_S = 2 * FLUSH_S
-"""Finished work gathers for a moment, then goes out."""
+"""Finished work is batched for a moment, then sent."""
 STOPPED_S = WAIT_MAX_S + SETTLED_S
 """A wait that is under way ends by itself."""
 
 DATABASE = ("insert_fails", "insert_reply_lost", "database_down", "row_refused", "database_slow")
 TAKEN_AWAY = ("restart", "failover", "server_forward", "server_back")
-"""After these a server has not what a worker thinks it has."""
+"""After these faults the server may lack jobs that a worker believes it holds."""
 
 
 class Since(NamedTuple):
-    """A moment, and how long the process had stood still by then."""
+    """A moment, and the process's total standstill by then."""
 
     at: float
     stuck_s: float
@@ -43,29 +43,29 @@ class Since(NamedTuple):
 
 @dataclass
 class Dealing:
-    """One process's."""
+    """The dealings of one process."""
 
     process: SimRuntime
     calls: int = 0
-    """Under way, waits left out."""
+    """The number of calls under way, without waits."""
     stuck_s: float = 0.0
     stuck_since: float | None = None
     aside_s: float = 0.0
-    """Beside that: waits that a fault held up, and calls of the database."""
+    """Further standstill: waits that a fault held up, and calls of the database."""
     aside_since: float | None = None
     lost: bool = False
-    """Its last exchange failed."""
+    """True if its last exchange failed."""
     told_lost: bool = False
     failures: int = 0
     """Exchanges that failed in a row."""
     failed: Since | None = None
-    """When the last did."""
+    """The time of the last failed one."""
     open: bool = False
-    """The last exchange has no answer."""
+    """True if the last exchange has no answer."""
     exchanging: bool = False
     waiting: bool = False
     asked: bool = False
-    """What is due, before a wait: meanwhile much may happen."""
+    """True while it asks for the next due time before a wait: much may happen meanwhile."""
     n: int = 0
     sent: list[tuple[str, bytes]] = field(default_factory=list)
     renewed: Since | None = None
@@ -73,23 +73,23 @@ class Dealing:
     more: bool = False
     ready: int = 0
     ended: dict[str, Since] = field(default_factory=dict)
-    """By job: when an attempt ended that is not settled yet."""
+    """The end of each unsettled attempt, by job."""
     exhausted: set[str] = field(default_factory=set)
-    """Jobs it told to have failed for good."""
+    """The jobs with an event of it that they failed for good."""
     faltered_at: float = 0.0
-    """When a call failed last."""
+    """The time of the last failed call."""
     stopping: Since | None = None
     last_end: Since | None = None
     aside_before_s: float = 0.0
     stopped: bool = False
     broken_off: bool = False
-    """Its end was interrupted."""
+    """True if its end was interrupted."""
     reasons: int = 0
-    """For comparing what is held: replies, waits and starts that were lost or refused."""
+    """The number of reasons to reconcile: replies, waits and starts that were lost or refused."""
 
 
 class Dealings:
-    """Of all processes of a world. ``longest``: by promise, for whoever sets the bounds."""
+    """The dealings of all processes of a world. ``longest``: the longest time by promise, for choosing the bounds."""
 
     def __init__(self, world: World) -> None:
         self.violations: list[Violation] = []
@@ -105,7 +105,7 @@ class Dealings:
     # -- time ---------------------------------------------------------------------------------
 
     def begins(self, one: Dealing) -> None:
-        """A call that takes no time, unless a fault has it."""
+        """A call begins, which takes no time without a fault."""
         one.calls += 1
         if one.stuck_since is None:
             one.stuck_since = self._world.kernel.time
@@ -139,7 +139,7 @@ class Dealings:
         return one.aside_s + (0.0 if one.aside_since is None else self._world.kernel.time - one.aside_since)
 
     def _moved_s(self, one: Dealing, since: Since) -> float:
-        """How long it could go on since then."""
+        """The time since then without standstills."""
         now = self._now(one)
         return now.at - since.at - (now.stuck_s - since.stuck_s)
 
@@ -169,7 +169,7 @@ class Dealings:
         finally:
             one.exchanging = False
         if one.renewed and began.at - one.renewed.at > self._world.lease_s:
-            one.reasons += 1  # held up for so long, it has lost what it held
+            one.reasons += 1  # held up for so long, it has lost its jobs
         one.open = one.lost = False
         one.failures, one.failed = 0, None
         self._goes_on(one)

@@ -358,7 +358,7 @@ def undeserved(world: World) -> Iterator[Violation]:
 
 @dataclass
 class _Numbered:
-    """What the jobs of a script have; a dataclass of its own for each run takes a twentieth of the run."""
+    """The base of a script's jobs; a new dataclass for each run would take a twentieth of the run."""
 
     n: int
 

@@ -39,7 +39,7 @@ class Contents(NamedTuple):
     delayed: list[tuple[float, bytes]]
     unrecorded: list[tuple[float, bytes]]
     shares: dict[str, Share]
-    """By worker."""
+    """The share of each worker."""
 
 
 class Server(Protocol):

@@ -124,7 +124,7 @@ class States:
         return found
 
     def _jobs(self) -> list[str]:
-        """By id."""
+        """The state of each job, by id."""
         if self._seen < len(self._world.events):
             new, self._seen = self._world.events[self._seen :], len(self._world.events)
             self._known = sorted({*self._known, *(event.job_id for event in new if isinstance(event, JobDispatched))})

@@ -1,6 +1,6 @@
-"""What the world knows beyond the events: how late the rest of the work was, and what all of it cost.
+"""Checks beyond the events: lateness of upkeep, leftovers, and the cost of a run.
 
-Rows and what the dead held have bounds of their own; faults that held them up are excused by name.
+Rows and takeovers have bounds; a fault that held them up excuses by name.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Staff:
 
 
 def late_upkeep(world: World) -> Iterator[Violation]:
-    """Rows, and jobs of the dead, that came later than they could."""
+    """Violations for late rows and late takeovers."""
     staff, failed, taken = _Staff(), dict[str, float](), set[str]()
     for now, event in zip(world.times, world.events, strict=True):
         if isinstance(event, events.JobFailed):

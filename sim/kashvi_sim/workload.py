@@ -117,7 +117,7 @@ class Script(Protocol):
     def fault_time_s(self) -> float: ...
     @property
     def types(self) -> tuple[str, ...]:
-        """Of jobs."""
+        """The job types."""
 
     def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
         """Gaps before jobs, each with a function that returns the job after the gap."""

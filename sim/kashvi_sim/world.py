@@ -81,7 +81,7 @@ class World(Judged):
     progress = 0
     """The number of jobs that came, ended or were recorded."""
     dealings: Dealings | None = None
-    """Judges of how processes deal with the server, where somebody wants them."""
+    """Judges of the processes' dealings with the server, if wanted."""
     calls, spinning = 0, ""
     """The calls of the server, and the process that called it endlessly without time passing."""
 

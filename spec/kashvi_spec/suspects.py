@@ -243,7 +243,7 @@ class ChargedAlone(_OfTheDead):
     def __init__(self) -> None:
         super().__init__()
         self._charged: dict[str, list[Taken]] = {}
-        """By worker."""
+        """The jobs charged, by worker."""
         self._last_taken: dict[tuple[str, str], float] = {}
         """The time of the last takeover from the worker."""
 

@@ -41,17 +41,17 @@ class EachEndSettled(Predicate):
     def __init__(self) -> None:
         super().__init__()
         self._process_of: dict[str, str] = {}
-        """Of workers."""
+        """The process of each worker."""
         self._told: set[str] = set()
         """The processes with a worker whose start has an event."""
         self._worker_of: dict[tuple[str, str], str] = {}
         """The last to start an attempt, by process and job."""
         self._open: Counter[tuple[str, str]] = Counter()
-        """By process and job: attempts that ended and are not settled."""
+        """The number of attempts that ended and are not settled, by process and job."""
         self._of_another: set[tuple[str, str]] = set()
-        """By process and job: an attempt was lost elsewhere, and is settled next."""
+        """Processes and jobs whose attempt was lost elsewhere, and is settled next."""
         self._lost: set[str] = set()
-        """Processes without their server."""
+        """The processes that can't reach their server."""
 
     def see(self, event: Event) -> None:
         process = event.process

@@ -150,7 +150,7 @@ class Matrix:
                 self._reached[clause] = {id(point) for point, there in zip(points, seen_there, strict=False) if there}
 
 
-# -- what is changed, and what is called -----------------------------------------------------------
+# -- changed attributes, and their calls -----------------------------------------------------------
 
 
 def _changed(exhibit: Exhibit) -> list[Point]:

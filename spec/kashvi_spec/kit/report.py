@@ -24,7 +24,7 @@ class Column:
 
     name: str
     verdicts: dict[str, Verdict]
-    """By clause."""
+    """The verdict for each clause."""
     seconds: float
 
     def conforms(self, strict: bool) -> bool:

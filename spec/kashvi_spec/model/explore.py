@@ -27,7 +27,7 @@ class Scope(NamedTuple):
     crashes: int = 1
     silences: int = 0
     limit: int = 2
-    """Of attempts."""
+    """The limit of attempts."""
 
 
 class Kind(NamedTuple):

@@ -204,7 +204,7 @@ class _Teller:
             ):  # emitted by every process that recorded it
                 self._note(Item("recorded"), event)
         elif isinstance(event, JobPostponed):
-            before = self._told.get(event.process, 0)  # what it does not know, it does not start
+            before = self._told.get(event.process, 0)  # a worker does not start a job of an unknown type
             item = Item("postponed", self._actor(event.process), number=event.attempts, after=before)
             self._note(item, event, event.server_at)
         elif not isinstance(event, AttemptLost | FailureRefused):

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 End = Literal["succeeded", "failed", "lost", "beside", "void", "died", "returned", "unknown"]
-"""How it ended. Of those whose owner died: lost had been announced, alone; beside had, and another may be to blame;
-died had not. void: no attempt could be made. unknown: this worker does not know the type."""
+"""The end of an attempt. After its owner's death: lost if it was announced and alone; beside if it was announced and
+another job may have caused the death; died if it was not announced. void: no attempt was possible. unknown: this worker
+does not know the type."""
 Verdict = Literal["done", "delayed", "unrecorded", "ready"]
 
 ANY = 0

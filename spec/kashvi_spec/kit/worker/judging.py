@@ -41,7 +41,7 @@ class Remark:
 
 Judge = Callable[[Story], Iterable[Finding | Remark]]
 JUDGES: dict[str, Judge] = {}
-"""By clause."""
+"""The judge of each clause."""
 
 
 def judges(clause: str) -> Callable[[Judge], Judge]:
