@@ -78,7 +78,10 @@ class Trouble:
             self.spans.append((at, at, fault))
 
     def excuses(self, since: float, until: float, most_s: float, also: Mapping[str, float] = {}) -> str:
-        """The fault that held a job up, if at most ``most_s`` remains. ``also``: more faults that count."""
+        """The first fault from ``since`` to ``until``, if every gap between faults is at most ``most_s``, else empty.
+
+        ``also``: seconds for which other faults count.
+        """
         first = ""
         for began, ended, fault in sorted(self.spans):
             over = max(ended, began + also.get(fault, 0.0))

@@ -1,7 +1,7 @@
-"""What really happened at the server and at the failure table, beside what processes told of it.
+"""A ledger of the actual steps on the server and the failure table, to check the processes' events against.
 
-Each settlement is looked at where it goes out: is it what the attempt's end asks for, and is its envelope the old one
-with nothing but that changed? Each call of the table is noted, with what came of it.
+Each settlement is checked when it is sent: its move must fit the attempt's end, and its envelope must be the old one
+with only that changed. Each call of the table is noted with its result.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from .runtime import SimRuntime
 
 TIME_S = 1e-5
-"""Two times that are the same, after some sums of doubles."""
+"""The tolerance of equal times, after some sums of doubles."""
 ERROR_MAX = 10_000
 OURS = frozenset({"id", "attempts", "error", "lost", "unknown_since", "traceback"})
-"""What a settlement may change of an envelope."""
+"""The fields that a settlement may change."""
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _value = msgspec.json.decode
 
 
 class Settled(NamedTuple):
-    """The server did it. ``at``: by its clock, as are the times that follow from it."""
+    """An accepted settlement. ``at``, and times derived from it, are by the server's clock."""
 
     move: str
     new: bytes
@@ -41,7 +41,7 @@ class Settled(NamedTuple):
 
 
 class Try(NamedTuple):
-    """A call of the failure table that came back. ``down``: it could not be used."""
+    """A finished call of the failure table. ``down``: True if the table could not be used."""
 
     process: SimRuntime
     began: float
@@ -52,7 +52,7 @@ class Try(NamedTuple):
 
 
 class End(NamedTuple):
-    """How an attempt ended. ``error``: None if it succeeded; ``attempt``: 0 if none could be made."""
+    """The end of an attempt. ``error``: None if it succeeded; ``attempt``: 0 if none was possible."""
 
     at: float
     attempt: int
@@ -60,30 +60,30 @@ class End(NamedTuple):
 
 
 class Ledger:
-    """Of one world. Times are the world's, unless they are said to be the server's."""
+    """The ledger of one world. Times are by the world's clock, unless marked as the server's."""
 
     def __init__(self) -> None:
         self.settled: dict[str, list[Settled]] = {}
-        """By job id."""
+        """The accepted settlements, by job id."""
         self.claimed: dict[str, set[float]] = {}
-        """When exchanges handed a job out, by the server's clock."""
+        """The times of claims by exchanges, by the server's clock."""
         self.tries: list[Try] = []
         self.slips: list[tuple[str, str]] = []
-        """Jobs, and what is wrong with how they were settled or told of."""
+        """Jobs with a wrong settlement or event, and the reason."""
         self.in_main: set[str] = set()
-        """Processes with ``work()`` in their main thread, by the id their events carry."""
+        """Processes with ``work()`` in their main thread, by the id in their events."""
         self._began: dict[tuple[str, str, int], list[float]] = {}
         self._ends: dict[tuple[str, str], list[End]] = {}
-        """By process and job."""
+        """The ends of attempts, by process and job."""
 
     def see(self, event: Event, now: float) -> None:
-        """What a process tells of an attempt."""
+        """Note a process's event about an attempt."""
         if isinstance(event, AttemptStarted):
             self._began.setdefault((event.process, event.job_id, event.attempt), []).append(now)
         elif isinstance(event, AttemptSucceeded | AttemptFailed):
             error = event.error if isinstance(event, AttemptFailed) else None
             self._ends.setdefault((event.process, event.job_id), []).append(End(now, event.attempt, error))
-            # A job that was taken from this process may have come back while its attempt still runs.
+            # A job that was taken over from this process may have come back while its attempt still runs.
             took = [now - began for began in self._began.get((event.process, event.job_id, event.attempt), [now])]
             if not any(abs(event.duration_s - took_s) < TIME_S for took_s in took):
                 self.slips.append(
@@ -91,7 +91,7 @@ class Ledger:
                 )
 
     def sends(self, settlement: Settlement, worker: str, process: str, now: float) -> None:
-        """A worker hands over how a delivery ended."""
+        """Check a settlement that a worker sends."""
         if settlement.move in ("retry", "fail", "return", "done"):
             job_id = id_of(settlement.new or settlement.old)
             ends = self._ends.get((process, job_id), ()) if settlement.owner == worker else ()
@@ -100,7 +100,7 @@ class Ledger:
 
 
 def slip(s: Settlement, own: bool, ends: Sequence[End], now: float) -> str:
-    """What is wrong with a settlement, in words; empty if nothing is. ``ends``: of its process's attempts at it."""
+    """The reason why a settlement is wrong, else empty. ``ends``: of its process's attempts at the job."""
     if s.move == "done":
         return "with another envelope" if s.new else ""
     try:
@@ -138,7 +138,7 @@ def slip(s: Settlement, own: bool, ends: Sequence[End], now: float) -> str:
 
 
 def _time_slip(s: Settlement, own: bool, attempts: int, ends: Sequence[End], now: float) -> str:
-    """The wait counts from the attempt's end, and so does the time at which it failed."""
+    """The reason why ``in_s`` is wrong, else empty: the wait and the time of failure count from the attempt's end."""
     wait_s = float(attempts) if s.move == "retry" else 0.0
     if own and not any(abs(now + s.in_s - wait_s - end.at) < TIME_S for end in ends):
         return f"it says {s.in_s - wait_s:.6f} s of an end that was {now - ends[-1].at:.6f} s ago"
@@ -154,7 +154,7 @@ def _of_garbage(s: Settlement) -> str:
 
 
 def id_of(raw: bytes) -> str:
-    """The id that travels in these bytes, if any does."""
+    """The id in an envelope's bytes, or empty."""
     try:
         return read(raw).id
     except NotAnEnvelope:

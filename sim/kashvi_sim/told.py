@@ -1,4 +1,4 @@
-"""What processes told and wrote down, against what happened: of settlements, of the failure table, and in its rows."""
+"""Checks the processes' events and rows against the ledger: settlements, the failure table, and its rows."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ MOVES = {
 }  # fmt: skip
 OF_THE_TABLE = (events.StoreLost, events.StoreBack, events.FailureRecorded, events.FailureRefused)
 MOMENT_S = 0.002
-"""So exact are times in a table."""
+"""The precision of times in a table."""
 PAUSE_FIRST_S, PAUSE_MAX_S, CONTENT_PAUSE_S = 1.0, 30.0, 600.0
 
 
 def told_wrongly(world: World) -> Iterator[Violation]:
-    """Settlements that are not what happened, times that are not the server's, and durations that no clock measured."""
+    """Violations for events with a wrong settlement, a time that is not the server's, or a wrong duration."""
     for job_id, why in world.ledger.slips:
         if job_id not in world.others.repeated:
             yield Violation("settled as told", job_id, why)
@@ -54,7 +54,7 @@ def told_wrongly(world: World) -> Iterator[Violation]:
 
 
 def _told_of(event: Any, done: Settled) -> bool:
-    """Whether this settlement is the one that is told; where a reply was lost, the due time that is told is earlier."""
+    """True if the event is about this settlement; after a lost reply the event has an earlier due time."""
     if abs(event.server_at - done.at) > ROUNDING_S:
         return False
     if done.new and done.move != "return" and read(done.new).attempts != event.attempts:
@@ -76,14 +76,14 @@ def _lost_in(raw: bytes) -> int:
 
 
 class _Note(NamedTuple):
-    """What has to be told of the table. ``job_id``: of one of the rows."""
+    """A required event about the table. ``job_id``: of one of the rows."""
 
     kind: str
     job_id: str = ""
 
 
 def table_told(world: World) -> Iterator[Violation]:
-    """What processes tell of the failure table, against what came of their calls; and calls too soon after another."""
+    """Violations for events that differ from the results of calls of the table, and for calls too soon."""
     names = {process.name: process_id for process_id, process in world._of_events.items()}
     told: dict[str, list[_Note]] = {}
     for event in world.events:
@@ -121,10 +121,10 @@ def _wanted(tries: Iterable[Try]) -> Iterator[_Note]:
 
 
 def _too_soon(tries: Sequence[Try]) -> Iterator[Violation]:
-    """A table that can't be used, or a row that it refuses, is left alone for a while, longer each time."""
+    """Violations for a call too soon after the table was down or refused the row: the pause grows each time."""
     down, not_before = 0.0, 0.0
     rows: dict[str, tuple[float, float]] = {}
-    """By job id, the last pause, and when it is over."""
+    """The last pause and its end, by job id."""
     for one in tries:
         if one.began < not_before - TIME_S:
             yield Violation("table spared", "", f"asked again {not_before - one.began:.3f} s too early")
@@ -142,7 +142,7 @@ def _too_soon(tries: Sequence[Try]) -> Iterator[Violation]:
 
 
 def rows_wrong(world: World) -> Iterator[Violation]:
-    """Rows that do not say what happened, as the process's own list does not; and refused ones that are not kept."""
+    """Violations for wrong rows, wrong entries of the process's own list, and refused rows that are not kept."""
     failed: dict[str, list[tuple[events.JobFailed, Settled]]] = {}
     for event in world.events:
         if isinstance(event, events.JobFailed):
@@ -174,7 +174,7 @@ def _rows(world: World) -> Sequence[Any]:
 
 
 def _says(row: Any, event: events.JobFailed, done: Settled, *, text: bool, jumps: bool = False) -> bool:
-    """Whether a row, or an entry of the list, is what is told and was sent. ``text``: its time is text, in UTC.
+    """True if a row, or an entry of the list, equals the event and the settlement. ``text``: its time is text, in UTC.
 
     ``jumps``: the server's clock was set, perhaps before it answered a second time.
     """
