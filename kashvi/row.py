@@ -50,7 +50,8 @@ def job_of(job_type: str, payload: bytes, extra: str | None, new_id: str) -> byt
     if not job_type:
         return payload
     fields = _fields(extra)
-    sealed = envelope.seal(new_id, bytes(fields.pop(TYPE, b"") or _encode(job_type)), payload)
+    name = bytes(fields.pop(TYPE, b"") or _encode(job_type))
+    sealed = envelope.seal(new_id, name, payload) if payload else b'{"id":"%b","type":%b}' % (new_id.encode(), name)
     own = {key: value for key, value in fields.items() if key not in envelope.NAMES and not key.startswith("kashvi:")}
     return sealed[:-1] + b"," + _encode(own)[1:] if own else sealed
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from kashvi import envelope
 from kashvi.errors import NotAnEnvelope
+from kashvi.ports import Unrecorded
+from kashvi.row import failure_of, job_of
 
 FULL = (
     b'{"id":"a","type":"jobs.Email","payload":{"n":1},"attempts":2,"error":"ValueError: no card","lost":1,'
@@ -225,3 +227,22 @@ def test_every_unknown_field_survives_a_rewrite(unknown: dict[str, Any], payload
     )
     again = json.loads(envelope.rewrite(text.encode(), "i", attempts=1))
     assert again == json.loads(text) | {"id": "i", "attempts": 1}
+
+
+# -- a row, and back -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b'"type":"jobs.Email","payload":{"n":1.0}',
+        b'"type":"jobs.Email"',
+        b'"type":"jobs.Email","x":[1]',
+        b'"type":"jobs.Email","payload":null',
+        b'"type":"*jobs.Email","payload":[],"queue":"mail"',
+    ],
+)
+def test_a_job_goes_back_to_the_queue_as_its_producer_wrote_it(fields: bytes) -> None:
+    """Under a new id; also one without a payload, which never could be attempted."""
+    failure = failure_of(Unrecorded(b'{"id":"old",%b}' % fields, 0.0))
+    assert job_of(failure.job_type, failure.payload, failure.extra, "new") == b'{"id":"new",%b}' % fields
