@@ -235,7 +235,9 @@ class SettingsRefused(DriverUnavailable):
 
     def __init__(self, why: str, server: str = "Redis") -> None:
         DriverError.__init__(
-            self, f"{server} does not take these settings, nothing was done: {why.rstrip('.')}. Check the Redis URL or client."
+            self,
+            f"{server} does not take these settings, nothing was done: {why.rstrip('.')}. "
+            "Check the Redis URL or client.",
         )
 
 

@@ -6,6 +6,7 @@ A job's type, its id and an exception's text come from other programs, and go to
 from __future__ import annotations
 
 import codecs
+import os
 import re
 from io import TextIOWrapper
 from typing import TextIO
@@ -42,6 +43,11 @@ def narrow(stream: TextIO) -> None:
     r"""Let a stream of a small character set, like cp1252, take any text: missing characters become ``\u6771``."""
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors=AS_JSON)
+
+
+def no_colour() -> bool:
+    """Whether the user wants no colours (https://no-color.org) or the terminal has none."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -11,7 +11,7 @@ import click
 
 from .. import __version__
 from ..errors import KashviError, SettingsRefused
-from ..text import narrow, visible, without_passwords
+from ..text import narrow, no_colour, visible, without_passwords
 from .shadows import shadow
 
 COMMANDS = {
@@ -26,6 +26,10 @@ COMMANDS = {
 }
 
 COMPANIONS = ("sim", "spec")
+OF_SIM = frozenset(
+    ("fakeredis", "greenlet", "jinja2", "junitparser", "lupa", "markdown_it", "plotly", "rich", "time_machine")
+)
+"""The packages that the extra brings."""
 INSTALL = "pip install 'kashvi[sim]'"
 
 EXAMPLES = """
@@ -107,7 +111,7 @@ def main() -> NoReturn:
     narrow(sys.stdout)
     narrow(sys.stderr)
     try:
-        cli()
+        cli(color=False if no_colour() else None)
     except KashviError as error:
         click.echo(visible(f"Error: {error}"), err=True)
         sys.exit(2 if isinstance(error, SettingsRefused) else 1)
@@ -116,7 +120,7 @@ def main() -> NoReturn:
             click.echo(visible(f"Error: {why}"), err=True)
             sys.exit(2)
         missing = error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else ""
-        if missing in ("", "kashvi", "kashvi_sim", "kashvi_spec"):
+        if missing not in OF_SIM:
             raise
         click.echo(f"Error: this command needs {missing}: {INSTALL}.", err=True)
         sys.exit(1)

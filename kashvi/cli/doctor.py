@@ -14,6 +14,7 @@ from ..drivers.redis import RedisDriver
 from ..errors import CommandRefused, KashviError
 from ..queue import Queue
 from ..text import json_line, visible
+from .output import folded
 from .setup import (
     DATABASE_FILE,
     app_option,
@@ -69,7 +70,8 @@ def doctor(app: str | None, redis_url: str | None, database_url: str | None, as_
         click.echo(json_line({"ok": not wrong, "checks": checks}))
     else:
         for mark, about, says in findings:
-            click.echo(f"  {click.style(f'{mark:<5}', fg=COLOURS[mark], bold=True)}  {about:<8}  {visible(says)}")
+            line = folded(f"  {mark:<5}  {about:<8}  {visible(says)}", 19)
+            click.echo(line.replace(mark, click.style(mark, fg=COLOURS[mark], bold=True), 1))
     raise SystemExit(1 if wrong else 0)
 
 

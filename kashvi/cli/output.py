@@ -14,7 +14,7 @@ from typing import assert_never
 import click
 
 from .. import events
-from ..text import json_line, visible
+from ..text import json_line, no_colour, visible
 from .stdout import JsonStdout
 
 ID_SHOWN = 8
@@ -179,6 +179,6 @@ def folded(line: str, indent: int = 0) -> str:
 def write(line: str) -> None:
     """Write one line to standard output and flush. A closed pipe or a full disk is ignored."""
     try:
-        click.echo(line)
+        click.echo(line, color=False if no_colour() else None)
     except OSError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -70,7 +71,10 @@ def _imported(name: str) -> Any:
         raise _wrong(f"{name!r} is no module{_meant(name)}")
     from ..attempt import describe
 
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    except FileNotFoundError:
+        raise _wrong("the directory that this command was started in is gone") from None
     context = click.get_current_context()
     if as_json := context.params.get("as_json"):
         context.call_on_close(others_out)
@@ -134,6 +138,16 @@ def overruled(option: str, chosen: bool, by: str) -> None:
     typed = click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
     if typed and chosen:
         click.echo(f"Warning: --{option.replace('_', '-')} is not used: the app calls {by}.", err=True)
+
+
+class Seconds(click.FloatRange):
+    """A range of floats that are numbers, and end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return seconds
 
 
 def examples(text: str) -> Callable[[Any], Any]:

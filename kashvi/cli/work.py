@@ -19,6 +19,7 @@ from . import logs
 from .output import JsonLines, Lines, write
 from .processes import ENDED, FULL, REFUSED, WORKS, Processes, tell
 from .setup import (
+    Seconds,
     app_option,
     choose_database,
     choose_driver,
@@ -60,10 +61,10 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
 @database_option
 @click.option("--stop-when-empty", is_flag=True, help="Exit when no job is ready; delayed jobs stay.")
 @click.option("--max-jobs", type=click.IntRange(1), help="Exit after this many jobs.")
-@click.option("--max-time", type=click.FloatRange(0, min_open=True), help="Exit after this many seconds.")
+@click.option("--max-time", type=Seconds(0, min_open=True), help="Exit after this many seconds.")
 @click.option(
     "--grace",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     default=GRACE_S,
     show_default=True,
     help="Seconds from a signal until running jobs are handed back to the queue.",
@@ -71,12 +72,12 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
 @click.option("--max-retry", type=click.IntRange(1), help="Attempts in all for each job.  [default: 3]")
 @click.option(
     "--lease",
-    type=click.FloatRange(0.1),
+    type=Seconds(0.1),
     help=f"Seconds without a renewal before this worker's jobs go to others.  [default: {LEASE_S:g}]",
 )
 @click.option(
     "--unknown-for",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     help="Seconds that a job of an unknown type waits for a worker that knows it; then it is recorded as failed.  "
     f"[default: {UNKNOWN_FOR_S:g}]",
 )

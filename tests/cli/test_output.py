@@ -140,8 +140,8 @@ def test_in_a_pipe_a_line_is_whole(kashvi: Shell) -> None:
     )
 
 
-def at_a_terminal(kashvi: Shell, columns: int, *words: str) -> list[str]:
-    """What a command prints there, without colours."""
+def at_a_terminal(kashvi: Shell, columns: int, *words: str, raw: bool = False) -> list[str]:
+    """What a command prints there, without colours unless ``raw``."""
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {k: v for k, v in kashvi.environment.items() if k not in ("COLUMNS", "LINES")}
@@ -157,7 +157,8 @@ def at_a_terminal(kashvi: Shell, columns: int, *words: str) -> list[str]:
             pass  # the other end is closed
         process.wait(60)
     os.close(main)
-    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).replace("\r\n", "\n").split("\n")
+    text = shown.decode()
+    return (text if raw else re.sub(r"\x1b\[[0-9;]*m", "", text)).replace("\r\n", "\n").split("\n")
 
 
 def test_at_eighty_columns_a_job_is_a_line(kashvi: Shell) -> None:
@@ -175,6 +176,27 @@ def test_at_eighty_columns_a_job_is_a_line(kashvi: Shell) -> None:
     assert all(len(line) < 80 for line in told), told
     assert len([line for line in told if re.search(r"  \d\d:\d\d:\d\dZ jobs.* …[0-9a-f]{8} 1/1 ", line)]) == 4
     assert any("FAIL  ValueError: no card" in line for line in told)
+
+
+def test_no_colour_where_none_is_wanted(kashvi: Shell) -> None:
+    """By NO_COLOR, or a terminal that says it has none; in the lines of worker threads, too."""
+    work = ("queue:work", "--app", "many", "--stop-when-empty", "--max-retry=1")
+    (kashvi.directory / "many.py").write_text(LOGS.format(setup=""))
+    kashvi.environment |= {"NO_COLOR": "", "TERM": "xterm"}
+    assert "\x1b[" in "".join(at_a_terminal(kashvi, 80, *work, raw=True))
+    for setting in ({"NO_COLOR": "1"}, {"NO_COLOR": "", "TERM": "dumb"}):
+        kashvi.environment |= setting
+        for command in (work, ("queue:doctor",), ("spec:list",)):
+            lines = at_a_terminal(kashvi, 80, *command, raw=True)
+            assert len(lines) > 3
+            assert "\x1b[" not in "".join(lines), command
+
+
+def test_a_doctors_lines_fit_the_terminal(kashvi: Shell) -> None:
+    """Folded between words."""
+    lines = at_a_terminal(kashvi, 60, "queue:doctor")
+    assert any("not checked" in line for line in lines)
+    assert max(map(len, lines)) <= 60
 
 
 @pytest.mark.parametrize("width", [20, 50, 80])

@@ -251,3 +251,5 @@ def test_without_the_extra_the_help_works_and_a_command_says_what_to_install(kas
     assert kashvi("sim:run", "--help", **bare).returncode == 0
     shown = kashvi("sim:run", "storm", **bare)
     assert (shown.returncode, shown.stderr) == (1, "Error: this command needs greenlet: pip install 'kashvi[sim]'.\n")
+    (kashvi.directory / "sitecustomize.py").write_text("import sys\nsys.modules['msgspec'] = None\n")
+    assert "kashvi[sim]" not in kashvi("queue:stats", **bare).stderr

@@ -157,6 +157,15 @@ def test_an_app_that_can_not_be_used_is_wrong_usage(kashvi: Shell, app: str, mes
     assert not (kashvi.directory / "kashvi.db").exists()
 
 
+@pytest.mark.parametrize("option", ["--lease", "--grace", "--max-time", "--unknown-for"])
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_a_time_that_is_no_number_is_wrong_usage(kashvi: Shell, option: str, seconds: str) -> None:
+    """A range takes it: nothing is below it, and nothing above."""
+    shown = kashvi("queue:work", "--app", "myapp", option, seconds, "--stop-when-empty")
+    assert shown.returncode == 2
+    assert "is no number of seconds" in shown.stderr
+
+
 @pytest.mark.parametrize("error", ["ValueError('no port')", "SystemExit('no port')", "GeneratorExit('no port')"])
 def test_an_app_that_fails_when_it_is_imported_shows_where(kashvi: Shell, error: str) -> None:
     """From its own first line on, whatever it raises; kashvi's frames and importlib's say nothing."""
