@@ -12,14 +12,19 @@ PAIRS_MAX = 16
 """With at most this many choices left, pairs are tried as well."""
 
 
-def shrink(choices: Choices, fails: Callable[[dict[Key, int]], bool], tries: int = 900) -> dict[Key, int]:
-    """The choices left when none can be removed or lowered without losing the failure, or after ``tries``."""
+def shrink(
+    choices: Choices, fails: Callable[[dict[Key, int]], bool], tries: int = 900, enough: int = 0
+) -> dict[Key, int]:
+    """The choices left when none can be removed or lowered without losing the failure, or after ``tries``.
+
+    ``enough``: so few are not shrunk further.
+    """
     best = dict(choices)
     left = tries
 
     def better(candidate: dict[Key, int]) -> bool:
         nonlocal best, left
-        if left <= 0 or candidate == best:
+        if left <= 0 or len(best) <= enough or candidate == best:
             return False
         left -= 1
         if fails(candidate):
@@ -29,7 +34,7 @@ def shrink(choices: Choices, fails: Callable[[dict[Key, int]], bool], tries: int
 
     for name in ("schedule", "chance", "attempts", "workload", "faults"):
         better({key: value for key, value in best.items() if key[0] != name})
-    while left > 0:
+    while left > 0 and len(best) > enough:
         before = dict(best)
         _cut(lambda: best, better)
         _lower(lambda: best, better)

@@ -118,8 +118,8 @@ def run_block(job: Job, first: int, seeds: int) -> Block:
     return Block(first, seeds, jobs, failing, dict(struck), dict(met), dict(judged), dict(excused))
 
 
-def shrunk(job: Job, seed: int, played: Played, place: dict[str, Any], tries: int = 900) -> Failing:
-    """The failing seed with the fewest choices that violate one of the same predicates."""
+def shrunk(job: Job, seed: int, played: Played, place: dict[str, Any], tries: int = 900, enough: int = 0) -> Failing:
+    """The failing seed with the fewest choices that violate one of the same predicates; see ``shrink``."""
     broken = {violation.predicate for violation in played.violations}
 
     def fails(choices: dict[tuple[str, int], int]) -> bool:
@@ -128,7 +128,7 @@ def shrunk(job: Job, seed: int, played: Played, place: dict[str, Any], tries: in
 
     choices = _simplest(job, seed, played, broken, place)
     if fails(choices):
-        choices = shrink(choices, fails, tries)
+        choices = shrink(choices, fails, tries, enough)
     last = play(job.workload, choices=choices, faults=job.faults, **place)
     violations = last.violations or played.violations
     first = violations[0]

@@ -17,8 +17,8 @@ from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
 from tests.servers.launch import RedisServer
 
-SEEDS = range(200)
-BLOCKS = [SEEDS[start : start + 50] for start in range(0, len(SEEDS), 50)]
+SEEDS = range(100)
+BLOCKS = [SEEDS[start : start + 25] for start in range(0, len(SEEDS), 25)]
 STORM = workload_named("storm")
 
 

@@ -107,6 +107,13 @@ def test_shrinking_keeps_what_the_failure_needs_and_nothing_else(
 ) -> None:
     """Here, some of the choices, at least as large as they need to be."""
     needed = data.draw(st.sets(st.sampled_from(sorted(choices)), max_size=5)) if choices else set()
-    left = shrink(choices, lambda c: all(c.get(key, 0) >= 1 for key in needed), tries=100_000)
+
+    def fails(some: dict[tuple[str, int], int]) -> bool:
+        return all(some.get(key, 0) >= 1 for key in needed)
+
+    left = shrink(choices, fails, tries=100_000)
     assert set(left) == needed
     assert all(value == 1 for value in left.values())
+    few = shrink(choices, fails, tries=100_000, enough=3)
+    assert fails(few)
+    assert len(few) <= max(3, len(needed))
