@@ -85,7 +85,7 @@ def conformance(session: nox.Session) -> None:
 def servers(session: nox.Session) -> None:
     """Every server and database, and real processes, killed; or what follows ``--``."""
     install(session, "test", "example")
-    run_all(session, RESULTS[1], "-n", "3", "tests/servers")
+    run_all(session, RESULTS[1], "-n", "3", "--maxschedchunk", "1", "tests/servers")  # some tests take a minute
 
 
 @nox.session(python="3.11")  # for a later one, not all of them have wheels
