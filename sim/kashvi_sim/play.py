@@ -30,6 +30,7 @@ from .figures import Figures, figures_of
 from .judged import Excused
 from .process import SimQueue
 from .recording import Shift
+from .reference import Beside
 from .runtime import SimRuntime
 from .tape import Choices, Tape
 from .told import rows_wrong, table_told, told_wrongly
@@ -163,6 +164,8 @@ class Run:
         )
         if client is not None:
             self.world.server.clear()
+        if table is None:  # a search makes too many worlds for it
+            self.world.server = self._beside = Beside(self.world.server, lambda: self.world.kernel.time)
         if table is None:
             self.world.dealings = Dealings(self.world)
         acts = {name: script.acts(name, tape.attempts) for name in script.types}
@@ -272,6 +275,7 @@ class Run:
     # -- when it is over ------------------------------------------------------------------------------
 
     _over = False
+    _beside: Beside | None = None
 
     def _look(self) -> None:
         """Finish when no job is left on the server; give up after a time without events."""
@@ -302,6 +306,8 @@ class Run:
             violations.append(Violation("drains", "", f"left on the server: {stats}"))
         violations += [Violation("drains", "", f"{name} never ended after it was told to") for name in self.left()]
         violations += [*undeserved(world), *late_upkeep(world), *left_behind(world), *dear(world), *unwanted(world)]
+        if self._beside is not None:
+            violations += [Violation("answers as the port says", "", why) for why in self._beside.reference.differences]
         violations += [*settled_twice(world), *told_wrongly(world), *table_told(world), *rows_wrong(world)]
         if world.dealings is not None:
             violations += world.dealings.violations
