@@ -12,6 +12,7 @@ import click
 from ..drivers.memory import MemoryDriver
 from ..drivers.redis import RedisDriver
 from ..errors import CommandRefused, KashviError
+from ..ports import Checking
 from ..queue import Queue
 from ..text import json_line, visible
 from .output import folded
@@ -137,6 +138,8 @@ def _server(queue: Queue) -> Iterator[Finding]:
             yield from _health(repr(driver), driver.health())
         except CommandRefused as error:
             yield Finding("note", "server", f"INFO is refused, so version, role and memory are not checked: {error}")
+    if isinstance(driver, Checking):
+        driver.check()  # raises where a right is missing that workers need
     counts = queue.stats()  # its script reads every list, and so also checks that scripts and keys are allowed
     text = ", ".join(f"{count:,} {name}" for name, count in asdict(counts).items())
     waits = counts.ready and not counts.workers

@@ -100,6 +100,19 @@ def test_a_server_that_keeps_its_facts_to_itself_is_used_all_the_same(kashvi: Sh
         client.acl_deluser("few")
 
 
+@pytest.mark.parametrize("missing", ["-zadd", "-time", "-eval"])
+def test_a_right_that_a_worker_needs_is_wrong_where_it_is_missing(
+    kashvi: Shell, valkey: RedisServer, missing: str
+) -> None:
+    """Counting jobs takes fewer rights than running them: a worker would not start."""
+    rights: dict[str, Any] = {"keys": ["*"], "channels": ["*"], "categories": ["+@all"], "commands": [missing]}
+    valkey.client().acl_setuser("few", enabled=True, passwords=["+few-few"], reset=True, **rights)
+    at = ["--redis-url", valkey.url.replace("//", "//few:few-few@")]
+    shown = kashvi("queue:doctor", *at)
+    assert shown.returncode == kashvi("queue:work", "--app", "myapp", *at).returncode - 1 == 1
+    assert missing[1:].upper() in shown.stdout.upper()
+
+
 def test_jobs_without_a_worker_are_mentioned(kashvi: Shell, valkey: RedisServer) -> None:
     """And counted, for people and for programs."""
     RedisDriver(valkey.url).push([b"{}", b"{}"])
