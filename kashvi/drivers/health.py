@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+KEEP = ("noeviction", "")
+"""Policies that drop no key. The volatile ones drop keys that expire; a queue's never do."""
+
 
 class Health(NamedTuple):
     """``maxmemory`` 0: no limit. ``policy``: what the server does at the limit."""
@@ -18,7 +21,7 @@ class Health(NamedTuple):
     @property
     def evicts(self) -> bool:
         """True if a full server drops keys, and so jobs, to make room."""
-        return self.maxmemory > 0 and self.policy not in ("noeviction", "")
+        return self.maxmemory > 0 and self.policy not in KEEP and not self.policy.startswith("volatile-")
 
 
 def read_health(info: bytes) -> Health:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kashvi.drivers.redis import RedisDriver
-from kashvi.errors import SettingsRefused
+from kashvi.errors import CommandRefused, SettingsRefused
 from kashvi.queue import Queue
 from kashvi.registry import Registry
 
@@ -148,3 +148,30 @@ def test_a_policy_that_drops_jobs_is_told_once_when_a_worker_starts(
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", "0")
     assert [r.getMessage().count("maxmemory-policy is allkeys-lru") for r in caplog.records] == [1]
+
+
+def test_a_policy_that_drops_what_expires_drops_no_job(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full server refuses the next job then, and drains; so nothing is said of the policy."""
+    client: Any = redis_server.client()
+    registry = Registry()
+    registry.register("jobs.Heavy", Heavy)
+    queue = Queue(RedisDriver(redis_server.url), registry=registry)
+    sent: list[str] = []
+
+    def fill() -> None:
+        while len(sent) < 2_000:
+            sent.append(queue.dispatch(Heavy(1, "x" * 10_000)))
+
+    try:
+        client.config_set("maxmemory-policy", "volatile-random")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 2_000_000)
+        with pytest.raises(CommandRefused, match="OOM"):
+            fill()
+        assert queue.stats().ready == len(sent)
+        queue.work(stop_when_empty=True)
+    finally:
+        client.config_set("maxmemory", "0")
+        client.config_set("maxmemory-policy", "noeviction")
+    assert (queue.stats().ready, queue.failed_jobs(), caplog.messages) == (0, [], [])
