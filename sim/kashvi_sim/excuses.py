@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kashvi_spec.judging import Violation
+from kashvi_spec.judging import ROUNDING_S, Violation
 from kashvi_spec.punctual import LATE_S
 
 from kashvi.events import AttemptStarted
@@ -36,11 +37,12 @@ ROLLED_BACK = frozenset(
 )
 """Predicates that a rolled-back server may violate, for the jobs whose data it lost."""
 
-BY_TIMES = frozenset({
-    "attempts counted", "backoff kept", "done is done", "due order", "FIFO", "in time", "lease kept", "never early",
-    "settle fenced",
+OF_ONE_JOB = frozenset({
+    "attempts counted", "backoff kept", "done is done", "in time", "never early", "settle fenced",
 })  # fmt: skip
-"""Predicates that compare times of the server, which are useless once its clock was set."""
+"""Predicates that compare times of the server about one job. They prove nothing if its clock was set meanwhile."""
+OF_MANY = frozenset({"due order", "FIFO", "lease kept"})
+"""Predicates that compare them with times of other jobs, however long ago."""
 
 HOLDS_UP = {
     "kill": (1.0, 0.0),
@@ -113,13 +115,17 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         return forgotten or untold(world, v.job_id)
     if v.predicate in ROLLED_BACK and v.job_id in world.rolled_back:
         return world.rolled_back[v.job_id]
-    if v.predicate in BY_TIMES and world.struck["server_back"]:
+    if v.predicate in OF_MANY and world.struck["server_back"]:
         return "server_back"
-    if v.predicate in ("in time", "never early", "backoff kept") and world.struck["server_forward"]:
+    if v.predicate in OF_ONE_JOB and _jumped(world, v, "server_back"):
+        return "server_back"
+    if v.predicate in ("in time", "never early", "backoff kept") and _jumped(world, v, "server_forward"):
         return "server_forward"  # a wait's time of claim is by the old clock, and a pause ends by the new
     if v.predicate == "in time":
         waited = world.waits[v.job_id]
-        return world.rolled_back.get(v.job_id, "") or world.trouble.excuses(waited.since, waited.until, LATE_S)
+        set_s = sum(by for at, _, by in world.jumps if at <= _times_of(world, v.job_id)[-1])
+        since, until = waited.since - set_s, waited.until - set_s
+        return world.rolled_back.get(v.job_id, "") or world.trouble.excuses(since, until, LATE_S)
     if v.predicate == "lease kept":
         return world.renewals_lost.get(v.job_id, "")
     if v.predicate in ("suspects alone", "fresh kept out", "excused for a reason", "charged alone"):
@@ -140,6 +146,31 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
     if v.predicate == "starts once" and _most_starts(world, v.job_id) - 1 <= world.returned[v.job_id]:
         return _gone(world, world.telling.returns.get(v.job_id, ()))
     return ""
+
+
+def _jumped(world: World, v: Violation, rule: str) -> bool:
+    """Whether the server's clock was set during this job's life, and by as much as the job is early.
+
+    A worker goes by the old clock until its next exchange, at most a lease later.
+    """
+    jumps = [(at, abs(by)) for at, struck, by in world.jumps if struck == rule]
+    if not jumps or not (times := _times_of(world, v.job_id)):
+        return bool(jumps)
+    spanned = [by for at, by in jumps if times[0] - world.lease_s <= at <= times[-1]]
+    return bool(spanned) and sum(spanned) + ROUNDING_S >= _early_s(v)
+
+
+def _times_of(world: World, job_id: str) -> list[float]:
+    """The time of each event about the job."""
+    return [at for at, event in zip(world.times, world.events, strict=True) if getattr(event, "job_id", None) == job_id]
+
+
+def _early_s(v: Violation) -> float:
+    """The seconds by which the job was early, as the violation says."""
+    found = [float(number) for number in re.findall(r"(\d+(?:\.\d+)?) s\b", v.why)]
+    if v.predicate == "never early":
+        return found[0]
+    return found[1] - found[0] if v.predicate == "backoff kept" and len(found) > 1 else 0.0
 
 
 def untold(world: World, job_id: str) -> str:

@@ -190,12 +190,11 @@ def _database_slow(s: Scene) -> None:
 
 def _server_back(s: Scene) -> None:
     by = s.one_of(1.0, SET_BACK_S)
-    s.world.server.skew_s -= by
-    s.world.set_back_s += by
+    s.world.set_clock("server_back", -by)
 
 
 def _server_forward(s: Scene) -> None:
-    s.world.server.skew_s += s.one_of(1.0, 60.0)
+    s.world.set_clock("server_forward", s.one_of(1.0, 60.0))
 
 
 def _interrupt(s: Scene) -> None:

@@ -117,8 +117,8 @@ class World(Judged):
         self.processes: list[SimRuntime] = []
         self.faults = faults
         self.struck: Counter[str] = Counter()
-        self.set_back_s = 0.0
-        """The total seconds by which the server's clock was set back."""
+        self.jumps: list[tuple[float, str, float]] = []
+        """Each setting of the server's clock: time, fault, seconds."""
         self.down_until = self.refusing_until = self.database_down_until = 0.0
         self.refusal, self.refused_calls = "", frozenset[str]()
         self.waiters: list[Waiter] = []
@@ -330,6 +330,11 @@ class World(Judged):
 
         self.kernel.spawn(crash, "crash")
 
+    def set_clock(self, rule: str, by_s: float) -> None:
+        """Somebody sets the server's clock."""
+        self.server.skew_s += by_s
+        self.jumps.append((self.kernel.time, rule, by_s))
+
     def refuse(self, calls: frozenset[str], why: str, for_s: float) -> None:
         """The server answers these calls with an error for a while."""
         self.refusal, self.refused_calls = why, calls
@@ -389,6 +394,11 @@ class World(Judged):
             self.waiters.remove(waiter)
             waiter.found.append(due)
             self.kernel.wake(waiter.task)
+
+    @property
+    def set_back_s(self) -> float:
+        """The total seconds by which the server's clock was set back."""
+        return -sum(by for _, _, by in self.jumps if by < 0)
 
     @property
     def server_time(self) -> float:

@@ -78,3 +78,40 @@ def test_a_job_that_the_server_forgot_excuses_the_charge_of_its_neighbour_alone(
     beside = "charged for a death that {} may have caused, in the same process"
     assert excuse(world, Violation("charged alone", "a", beside.format("forgotten")), stored=True) == "restart"
     assert excuse(world, Violation("charged alone", "a", beside.format("another")), stored=True) == ""
+
+
+def test_a_clock_that_was_set_excuses_what_spans_it_and_by_no_more_than_it_was_set() -> None:
+    """A job that came and went before it, or is too early by more, has another reason."""
+    world = world_of_quick_jobs()
+    world.process().dispatch(Quick())
+    [told] = world.events
+    assert isinstance(told, events.JobDispatched)
+    world.times[:] = [world.kernel.time]
+    world.struck["server_forward"] += 1
+
+    def excused(early_s: float, seconds_later: float) -> str:
+        world.jumps[:] = [(world.kernel.time + seconds_later, "server_forward", 1.0)]
+        why = f"started {early_s:.6f} s before it was due"
+        return excuse(world, Violation("never early", told.job_id, why), stored=True)
+
+    assert excused(0.9, seconds_later=-1) == "server_forward"
+    assert excused(0.9, seconds_later=-world.lease_s - 1) == ""
+    assert excused(0.9, seconds_later=1) == ""
+    assert excused(1.1, seconds_later=-1) == ""
+
+
+def test_a_clock_that_was_set_back_excuses_a_pause_by_no_more_than_it_was_set() -> None:
+    """And orders among jobs in any case, since any of them may be the one from before."""
+    world = world_of_quick_jobs()
+    world.process().dispatch(Quick())
+    job_id = world.events[0].job_id  # type: ignore[attr-defined]
+    world.set_clock("server_back", -1.0)
+    world.struck["server_back"] += 1
+
+    def excused(predicate: str, about: str, waited_s: float) -> str:
+        why = f"attempt 3 started {waited_s:.6f} s after the one before, not 2 s or more"
+        return excuse(world, Violation(predicate, about, why), stored=True)
+
+    assert excused("backoff kept", job_id, 1.2) == "server_back"
+    assert excused("backoff kept", job_id, 0.9) == ""
+    assert excused("FIFO", "another", 0.0) == "server_back"
