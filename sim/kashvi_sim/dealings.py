@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kashvi_spec.judging import Violation
 
 from kashvi import events
+from kashvi.errors import ReplyLost
 from kashvi.ports import Exchange, Expired, Refusal, Settlement
 
 from .ledger import id_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .world import World
 
 ROUNDING_S = 1e-6
-FLUSH_S, TICK_S, WAIT_MAX_S, BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.02, 1.0, 0.6, 0.1, 5.0
+FLUSH_S, TICK_S, MORE_S, WAIT_MAX_S, BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.02, 1.0, 0.1, 0.6, 0.1, 5.0
 """The required bounds of a worker. Not its own constants, since one of them may be wrong."""
 SETTLED_S = 2 * FLUSH_S
 """Finished work is batched for a moment, then sent."""
@@ -63,7 +64,7 @@ class Dealing:
     open: bool = False
     """True if the last exchange has no answer."""
     exchanging: bool = False
-    waiting: bool = False
+    waiting_since: float | None = None
     asked: bool = False
     """True while it asks for the next due time before a wait: much may happen meanwhile."""
     n: int = 0
@@ -72,12 +73,19 @@ class Dealing:
     looked: Since | None = None
     more: bool = False
     ready: int = 0
+    rested: int = 0
+    """The number of its sleeps by its last exchange."""
     ended: dict[str, Since] = field(default_factory=dict)
     """The end of each unsettled attempt, by job."""
     exhausted: set[str] = field(default_factory=set)
     """The jobs with an event of it that they failed for good."""
     faltered_at: float = 0.0
     """The time of the last failed call."""
+    suspects: set[str] = field(default_factory=set)
+    grave: dict[str, Since] = field(default_factory=dict)
+    """The entries of ``ended`` that are about suspects."""
+    doubts: str = ""
+    """The reason for which its own count of its jobs may be wrong; empty: none."""
     stopping: Since | None = None
     last_end: Since | None = None
     aside_before_s: float = 0.0
@@ -163,13 +171,18 @@ class Dealings:
         one.exchanging, one.open = True, not audit
         try:
             answer = call()
-        except Exception:
+        except Exception as error:
             self._fails(one)
+            self._doubts(one, error)
             raise
         finally:
             one.exchanging = False
         if one.renewed and began.at - one.renewed.at > self._world.lease_s:
             one.reasons += 1  # held up for so long, it has lost its jobs
+        if answer.listing is not None and audit:
+            one.doubts = ""
+        elif any(settlements[i].move == "start" for i in answer.refused):
+            one.doubts = "a start was refused"
         one.open = one.lost = False
         one.failures, one.failed = 0, None
         self._goes_on(one)
@@ -186,6 +199,8 @@ class Dealings:
         if want and one.stopping and n > one.n:
             self._broken("silent after stop", f"asks for {want} jobs, and is to stop")
         self._numbered(one, n, [(s.move, s.old) for s in settlements], want)
+        self._within("rests for a reason", one.process.sleeps - one.rested, 3, "rests between two exchanges")
+        one.rested = one.process.sleeps
         lease_s = self._world.lease_s
         if one.renewed and not one.stopping:
             most_s = lease_s / 3 + min(TICK_S, lease_s / 3) + FLUSH_S
@@ -213,6 +228,10 @@ class Dealings:
             self._broken("numbered", f"exchange {n} follows {one.n}")
         one.n, one.sent = n, sent
 
+    def _doubts(self, one: Dealing, error: BaseException) -> None:
+        if isinstance(error, ReplyLost):
+            one.doubts = "a reply was lost"
+
     def _fails(self, one: Dealing) -> None:
         one.lost = True
         one.failures += 1
@@ -227,8 +246,19 @@ class Dealings:
         one.reasons += refused
         for job_id in job_ids:
             if (since := one.ended.pop(job_id, None)) is not None:
-                most_s = TICK_S + SETTLED_S if one.stopping and one.reasons else SETTLED_S  # what is open goes first
-                self._within("settled in time", self._moved_s(one, since), most_s, "after its end", job_id)
+                self._within(
+                    "settled in time", self._moved_s(one, since), self._settled_s(one), "after its end", job_id
+                )
+            if (since := one.grave.pop(job_id, None)) is not None and not self._held_up(one):
+                self._within("suspects settled", self._moved_s(one, since), 0.0, "a suspect, after its end", job_id)
+
+    def _settled_s(self, one: Dealing) -> float:
+        return TICK_S + SETTLED_S if self._held_up(one) else SETTLED_S
+
+    def _held_up(self, one: Dealing) -> bool:
+        """True if an open request goes first, or if a wait hangs: then it can't reconcile, and its keeper settles."""
+        hangs = one.waiting_since is not None and self._world.kernel.time - one.waiting_since > WAIT_MAX_S + ROUNDING_S
+        return hangs or (one.stopping is not None and one.reasons > 0)
 
     def interrupted(self, process: SimRuntime) -> None:
         """Ctrl-C: it does not rest before it tries once more, and something may have been lost."""
@@ -239,21 +269,24 @@ class Dealings:
 
     def wait(self, process: SimRuntime, call: Callable[[], bytes | float | None]) -> bytes | float | None:
         one = self.of(process)
-        if one.waiting:
+        if one.waiting_since is not None:
             self._broken("one at a time", "two waits of one worker are under way")
         if one.stopping and not one.asked:
             self._broken("silent after stop", "waits for a job, and is to stop")
         if one.ready and not one.asked:
             self._broken("claims together", f"waits for one job, where {one.ready} were ready")
-        one.waiting, one.asked, began = True, False, self._world.kernel.time
+        if one.doubts and not one.asked:
+            self._broken("compares in time", f"waits before it has reconciled: {one.doubts}")
+        one.waiting_since, one.asked = self._world.kernel.time, False
         try:
             return call()
-        except BaseException:
+        except BaseException as error:
             one.reasons += 1
+            self._doubts(one, error)
             raise
         finally:
-            one.waiting = False
-            one.aside_s += max(self._world.kernel.time - began - WAIT_MAX_S, 0.0)
+            one.aside_s += max(self._world.kernel.time - one.waiting_since - WAIT_MAX_S, 0.0)
+            one.waiting_since = None
 
     def next_due(self, process: SimRuntime) -> None:
         one = self.of(process)
@@ -266,7 +299,9 @@ class Dealings:
         lease_s = self._world.lease_s
         if one.looked is not None:
             gap_s = self._moved_s(one, one.looked)
-            most_s = lease_s / 3 + min(TICK_S, lease_s / 3) + FLUSH_S
+            most_s = lease_s / 3 + 2 * min(TICK_S, lease_s / 3) + FLUSH_S  # one tick, if it has just settled for some
+            if one.more:
+                most_s = MORE_S + FLUSH_S
             self._within("looks after the dead", gap_s, most_s, "between two looks at what the dead hold")
             if not one.more and self._world.kernel.time - one.looked.at < lease_s / 3 - ROUNDING_S:
                 self._broken("looks after the dead", f"looks again after {gap_s:.6f} s")
@@ -284,6 +319,13 @@ class Dealings:
             one.last_end, one.aside_before_s = self._now(one), self._aside_s(one)
             if event.type:  # type: ignore[attr-defined]
                 one.ended[event.job_id] = one.last_end  # type: ignore[attr-defined]
+                if event.job_id in one.suspects:  # type: ignore[attr-defined]
+                    one.grave[event.job_id] = one.last_end  # type: ignore[attr-defined]
+        elif isinstance(event, events.AttemptStarted):
+            if event.suspect:
+                one.suspects.add(event.job_id)
+            else:
+                one.suspects.discard(event.job_id)
         elif kind is events.ServerLost or kind is events.ServerBack:
             lost = kind is events.ServerLost
             if lost == one.told_lost or lost != one.lost:

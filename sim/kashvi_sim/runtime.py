@@ -21,6 +21,8 @@ class SimRuntime:
         self.paused_until, self.stood_still_s = 0.0, 0.0
         self.called_at, self.calls = 0.0, 0
         """The time of its last call of the server, and the number of calls at that time."""
+        self.sleeps = 0
+        """The number of its threads' sleeps."""
         self.dead = False
         self.goes_down = False
         """True while its interpreter shuts down."""
@@ -39,6 +41,7 @@ class SimRuntime:
         return self.kernel.time - 1_000_000.0
 
     def sleep(self, seconds: float) -> None:
+        self.sleeps += 1
         self.kernel.block(None, seconds if seconds > 0 else 0.0)
 
     def condition(self) -> Condition:

@@ -13,6 +13,7 @@ from kashvi_sim.world import World
 
 from kashvi import events, lease
 from kashvi.books import Books
+from kashvi.errors import ReplyLost
 from kashvi.keeper import Keeper
 from kashvi.lease import Answered, Lease
 from kashvi.pool import Workers
@@ -99,6 +100,32 @@ def a_stop_in_the_middle(scene: Scene) -> None:
     scene.stop(queue)
 
 
+def a_wait_whose_reply_is_lost(scene: Scene) -> None:
+    queue = scene.works()
+    scene.run(1)
+
+    def lose(point: str, process: object) -> None:
+        if point == "after wait":
+            scene.world._hook = None
+            raise ReplyLost("lost", "the scene")
+
+    scene.world._hook = lose
+    scene.run(5)
+    scene.stop(queue)
+
+
+def a_suspect_beside_short_jobs(scene: Scene) -> None:
+    scene.dispatch(Takes(1.5))
+    dies = scene.works(1)
+    scene.run(1)
+    scene.world.kill(dies)
+    queue = scene.works()
+    scene.run(6)
+    scene.dispatch(*[Takes(0.012) for _ in range(500)])
+    scene.run(10)
+    scene.stop(queue)
+
+
 def a_failure_at_the_end(scene: Scene) -> None:
     scene.dispatch(Takes(3, fails=True))
     queue = scene.works()
@@ -129,6 +156,12 @@ def untold(kind: type[events.Event]) -> Callable[[Patch], None]:
 
 def always(owner: Any, name: str, value: Any) -> Callable[[Patch], None]:
     return lambda patch: patch.setattr(owner, name, value)
+
+
+def stuck_at(owner: Any, name: str, value: Any) -> Callable[[Patch], None]:
+    """An attribute that nothing changes."""
+    attribute = property(lambda self: value, lambda self, new: None)
+    return lambda patch: patch.setattr(owner, name, attribute, raising=False)
 
 
 def not_repeated(patch: Patch) -> None:
@@ -195,6 +228,27 @@ def _patient(choose: Any) -> Any:
     return chooses
 
 
+def claims_while_it_stops(patch: Patch) -> None:
+    """Once, or it would hand back what it claims for ever."""
+    sending, left = Books.sending, [1]
+
+    def sends(self: Any, claim: bool) -> tuple[Any, int]:
+        batch, want = sending(self, claim)
+        return batch, left.pop() if self.stopping and left else want
+
+    patch.setattr(Books, "sending", sends)
+
+
+def asks_at_every_turn(patch: Patch) -> None:
+    until_due = Worker._until_due
+
+    def asks(self: Any, now: float) -> float:
+        self._driver.next_due()
+        return until_due(self, now)
+
+    patch.setattr(Worker, "_until_due", asks)
+
+
 BROKEN: dict[str, tuple[str, Callable[[Patch], None], Callable[[Scene], None]]] = {
     "it does not tell that its server is back": ("server told of", untold(events.ServerBack), an_outage),
     "it does not tell that its server is lost": ("server told of", untold(events.ServerLost), an_outage),
@@ -211,6 +265,14 @@ BROKEN: dict[str, tuple[str, Callable[[Patch], None], Callable[[Scene], None]]] 
     "join does not wait": ("joined", always(Workers, "join", lambda self, timeout=None: True), a_stop_in_the_middle),
     "a backlog is fetched one by one": (
         "claims together", claims_by_waits, a_backlog_and_a_lone_thread,
+    ),
+    "it never compares": ("compares in time", stuck_at(Books, "audit", False), a_wait_whose_reply_is_lost),
+    "nothing is urgent": ("suspects settled", stuck_at(Books, "urgent", False), a_suspect_beside_short_jobs),
+    "it always wants to flush": ("rests for a reason", stuck_at(Worker, "_flush_asked", True), two_long_jobs),
+    "it claims while it stops": ("silent after stop", claims_while_it_stops, a_stop_in_the_middle),
+    "it asks what it knows": ("asks with a reason", asks_at_every_turn, an_outage),
+    "it looks for the dead at every tick": (
+        "looks after the dead", stuck_at(Keeper, "_reclaim_at", 0.0), two_long_jobs,
     ),
 }  # fmt: skip
 
