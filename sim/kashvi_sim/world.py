@@ -331,7 +331,7 @@ class World(Judged):
         self.kernel.spawn(crash, "crash")
 
     def set_clock(self, rule: str, by_s: float) -> None:
-        """Somebody sets the server's clock."""
+        """Set the server's clock, as ``rule`` does."""
         self.server.skew_s += by_s
         self.jumps.append((self.kernel.time, rule, by_s))
 
