@@ -136,7 +136,7 @@ class _Stage:
             self.world.inject(raw)
             return
         for _ in range(job.copies):
-            made = self.world.registry.named(NAME).job_class(index)
+            made = self.world.registry.named(NAME).job_class(index, "." * job.bytes)
             job_id = producer.dispatch(made) if job.delay is None else producer.dispatch_after(made, job.delay)
             self.notes.names[job_id] = name
 
@@ -178,6 +178,7 @@ def _job_class(stage: _Stage) -> type[Any]:
     @dataclass
     class ExampleJob:
         index: int = 0
+        padding: str = ""
 
         def handle(self) -> None:
             job, name = stage.example.jobs[self.index], stage.example.job_names()[self.index]

@@ -116,7 +116,7 @@ class Seen:
 
     def _seen_left(self) -> dict[str, int]:
         stats = self.world.server.driver.stats()
-        return {name: getattr(stats, name) for name in ("ready", "delayed", "held", "unrecorded")}
+        return {name: getattr(stats, name) for name in ("ready", "delayed", "held", "unrecorded", "workers")}
 
 
 def _as_wanted(got: Any, wanted: Any) -> bool:

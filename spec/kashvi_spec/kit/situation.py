@@ -23,6 +23,8 @@ class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     name: str = ""
     """By default a, b, c …"""
     copies: int = 1
+    bytes: int = 0
+    """By so much it is larger than others."""
     clock_off: float = 0
     """Seconds by which the dispatching host's clock is wrong."""
     raw: str = ""
@@ -82,7 +84,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The largest number of attempts under way at one time."""
     refused: int | None = None
     """The number of settlements that the server refused."""
-    left: dict[Literal["ready", "delayed", "held", "unrecorded"], int] | None = None
+    left: dict[Literal["ready", "delayed", "held", "unrecorded", "workers"], int] | None = None
 
     def job_names(self) -> list[str]:
         """The name of each job, in order."""
