@@ -42,7 +42,7 @@ def _why_unusable(text: str) -> str:
         return "nothing comes after a #; write # in a password as %23"
     if where.scheme == "unix" and not where.path.strip("/"):
         return "it names no socket; unix:///run/redis.sock does"
-    if where.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", where.path):
+    if where.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?/?", where.path):
         return "its path must be the number of a database, as in redis://host/0"
     if where.scheme != "unix" and where.port == 0:
         return "no server has the port 0"

@@ -333,8 +333,9 @@ def test_driver_that_is_none_is_refused(queue: Queue, driver: Any, why: str) -> 
 
 def test_url_is_a_driver(queue: Queue) -> None:
     """Of a Redis, for set_driver and for Queue(...)."""
-    queue.set_driver("redis://shop:1/0")
-    assert repr(queue.driver) == repr(Queue("redis://shop:1/0").driver) == "redis at shop:1"
+    for url in ("redis://shop:1/0", "redis://shop:1", "redis://shop:1/", "redis://shop:1/0/"):
+        queue.set_driver(url)
+        assert repr(queue.driver) == repr(Queue(url).driver) == "redis at shop:1"
 
 
 def test_driver_can_not_change_under_running_workers(queue: Queue) -> None:
