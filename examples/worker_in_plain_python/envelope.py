@@ -1,4 +1,4 @@
-"""Envelopes as ``spec/wire.md`` has them: read without trust, rewritten without a change to the payload's bytes."""
+"""Envelopes after ``spec/wire.md``: read without trust, rewritten without a change to the payload's bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ COUNT_MAX = 2**31 - 1
 
 
 class NotAnEnvelope(ValueError):
-    """The message says why."""
+    """The bytes are not an envelope. The message has the reason."""
 
 
 def _no_number(text: str) -> Any:
@@ -21,7 +21,7 @@ _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 class Envelope:
-    """The fields of one, each as the text that stands in its bytes. Raises NotAnEnvelope."""
+    """The fields of an envelope, each as its text in the bytes. Raises NotAnEnvelope."""
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
@@ -47,11 +47,11 @@ class Envelope:
             raise NotAnEnvelope("unknown_since has to be a number")
 
     def payload_bytes(self) -> bytes:
-        """As they travelled; of what was no envelope, all of it."""
+        """The payload's exact bytes; the whole bytes if they were not an envelope."""
         return base64.b64decode(self._wrapped) if self._wrapped else self._texts.get("payload", "").encode()
 
     def rewritten(self, **changes: Any) -> bytes:
-        """With these fields changed, or taken out where None; all others to the byte."""
+        """The envelope with these fields changed, or removed if None; all other bytes are unchanged."""
         texts = {name: text for name, text in self._texts.items() if changes.get(name, text) is not None}
         texts |= {name: json.dumps(value, ensure_ascii=False) for name, value in changes.items() if value is not None}
         if "id" in changes:
@@ -60,13 +60,13 @@ class Envelope:
 
 
 def wrapped(raw: bytes, job_id: str, error: str) -> bytes:
-    """Bytes that are no envelope, in one that can wait for the failure table."""
+    """An envelope around bytes that are not one, which can wait for the failure table."""
     fields = {"id": job_id, "type": "", "payload": None, "error": error, "raw": base64.b64encode(raw).decode()}
     return json.dumps(fields, ensure_ascii=False).encode()
 
 
 def _fields(text: str) -> dict[str, str]:
-    """Of the one object in the text: names, and the text of each value. Raises ValueError."""
+    """The names and the text of each value of the one object in the text. Raises ValueError."""
 
     def skip(at: int) -> int:
         while text[at : at + 1] in (" ", "\t", "\n", "\r") and at < len(text):

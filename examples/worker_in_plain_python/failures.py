@@ -21,14 +21,14 @@ INSERT INTO kashvi_failed_jobs (job_type, payload, error, attempts, failed_at, j
 
 
 class Table:
-    """``may``: whether there is one."""
+    """The failure table. ``may``: False if there is none."""
 
     def __init__(self, url: str) -> None:
         self._path = url.removeprefix("sqlite:///")
         self.may = url.startswith("sqlite:///")
 
     def record(self, entries: list[tuple[bytes, float]]) -> bool:
-        """A row for each that has none; False if the database can't be used now."""
+        """Insert the missing rows; False if the database can't be used now."""
         if not self.may:
             return False
         try:
@@ -51,7 +51,7 @@ def _row(raw: bytes, at: float) -> tuple[str, str, str, int, str, str]:
 
 
 def _text(data: bytes) -> str:
-    """As it is, where it is text without NUL; else in base64."""
+    """The data if it is text without NUL, else base64."""
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
-"""A worker without kashvi: redis-py, and what the original Go program does, its departures included.
+"""A worker without kashvi that works as the original Go program, with redis-py.
 
-It runs the job types of ``spec/worker-kit.md``. ``README.md`` beside it says which clauses it breaks.
+It runs the job types of ``spec/worker-kit.md``. ``README.md`` beside it lists the clauses it breaks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS kashvi_failed_jobs (id integer PRIMARY KEY, job_type 
 
 
 def work() -> None:
-    """One thread. What it has taken from the list is nowhere else."""
+    """Work in one thread. A claimed job is only in its memory."""
     while True:
         try:
             taken = client.brpop([JOBS], timeout=5)
@@ -61,7 +61,7 @@ def run(raw: bytes) -> None:
 
 
 def record(job_type: str, job: Job, error: Exception) -> None:
-    """As the job is now, not as it was sent."""
+    """Insert a row with the job's current fields, not those sent."""
     with sqlite3.connect(os.environ["KASHVI_DATABASE_URL"].removeprefix("sqlite:///"), timeout=30) as database:
         database.execute(TABLE)
         database.execute(
@@ -71,7 +71,7 @@ def record(job_type: str, job: Job, error: Exception) -> None:
 
 
 def promote() -> None:
-    """Once a second: first read, then move. Who else has read meanwhile, moves as well."""
+    """Read due jobs, then move them, once a second. Another process that read them meanwhile moves them, too."""
     while True:
         time.sleep(1)
         try:

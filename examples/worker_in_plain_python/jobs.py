@@ -12,14 +12,14 @@ client: Any = redis.Redis.from_url(os.environ.get("KASHVI_REDIS_URL", "redis://l
 
 
 class Job:
-    """Fields, and what to do with them."""
+    """A job with its fields and its action."""
 
     fields: dict[str, type | tuple[type, ...]] = {"log": str, "name": str}
     log: str
     name: str
 
     def __init__(self, payload: dict[str, Any]) -> None:
-        """Raises LookupError and TypeError for one that does not fit."""
+        """Raises LookupError and TypeError for a payload that does not fit."""
         for field, kind in self.fields.items():
             value = payload[field]
             if not isinstance(value, kind) or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What is said to the server: ``spec/protocol.md`` in plain Python, with redis-py and one script."""
+"""The requests to the server: ``spec/protocol.md`` in plain Python, with redis-py and one script."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Settlement(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What an exchange says. ``listing``: on a repeated number, held and running, both oldest first."""
+    """The answer to an exchange. ``listing``: on a repeated number, held and running, both oldest first."""
 
     server_at: float
     settled_at: float
@@ -35,9 +35,9 @@ class Answer(NamedTuple):
 
 
 class Server:
-    """The keys of one queue. ``now`` stands for the server's clock where a test wants to say what it is.
+    """The keys of one queue. ``now`` replaces the server's clock in a test.
 
-    Every method raises redis.RedisError; where that is a ResponseError, nothing was done.
+    Every method raises redis.RedisError; if it is a ResponseError, nothing was done.
     """
 
     def __init__(self, client: Any, prefix: str = "kashvi:queue", now: Callable[[], float] | None = None) -> None:
@@ -78,7 +78,7 @@ class Server:
         )
 
     def wait(self, worker: str, seconds: float) -> bytes | None:
-        """Claim one job, waiting for it."""
+        """Claim one job, waiting up to ``seconds`` for it."""
         if worker not in self._known:
             self._client.zadd(self._key("workers"), {worker: self.now() + 30.0}, nx=True)
             self._known.add(worker)
@@ -91,12 +91,12 @@ class Server:
         return claimed
 
     def next_due(self) -> float | None:
-        """Seconds until a delayed job is due."""
+        """Seconds until the first delayed job is due; None if there is none."""
         first = self._client.zrange(self._key("delayed"), 0, 0, withscores=True)
         return max(first[0][1] - self.now(), 0.0) if first else None
 
     def dead(self) -> tuple[dict[bytes, tuple[list[bytes], list[bytes]]], list[bytes]]:
-        """By worker whose lease is over: what it held and what it had announced, the newest first. And who is gone."""
+        """Held and announced jobs of each worker whose lease ran out, newest first; and the workers gone for good."""
         now = self.now()
         found = {}
         gone = []

@@ -1,8 +1,8 @@
-"""A worker without kashvi that lives beside kashvi's: ``spec/protocol.md`` in plain Python.
+"""A worker without kashvi that shares a queue with kashvi's: ``spec/protocol.md`` in plain Python.
 
     python worker.py [threads] [lease in seconds] [seconds that a job of an unknown type waits]
 
-One thread speaks to the server, the others run jobs. It is written to be read, not to be fast.
+One thread calls the server, the others run jobs. It is written for readers, not for speed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Claim:
     envelope: Envelope | None
     job_id: str
     since: float = 0.0
-    """When it was started; of a suspect that waits, since when others have been waited for."""
+    """The time of its start; of a waiting suspect, the beginning of its wait for others."""
 
     @property
     def lost(self) -> int:
@@ -50,7 +50,7 @@ class Claim:
 
 @dataclass
 class Ended:
-    """What is to be settled, and since when: the server is told how long ago that was."""
+    """A settlement to send, with its time: the server gets the seconds since then."""
 
     move: str
     claim: Claim | None
@@ -61,14 +61,14 @@ class Ended:
 
 
 class Worker:
-    """Made anew in each process, with a name of its own."""
+    """The worker of one process, with a new name."""
 
     def __init__(self, server: Server, table: Table, threads: int, lease_s: float, unknown_for_s: float) -> None:
         self.name = str(uuid.uuid4())
         self.server, self.table, self.threads, self.lease_s = server, table, threads, lease_s
         self.unknown_for_s = unknown_for_s
         self.server_ahead_s = 0.0
-        """Its clock, less ours."""
+        """The server's clock minus our own."""
         self.n = 0
         self.fresh: list[Claim] = []
         self.suspects: list[Claim] = []
@@ -82,10 +82,10 @@ class Worker:
         self.ready = self.unrecorded = 0
         self.due_at: float | None = None
         self.compare = False
-        """A reply was lost: what the server thinks we hold is to be compared."""
+        """True after a lost reply: the worker must reconcile."""
 
     def work(self) -> None:
-        """Until it is told to stop, and what runs has ended."""
+        """Work until a signal stops it and running jobs have ended."""
         for _ in range(self.threads):
             threading.Thread(target=self.run_jobs, daemon=True).start()
         while True:
@@ -103,7 +103,7 @@ class Worker:
         self.exchange([Ended("leave", None, owner=self.name)], 0)
 
     def step(self) -> None:
-        """One thing with the server, or a short wait for a job to end."""
+        """Make one call of the server, or wait shortly for a job to end."""
         now = time.monotonic()
         self.make_way()
         if self.compare:
@@ -133,7 +133,7 @@ class Worker:
                 self.done.put(self.failed(claim, f"{type(error).__name__}: {error}"))
 
     def attempt(self, claim: Claim) -> Ended:
-        """Raises whatever the handler does."""
+        """Make an attempt. Raises the handler's exception."""
         if claim.envelope is None:
             error = "these bytes are no envelope"
             return Ended("fail", claim, wrapped(claim.raw, claim.job_id, error), at=time.monotonic())
@@ -150,7 +150,7 @@ class Worker:
         return Ended("done", claim, at=time.monotonic())
 
     def not_known(self, claim: Claim, envelope: Envelope) -> Ended:
-        """Another worker may know the type, while a new version is rolled out."""
+        """Postpone the job: another worker may know the type, while a new version is rolled out."""
         now = time.monotonic() + self.server_ahead_s
         since = min(envelope.unknown_since or now, now)
         if now - since >= self.unknown_for_s:
@@ -160,7 +160,7 @@ class Worker:
         return Ended("retry", claim, new, min(max(now - since, 1.0), 10.0), time.monotonic())
 
     def failed(self, claim: Claim, error: str, lost: int | None = None) -> Ended:
-        """A counted attempt. ``lost``: it died with its process."""
+        """The settlement of a counted attempt. ``lost``: given if it died with its process."""
         assert claim.envelope is not None
         number = min(claim.envelope.attempts + 1, COUNT_MAX)
         if number < LIMIT:
@@ -171,7 +171,7 @@ class Worker:
         return Ended("fail", claim, new, at=time.monotonic())
 
     def collect(self, seconds: float = 0.0) -> None:
-        """What has ended; waiting so long for the first."""
+        """Collect ended attempts, waiting up to ``seconds`` for the first."""
         try:
             while True:
                 ended = self.done.get(timeout=seconds) if seconds else self.done.get_nowait()
@@ -183,7 +183,7 @@ class Worker:
             return
 
     def start(self) -> None:
-        """What may start now."""
+        """Start the jobs that may start now."""
         while self.fresh and len(self.running) < self.threads and not self.told_to_stop and not self.guarded():
             self.begin(self.fresh.pop(0))
 
@@ -197,12 +197,12 @@ class Worker:
     # -- suspects -------------------------------------------------------------------------------
 
     def guarded(self) -> bool:
-        """A grave suspect waits, or runs in its time: nothing fresh starts."""
+        """True if a grave suspect waits or runs in its time: no fresh job starts then."""
         first, running = self.suspects[:1], self.alone()
         return any(claim.lost >= GRAVE for claim in [*first, *([running] if running else [])])
 
     def alone(self) -> Claim | None:
-        """A suspect that still has the other suspects kept away."""
+        """The suspect for which the other suspects still wait, or None."""
         now = time.monotonic()
         for claim in self.running:
             if claim.place == "running" and now - claim.since < 10 * self.lease_s * 2 ** min(claim.lost - 1, 20):
@@ -210,7 +210,7 @@ class Worker:
         return None
 
     def may_announce(self) -> bool:
-        """Whether the gravest suspect may start: announced means counted, so a thread has to be free."""
+        """True if the gravest suspect may start. A thread must be free, since an announced attempt can count."""
         busy = len(self.running) >= self.threads
         if not self.suspects or self.told_to_stop or self.compare or busy or self.alone():
             return False
@@ -227,14 +227,14 @@ class Worker:
     # -- the exchange ---------------------------------------------------------------------------
 
     def wants(self, *, idle: bool = False) -> int:
-        """How many jobs to claim; without ``idle``, only where some are known to be there."""
+        """The number of jobs to claim; without ``idle``, 0 unless jobs are known to be ready."""
         if self.told_to_stop or self.guarded():
             return 0
         due = self.due_at is not None and time.monotonic() >= self.due_at
         return max(self.threads - len(self.running) - len(self.fresh), 0) if idle or self.ready or due else 0
 
     def exchange(self, outbox: list[Ended], want: int) -> None:
-        """Until there is an answer: a request that may have arrived is sent again under its number."""
+        """Exchange until there is an answer: a request that may have arrived is repeated under its number."""
         if self.may_announce():
             first = self.suspects.pop(0)
             outbox.append(Ended("start", first, at=time.monotonic()))
@@ -278,7 +278,7 @@ class Worker:
                     os._exit(1)  # by now others may take its jobs over
 
     def look_at_what_we_hold(self) -> None:
-        """The last number again: what is held and unknown to us was claimed by a request whose answer was lost."""
+        """Reconcile: repeat the last number, and adopt jobs that only the listing has: their claim had no answer."""
         answer = self.server.exchange(self.name, self.n, self.lease_s, [], 0)
         self.compare = False
         if answer.listing is None:
@@ -321,7 +321,7 @@ class Worker:
         self.admit([found] if found else [])
         self.ready = 1 if found else 0
 
-    # -- the dead, and what failed for good -----------------------------------------------------
+    # -- dead workers, and failures -------------------------------------------------------------
 
     def take_over(self) -> None:
         """Settle for workers whose lease is over: each as a whole, in one exchange."""
@@ -333,7 +333,7 @@ class Worker:
             self.exchange([Ended("leave", None, owner=owner) for owner in gone], 0)
 
     def of_the_dead(self, owner: bytes, raw: bytes, place: str, deaths: int, certain: bool) -> Ended:
-        """A job that it held. ``deaths``: to be added to those that are known."""
+        """The settlement of a dead worker's job. ``deaths``: the number to add to its ``lost``."""
         claim = claimed(raw, place)
         if claim.envelope is None:
             ended = self.attempt(claim)
@@ -354,7 +354,7 @@ class Worker:
         self.unrecorded = 0
 
     def hand_back(self, *, also_running: bool) -> None:
-        """What has not started, the newest first and its bytes unchanged; what runs, uncounted."""
+        """Hand back jobs that have not started, newest first with unchanged bytes; and running ones, uncounted."""
         back = [*self.suspects[::-1], *self.fresh[::-1], *(self.running if also_running else [])]
         self.outbox += [Ended("return", claim, claim.raw, at=time.monotonic()) for claim in back]
         self.fresh, self.suspects = [], []
@@ -370,9 +370,9 @@ def claimed(raw: bytes, place: str) -> Claim:
 
 
 def verdicts(held: list[bytes], running: list[bytes]) -> list[tuple[bytes, str, int, bool]]:
-    """Bytes, place, deaths to add, and whether it alone can be to blame; in the order in which they go back.
+    """For each job its bytes, place, deaths to add, and True if it alone can be the cause; in the order of going back.
 
-    Both lists come with the newest first.
+    Both lists have the newest first.
     """
     read = [claimed(raw, "held") for raw in held]
     certain = len(running) == 1 and not any(claim.envelope and not claim.lost for claim in read)
@@ -392,7 +392,7 @@ def main() -> None:
 
     def stop(number: int, frame: object) -> None:
         nonlocal told_at
-        if not worker.told_to_stop or time.monotonic() - told_at >= 1.0:  # else it is the same, told twice
+        if not worker.told_to_stop or time.monotonic() - told_at >= 1.0:  # else it is a duplicate
             worker.told_to_stop, told_at = worker.told_to_stop + 1, time.monotonic()
 
     signal.signal(signal.SIGTERM, stop)

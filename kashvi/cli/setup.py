@@ -102,7 +102,7 @@ def _meant(name: str) -> str:
 
 
 def _of_the_app(error: BaseException) -> TracebackType | None:
-    """The traceback from the first line of the app on; None where none of it was reached."""
+    """The traceback from the app's first line on; None if no code of the app was reached."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(("importlib", __name__)):
         frames = frames.tb_next
@@ -126,7 +126,7 @@ def choose_database(queue: Queue, database_url: str | None) -> None:
 
 
 def failure_table(queue: Queue, database_url: str | None) -> SqlFailures:
-    """The same table as it is: for commands that look at it, and make none."""
+    """The failure table of commands that only read: they make and change none."""
     from ..failures.sql import SqlFailures
 
     overruled("database_url", queue.database_chosen, "queue.use_db")

@@ -80,7 +80,7 @@ _JobId = sa.String(JOB_ID_MAX).with_variant(
 _Queue = sa.String(64).with_variant(mysql.VARCHAR(64, charset="utf8mb4"), *_MYSQL)
 _JOB_ID_INDEX = "uq_kashvi_failed_jobs_job_id"
 _JOB_TYPE_INDEX = "idx_kashvi_failed_jobs_job_type"
-"""Makes reading faster, and nothing more: a narrow column that MySQL can't index so long does without."""
+"""Only for speed: skipped for a column that MySQL can't index at this length."""
 
 
 class FailedJobRecord(Base):
@@ -162,7 +162,7 @@ def prepare(engine: sa.Engine) -> frozenset[str]:
 
 
 def obstacle(inspector: sa.Inspector) -> str:
-    """Return what keeps every row out of the table, in words; empty where nothing does."""
+    """The reason why the table can take no row, else empty."""
     there = {str(column["name"]).lower(): column for column in inspector.get_columns(TABLE)}
     lacking = [c.name for c in _TABLE.columns if c.name not in there and c.name not in ("job_id", *OPTIONAL)]
     if lacking:
