@@ -136,7 +136,13 @@ class Suite:
                 judged.judged += times
 
     def _serve(self, kernel: Kernel) -> GivenServer:
-        return GivenServer(kernel, emptied(self.subject, lambda: kernel.time), self.subject.again)
+        clocks: list[GivenServer] = []
+
+        def now() -> float:
+            return kernel.time + sum(one.skew_s for one in clocks)
+
+        clocks.append(GivenServer(kernel, emptied(self.subject, now), self.subject.again))
+        return clocks[0]
 
     def steps(self, verdict: Verdict) -> None:
         """Run the clause's steps."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from kashvi_sim.excuses import BY_TIMES
 from kashvi_sim.kernel import Kernel
 from kashvi_sim.play import undisturbed
 from kashvi_sim.process import SimQueue
@@ -50,11 +51,10 @@ def follow(example: Example, serve: Serve) -> Ran:
     """As ``run``, for a caller that is already inside ``undisturbed``, maybe in another thread."""
     stage = _Stage(example, serve)
     stage.play()
-    limit_changes = any(one.what == "max attempts" for one in example.happens)
+    happens = {one.what for one in example.happens}
+    unfit = (OF_ONE_LIMIT if "max attempts" in happens else set()) | (BY_TIMES if "server clock" in happens else set())
     predicates = [
-        predicate
-        for predicate in every_predicate(example.max_attempts, example.table)
-        if not (limit_changes and predicate.name in OF_ONE_LIMIT)
+        predicate for predicate in every_predicate(example.max_attempts, example.table) if predicate.name not in unfit
     ]
     violations = judge(stage.world.events, predicates, stage.world.times)
     ran = Ran(
@@ -144,6 +144,8 @@ class _Stage:
         world, until = self.world, self.world.kernel.time + one.for_s
         if one.what == "server down":
             world.down_until = until
+        elif one.what == "server clock":
+            world.server.skew_s += one.by
         elif one.what == "database down":
             world.database_down_until = until
         elif one.what == "max attempts":

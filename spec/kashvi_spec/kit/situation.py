@@ -9,7 +9,9 @@ import msgspec
 
 Outcome = Literal["ok", "fail", "exit", "die"]
 """ok: ``handle()`` returns. fail, exit: it raises ValueError, SystemExit. die: its process dies."""
-What = Literal["kill", "stop", "pause", "cut off", "reply lost", "server down", "database down", "max attempts"]
+What = Literal[
+    "kill", "stop", "pause", "cut off", "reply lost", "server down", "server clock", "database down", "max attempts"
+]
 
 
 class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +51,8 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     worker: int = 1
     for_s: float = 0
     value: int = 3
+    by: float = 0
+    """The seconds by which the server's clock is set forward; negative: back."""
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from kashvi_sim.network import Line
 
 from kashvi import dispatch
 from kashvi.drivers.memory import MemoryDriver
-from kashvi.ports import Exchange
+from kashvi.ports import Exchange, Expired
 from kashvi.queues import Queue
 from kashvi.worker import Worker
 
@@ -353,3 +353,41 @@ def _(patch: Patch) -> None:
         return bool(self.store.workers) and all(deadline <= now - 25 for deadline in self.store.workers.values())
 
     promoting(patch, alone, clear)
+
+
+def clock_is_set(self: Line) -> bool:
+    """Whether the server's clock has been set since the start."""
+    return bool(self._world.server.skew_s)
+
+
+@exhibit(
+    "an idle worker sleeps as long as it meant to",
+    "whatever has become of the server's clock",
+    "DELAY-10",
+    also="DELIVERY-1 DISPATCH-1",
+)
+def _(patch: Patch) -> None:
+    def next_due(real: Any, self: Line) -> float | None:
+        due: float | None = real(self)
+        return due and due + 10
+
+    def exchange(real: Any, self: Line, *args: Any) -> Exchange:
+        self._process.sleep(10)
+        answer: Exchange = real(self, *args)
+        return answer
+
+    where(patch, Line, "next_due", clock_is_set, next_due)
+    where(patch, Line, "exchange", lambda self, *args: clock_is_set(self) and not args[3], exchange)
+
+
+@exhibit(
+    "the dead are timed by a stopwatch", "of the process that looks for them", "DELAY-10", also="DELIVERY-1 DISPATCH-1"
+)
+def _(patch: Patch) -> None:
+    def expired(real: Any, self: Line, limit: int) -> Expired:
+        watches = vars(self._world).setdefault("watches", {})
+        found: Expired = real(self, limit)
+        late = {one.owner: watches.setdefault(one.owner, self._kernel.time) for one in found.lost}
+        return found._replace(lost=[one for one in found.lost if self._kernel.time - late[one.owner] >= 10])
+
+    where(patch, Line, "expired", lambda self, limit: clock_is_set(self), expired)
