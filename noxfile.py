@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "types", "tests", "servers", "conformance", "lowest", "pythons"]
+nox.options.sessions = ["lint", "types", "tests", "stress", "servers", "conformance", "lowest", "pythons"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.download_python = "never"
 # pyenv's Pythons, last: its shims on the PATH lead only to those that were chosen there.
@@ -61,9 +61,16 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All but the tests of ``servers``; or what follows ``--``, as pytest takes it."""
+    """All but the tests of ``servers`` and ``stress``; or what follows ``--``, as pytest takes it."""
     install(session, "test", "example")
-    run_all(session, RESULTS[0], "-n", "2", "--ignore=tests/servers")
+    run_all(session, RESULTS[0], "-n", "2", "--ignore=tests/servers", "--ignore=tests/stress")
+
+
+@nox.session
+def stress(session: nox.Session) -> None:
+    """Real threads, switched as often as the interpreter can: with each lock all is well, without one it is not."""
+    install(session, "test")
+    session.run("pytest", "tests/stress", *session.posargs)
 
 
 @nox.session
