@@ -79,7 +79,7 @@ def _(patch: Patch) -> None:
     "a delay of more than nine seconds lasts for ever",
     "DELAY-2 DELIVERY-1",
     source="BullMQ #1656: delayed jobs stuck",
-    also="DELAY-9 DISPATCH-1",
+    also="DELAY-9 DISPATCH-1 DELAY-10",
 )
 def _(patch: Patch) -> None:
     def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:

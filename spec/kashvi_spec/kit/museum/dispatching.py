@@ -57,7 +57,7 @@ def full(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -
     "an idle worker falls asleep",
     "after half a minute without jobs, it looks every three seconds",
     "DISPATCH-2",
-    also="DELAY-1 WORKERS-14",
+    also="DELAY-1 WORKERS-14 DELAY-10",
 )
 def _(patch: Patch) -> None:
     since: dict[str, tuple[int, float]] = {}
@@ -379,7 +379,7 @@ def _(patch: Patch) -> None:
     "FAILURES-12 FAILURES-13 JOBS-1 JOBS-2 JOBS-7 JOBS-9 MEMORY-1 MEMORY-2 MEMORY-3 "
     "REDIS-3 REDIS-8 RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 "
     "TABLE-6 WORKERS-1 WORKERS-2 WORKERS-3 WORKERS-5 WORKERS-6 WORKERS-7 WORKERS-10 "
-    "WORKERS-11 WORKERS-13 WORKERS-14 WORKERS-15",
+    "WORKERS-11 WORKERS-13 WORKERS-14 WORKERS-15 DELAY-10",
 )
 def _(patch: Patch) -> None:
     def push(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:

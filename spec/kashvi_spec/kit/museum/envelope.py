@@ -130,7 +130,7 @@ def _(patch: Patch) -> None:
     "jobs of the Go program are recorded as garbage",
     "ENVELOPE-4",
     also="COMMANDS-1 COMMANDS-2 COMMANDS-5 COMMANDS-9 COMMANDS-17 COMMANDS-18 ENVELOPE-6 "
-    "ENVELOPE-7 JOBS-3 REDIS-1 REDIS-2",
+    "ENVELOPE-7 JOBS-3 REDIS-1 REDIS-2 DELIVERY-6",
 )
 def _(patch: Patch) -> None:
     def read(real: Any, raw: bytes) -> envelope.Envelope:
@@ -143,7 +143,7 @@ def _(patch: Patch) -> None:
     "equal envelopes get equal ids",
     "made of their bytes, so two jobs are one from the first retry on",
     "ENVELOPE-4",
-    also="DELIVERY-7",
+    also="DELIVERY-7 DELIVERY-5",
 )
 def _(patch: Patch) -> None:
     def delivery(real: Any, raw: bytes, owner: str, new_id: Any, *rest: Any, **named: Any) -> settle.Delivery:

@@ -59,7 +59,7 @@ def _(patch: Patch) -> None:
     "a crash or a database that is down loses the row",
     "FAILURES-1 FAILURES-7",
     source="Laravel #24549: deleted, then inserted",
-    also="FAILURES-12",
+    also="FAILURES-12 FAILURES-8",
 )
 def _(patch: Patch) -> None:
     real = Recorder._batch

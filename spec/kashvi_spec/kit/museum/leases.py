@@ -45,7 +45,7 @@ def accept_always(patch: Patch) -> None:
     source="Go kashvi, Sidekiq, Celery, Huey: BRPOP",
     also="DELAY-8 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 "
     "DELIVERY-13 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-2 DISPATCH-5 DISPATCH-10 "
-    "JOBS-2 MEMORY-3 REDIS-3 WORKERS-3 WORKERS-13",
+    "JOBS-2 MEMORY-3 REDIS-3 WORKERS-3 WORKERS-13 DELAY-10",
 )
 def _(patch: Patch) -> None:
     real, real_wait = MemoryDriver.exchange, MemoryDriver.wait
@@ -117,7 +117,7 @@ def _(patch: Patch) -> None:
     "DELIVERY-1 DELIVERY-2",
     source="AsyncTasQ: no reaper; taskiq-redis #131",
     also="DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 DELIVERY-15 "
-    "DELIVERY-16 DELIVERY-17 DISPATCH-1 FAILURES-4 REDIS-4 REDIS-5 WORKERS-13",
+    "DELIVERY-16 DELIVERY-17 DISPATCH-1 FAILURES-4 REDIS-4 REDIS-5 WORKERS-13 DELAY-10",
 )
 def _(patch: Patch) -> None:
     patch.setattr(Keeper, "_reclaim", lambda self, now: None)
@@ -127,7 +127,7 @@ def _(patch: Patch) -> None:
     "reclaim moves instead of settling in place",
     "a reclaimer that dies takes the jobs along",
     "DELIVERY-2",
-    also="DELIVERY-1 DELIVERY-13 DISPATCH-1 REDIS-8",
+    also="DELIVERY-1 DELIVERY-13 DISPATCH-1 REDIS-8 DELAY-10",
 )
 def _(patch: Patch) -> None:
     def expired(real: Any, self: MemoryDriver, limit: int) -> Expired:
@@ -213,7 +213,8 @@ def renewing(patch: Patch, when: Callable[[MemoryDriver, str], bool]) -> None:
     "an exchange without settlements and claims",
     "DELIVERY-3 DELIVERY-4",
     source="Celery #5935: visibility timeout",
-    also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DELIVERY-14 DELIVERY-15 DISPATCH-1 WORKERS-5 WORKERS-13 WORKERS-14",
+    also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DELIVERY-14 DELIVERY-15 DISPATCH-1 WORKERS-5 WORKERS-13 WORKERS-14 "
+    "DELAY-10",
 )
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, worker: str, *args: Any) -> Exchange:
@@ -251,7 +252,8 @@ def _(patch: Patch) -> None:
     "a lease is renewed only when a job ends",
     "DELIVERY-4",
     source="Laravel: fixed retry_after, no heartbeat",
-    also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DELIVERY-14 DELIVERY-15 DISPATCH-1 WORKERS-5 WORKERS-13 WORKERS-14",
+    also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DELIVERY-14 DELIVERY-15 DISPATCH-1 WORKERS-5 WORKERS-13 WORKERS-14 "
+    "DELAY-10",
 )
 def _(patch: Patch) -> None:
     patch.setattr(Worker, "exchange_if_due", lambda self: None)
@@ -262,7 +264,7 @@ def _(patch: Patch) -> None:
     "a worker that was taken for dead still settles",
     "DELIVERY-5",
     source="asynq: Done deletes the task a second worker runs",
-    also="DELIVERY-6 DELIVERY-14 WORKERS-13",
+    also="DELIVERY-6 DELIVERY-14 WORKERS-13 DELAY-10",
 )
 def _(patch: Patch) -> None:
     accept_always(patch)
@@ -287,7 +289,7 @@ def _(patch: Patch) -> None:
     "although another worker has the job",
     "DELIVERY-5",
     source="streams: XACK of a consumer that lost the entry",
-    also="DELIVERY-6 DELIVERY-14 WORKERS-13",
+    also="DELIVERY-6 DELIVERY-14 WORKERS-13 DELAY-10",
 )
 def _(patch: Patch) -> None:
     settling(patch, lambda self, worker, s: s.move == "done" and not holds(self, s), lambda real, *args: True)

@@ -32,7 +32,7 @@ from . import Patch, exhibit, where
     "ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-7 "
     "FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 FAILURES-13 JOBS-7 JOBS-9 REDIS-4 "
     "REDIS-5 REDIS-11 RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2 "
-    "TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 WORKERS-13 WORKERS-14 WORKERS-15",
+    "TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 WORKERS-13 WORKERS-14 WORKERS-15 DELAY-10",
 )
 def _(patch: Patch) -> None:
     real = Worker._admit
@@ -135,7 +135,7 @@ def _(patch: Patch) -> None:
     "a stop does not wait for them",
     "WORKERS-3",
     source="Go kashvi: gone 7 ms after SIGTERM",
-    also="COMMANDS-13 COMMANDS-9 WORKERS-5",
+    also="COMMANDS-13 COMMANDS-9 WORKERS-5 DELIVERY-1 DISPATCH-1 FAILURES-1",
 )
 def _(patch: Patch) -> None:
     def stop(real: Any, self: Books) -> None:
