@@ -205,7 +205,7 @@ def _equal_jobs(s: Scene) -> None:
     names = s.world.registry.names()
     name = names[s.world.tape.faults.choose(len(names))]
     for _ in range(2 + s.world.tape.faults.choose(2)):
-        s.world.inject(b'{"type":"%s","payload":{"n":0}}' % name.encode())
+        s.world.inject(b'{"type":"%s","payload":{"n":0},"sent_by":"go"}' % name.encode())
 
 
 def _repeated_id(s: Scene) -> None:

@@ -70,6 +70,8 @@ class Ledger:
         self.tries: list[Try] = []
         self.slips: list[tuple[str, str]] = []
         """Jobs with a wrong settlement or event, and the reason."""
+        self.refused_by_database: set[str] = set()
+        """Job ids whose rows the database itself refuses."""
         self.in_main: set[str] = set()
         """Processes with ``work()`` in their main thread, by the id in their events."""
         self._began: dict[tuple[str, str, int], list[float]] = {}

@@ -6,7 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import sqlalchemy as sa
+
 from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
+from kashvi.failures.table import TABLE
 from kashvi.ports import (
     EARLIER_S,
     WAIT_MAX_S,
@@ -28,6 +31,12 @@ if TYPE_CHECKING:
     from .world import World
 
 T = TypeVar("T")
+
+REFUSED = "CREATE TABLE IF NOT EXISTS refused (job_id TEXT PRIMARY KEY)"
+REFUSES = f"""CREATE TRIGGER IF NOT EXISTS refuses BEFORE INSERT ON {TABLE}
+WHEN NEW.job_id IN (SELECT job_id FROM refused)
+BEGIN SELECT RAISE(ABORT, 'the simulated database refuses it'); END"""
+"""The simulated database is a SQLite that refuses rows by their job ids."""
 
 
 class Waiter(NamedTuple):
@@ -215,16 +224,36 @@ class Database:
         tries.append(Try(self._process, began, kernel.time, failures, refused, down=False))
         return refused
 
+    def _refuses(self) -> bool:
+        """Make the database itself refuse the rows that it refuses for good. False if there is no table yet."""
+        world, ledger = self._world, self._world.ledger
+        forever = {job_id for job_id, until in world.refused_rows.items() if until == math.inf}
+        if forever == ledger.refused_by_database:
+            return bool(forever)
+        if world.database is None:
+            return False
+        with world.database.begin() as connection:
+            if not sa.inspect(connection).has_table(TABLE):
+                return False
+            for statement in (REFUSED, REFUSES, "DELETE FROM refused"):
+                connection.execute(sa.text(statement))
+            for job_id in forever:
+                connection.execute(sa.text("INSERT INTO refused VALUES (:job_id)"), {"job_id": job_id})
+        ledger.refused_by_database = forever
+        return True
+
     def _record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
         world, process = self._world, self._process
         world.kernel.pause()
         world.strike("before", "record", process, lambda: [failure.job_id for failure in failures])
         if world.kernel.time < world.database_down_until:
             raise StoreUnavailable("the simulated database is down")
+        by_itself = self._refuses()
         refused = {
             failure.job_id: Refusal("the simulated database refuses it", passing=until < math.inf)
             for failure in failures
             if (until := world.refused_rows.get(failure.job_id, 0.0)) > world.kernel.time
+            and not (by_itself and until == math.inf)
         }
         refused |= self.inner.record([failure for failure in failures if failure.job_id not in refused])
         world.strike("after", "record", process, None)

@@ -331,7 +331,8 @@ class Run:
         """The job ids in the failure table."""
         assert self.world.database is not None
         with self.world.database.connect() as connection:
-            return list(connection.scalars(sa.text("SELECT job_id FROM kashvi_failed_jobs")))
+            ids = connection.scalars(sa.text("SELECT job_id FROM kashvi_failed_jobs"))
+            return [job_id or "" for job_id in ids]
 
 
 def settled_twice(world: World) -> Iterator[Violation]:

@@ -250,7 +250,7 @@ class UnknownTypesWait(Predicate):
 
     def see(self, event: Event) -> None:
         assert isinstance(event, JobPostponed)
-        self.expect(event.wait_s >= 1, event.job_id, f"waits {event.wait_s:g} s for a worker that knows its type")
+        self.expect(1 <= event.wait_s <= 10, event.job_id, f"waits {event.wait_s:g} s for a worker that knows its type")
         self._waits.setdefault(event.job_id, []).append((event.server_at or 0.0, event.wait_s))
 
     def at_end(self) -> list[Violation]:
