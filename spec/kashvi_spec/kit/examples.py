@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from kashvi_sim.excuses import BY_TIMES
+from kashvi_sim.excuses import OF_MANY, OF_ONE_JOB
 from kashvi_sim.kernel import Kernel
 from kashvi_sim.play import undisturbed
 from kashvi_sim.process import SimQueue
@@ -52,7 +52,9 @@ def follow(example: Example, serve: Serve) -> Ran:
     stage = _Stage(example, serve)
     stage.play()
     happens = {one.what for one in example.happens}
-    unfit = (OF_ONE_LIMIT if "max attempts" in happens else set()) | (BY_TIMES if "server clock" in happens else set())
+    unfit = OF_ONE_LIMIT if "max attempts" in happens else frozenset[str]()
+    if "server clock" in happens:
+        unfit |= OF_ONE_JOB | OF_MANY
     predicates = [
         predicate for predicate in every_predicate(example.max_attempts, example.table) if predicate.name not in unfit
     ]

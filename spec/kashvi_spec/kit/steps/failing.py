@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 from kashvi_sim.play import undisturbed
 
@@ -76,6 +77,26 @@ def _(bench: Bench) -> None:
     odd = [failed[n] for n in ODD]
     expect(len(table.rows), len(failed) - len(odd), "rows")
     expect(sorted(one.envelope for one in bench.driver.unrecorded(1000)), odd, "unrecorded")
+
+
+@step("FAILURES-8", needs_clock=True)
+def _(bench: Bench) -> None:
+    """A failure that waits in the place of one that another process recorded is recorded within half a minute."""
+    odd, good = envelopes(2)
+    table, runtime = Odd(), SimpleNamespace(monotonic=lambda: bench.now, sleep=lambda seconds: None)
+    stream = EventStream("", lambda: bench.now, lambda: False)
+    recorder = Recorder(bench.driver, table, runtime, stream, lambda *_: None)
+    w = bench.worker(lease=1000)
+    with undisturbed():
+        for one in (odd, good):
+            bench.push(one)
+            w.claim()
+            w.exchange(w.settlement("fail", one, one))
+            recorder.run(1)
+            bench.driver.recorded([odd])
+        bench.let_pass(31)
+        recorder.run(1)
+    expect(table.rows, ["000001"], "rows")
 
 
 @step("DELIVERY-13")
