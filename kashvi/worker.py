@@ -403,6 +403,8 @@ class Worker:
             if books.exchanging:
                 return False  # the server does not answer: the lease will run out
             books.outbox += [settle.returned(d, now) for d in books.running.values()]
+            if not books.outbox and self.lease.unanswered is None:
+                return True
             books.exchanging = True
         return self._exchange(claim=False)
 
@@ -449,14 +451,17 @@ class Worker:
     def settle_all(self) -> bool:
         """Exchange until nothing is left to hand over; False if the server stays away."""
         books = self._books
-        while books.audit or books.outbox or self.lease.unanswered is not None:
-            if self.lease.lost is not None and self._gives_up:
-                return False
+        while True:
             with self._lock:
+                while books.exchanging:  # by ``hand_back``, at the exit of the process
+                    self._lock.wait(HAND_BACK_S)
+                if not (books.audit or books.outbox or self.lease.unanswered is not None):
+                    return True
+                if self.lease.lost is not None and self._gives_up:
+                    return False
                 books.exchanging = True
             if not (self._compare() if books.audit else self._exchange(claim=False)):
                 return False
-        return True
 
     @property
     def hurries(self) -> bool:
