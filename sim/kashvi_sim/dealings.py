@@ -47,6 +47,7 @@ class Dealing:
     """The dealings of one process."""
 
     process: SimRuntime
+    worker: str = ""
     calls: int = 0
     """The number of calls under way, without waits."""
     stuck_s: float = 0.0
@@ -194,7 +195,7 @@ class Dealings:
             self._broken("one at a time", "two exchanges of one worker are under way")
         if one.lost != one.told_lost:
             self._broken("server told of", f"its server is {'lost' if one.lost else 'back'}, and it told nothing")
-        if one.stopped:
+        if one.stopped and not one.open:
             self._broken("silent after stop", "an exchange of a worker that has stopped")
         if want and one.stopping and n > one.n:
             self._broken("silent after stop", f"asks for {want} jobs, and is to stop")
@@ -333,10 +334,20 @@ class Dealings:
             one.told_lost = lost
         elif isinstance(event, events.JobFailed):
             one.exhausted.add(event.job_id)
+        elif isinstance(event, events.WorkerStarted):
+            one.worker = event.worker
         elif isinstance(event, events.WorkerStopping):
             one.stopping, one.aside_before_s = self._now(one), self._aside_s(one)
         elif isinstance(event, events.WorkerStopped):
             self._stopped(one, event)
+
+    def exits(self, process: SimRuntime, handed_back: bool) -> None:
+        """What ``hand_back`` has said, at the exit of the process."""
+        one = self.of(process)
+        share = self._world.server.contents().shares.get(one.worker)
+        if handed_back and not one.doubts and share and (share.held or share.running):
+            held = len(share.held) + len(share.running)
+            self._broken("handed back", f"its process exits and says that all is handed back; the server has {held}")
 
     def returned(self, process: SimRuntime) -> None:
         """``work()`` has returned, or ``join()`` has said that all threads have ended."""

@@ -59,6 +59,8 @@ HOLDS_UP = {
     "out_of_memory": (11.0, 0.0),
     "read_only": (11.0, 0.0),
     "interrupt": (2.0, 0.0),
+    "exit": (2.0, 0.0),
+    "sigterm_soon": (4.0, 0.0),
     "server_back": (12.0, 0.0),
 }
 """How long a fault may make jobs wait, in seconds and in leases: its duration and 5 s until workers try again."""

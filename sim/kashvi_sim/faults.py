@@ -201,6 +201,22 @@ def _interrupt(s: Scene) -> None:
     s.world.interrupt(s.process)
 
 
+def _exit(s: Scene) -> None:
+    s.world.leave(s.process)
+
+
+def _sigterm_soon(s: Scene) -> None:
+    first, second = s.one_of(0.0, 0.001, 0.02, 0.3, 2.0), s.one_of(0.0, 0.01, 0.3)
+
+    def signals() -> None:
+        for delay in (first, second):
+            s.world.kernel.sleep(delay)
+            if not s.process.dead:
+                s.world.terminate(s.process)
+
+    s.world.kernel.spawn(signals, "signals")
+
+
 def _equal_jobs(s: Scene) -> None:
     names = s.world.registry.names()
     name = names[s.world.tape.faults.choose(len(names))]
@@ -266,6 +282,8 @@ RULES: tuple[Rule, ...] = (
         "repeated_id", "a producer sends a job again, with its id", _AFTER, _PUSH, _repeated_id,
         "all but none lost and drains, for that job",
     ),
+    Rule("exit", "the process exits in the middle of its work, and hands back", _BEFORE, ANYWHERE, _exit),
+    Rule("sigterm_soon", "SIGTERM up to 2 s after the start, and once more", _BEFORE, _START, _sigterm_soon),
 )  # fmt: skip
 
 

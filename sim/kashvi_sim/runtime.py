@@ -26,6 +26,8 @@ class SimRuntime:
         self.dead = False
         self.goes_down = False
         """True while its interpreter shuts down."""
+        self.exits: list[Callable[[], object]] = []
+        """The functions to call when it exits, in the order of registration."""
         self.tasks: list[Task] = []
         self.main: Task | None = None
         """The task in which ``work()`` runs, until it is interrupted."""
@@ -87,8 +89,8 @@ class SimRuntime:
         run()
 
     def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
-        """Do nothing: simulated processes are killed or stopped, and do not exit by themselves."""
-        return lambda: None
+        self.exits.append(run)
+        return lambda: self.exits.remove(run) if run in self.exits else None
 
     # -- faults ---------------------------------------------------------------------------------
 

@@ -126,6 +126,19 @@ def a_suspect_beside_short_jobs(scene: Scene) -> None:
     scene.stop(queue)
 
 
+def an_exit(scene: Scene) -> None:
+    """One of an idle worker, and one in the middle of two jobs."""
+    idle = scene.works()
+    scene.run(1)
+    scene.world.leave(idle.process)
+    scene.run(1)
+    scene.dispatch(Takes(3), Takes(3))
+    busy = scene.works()
+    scene.run(1)
+    scene.world.leave(busy.process)
+    scene.run(2)
+
+
 def a_failure_at_the_end(scene: Scene) -> None:
     scene.dispatch(Takes(3, fails=True))
     queue = scene.works()
@@ -239,6 +252,16 @@ def claims_while_it_stops(patch: Patch) -> None:
     patch.setattr(Books, "sending", sends)
 
 
+def does_not_wait_for_its_turn(patch: Patch) -> None:
+    hand_back = Worker.hand_back
+
+    def hands_back(self: Any) -> bool:
+        self._runtime.spawn(lambda: self._exchange(claim=False), "another")
+        return hand_back(self)
+
+    patch.setattr(Worker, "hand_back", hands_back)
+
+
 def asks_at_every_turn(patch: Patch) -> None:
     until_due = Worker._until_due
 
@@ -271,6 +294,8 @@ BROKEN: dict[str, tuple[str, Callable[[Patch], None], Callable[[Scene], None]]] 
     "it always wants to flush": ("rests for a reason", stuck_at(Worker, "_flush_asked", True), two_long_jobs),
     "it claims while it stops": ("silent after stop", claims_while_it_stops, a_stop_in_the_middle),
     "it asks what it knows": ("asks with a reason", asks_at_every_turn, an_outage),
+    "two hand over at its end": ("one at a time", does_not_wait_for_its_turn, an_exit),
+    "it says that all is handed back": ("handed back", always(Worker, "hand_back", lambda self: True), an_exit),
     "it looks for the dead at every tick": (
         "looks after the dead", stuck_at(Keeper, "_reclaim_at", 0.0), two_long_jobs,
     ),
