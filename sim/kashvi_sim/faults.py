@@ -202,7 +202,7 @@ def _interrupt(s: Scene) -> None:
 
 
 def _exit(s: Scene) -> None:
-    s.world.leave(s.process)
+    s.world.queues[s.process.number].leave()
 
 
 def _sigterm_soon(s: Scene) -> None:

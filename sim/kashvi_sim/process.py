@@ -62,6 +62,18 @@ class SimQueue(Queue):
             if one.join() and self._world.dealings is not None:
                 self._world.dealings.returned(self.process)
 
+    def leave(self) -> None:
+        """Exit: call the functions registered for that, then the process is gone."""
+        self.process.spawn(self._exit, "exit")
+
+    def _exit(self) -> None:
+        for run in self.process.exits[::-1]:
+            done = run()
+            if self._world.dealings is not None:
+                self._world.dealings.exits(self.process, bool(done))
+        if not self.process.dead:
+            self._world.end(self.process)
+
     @property
     def store(self) -> FailureStore | None:
         inner = self._world.table or super().store

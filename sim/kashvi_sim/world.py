@@ -213,19 +213,6 @@ class World(Judged):
 
         process.spawn(queue.request_stop, "signal")
 
-    def leave(self, process: SimRuntime) -> None:
-        """The process exits: what it registered for that is called, then it is gone."""
-
-        def exits() -> None:
-            for run in process.exits[::-1]:
-                done = run()
-                if self.dealings is not None:
-                    self.dealings.exits(process, bool(done))
-            if not process.dead:
-                self.end(process)
-
-        process.spawn(exits, "exit")
-
     def interrupt(self, process: SimRuntime) -> None:
         """Interrupt ``work()`` by Ctrl-C, once, at the current point of its thread."""
         main, process.main = process.main, None

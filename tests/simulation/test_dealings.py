@@ -130,12 +130,12 @@ def an_exit(scene: Scene) -> None:
     """One of an idle worker, and one in the middle of two jobs."""
     idle = scene.works()
     scene.run(1)
-    scene.world.leave(idle.process)
+    idle.leave()
     scene.run(1)
     scene.dispatch(Takes(3), Takes(3))
     busy = scene.works()
     scene.run(1)
-    scene.world.leave(busy.process)
+    busy.leave()
     scene.run(2)
 
 
