@@ -308,7 +308,8 @@ class Run:
         violations += [*undeserved(world), *late_upkeep(world), *left_behind(world), *dear(world), *unwanted(world)]
         if self._beside is not None:
             violations += [Violation("answers as the port says", "", why) for why in self._beside.reference.differences]
-        violations += [*settled_twice(world), *told_wrongly(world), *table_told(world), *rows_wrong(world)]
+            violations += [*told_wrongly(world), *table_told(world), *rows_wrong(world)]
+        violations += settled_twice(world)
         if world.dealings is not None:
             violations += world.dealings.violations
         rows = Counter(self.rows())
