@@ -389,7 +389,7 @@ class Worker:
     def hand_back(self) -> bool:
         """The process is about to exit: return what runs, uncounted, whether or not it ends in time.
 
-        False if the server has not confirmed it.
+        False if the server has not confirmed it, or if a wait whose answer is not here may claim a job.
         """
         self.stop()
         books = self._books
@@ -404,9 +404,9 @@ class Worker:
                 return False  # the server does not answer: the lease will run out
             books.outbox += [settle.returned(d, now) for d in books.running.values()]
             if not books.outbox and self.lease.unanswered is None:
-                return True
+                return not (self._ghost or books.waiting)
             books.exchanging = True
-        return self._exchange(claim=False)
+        return self._exchange(claim=False) and not (self._ghost or books.waiting)
 
     def without(self, threads: int) -> None:
         """So many threads never came to run."""

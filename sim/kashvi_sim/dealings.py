@@ -6,6 +6,7 @@ stood still does not count: the actual time of this process, not the longest tim
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -83,6 +84,8 @@ class Dealing:
     faltered_at: float = 0.0
     """The time of the last failed call."""
     suspects: set[str] = field(default_factory=set)
+    running: Counter[str] = field(default_factory=Counter)
+    """By job: a silent worker may have claimed again what it still runs."""
     grave: dict[str, Since] = field(default_factory=dict)
     """The entries of ``ended`` that are about suspects."""
     doubts: str = ""
@@ -256,14 +259,19 @@ class Dealings:
     def _settled_s(self, one: Dealing) -> float:
         return TICK_S + SETTLED_S if self._held_up(one) else SETTLED_S
 
+    def _stopped_s(self) -> float:
+        """A keeper that was busy when it was called sleeps once more."""
+        return max(STOPPED_S, min(TICK_S, self._world.lease_s / 3) + FLUSH_S)
+
     def _held_up(self, one: Dealing) -> bool:
         """True if an open request goes first, or if a wait hangs: then it can't reconcile, and its keeper settles."""
         hangs = one.waiting_since is not None and self._world.kernel.time - one.waiting_since > WAIT_MAX_S + ROUNDING_S
         return hangs or (one.stopping is not None and one.reasons > 0)
 
     def interrupted(self, process: SimRuntime) -> None:
-        """Ctrl-C: it does not rest before it tries once more, and something may have been lost."""
+        """Ctrl-C: it does not rest before it tries once more, and something may have been lost. An attempt ends."""
         one = self.of(process)
+        one.last_end, one.aside_before_s = self._now(one), self._aside_s(one)
         one.reasons += 1
         one.failures, one.failed = 0, None
         one.broken_off = one.stopping is not None
@@ -320,9 +328,11 @@ class Dealings:
             one.last_end, one.aside_before_s = self._now(one), self._aside_s(one)
             if event.type:  # type: ignore[attr-defined]
                 one.ended[event.job_id] = one.last_end  # type: ignore[attr-defined]
-                if event.job_id in one.suspects:  # type: ignore[attr-defined]
+                one.running[event.job_id] -= 1  # type: ignore[attr-defined]
+                if event.job_id in one.suspects and one.running[event.job_id] <= 0:  # type: ignore[attr-defined]
                     one.grave[event.job_id] = one.last_end  # type: ignore[attr-defined]
         elif isinstance(event, events.AttemptStarted):
+            one.running[event.job_id] += 1
             if event.suspect:
                 one.suspects.add(event.job_id)
             else:
@@ -345,9 +355,11 @@ class Dealings:
         """What ``hand_back`` has said, at the exit of the process."""
         one = self.of(process)
         share = self._world.server.contents().shares.get(one.worker)
-        if handed_back and not one.doubts and share and (share.held or share.running):
-            held = len(share.held) + len(share.running)
-            self._broken("handed back", f"its process exits and says that all is handed back; the server has {held}")
+        if not handed_back or one.doubts or share is None:
+            return
+        if held := [raw for raw in (*share.held, *share.running) if id_of(raw) not in self._world.rolled_back]:
+            why = f"its process exits and says that all is handed back; the server has {len(held)}"
+            self._broken("handed back", why)
 
     def returned(self, process: SimRuntime) -> None:
         """``work()`` has returned, or ``join()`` has said that all threads have ended."""
@@ -359,7 +371,7 @@ class Dealings:
         one.stopped = True
         since = max((at for at in (one.stopping, one.last_end) if at), default=self._now(one))
         busy_s = self._aside_s(one) - one.aside_before_s
-        self._within("stops in time", self._moved_s(one, since) - busy_s, STOPPED_S, "after all had ended")
+        self._within("stops in time", self._moved_s(one, since) - busy_s, self._stopped_s(), "after all had ended")
         found = self._world.server.contents()
         share = found.shares.get(event.worker)
         held = len(share.held) + len(share.running) if share else 0

@@ -133,8 +133,11 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
     if v.predicate in ("suspects alone", "fresh kept out", "excused for a reason", "charged alone"):
         # The rollback may concern the other of the two jobs, and the process's own clock measured a window.
         other = (why for job_id, why in world.rolled_back.items() if job_id in v.why)
+        twice = ("repeated_id" for job_id in world.others.repeated if job_id in v.why)
         clock = (rule for rule in ("jump_back", "drift") if world.struck[rule] and v.predicate != "charged alone")
-        return [*other, *clock, ""][0]
+        # A wait's time of claim is by the old clock, so it may seem to be before the takeover.
+        jumped = v.predicate == "charged alone" and "left in" in v.why and _jumped(world, v, "server_forward")
+        return [*other, *twice, *clock, "server_forward" if jumped else ""][0]
     if v.predicate == "recorded iff exhausted" and not stored and "fail" in world.ended.get(v.job_id, ()):
         return untold(world, v.job_id)
     if v.predicate == "attempts counted" and "never settled" in v.why:

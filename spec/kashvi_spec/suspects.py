@@ -10,7 +10,9 @@ from kashvi.events import (
     AttemptStarted,
     AttemptSucceeded,
     Event,
+    JobDispatched,
     JobReturned,
+    SettleRefused,
     WorkerStarted,
 )
 
@@ -49,25 +51,31 @@ class Run(NamedTuple):
 class _OfWorkers(Predicate):
     """Tracks the running jobs of each worker, and its lease."""
 
-    watches: tuple[type[Event], ...] = (WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, JobReturned)
+    watches: tuple[type[Event], ...] = (
+        WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, JobReturned, SettleRefused,
+    )  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
         self._leases: dict[str, float] = {}
         self._processes: dict[str, str] = {}
         self._runs: dict[str, dict[str, Run]] = {}
-        self._of_process: dict[str, list[str]] = {}
+        self._of_process: dict[str, set[str]] = {}
+        """Its first attempt may end before ``WorkerStarted`` is emitted."""
 
     def see(self, event: Event) -> None:
         if isinstance(event, WorkerStarted):
             self._leases[event.worker] = event.lease_s
             self._processes[event.worker] = event.process
-            self._of_process.setdefault(event.process, []).append(event.worker)
+            self._of_process.setdefault(event.process, set()).add(event.worker)
         elif isinstance(event, AttemptStarted):
             lost = max(event.lost, int(event.suspect))
             run = Run(event.job_id, event.process, event.at, event.server_at, lost)
             self.start(event.worker, run)
             self._runs.setdefault(event.worker, {})[event.job_id] = run
+            self._of_process.setdefault(event.process, set()).add(event.worker)
+        elif isinstance(event, SettleRefused):
+            self._runs.get(event.owner, {}).pop(event.job_id, None)  # the server has given it to another worker
         elif isinstance(event, AttemptSucceeded | AttemptFailed | JobReturned):
             for worker in self._of_process.get(event.process, ()):
                 if worker in self._runs:
@@ -193,7 +201,11 @@ class _OfTheDead(_OfWorkers):
         if isinstance(event, AttemptLost | JobReturned):
             by_another = self._processes.get(event.owner, event.process) != event.process
             if by_another and event.server_at is not None:
-                run = self._runs.get(event.owner, {}).pop(event.job_id, None)
+                run = self._runs.get(event.owner, {}).get(event.job_id)
+                if run and run.claimed is not None and run.claimed > event.server_at:
+                    run = None  # the silent worker has claimed the job again since
+                if run:
+                    del self._runs[event.owner][event.job_id]
                 self._take(event, event.owner, _taken(event, event.server_at, run))
         if self._open:
             self._close(event)
@@ -279,6 +291,17 @@ class ExcusedForAReason(_OfTheDead):
     """
 
     name = "excused for a reason"
+    watches = (*_OfTheDead.watches, JobDispatched)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: set[str] = set()
+        """Jobs by their ids before a takeover. A job without one gets a new id from each process that reads it."""
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, JobDispatched | AttemptStarted):
+            self._known.add(event.job_id)
+        super().see(event)
 
     def judges(self, taken: Taken) -> bool:
         return taken.announced and not taken.lost
@@ -289,6 +312,8 @@ class ExcusedForAReason(_OfTheDead):
             return "its process died, where no other job ran, and no attempt was counted"
         if taken.grave < GRAVE or taken.run is None or not lease_s:
             return ""
+        if any(one.run is None and one.job_id not in self._known for one in beside):
+            return ""  # it ran there under another id
         apart_s = max((abs(one.run.at - taken.run.at) for one in beside if one.run), default=0.0)
         if apart_s >= patience_s(lease_s, taken.grave) - CLOCK_S:
             return ""
