@@ -294,6 +294,11 @@ class Books:
         return self.stopping and self._now() - self.stopping_since > self._lease_s
 
     @property
+    def owes(self) -> bool:
+        """Finished work is to be handed over, or the server wants a sign of life after a wait."""
+        return bool(self.outbox) or self.waited_at is not None
+
+    @property
     def overdue(self) -> bool:
         """Finished work has waited long enough, or the server for a sign of life after a wait."""
         since = self.outbox[0].ended_at if self.outbox else self.waited_at

@@ -146,6 +146,8 @@ class Worker:
                 books.ended(ended)
             stopping = books.stopping
             while (step := books.choose()) is None:
+                if books.outbox and not books.exchanging:  # a wait is in the way
+                    self._ask_to_flush()
                 books.idle += 1
                 watched = books.watch()
                 self._lock.wait(watched and max(watched - self._runtime.monotonic(), 0.0))
@@ -159,12 +161,17 @@ class Worker:
             elif step == "wait":
                 books.waiting = True
                 self._waits += 1
-            elif step != "end" and (books.outbox or books.waited_at is not None) and not self._flush_asked:
-                self._flush_asked = True
-                self.ring()
+            elif step != "end" and books.owes:
+                self._ask_to_flush()
             if books.idle and books.leaves_work:
                 self._call()
             return step
+
+    def _ask_to_flush(self) -> None:
+        """Have the keeper hand over what is finished, if no thread does so soon."""
+        if not self._flush_asked:
+            self._flush_asked = True
+            self.ring()
 
     def _call(self, leader: bool = True) -> None:
         """Wake one idle thread, which wakes the next: short jobs need few. Called with the lock.
@@ -442,7 +449,7 @@ class Worker:
             overdue = self._runtime.monotonic() - self.lease.renewed_at >= self.lease.lease_s / 3
             due = not books.exchanging and (overdue or books.overdue)
             books.exchanging = books.exchanging or due
-            self._flush_asked = False
+            self._flush_asked = books.owes and not books.exchanging  # what ended just now is due in a moment
             if books.turns.waiting:
                 self._call()  # one may start by now
         if due:
