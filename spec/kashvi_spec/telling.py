@@ -66,7 +66,8 @@ class EachEndSettled(Predicate):
             if event.type and not of_another:
                 self._settled(process, event.job_id)
         elif isinstance(event, SettleRefused):
-            mine = self._process_of.get(event.owner) == process
+            began = (process, event.job_id) in self._worker_of  # a postponed job may be refused, too
+            mine = began and self._process_of.get(event.owner) == process
             if event.type and event.move in OF_AN_ATTEMPT and mine:
                 self._settled(process, event.job_id)
         elif isinstance(event, AttemptLost):
