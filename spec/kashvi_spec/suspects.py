@@ -74,7 +74,7 @@ class _OfWorkers(Predicate):
             self.start(event.worker, run)
             self._runs.setdefault(event.worker, {})[event.job_id] = run
             self._of_process.setdefault(event.process, set()).add(event.worker)
-        elif isinstance(event, SettleRefused):
+        elif isinstance(event, SettleRefused) and self._processes.get(event.owner) == event.process:
             self._runs.get(event.owner, {}).pop(event.job_id, None)  # the server has given it to another worker
         elif isinstance(event, AttemptSucceeded | AttemptFailed | JobReturned):
             for worker in self._of_process.get(event.process, ()):
