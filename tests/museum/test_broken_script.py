@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import fakeredis
 import pytest
@@ -87,15 +88,13 @@ def broken(patch: pytest.MonkeyPatch, rule: str, instead: str) -> None:
     patch.setattr(SCRIPT, "sha", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def rejecting() -> set[str]:
+def rejecting() -> Iterator[str]:
     """The clauses whose steps fail."""
-    found = set()
     for step in STEPS:
         try:
             step.run(Bench(FAKEREDIS))
         except Exception:
-            found.add(step.clause)
-    return found
+            yield step.clause
 
 
 @pytest.mark.parametrize(("rule", "instead"), BROKEN, ids=[f"{n}" for n, _ in enumerate(BROKEN)])
@@ -104,7 +103,7 @@ def test_a_rule_of_the_exchange_can_not_be_broken_unseen(
 ) -> None:
     """By the steps, through the driver's calls."""
     broken(monkeypatch, rule, instead)
-    assert rejecting()
+    assert any(rejecting())
 
 
 @pytest.mark.parametrize(("rule", "instead"), FOR_VECTORS, ids=[f"{n}" for n, _ in enumerate(FOR_VECTORS)])
@@ -119,4 +118,4 @@ def test_a_vector_sees_each_broken_rule_of_the_exchange(
 
 def test_the_script_as_it_is_breaks_none() -> None:
     """Or the test above would hold of anything."""
-    assert rejecting() == set()
+    assert list(rejecting()) == []
