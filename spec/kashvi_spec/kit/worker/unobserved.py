@@ -15,6 +15,7 @@ OF_CLAUSES = {
     "DELAY-3": OF_AREAS["dispatch"],
     "DELAY-4": OF_AREAS["dispatch"],
     "DELAY-7": "the kit does not change clocks",
+    "DELAY-10": "the kit does not change clocks",
     "DELIVERY-6": "the kit does not lose replies on their way",
     "DELIVERY-11": "the kit does not change clocks",
     "DELIVERY-12": "the kit kills no worker that runs long jobs",
