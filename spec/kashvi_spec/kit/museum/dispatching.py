@@ -57,7 +57,7 @@ def full(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -
     "an idle worker falls asleep",
     "after half a minute without jobs, it looks every three seconds",
     "DISPATCH-2",
-    also="DELAY-1 WORKERS-14 DELAY-10",
+    also="DELAY-1 DELAY-10 DELIVERY-2 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     since: dict[str, tuple[int, float]] = {}

@@ -98,7 +98,12 @@ def _(patch: Patch) -> None:
     where(patch, JobType, "decode", lambda self, payload: b"9007199254740993" in payload, decode)
 
 
-@exhibit("every field must be there", "a payload of an older release fits no longer", "JOBS-3", also="ENVELOPE-7")
+@exhibit(
+    "every field must be there",
+    "a payload of an older release fits no longer",
+    "JOBS-3",
+    also="DELIVERY-6 ENVELOPE-4 ENVELOPE-7",
+)
 def _(patch: Patch) -> None:
     def decode(real: Any, self: JobType, payload: bytes) -> Any:
         raise PayloadMismatch(self.name, "a field is missing")

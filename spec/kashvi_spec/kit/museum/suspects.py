@@ -46,7 +46,7 @@ def _(patch: Patch) -> None:
     "suspects run together",
     "the next death has many suspects",
     "DELIVERY-14",
-    also="DELIVERY-1 DELIVERY-10 DELIVERY-12 DELIVERY-15 DELIVERY-17 DISPATCH-1",
+    also="DELIVERY-1 DELIVERY-2 DELIVERY-10 DELIVERY-12 DELIVERY-15 DELIVERY-17 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
     def may_start(real: Any, self: Turns, *rest: Any) -> bool:
@@ -76,7 +76,8 @@ def _(patch: Patch) -> None:
     "suspects are not announced",
     "they start as fresh jobs do",
     "DELIVERY-14",
-    also="DELIVERY-1 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 REDIS-4 REDIS-5",
+    also="DELIVERY-1 DELIVERY-2 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-15 DELIVERY-16 "
+    "DELIVERY-17 DISPATCH-1 REDIS-4 REDIS-5",
 )
 def _(patch: Patch) -> None:
     def admit(real: Any, self: Books, d: Delivery) -> None:
@@ -224,7 +225,7 @@ def _(patch: Patch) -> None:
     "the dead are judged one job at a time",
     "each as if it had been alone",
     "DELIVERY-16",
-    also="DELIVERY-14 DELIVERY-15 DELIVERY-17",
+    also="DELIVERY-1 DELIVERY-2 DELIVERY-14 DELIVERY-15 DELIVERY-17 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
     def after_death(real: Any, theirs: Sequence[LostDelivery], *rest: Any) -> list[Settling]:

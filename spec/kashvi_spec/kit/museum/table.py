@@ -61,7 +61,7 @@ def _(patch: Patch) -> None:
     "connection, as in Laravel, instead of attempts",
     "TABLE-1",
     source="Laravel",
-    also="COMMANDS-12 TABLE-6",
+    also="TABLE-6",
 )
 def _(patch: Patch) -> None:
     made(
