@@ -66,8 +66,10 @@ class EachEndSettled(Predicate):
             if event.type and not of_another:
                 self._settled(process, event.job_id)
         elif isinstance(event, SettleRefused):
-            began = (process, event.job_id) in self._worker_of  # a postponed job may be refused, too
-            mine = began and self._process_of.get(event.owner) == process
+            # Without an attempt that began or ended, it is of a postponed job. The worker's start may be emitted later.
+            key = process, event.job_id
+            ended = self._open[key] > 0 and self._process_of.get(event.owner) == process
+            mine = ended or self._worker_of.get(key) == event.owner
             if event.type and event.move in OF_AN_ATTEMPT and mine:
                 self._settled(process, event.job_id)
         elif isinstance(event, AttemptLost):

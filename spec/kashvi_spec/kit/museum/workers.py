@@ -56,7 +56,7 @@ def _(patch: Patch) -> None:
     )
 
 
-@exhibit("one thread too few", "one of five runs no jobs", "WORKERS-1", also="COMMANDS-1 WORKERS-14")
+@exhibit("one thread too few", "one of five runs no jobs", "WORKERS-1", also="COMMANDS-1 DELIVERY-2 WORKERS-14")
 def _(patch: Patch) -> None:
     where(
         patch, Books, "__init__",
@@ -69,8 +69,8 @@ def _(patch: Patch) -> None:
     "wake-up lost",
     "waiting threads are not woken for work or for the end",
     "WORKERS-1",
-    also="DELIVERY-1 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 DELIVERY-15 DELIVERY-16 "
-    "DELIVERY-17 DISPATCH-1 REDIS-8 WORKERS-11 WORKERS-14",
+    also="DELIVERY-1 DELIVERY-2 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
+    "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 REDIS-8 WORKERS-11 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     from kashvi_sim.kernel import Condition

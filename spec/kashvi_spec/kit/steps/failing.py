@@ -68,8 +68,10 @@ def _(bench: Bench) -> None:
     failed = list(envelopes(800))
     bench.push(*failed)
     w = bench.worker(lease=1000)
-    for _ in range(3):  # bounded, since a faulty driver may return a job for ever
-        w.exchange(*(w.settlement("fail", one, one) for one in w.claim(300)))
+    for _ in failed:  # bounded, since a faulty driver may return a job for ever
+        if not (claimed := w.claim(300)):
+            break
+        w.exchange(*(w.settlement("fail", one, one) for one in claimed))
     table, runtime = Odd(), SystemRuntime()
     recorder = Recorder(bench.driver, table, runtime, EventStream("", runtime.now, lambda: False), lambda *_: None)
     with undisturbed():
