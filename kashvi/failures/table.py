@@ -202,7 +202,7 @@ def _missing(connection: sa.Connection, but: Collection[str] = ()) -> tuple[str,
     for index in sorted(_TABLE.indexes, key=lambda one: str(one.name)):
         if index.name not in indexes and index.name not in but:
             return str(index.name), [_ONCE, CreateIndex(index)] if index.name == _JOB_ID_INDEX else [CreateIndex(index)]
-    if schema and not but:
+    if schema and not but and schema == _sqlite_schema(connection):  # else another process added what was missing
         _WHOLE.add(schema)
     return None
 
