@@ -46,7 +46,7 @@ def narrow(stream: TextIO) -> None:
 
 
 def no_colour() -> bool:
-    """Whether the user wants no colours (https://no-color.org) or the terminal has none."""
+    """True if the user wants no colours (https://no-color.org), or the terminal has none."""
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
 
 

@@ -141,12 +141,12 @@ def overruled(option: str, chosen: bool, by: str) -> None:
 
 
 class Seconds(click.FloatRange):
-    """A range of floats that are numbers, and end."""
+    """A range of finite floats."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         seconds: float = super().convert(value, param, ctx)
         if not math.isfinite(seconds):
-            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+            self.fail(f"{value!r} is not a finite number of seconds.", param, ctx)
         return seconds
 
 

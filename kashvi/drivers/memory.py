@@ -208,9 +208,8 @@ class MemoryDriver:
                 finally:
                     store.waiting -= 1
             envelope = store.jobs[-1]
-            store.held.setdefault(worker, []).append(
-                envelope
-            )  # before the removal: an interrupt in between must not lose the job
+            # Before the removal: an interrupt in between must not lose the job.
+            store.held.setdefault(worker, []).append(envelope)
             store.jobs.pop()
             return envelope
 

@@ -43,7 +43,7 @@ class SqlFailures:
         return shown_of(self.engine.url)
 
     def exists(self) -> bool:
-        """Whether there is a table. Makes neither a table nor a file."""
+        """True if there is a table. Makes neither a table nor a file."""
         file = file_of(self.engine.url)
         if file is not None and not file.exists() and file.parent.is_dir():
             return False

@@ -208,11 +208,11 @@ def _missing(connection: sa.Connection, but: Collection[str] = ()) -> tuple[str,
 
 
 _WHOLE: set[tuple[str, ...]] = set()
-"""Schemas in SQLite that lack nothing: one look tells that one is as it was, where to describe it takes seven."""
+"""Complete schemas in SQLite: to compare with one takes a query, to inspect the table takes seven."""
 
 
 def _sqlite_schema(connection: sa.Connection) -> tuple[str, ...]:
-    """As the database keeps it; empty on others."""
+    """The table's schema in SQLite; empty in other databases."""
     if connection.dialect.name != "sqlite":
         return ()
     return tuple(connection.exec_driver_sql(f"SELECT sql FROM sqlite_master WHERE tbl_name = '{TABLE}'").scalars())

@@ -163,7 +163,7 @@ def test_a_time_that_is_no_number_is_wrong_usage(kashvi: Shell, option: str, sec
     """A range takes it: nothing is below it, and nothing above."""
     shown = kashvi("queue:work", "--app", "myapp", option, seconds, "--stop-when-empty")
     assert shown.returncode == 2
-    assert "is no number of seconds" in shown.stderr
+    assert "is not a finite number of seconds" in shown.stderr
 
 
 @pytest.mark.parametrize("error", ["ValueError('no port')", "SystemExit('no port')", "GeneratorExit('no port')"])

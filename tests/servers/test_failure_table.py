@@ -20,9 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateTable
 
 from kashvi.envelope import bytes_of
 from kashvi.errors import InvalidSetting, StoreUnavailable
+from kashvi.failures import table
 from kashvi.failures.engine import engine_of
 from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import FailedJobRecord, prepare
@@ -724,6 +726,32 @@ def test_memory_is_shared_by_threads() -> None:
     together(8, lambda number: store.record([failure(f"{number}-{n}") for n in range(20)]))
     assert store.count() == 160
     store.engine.dispose()
+
+
+def test_a_schema_that_changes_while_it_is_looked_at_is_not_known_as_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process adds the indexes in between; a table without them, as it was, gets them all the same."""
+    first, second = (sa.create_engine(f"sqlite:///{tmp_path}/{name}.db") for name in "ab")
+    schema_of = table._sqlite_schema
+    others = [lambda: prepare(first)]
+
+    def then_another_process(connection: sa.Connection) -> tuple[str, ...]:
+        schema = schema_of(connection)
+        if others:
+            others.pop()()
+        return schema
+
+    monkeypatch.setattr(table, "_WHOLE", set())
+    for engine in (first, second):
+        with engine.begin() as connection:
+            connection.execute(CreateTable(FailedJobRecord.__table__))
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "_sqlite_schema", then_another_process)
+        prepare(first)
+    prepare(second)
+    indexes = [{index["name"] for index in sa.inspect(engine).get_indexes(table.TABLE)} for engine in (first, second)]
+    assert indexes[0] == indexes[1] != set()
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])

@@ -126,8 +126,32 @@ def a_suspect_beside_short_jobs(scene: Scene) -> None:
     scene.stop(queue)
 
 
+def what_ends_while_the_keeper_gathers(scene: Scene) -> None:
+    """A short job ends just before a long one begins, 9 ms before the keeper, called for others, hands over."""
+    queue = scene.works(1)
+    scene.run(1)
+    scene.dispatch(Takes(0.001))
+    scene.run(0.01)
+    scene.dispatch(Takes(0.001), Takes(), Takes(3))
+    scene.run(5)
+    scene.stop(queue)
+
+
 def an_exit(scene: Scene) -> None:
-    """One of an idle worker, and one in the middle of two jobs."""
+    """One of an idle worker, one while a wait's reply is on its way, and one in the middle of two jobs."""
+    slow = scene.works(1)
+    scene.run(1)
+
+    def late(point: str, process: object) -> None:
+        if point == "after wait":
+            scene.world._hook = None
+            scene.world.kernel.sleep(5)
+
+    scene.world._hook = late
+    scene.dispatch(Takes(1))
+    scene.run(0.1)
+    slow.leave()
+    scene.run(10)
     idle = scene.works()
     scene.run(1)
     idle.leave()
@@ -279,6 +303,9 @@ BROKEN: dict[str, tuple[str, Callable[[Patch], None], Callable[[Scene], None]]] 
     "it hardly rests": ("tries again", always(lease, "BACKOFF_MAX_S", 0.2), an_outage),
     "another number for a lost request": ("numbered", not_repeated, an_outage),
     "finished work waits for the keeper's tick": ("settled in time", no_bell, short_jobs_beside_long_ones),
+    "it does not know what it owes": (
+        "settled in time", stuck_at(Books, "owes", False), what_ends_while_the_keeper_gathers,
+    ),
     "it renews too late": ("renewed in time", renews_seldom, two_long_jobs),
     "it compares without a reason": ("compared for a reason", compares_at_every_tick, a_backlog_and_a_lone_thread),
     "it keeps what it has not started": ("leaves nothing held", nothing_goes_back, a_stop_in_the_middle),
