@@ -253,7 +253,8 @@ class Dealings:
                 self._within(
                     "settled in time", self._moved_s(one, since), self._settled_s(one), "after its end", job_id
                 )
-            if (since := one.grave.pop(job_id, None)) is not None and not self._held_up(one):
+            owes_reconcile = one.doubts and one.waiting_since is not None  # its keeper settles, a moment later
+            if (since := one.grave.pop(job_id, None)) is not None and not (self._held_up(one) or owes_reconcile):
                 self._within("suspects settled", self._moved_s(one, since), 0.0, "a suspect, after its end", job_id)
 
     def _settled_s(self, one: Dealing) -> float:
@@ -322,23 +323,22 @@ class Dealings:
     # -- what it tells --------------------------------------------------------------------------
 
     def see(self, event: events.Event, process: SimRuntime) -> None:
-        kind = type(event)
         one = self.of(process)
-        if kind is events.AttemptSucceeded or kind is events.AttemptFailed:
+        if isinstance(event, events.AttemptSucceeded | events.AttemptFailed):
             one.last_end, one.aside_before_s = self._now(one), self._aside_s(one)
-            if event.type:  # type: ignore[attr-defined]
-                one.ended[event.job_id] = one.last_end  # type: ignore[attr-defined]
-                one.running[event.job_id] -= 1  # type: ignore[attr-defined]
-                if event.job_id in one.suspects and one.running[event.job_id] <= 0:  # type: ignore[attr-defined]
-                    one.grave[event.job_id] = one.last_end  # type: ignore[attr-defined]
+            if event.type:
+                one.ended[event.job_id] = one.last_end
+                one.running[event.job_id] -= 1
+                if event.job_id in one.suspects and one.running[event.job_id] <= 0:
+                    one.grave[event.job_id] = one.last_end
         elif isinstance(event, events.AttemptStarted):
             one.running[event.job_id] += 1
             if event.suspect:
                 one.suspects.add(event.job_id)
             else:
                 one.suspects.discard(event.job_id)
-        elif kind is events.ServerLost or kind is events.ServerBack:
-            lost = kind is events.ServerLost
+        elif isinstance(event, events.ServerLost | events.ServerBack):
+            lost = isinstance(event, events.ServerLost)
             if lost == one.told_lost or lost != one.lost:
                 self._broken("server told of", f"tells that its server is {'lost' if lost else 'back'}, and it is not")
             one.told_lost = lost
@@ -354,12 +354,14 @@ class Dealings:
     def exits(self, process: SimRuntime, handed_back: bool) -> None:
         """What ``hand_back`` has said, at the exit of the process."""
         one = self.of(process)
-        share = self._world.server.contents().shares.get(one.worker)
-        if not handed_back or one.doubts or share is None:
-            return
-        if held := [raw for raw in (*share.held, *share.running) if id_of(raw) not in self._world.rolled_back]:
-            why = f"its process exits and says that all is handed back; the server has {len(held)}"
-            self._broken("handed back", why)
+        if handed_back and not one.doubts and (held := self._held(one.worker)):
+            self._broken("handed back", f"its process exits and says that all is handed back; the server has {held}")
+
+    def _held(self, worker: str) -> int:
+        """The number of the worker's jobs on the server, without jobs that it may have again since a rollback."""
+        share = self._world.server.contents().shares.get(worker)
+        raws = (*share.held, *share.running) if share else ()
+        return sum(id_of(raw) not in self._world.rolled_back for raw in raws)
 
     def returned(self, process: SimRuntime) -> None:
         """``work()`` has returned, or ``join()`` has said that all threads have ended."""
@@ -372,13 +374,10 @@ class Dealings:
         since = max((at for at in (one.stopping, one.last_end) if at), default=self._now(one))
         busy_s = self._aside_s(one) - one.aside_before_s
         self._within("stops in time", self._moved_s(one, since) - busy_s, self._stopped_s(), "after all had ended")
-        found = self._world.server.contents()
-        share = found.shares.get(event.worker)
-        held = len(share.held) + len(share.running) if share else 0
-        if held > event.unsettled:
+        if (held := self._held(event.worker)) > event.unsettled:
             self._broken("leaves nothing held", f"stopped with {event.unsettled} unsettled; the server has {held}")
         if one.lost != one.told_lost:
             self._broken("server told of", f"its server is {'lost' if one.lost else 'back'}, and it told nothing")
         if self._world.stored and one.faltered_at < since.at and not any(self._world.struck[rule] for rule in DATABASE):
-            for job_id in sorted(one.exhausted & {id_of(raw) for _, raw in found.unrecorded}):
+            for job_id in sorted(one.exhausted & {id_of(raw) for _, raw in self._world.server.contents().unrecorded}):
                 self._broken("recorded at the end", "its worker has stopped, and the table took whatever came", job_id)
