@@ -90,6 +90,8 @@ class Dealing:
     """The entries of ``ended`` that are about suspects."""
     doubts: str = ""
     """The reason for which its own count of its jobs may be wrong; empty: none."""
+    late: bool = False
+    """True if a request of it was still on its way after its reply was lost: it may claim after the worker has left."""
     stopping: Since | None = None
     last_end: Since | None = None
     aside_before_s: float = 0.0
@@ -235,6 +237,7 @@ class Dealings:
     def _doubts(self, one: Dealing, error: BaseException) -> None:
         if isinstance(error, ReplyLost):
             one.doubts = "a reply was lost"
+            one.late = one.late or self._world.late > 0
 
     def _fails(self, one: Dealing) -> None:
         one.lost = True
@@ -374,7 +377,7 @@ class Dealings:
         since = max((at for at in (one.stopping, one.last_end) if at), default=self._now(one))
         busy_s = self._aside_s(one) - one.aside_before_s
         self._within("stops in time", self._moved_s(one, since) - busy_s, self._stopped_s(), "after all had ended")
-        if (held := self._held(event.worker)) > event.unsettled:
+        if (held := self._held(event.worker)) > event.unsettled and not one.late:
             self._broken("leaves nothing held", f"stopped with {event.unsettled} unsettled; the server has {held}")
         if one.lost != one.told_lost:
             self._broken("server told of", f"its server is {'lost' if one.lost else 'back'}, and it told nothing")
