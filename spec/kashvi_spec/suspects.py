@@ -301,6 +301,11 @@ class ExcusedForAReason(_OfTheDead):
     def see(self, event: Event) -> None:
         if isinstance(event, JobDispatched | AttemptStarted):
             self._known.add(event.job_id)
+        elif isinstance(event, SettleRefused) and self._processes.get(event.owner, event.process) != event.process:
+            # It was there when the dead worker's lists were read.
+            at = event.server_at or 0.0
+            gone = Taken(event.job_id, at, lost=False, fresh=True, announced=False, grave=0, run=None)
+            self._open.setdefault((event.process, event.owner, at), _Together([], event.at)).jobs.append(gone)
         super().see(event)
 
     def judges(self, taken: Taken) -> bool:
