@@ -73,6 +73,21 @@ def test_a_row_says_where_it_is_not_as_the_exhibit_says(exhibit: Exhibit, wrong:
     assert row_of(exhibit, "RETRY-4", "TABLE-1").wrong == wrong
 
 
+def test_what_chance_decided_is_not_held_against_the_exhibit() -> None:
+    """A clause on real threads may see a bug in one trial of two."""
+    exhibit = of(ends_the_process, "RETRY-4", "TABLE-1")
+    first, again = Row(exhibit, {"RETRY-4": ["a"], "RETRY-5": ["b"]}), Row(exhibit, {"TABLE-1": ["c"]})
+    assert first.wrong
+    assert again.wrong
+    assert first.confirmed_by(again).wrong == ""
+
+
+def test_what_two_trials_found_stands() -> None:
+    """So chance excuses nothing."""
+    row = Row(of(ends_the_process, "RETRY-4", "TABLE-1"), {"RETRY-5": ["b"]})
+    assert row.confirmed_by(row).wrong == row.wrong != ""
+
+
 def test_a_change_under_a_condition_is_made_there_alone() -> None:
     """Elsewhere the function is kashvi's own."""
     driver = MemoryDriver()
