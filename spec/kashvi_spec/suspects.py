@@ -196,6 +196,8 @@ class _OfTheDead(_OfWorkers):
         super().__init__()
         self._open: dict[tuple[str, str, float], _Together] = {}
         """The jobs taken over at one moment from one worker, while more events of it may come."""
+        self._last_taken: dict[tuple[str, str], float] = {}
+        """The time of the last takeover of a job from a worker."""
 
     def see(self, event: Event) -> None:
         if isinstance(event, AttemptLost | JobReturned):
@@ -206,15 +208,23 @@ class _OfTheDead(_OfWorkers):
                     run = None  # the silent worker has claimed the job again since
                 if run:
                     del self._runs[event.owner][event.job_id]
+                if run and self._taken_since(event.owner, run):
+                    run = None  # it began when its job had been taken over, and was claimed again unannounced
                 self._take(event, event.owner, _taken(event, event.server_at, run))
         if self._open:
             self._close(event)
         super().see(event)
 
+    def _taken_since(self, owner: str, run: Run) -> bool:
+        """True if the job was taken over after this claim of it, and before now."""
+        taken_at = self._last_taken.get((owner, run.job_id))
+        return taken_at is not None and run.claimed is not None and run.claimed < taken_at
+
     def _take(self, event: Event, owner: str, taken: Taken) -> None:
         together = self._open.setdefault((event.process, owner, taken.server_at), _Together([], event.at))
         together.jobs.append(taken)
         self.judged += self.judges(taken)
+        self._last_taken[owner, taken.job_id] = taken.server_at
 
     def _close(self, event: Event) -> None:
         """Judge takeovers whose events are complete: a process's threads emit theirs at about the same time."""
@@ -256,8 +266,6 @@ class ChargedAlone(_OfTheDead):
         super().__init__()
         self._charged: dict[str, list[Taken]] = {}
         """The jobs charged, by worker."""
-        self._last_taken: dict[tuple[str, str], float] = {}
-        """The time of the last takeover from the worker."""
 
     def judges(self, taken: Taken) -> bool:
         return taken.lost
@@ -266,19 +274,13 @@ class ChargedAlone(_OfTheDead):
         beside = _beside(taken, together)
         return f"charged for a death that {beside[0].job_id} may have caused, in the same process" if beside else ""
 
-    def _left_there(self, owner: str, run: Run, at: float) -> bool:
-        """True if the job was claimed before, and not taken over in between: a silent worker may claim a job again."""
-        claimed = at if run.claimed is None else run.claimed
-        return claimed < at and self._last_taken.get((owner, run.job_id), claimed - 1) < claimed
-
     def _take(self, event: Event, owner: str, taken: Taken) -> None:
         super()._take(event, owner, taken)
         for charged in self._charged.get(owner, ()):
             later = taken.server_at > charged.server_at
-            if later and taken.run and self._left_there(owner, taken.run, charged.server_at):
+            if later and taken.run and taken.run.claimed is not None and taken.run.claimed < charged.server_at:
                 why = f"charged for a death that {taken.job_id} may have caused, which was left in the process's hands"
                 self.expect(False, charged.job_id, why)
-        self._last_taken[owner, taken.job_id] = taken.server_at
         if taken.lost:
             self._charged.setdefault(owner, []).append(taken)
 
@@ -296,7 +298,8 @@ class ExcusedForAReason(_OfTheDead):
     def __init__(self) -> None:
         super().__init__()
         self._known: set[str] = set()
-        """Jobs by their ids before a takeover. A job without one gets a new id from each process that reads it."""
+        self._renamed: set[str] = set()
+        """The ids that a takeover was the first to show: a job without one gets a new id from each process."""
 
     def see(self, event: Event) -> None:
         if isinstance(event, JobDispatched | AttemptStarted):
@@ -308,6 +311,11 @@ class ExcusedForAReason(_OfTheDead):
             self._open.setdefault((event.process, event.owner, at), _Together([], event.at)).jobs.append(gone)
         super().see(event)
 
+    def _take(self, event: Event, owner: str, taken: Taken) -> None:
+        super()._take(event, owner, taken)
+        if taken.job_id not in self._known:
+            self._renamed.add(taken.job_id)
+
     def judges(self, taken: Taken) -> bool:
         return taken.announced and not taken.lost
 
@@ -317,7 +325,7 @@ class ExcusedForAReason(_OfTheDead):
             return "its process died, where no other job ran, and no attempt was counted"
         if taken.grave < GRAVE or taken.run is None or not lease_s:
             return ""
-        if any(one.run is None and one.job_id not in self._known for one in beside):
+        if any(one.run is None and one.job_id in self._renamed for one in beside):
             return ""  # it ran there under another id
         apart_s = max((abs(one.run.at - taken.run.at) for one in beside if one.run), default=0.0)
         if apart_s >= patience_s(lease_s, taken.grave) - CLOCK_S:

@@ -54,10 +54,18 @@ def stopping(name: str = "w", process: str = "p") -> Event:
 
 
 def started(
-    job_id: str, at: float, n: int = 1, worker: str = "w", process: str = "p", suspect: bool = False, lost: int = 0
+    job_id: str,
+    at: float,
+    n: int = 1,
+    worker: str = "w",
+    process: str = "p",
+    suspect: bool = False,
+    lost: int = 0,
+    claimed: float | None = None,
 ) -> Event:
     """``lost``: how grave a suspect."""
     facts = {"suspect": suspect or lost > 0, "lost": lost, **about(job_id, at, process)}
+    facts["server_at"] = float(at if claimed is None else claimed)
     return AttemptStarted(attempt=n, worker=worker, claim="exchange", **facts)
 
 
@@ -153,6 +161,15 @@ GOOD: dict[str, list[Event]] = {
     "a suspect that is excused again, for one that had run for long": [
         worker(threads=2), dispatched("a"), dispatched("b"), started("b", 0), started("a", 60, lost=3),
         taken("b", 100, 0, 1), taken("a", 100, 3, 5, True), *did("a", 200, process="q"), *did("b", 200, process="q"),
+    ],
+    "a suspect that a silent worker began after it was charged, and then only held": [
+        worker(), worker("v", process="q"), dispatched("a"), started("a", 0), taken("a", 40, 0, 1), *charged("a", 80),
+        started("a", 90, lost=1, claimed=45), taken("a", 130, 2, 2), *did("a", 140, 2, "q"),
+    ],
+    "a suspect that is excused for a job without an id, which begins under another one before all is told": [
+        worker(threads=2), worker("v", process="q"), dispatched("a"), started("a", 0, lost=2), taken("b", 40, 0, 1),
+        taken("a", 40, 2, 4, True), started("b", 40, worker="x", process="r", lost=1), *did("b", 41, process="r"),
+        *did("a", 50, process="q"),
     ],
     "what could not be attempted": [raised("a", 0, 0, "no envelope"), gave_up("a", 0, 0, "", True), recorded("a")],
     "a type that one worker knows": [
