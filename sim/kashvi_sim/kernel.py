@@ -206,9 +206,10 @@ class Kernel:
             queue.append(task)
             task.waiting_in = queue
         if timeout is not None:
-            if self._is_next(task, self.time + timeout):
+            at = int((self.time + timeout) * 1e6 + 0.5) / 1e6  # a sum of floats is not exact; whole microseconds are
+            if self._is_next(task, at):
                 return False
-            self._push(self.time + timeout, task)
+            self._push(at, task)
         elif queue is None:
             raise Deadlock("a wait that nothing can end")
         woken_before = task.woken
@@ -272,6 +273,12 @@ class Condition:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._depth -= 1
+
+    def acquire(self) -> bool:
+        return self.__enter__()
+
+    def release(self) -> None:
         self._depth -= 1
 
     def wait(self, timeout: float | None = None) -> bool:
