@@ -19,15 +19,15 @@ import click
 
 from benchmarks.install import BUILD
 from benchmarks.server import Server
-from kashvi.books import BATCH_MAX
 from kashvi.drivers.redis import RedisDriver
 from kashvi.envelope import seal
 from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import FailedJobRecord
-from kashvi.keeper import LOST_MAX
 from kashvi.ports import Settlement
 from kashvi.runtime import SystemRuntime
-from kashvi.suspects import after_death
+from kashvi.worker.keeper import LOST_MAX
+from kashvi.worker.machine.choose import BATCH_MAX
+from kashvi.worker.machine.suspects import after_death
 
 CALLS = 10
 LEASE_S = 30.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 
 from .errors import DriverError
-from .keeper import Keeper
 from .ports import Runtime, Task
-from .worker import Worker
+from .worker.keeper import Keeper
+from .worker.shell import Worker
 
 
 class Workers:

@@ -19,11 +19,11 @@ from .registry import Registry
 from .trace import TraceFile
 
 if TYPE_CHECKING:
-    from .books import Limits
     from .dispatch import Sealed
     from .drivers.redis import RedisDriver
     from .failures.table import FailedJobRecord
     from .pool import Workers
+    from .worker import Limits
 
 
 class MemoryQueueWarning(UserWarning):
@@ -103,7 +103,7 @@ def __getattr__(name: str) -> Any:
 
         return FailedJobRecord
     if name == "Limits":
-        from .books import Limits
+        from .worker import Limits
 
         return Limits
     if name == "Workers":

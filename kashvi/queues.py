@@ -25,11 +25,11 @@ from .text import visible
 if TYPE_CHECKING:  # a process that only dispatches does not load these
     import sqlalchemy
 
-    from .books import Limits, Until
-    from .keeper import Keeper
     from .pool import Workers
     from .settle import Settling
-    from .worker import Worker
+    from .worker.keeper import Keeper
+    from .worker.machine.steps import Limits, Until
+    from .worker.shell import Worker
 
 J = TypeVar("J", bound=type[Any])
 T = TypeVar("T")
@@ -333,7 +333,7 @@ class Queue:
         Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt. Raises DriverError if the server
         can't be reached for one lease. Raises SettingsRefused at once if the server rejects the settings (REDIS-15).
         """
-        from .books import Limits
+        from .worker import Limits
 
         until: Until = "drained" if drain else "empty" if stop_when_empty else "stopped"
         limits = Limits(until, max_jobs, max_time)
@@ -359,11 +359,11 @@ class Queue:
 
     def _worker(self, threads: int, limits: Limits | None, *, interruptible: bool) -> tuple[Worker, Keeper]:
         from .attempt import Attempts
-        from .books import Limits
-        from .keeper import Keeper
-        from .lease import Lease
         from .recorder import Recorder
-        from .worker import Worker
+        from .worker.keeper import Keeper
+        from .worker.machine import Machine
+        from .worker.machine.steps import Limits, micros
+        from .worker.shell import Worker
 
         limits = limits or Limits()
         if limits.max_jobs is not None:
@@ -371,33 +371,26 @@ class Queue:
         if limits.max_time_s is not None:
             _seconds("max_time", limits.max_time_s)
         self._worked = True
-        driver = self.driver
+        driver, runtime, stream = self.driver, self._runtime, self._stream
         _check(driver)
-        recorder = Recorder(driver, self.store, self._runtime, self._stream, self._remember)
+        recorder = Recorder(driver, self.store, runtime, stream, self._remember)
 
         def max_attempts() -> int:
             return self._max_attempts
 
-        lease = Lease(driver, self._runtime.new_id(), self.lease_s, self._runtime, self._stream)
-        worker = Worker(
-            lease,
-            Attempts(
-                lease.worker,
-                self.registry,
-                self._runtime,
-                self._stream,
-                max_attempts,
-                unknown_for_s=self.unknown_for_s,
-                interruptible=interruptible,
-            ),
-            driver=driver,
-            runtime=self._runtime,
-            stream=self._stream,
-            recorder=recorder,
-            threads=threads,
-            limits=limits,
+        worker_id, now = runtime.new_id(), micros(runtime.monotonic())
+        machine = Machine.new(worker_id, threads, self.lease_s, limits, now, has_store=recorder.has_store)
+        attempts = Attempts(
+            worker_id,
+            self.registry,
+            runtime,
+            stream,
+            max_attempts,
+            unknown_for_s=self.unknown_for_s,
+            interruptible=interruptible,
         )
-        return worker, Keeper(worker, driver, recorder, self._runtime, self._stream, max_attempts)
+        worker = Worker(machine, attempts, driver=driver, runtime=runtime, stream=stream, recorder=recorder)
+        return worker, Keeper(worker, driver, recorder, runtime, stream, max_attempts)
 
     def _remember(self, s: Settling, failed_at: datetime) -> None:
         from .attempt import decoded_or_none
@@ -423,7 +416,7 @@ class Queue:
     def _running(self) -> list[Workers | Worker]:
         if not self._workers:
             return []
-        from .worker import Worker
+        from .worker.shell import Worker
 
         return [w for w in self._workers if isinstance(w, Worker) or w.is_alive()]
 

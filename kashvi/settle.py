@@ -14,7 +14,7 @@ from .ports import Move, Place, Settlement
 ERROR_MAX = 10_000
 
 
-class Delivery(msgspec.Struct, eq=False, gc=False):
+class Delivery(msgspec.Struct, eq=False, gc=False, frozen=True):
     """A claimed job: its exact bytes in the owner's list, and their decoded fields."""
 
     raw: bytes

@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from .. import __version__
-from ..books import Limits
 from ..drivers.memory import MemoryDriver
 from ..errors import RedisRequired
 from ..queues import LEASE_S, Queue
 from ..retry import UNKNOWN_FOR_S
 from ..trace import TraceFile
+from ..worker import Limits
 from . import logs
 from .output import JsonLines, Lines, write
 from .processes import ENDED, FULL, REFUSED, WORKS, Processes, tell

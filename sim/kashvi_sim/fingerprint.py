@@ -26,6 +26,8 @@ from kashvi.failures.memory import FailedJobs
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 from kashvi.retry import GiveUp, SendBack
+from kashvi.worker.machine import Machine
+from kashvi.worker.machine.steps import SECOND, Idle, Rest, Wait, micros
 
 from . import kernel
 from .kernel import Condition, Kernel, Task
@@ -46,22 +48,16 @@ OPAQUE = (
 
 UNASKED = {
     "Attempts": ("_process",),  # a process's number, only compared with itself
-    "Books": ("_taken", "_stuck_taken"),  # only asked where max_jobs is set; only compared with each other
-    "Worker": ("_born_at", "_waits"),  # only where max_time is; only compared with what a frame remembers
-    "Lease": ("_n",),  # only compared with the number the server has
-    "Request": ("n",),
+    "Request": ("n", "waits"),  # only compared with the number the server has, and with the machine's
     "Line.exchange": ("n",),
     "Line.exchange.<locals>.effect": ("n",),
-    "Worker._exchange": ("waits",),
 }
-"""Fields and locals that are counters, by type or function; ``counts`` gives the value each is compared with."""
+"""Fields and locals that count, by type or function."""
 
 Text = list[str]
 
-EMPTY_SINCE: dict[str, Callable[[Any], tuple[str, ...]]] = {
-    "Turns": lambda turns: () if turns.waiting or turns.last else ("_since", "_at"),  # set anew with the next
-}
-"""Fields that can't be read in the current state."""
+MOMENTS = {Wait: ("began",), Idle: ("until",), Rest: ("until",)}
+"""Fields that are points in time, in microseconds of a process's monotonic clock."""
 
 
 def process_text(tasks: list[Task], walk: Walk, dues: dict[Task, float]) -> str:
@@ -86,15 +82,9 @@ class Walk:
 
     def task(self, task: Task) -> None:
         frame = task.fiber.gr_frame
-        worker: Any = None
-        waits: int | None = None
         while frame is not None and frame.f_code is not Task._run.__code__:
             self._frame(frame, task)
-            if frame.f_code.co_qualname == "Worker._exchange":
-                worker, waits = frame.f_locals["self"], frame.f_locals.get("waits")
             frame = frame.f_back
-        if worker is not None and waits is not None:
-            self.out.append(f"waits since: {worker._waits - waits}")
 
     def _frame(self, frame: FrameType, task: Task) -> None:
         head, names = _plan(frame.f_code, frame.f_lasti)
@@ -144,12 +134,16 @@ class Walk:
 
     def _object(self, kind: type, value: Any) -> None:
         out = self.out
-        if issubclass(kind, tuple | list | deque):
+        if kind is Machine:
+            self.any(value.key(micros(self._now - MONOTONIC_S)))
+        elif issubclass(kind, tuple | list | deque):
             names = getattr(kind, "_fields", None)
-            unasked = UNASKED.get(kind.__name__, ())
+            unasked, moments = UNASKED.get(kind.__name__, ()), MOMENTS.get(kind, ())
             out.append("(")
             for i, item in enumerate(value):
-                if names is None or names[i] not in unasked:
+                if names is not None and names[i] in moments:
+                    self.any(None if item is None else item / SECOND)
+                elif names is None or names[i] not in unasked:
                     self.any(item)
             out.append(")")
         elif issubclass(kind, dict):
@@ -189,7 +183,6 @@ class Walk:
         for name in _slots(kind):
             if name not in unasked:
                 self.any(getattr(value, name, None))
-        unasked += EMPTY_SINCE.get(kind.__name__, lambda value: ())(value)
         for name, content in getattr(value, "__dict__", _NOTHING).items():
             if name not in unasked:
                 self.any(content)

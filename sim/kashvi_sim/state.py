@@ -117,10 +117,9 @@ class States:
         found: list[Delivery] = []
         for queue in self._world.queues[1:]:
             if not queue.process.dead:
-                worker = queue.handles[0]._worker
-                books = worker._books
-                announcing = [*books.outbox, *(worker.lease.unanswered or ())]
-                found += [s.delivery for s in announcing if s.move == "start"] + [*books._ready, *books.turns.waiting]
+                machine = queue.handles[0]._worker.machine
+                announcing = [*machine.outbox, *(machine.open.settlings if machine.open else ())]
+                found += [s.delivery for s in announcing if s.move == "start"] + [*machine.ready, *machine.suspects]
         return found
 
     def _jobs(self) -> list[str]:
@@ -147,7 +146,7 @@ class States:
         if not dead:
             places = [waiter.worker for waiter in self._world.waiters]
             waits = worker in places
-            number = queue.handles[0]._worker.lease._n - share.n
+            number = queue.handles[0]._worker.machine.n - share.n
             walk.any([number, places.index(worker) if waits else None])
             walk.out.append(self._process(queue, waits))
         return " ".join(walk.out)

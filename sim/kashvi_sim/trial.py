@@ -325,7 +325,7 @@ class _Deaths(Faults):
         if call in ("record", "recorded") or not self._trial.reduce:
             return True
         worker = world.queues[process.number].handles[0]
-        return bool(worker._worker.lease.unanswered) or world.server.holds(worker.id)
+        return bool((asked := worker._worker.machine.open) and asked.settlings) or world.server.holds(worker.id)
 
 
 def _call_of(task: Task) -> str | None:

@@ -144,7 +144,7 @@ def machine_on(subject: DriverUnderTest) -> type[RuleBasedStateMachine]:
             while view:
                 d = next((d for d in view if not d.suspect or d.place == "running"), view[0])
                 if d.suspect and d.place == "held":
-                    self.oracle.announce(w, d)
+                    d = self.oracle.announce(w, d)
                 if d in view:
                     self.oracle.finish(w, d, outcome)
 

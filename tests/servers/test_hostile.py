@@ -16,7 +16,7 @@ from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import DriverUnavailable, InvalidSetting
 from kashvi.queue import Queue
 from kashvi.registry import Registry
-from kashvi.worker import Worker
+from kashvi.worker.shell import Worker
 
 from .launch import RedisServer, until_true
 

@@ -11,14 +11,13 @@ from kashvi_sim.dealings import Dealings
 from kashvi_sim.process import SimQueue
 from kashvi_sim.world import World
 
-from kashvi import events, lease
-from kashvi.books import Books
+from kashvi import events
 from kashvi.errors import ReplyLost
-from kashvi.keeper import Keeper
-from kashvi.lease import Answered, Lease
 from kashvi.pool import Workers
 from kashvi.registry import Registry
-from kashvi.worker import Worker
+from kashvi.worker.machine import Machine, calls, choose, tend
+from kashvi.worker.machine.steps import SECOND
+from kashvi.worker.shell import Worker
 
 Patch = pytest.MonkeyPatch
 
@@ -203,128 +202,124 @@ def stuck_at(owner: Any, name: str, value: Any) -> Callable[[Patch], None]:
 
 def not_repeated(patch: Patch) -> None:
     """A request whose answer was lost is forgotten; the next one has another number."""
-    exchange = Lease.exchange
+    lost, goes_on = Machine.lost, Worker._goes_on
 
-    def once(self: Any, *about: Any) -> Answered | None:
-        self._open = None
-        return exchange(self, *about)
+    def forgets(self: Any, now: int, request: Any, maybe_sent: bool) -> None:
+        lost(self, now, request, maybe_sent)
+        self.open = None
+        self.unanswered(now)
 
-    send = Lease._send
+    def rests(self: Any, request: Any, caught: Exception) -> bool:
+        goes = goes_on(self, request, caught)
+        self._runtime.sleep(0.2)
+        return goes
 
-    def gives_up(self: Any, request: Any, give_up: Any) -> Any:
-        answered = send(self, request, lambda: True)
-        if answered is None:
-            self._rest(0.2)
-        return answered
-
-    patch.setattr(Lease, "exchange", once)
-    patch.setattr(Lease, "_send", gives_up)
+    patch.setattr(Machine, "lost", forgets)
+    patch.setattr(Worker, "_goes_on", rests)
 
 
 def nothing_goes_back(patch: Patch) -> None:
-    patch.setattr(Books, "release", lambda self: self._ready.clear())
+    patch.setattr(Machine, "_release", lambda self, now: self.ready.clear())
 
 
 def compares_at_every_tick(patch: Patch) -> None:
-    stop_if_over = Worker.stop_if_over
+    does = Machine._tend
 
-    def ticks(self: Any) -> None:
-        self._books.audit = not self.stopping
-        stop_if_over(self)
+    def ticks(self: Any, now: int, duty: str) -> Any:
+        if duty == "reap":
+            self.to_reconcile = self.stopping_at is None
+        return does(self, now, duty)
 
-    patch.setattr(Worker, "stop_if_over", ticks)
+    patch.setattr(Machine, "_tend", ticks)
 
 
 def claims_by_waits(patch: Patch) -> None:
-    sending = Books.sending
-    patch.setattr(Books, "sending", lambda self, claim: sending(self, False))
-    patch.setattr(Books, "_wants_jobs", lambda self: False)
+    sending = Machine._sending
+    patch.setattr(Machine, "_sending", lambda self, now, claim: sending(self, now, False))
+    patch.setattr(choose, "wants_jobs", lambda state, now: False)
 
 
 def renews_seldom(patch: Patch) -> None:
-    due = Worker.exchange_if_due
-
-    def if_due(self: Any) -> None:
-        if self._runtime.monotonic() - self.lease.renewed_at > 4:
-            due(self)
-
-    patch.setattr(Worker, "exchange_if_due", if_due)
+    due = tend.exchanges
+    patch.setattr(tend, "exchanges", lambda state, now: now - state.renewed_at > 4 * SECOND and due(state, now))
 
 
 def no_bell(patch: Patch) -> None:
-    patch.setattr(Worker, "ring", lambda self: None)
-    patch.setattr(Books, "choose", _patient(Books.choose))
+    signal, chosen = Worker.signal, choose.choose
 
+    def dumb(self: Any) -> None:
+        self.machine.bell = False
+        signal(self)
 
-def _patient(choose: Any) -> Any:
-    def chooses(self: Any) -> Any:
-        if self._ready and not self.stopping:
-            return self._take()
-        return choose(self)
+    def patient(state: Any, now: int) -> Any:
+        return "run" if state.ready and state.stopping_at is None else chosen(state, now)
 
-    return chooses
+    patch.setattr(Worker, "signal", dumb)
+    patch.setattr(choose, "choose", patient)
 
 
 def claims_while_it_stops(patch: Patch) -> None:
     """Once, or it would hand back what it claims for ever."""
-    sending, left = Books.sending, [1]
+    sending, left = Machine._sending, [1]
 
-    def sends(self: Any, claim: bool) -> tuple[Any, int]:
-        batch, want = sending(self, claim)
-        return batch, left.pop() if self.stopping and left else want
+    def sends(self: Any, now: int, claim: bool) -> tuple[Any, int]:
+        batch, want = sending(self, now, claim)
+        return batch, left.pop() if self.stopping_at is not None and left else want
 
-    patch.setattr(Books, "sending", sends)
+    patch.setattr(Machine, "_sending", sends)
 
 
 def does_not_wait_for_its_turn(patch: Patch) -> None:
     hand_back = Worker.hand_back
 
     def hands_back(self: Any) -> bool:
-        self._runtime.spawn(lambda: self._exchange(claim=False), "another")
+        another = self.machine._request(self.now(), by_thread=False)
+        self.machine.exchanging = False
+        self._runtime.spawn(lambda: self.exchange(another), "another")
         return hand_back(self)
 
     patch.setattr(Worker, "hand_back", hands_back)
 
 
 def asks_at_every_turn(patch: Patch) -> None:
-    until_due = Worker._until_due
+    wait = Worker._wait
 
-    def asks(self: Any, now: float) -> float:
+    def asks(self: Any, step: Any) -> None:
         self._driver.next_due()
-        return until_due(self, now)
+        wait(self, step)
 
-    patch.setattr(Worker, "_until_due", asks)
+    patch.setattr(Worker, "_wait", asks)
 
 
 BROKEN: dict[str, tuple[str, Callable[[Patch], None], Callable[[Scene], None]]] = {
     "it does not tell that its server is back": ("server told of", untold(events.ServerBack), an_outage),
     "it does not tell that its server is lost": ("server told of", untold(events.ServerLost), an_outage),
-    "it rests for a minute": ("tries again", always(lease, "BACKOFF_FIRST_S", 15.0), an_outage),
-    "it hardly rests": ("tries again", always(lease, "BACKOFF_MAX_S", 0.2), an_outage),
+    "it rests for a minute": ("tries again", always(calls, "BACKOFF_FIRST", 15 * SECOND), an_outage),
+    "it hardly rests": ("tries again", always(calls, "BACKOFF_MAX", SECOND // 5), an_outage),
     "another number for a lost request": ("numbered", not_repeated, an_outage),
     "finished work waits for the keeper's tick": ("settled in time", no_bell, short_jobs_beside_long_ones),
     "it does not know what it owes": (
-        "settled in time", stuck_at(Books, "owes", False), what_ends_while_the_keeper_gathers,
+        "settled in time", stuck_at(Machine, "owes", False), what_ends_while_the_keeper_gathers,
     ),
     "it renews too late": ("renewed in time", renews_seldom, two_long_jobs),
     "it compares without a reason": ("compared for a reason", compares_at_every_tick, a_backlog_and_a_lone_thread),
     "it keeps what it has not started": ("leaves nothing held", nothing_goes_back, a_stop_in_the_middle),
     "its failures are nobody's": (
-        "recorded at the end", always(Keeper, "_record_to_the_end", lambda self: None), a_failure_at_the_end,
+        "recorded at the end", always(Machine, "_record_the_rest", lambda self, now: None), a_failure_at_the_end,
     ),
     "join does not wait": ("joined", always(Workers, "join", lambda self, timeout=None: True), a_stop_in_the_middle),
     "a backlog is fetched one by one": (
         "claims together", claims_by_waits, a_backlog_and_a_lone_thread,
     ),
-    "it never compares": ("compares in time", stuck_at(Books, "audit", False), a_wait_whose_reply_is_lost),
-    "nothing is urgent": ("suspects settled", stuck_at(Books, "urgent", False), a_suspect_beside_short_jobs),
-    "it always wants to flush": ("rests for a reason", stuck_at(Worker, "_flush_asked", True), two_long_jobs),
+    "it never compares": ("compares in time", stuck_at(Machine, "to_reconcile", False), a_wait_whose_reply_is_lost),
+    "nothing is urgent": ("suspects settled", stuck_at(Machine, "urgent", False), a_suspect_beside_short_jobs),
+    "it always wants to flush": ("rests for a reason", stuck_at(Machine, "flush_asked", True), two_long_jobs),
     "it claims while it stops": ("silent after stop", claims_while_it_stops, a_stop_in_the_middle),
     "it asks what it knows": ("asks with a reason", asks_at_every_turn, an_outage),
     "two hand over at its end": ("one at a time", does_not_wait_for_its_turn, an_exit),
     "it says that all is handed back": ("handed back", always(Worker, "hand_back", lambda self: True), an_exit),
     "it looks for the dead at every tick": (
-        "looks after the dead", stuck_at(Keeper, "_reclaim_at", 0.0), two_long_jobs,
+        "looks after the dead", stuck_at(Machine, "reap_at", 0), two_long_jobs,
     ),
 }  # fmt: skip
 

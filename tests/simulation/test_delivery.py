@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kashvi.books import BATCH_MAX
 from kashvi.envelope import read
 from kashvi.errors import DriverUnavailable, ReplyLost
 from kashvi.events import AttemptStarted, FailureRecorded, JobFailed, JobReturned, JobSucceeded, SettleRefused
 from kashvi.registry import Registry
+from kashvi.worker.machine.choose import BATCH_MAX
 
 from .conftest import NewWorld
 
@@ -145,7 +145,7 @@ def test_a_poison_job_is_recorded_and_none_of_its_neighbours_is(
     new_world: NewWorld, registry: Registry, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It starts four times, as its first death is free, and perhaps once more, beside fresh jobs."""
-    monkeypatch.setattr("kashvi.books.BATCH_MAX", batch)
+    monkeypatch.setattr("kashvi.worker.machine.choose.BATCH_MAX", batch)
     scene = Scene(new_world, registry, lease_s=3.0)
     jobs = [scene.job(n) for n in range(2001)]
     jobs[950] = scene.job(-1, kills=True)

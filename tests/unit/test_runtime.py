@@ -44,7 +44,7 @@ class Later:
 @pytest.mark.parametrize("library", ["freezegun", "time-machine"])
 def test_draining_under_a_frozen_clock_is_an_error(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it waited for ever. The job is still there, and runs when the clock goes on."""
-    monkeypatch.setattr("kashvi.worker.STILL_S", 0.2)
+    monkeypatch.setattr("kashvi.worker.shell.STILL_S", 0.2)
     queue = Queue(registry=Registry())
     queue.register("jobs.Later", Later)
     frozen = (

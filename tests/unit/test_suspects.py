@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
 
 import pytest
 
 from kashvi import settle
-from kashvi.books import Books, Limits
 from kashvi.envelope import COUNT_MAX, read, seal
 from kashvi.ports import LostDelivery, Place
 from kashvi.settle import Delivery
-from kashvi.suspects import Turns, after_death
+from kashvi.worker import Limits
+from kashvi.worker.machine import Machine, suspects
+from kashvi.worker.machine.steps import SECOND, Idle, Request, Wait
+from kashvi.worker.machine.suspects import after_death
 
-LEASE_S = 2.0
+LEASE = 2 * SECOND
+NOW = 1000 * SECOND
 
 
 def envelope(name: str, lost: int) -> bytes:
@@ -59,111 +61,84 @@ def test_no_count_goes_beyond_what_an_envelope_can_hold() -> None:
 # -- whose turn it is -----------------------------------------------------------------------------
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def suspect(name: str, lost: int) -> Delivery:
     return settle.delivery(envelope(name, lost), "w", str, 0.0)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def machine() -> Machine:
+    made = Machine.new("w", 2, LEASE / SECOND, Limits(), NOW, has_store=False)
+    made.look = False
+    return made
 
 
-@pytest.fixture
-def turns(clock: Clock) -> Turns:
-    return Turns(LEASE_S, clock)
-
-
-def test_the_gravest_starts_first_however_they_came(turns: Turns) -> None:
+def test_the_gravest_starts_first_however_they_came(machine: Machine) -> None:
     """A wait and an exchange may overtake each other."""
-    for name, lost in (("a", 1), ("b", 3), ("c", 1), ("d", 3), ("e", 2)):
-        turns.add(suspect(name, lost))
-    assert [d.job_id for d in turns.waiting] == ["b", "d", "e", "a", "c"]
+    machine._admit(NOW, [suspect(name, lost) for name, lost in (("a", 1), ("b", 3), ("c", 1), ("d", 3), ("e", 2))])
+    assert [d.job_id for d in machine.suspects] == ["b", "d", "e", "a", "c"]
 
 
 @pytest.mark.parametrize(("lost", "leases"), [(1, 10), (2, 20), (3, 40), (COUNT_MAX, 10 * 2**20)])
-def test_a_suspect_is_alone_for_ten_leases_doubled_with_each_death(
-    turns: Turns, clock: Clock, lost: int, leases: int
-) -> None:
+def test_a_suspect_is_alone_for_ten_leases_doubled_with_each_death(machine: Machine, lost: int, leases: int) -> None:
     """Then, or when it has ended, the next may start."""
-    turns.begin(suspect("a", lost))
-    turns.add(suspect("b", 1))
-    began = clock.now
-    assert turns.next_at() == began + leases * LEASE_S
-    clock.now = began + leases * LEASE_S - 0.01
-    assert not turns.may_start(running=1, free=1)
-    clock.now += 0.02
-    assert turns.may_start(running=1, free=1)
+    machine._begin(NOW, suspect("a", lost))
+    machine._admit(NOW, [suspect("b", 1)])
+    over = NOW + leases * LEASE
+    assert suspects.next_at(machine, NOW) == over
+    assert not suspects.may_start(machine, over - 1)
+    assert suspects.may_start(machine, over)
 
 
 @pytest.mark.parametrize(("lost", "leases"), [(1, 0), (2, 1), (3, 2), (4, 4)])
-def test_a_grave_suspect_waits_for_what_runs_but_not_for_ever(
-    turns: Turns, clock: Clock, lost: int, leases: int
-) -> None:
+def test_a_grave_suspect_waits_for_what_runs_but_not_for_ever(machine: Machine, lost: int, leases: int) -> None:
     """And where nothing runs, not at all. Meanwhile nothing fresh starts."""
-    turns.add(suspect("a", lost))
-    began = clock.now
-    assert turns.keeps_fresh_out() == (lost > 1)
-    assert turns.may_start(running=0, free=1)
-    assert turns.may_start(running=1, free=1) == (not leases)
-    clock.now = began + leases * LEASE_S
-    assert turns.may_start(running=1, free=1)
-    assert not turns.may_start(running=1, free=0)
+    machine._admit(NOW, [suspect("a", lost)])
+    assert suspects.keep_fresh_out(machine, NOW) == (lost > 1)
+    assert suspects.may_start(machine, NOW)
+    machine.running = {1: suspect("b", 0)}
+    assert suspects.may_start(machine, NOW) == (not leases)
+    assert suspects.may_start(machine, NOW + leases * LEASE)
+    machine.running |= {2: suspect("c", 0)}
+    assert not suspects.may_start(machine, NOW + leases * LEASE)
 
 
-def test_a_graver_one_that_comes_waits_its_own_time(turns: Turns, clock: Clock) -> None:
+def test_a_graver_one_that_comes_waits_its_own_time(machine: Machine) -> None:
     """Fresh jobs may have started since the other came."""
-    turns.add(suspect("a", 1))
-    clock.now += 100
-    turns.add(suspect("b", 2))
-    assert not turns.may_start(running=1, free=1)
-    assert turns.next_at() == clock.now + LEASE_S
+    machine._admit(NOW, [suspect("a", 1)])
+    later = NOW + 100 * SECOND
+    machine._admit(later, [suspect("b", 2)])
+    machine.running = {1: suspect("c", 0)}
+    assert not suspects.may_start(machine, later)
+    assert suspects.next_at(machine, later) == later + LEASE
 
 
-def books(clock: Callable[[], float]) -> Books:
-    found = Books(2, Limits(), LEASE_S, clock)
-    found.look = False
-    return found
+def test_a_suspect_claimed_beside_a_wait_starts_when_the_wait_is_over(machine: Machine) -> None:
+    """The wait may have claimed what was ahead of it; one that begins later cannot have."""
+    wait = machine.free(NOW)
+    assert isinstance(wait, Wait)
+    machine._admit(NOW, [suspect("a", 1)])
+    assert isinstance(machine.free(NOW), Idle)
+    machine.waited(NOW, wait, None)
+    machine.waiting = True
+    assert isinstance(machine.free(NOW), Request)
 
 
-def test_a_suspect_claimed_beside_a_wait_starts_when_the_wait_is_over(clock: Clock) -> None:
-    """The wait may have claimed what was ahead of it; one that begins later can't have."""
-    mine = books(clock)
-    mine.waiting = True
-    mine.admit(suspect("a", 1))
-    assert mine.choose() is None
-    mine.waited()
-    mine.waiting = True
-    assert mine.choose() == "exchange"
-
-
-def test_fresh_jobs_at_hand_go_back_when_a_grave_suspect_comes(clock: Clock) -> None:
+def test_fresh_jobs_at_hand_go_back_when_a_grave_suspect_comes(machine: Machine) -> None:
     """In the exchange that announces it: of its death, nothing else is to be known."""
-    mine = books(clock)
-    mine.admit(suspect("fresh", 0))
-    mine.admit(suspect("grave", 2))
-    assert mine.choose() == "exchange"
-    batch, want = mine.sending(claim=True)
-    assert [(one.move, one.delivery.job_id) for one in batch] == [("return", "fresh"), ("start", "grave")]
-    assert want == 0
+    machine._admit(NOW, [suspect("fresh", 0), suspect("grave", 2)])
+    request = machine.free(NOW)
+    assert isinstance(request, Request)
+    assert [(one.move, one.delivery.job_id) for one in request.settlings] == [("return", "fresh"), ("start", "grave")]
+    assert request.want == 0
 
 
-def test_suspects_that_all_threads_are_too_busy_for_go_back(clock: Clock) -> None:
+def test_suspects_that_all_threads_are_too_busy_for_go_back(machine: Machine) -> None:
     """For others, as other claimed jobs do; and what is at hand while jobs end and start stays."""
-    mine = books(clock)
-    for n in range(2):
-        mine.admit(suspect(f"long {n}", 0))
-        mine.choose()
-    mine.admit(suspect("a", 1))
-    for _ in range(2):
-        mine.release_hostages()
-        assert mine.outbox == []
-        clock.now += 0.6
-    mine.release_hostages()
-    assert [(one.move, one.delivery.job_id) for one in mine.outbox] == [("return", "a")]
+    machine._admit(NOW, [suspect("long 0", 0), suspect("long 1", 0), suspect("a", 1)])
+    machine.overtaking = True
+    assert [machine.free(NOW), machine.free(NOW)] == list(machine.running.values())
+    for at in (0, 600_000):
+        machine._release_hostages(NOW + at)
+        assert machine.outbox == []
+    machine._release_hostages(NOW + 1_200_000)
+    assert [(one.move, one.delivery.job_id) for one in machine.outbox] == [("return", "a")]

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from kashvi.books import Limits
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.events import AttemptSucceeded, Event
 from kashvi.ports import Exchange, Failure
 from kashvi.queue import Queue
 from kashvi.registry import Registry
+from kashvi.worker import Limits
 from tests.servers.launch import until_true
 
 ran: list[int] = []

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Literal
 
+from msgspec.structs import replace
+
 from kashvi import settle
 from kashvi.envelope import read, seal
 from kashvi.ports import Exchange, LostDelivery
 from kashvi.settle import Delivery, Settling
-from kashvi.suspects import after_death
+from kashvi.worker.machine.suspects import after_death
 
 from ..model.states import NOBODY, UNLIMITED, Action, Job, Late, Stage, State, Step, Worker, steps
 from ..model.table import LIMITS, End, decisions
@@ -106,7 +108,7 @@ class Oracle:
         raw = self.bench.driver.wait(self._hands[w].name, 0.0)
         self._claimed(w, [raw] if isinstance(raw, bytes) else [], self._ready[:1])
 
-    def announce(self, w: int, d: Delivery) -> None:
+    def announce(self, w: int, d: Delivery) -> Delivery:
         """Announce a suspect that has not started; refused if this worker no longer holds it."""
         job = self._job_of(w, d)
         refused = self._settle(w, settle.started(d, self.now))
@@ -115,9 +117,12 @@ class Oracle:
             self._late(w, d, "claimed")
         else:
             self._take("announce", job, w)
-            d.place = "running"
+            moved = replace(d, place="running")
+            self.views[w][self.views[w].index(d)] = moved
+            d = moved
             self.repeat(w)
         self.compare()
+        return d
 
     def finish(self, w: int, d: Delivery, outcome: Outcome) -> None:
         """Make an attempt, end and settle it; refused if this worker no longer holds the job."""

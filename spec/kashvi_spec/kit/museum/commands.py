@@ -22,7 +22,6 @@ from kashvi.ports import PREFIX
 from kashvi.queues import Queue
 from kashvi.runtime import SystemRuntime
 from kashvi.text import json_line
-from kashvi.worker import Worker
 
 from . import Patch, exhibit, where
 
@@ -316,15 +315,13 @@ def _(patch: Patch) -> None:
 
 @exhibit("one job more than --max-jobs", "the count is taken after the claim", "COMMANDS-9")
 def _(patch: Patch) -> None:
-    real = Worker.__init__
+    def worker(real: Any, self: Queue, threads: int, limits: Any, **named: Any) -> Any:
+        return real(self, threads, limits._replace(max_jobs=limits.max_jobs + 1), **named)
 
-    def init(self: Worker, *args: Any, limits: Any, **named: Any) -> None:
-        real(self, *args, limits=limits._replace(max_jobs=limits.max_jobs and limits.max_jobs + 1), **named)
+    def limited(self: Queue, threads: int, limits: Any, **named: Any) -> bool:
+        return limits is not None and limits.max_jobs is not None
 
-    def limited(self: Worker, *args: Any, limits: Any, **named: Any) -> bool:
-        return limits.max_jobs is not None
-
-    where(patch, Worker, "__init__", limited, lambda real, *args, **named: init(*args, **named))
+    where(patch, Queue, "_worker", limited, worker)
 
 
 @exhibit("help without examples", "it lists only options", "COMMANDS-10")

@@ -13,7 +13,8 @@ from kashvi import dispatch
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.ports import Exchange, Expired
 from kashvi.queues import Queue
-from kashvi.worker import Worker
+from kashvi.worker.machine.steps import SECOND
+from kashvi.worker.shell import Worker
 
 from . import Patch, exhibit, where
 
@@ -65,7 +66,7 @@ def _(patch: Patch) -> None:
     promoting(patch, lambda self: any(at % 0.5 for at, _ in self.store.delayed), round_down)
 
 
-@exhibit("due is nearly due", "a worker finds it twenty milliseconds early", "DELAY-1", also="DELAY-2 MEMORY-3 RETRY-2")
+@exhibit("due is nearly due", "a worker finds it twenty milliseconds early", "DELAY-1", also="DELAY-2 RETRY-2")
 def _(patch: Patch) -> None:
     def hurry(self: MemoryDriver, found: list[Entry]) -> None:
         now = self.store.now()
@@ -97,13 +98,13 @@ def _(patch: Patch) -> None:
     also="DELAY-1 DISPATCH-5 ENVELOPE-4 RETRY-2 RETRY-3 RETRY-4 RETRY-5 TABLE-2",
 )
 def _(patch: Patch) -> None:
-    def wait(real: Any, self: Worker) -> None:
+    def wait(real: Any, self: Worker, step: Any) -> None:
         self._runtime.sleep(3.0)
-        real(self)
+        real(self, step)
 
-    def far(self: Worker) -> bool:
-        at = self._books.next_due_at
-        return at is not None and at - self._runtime.monotonic() > 1
+    def far(self: Worker, step: Any) -> bool:
+        at = self.machine.next_due_at
+        return at is not None and at - self.now() > SECOND
 
     where(patch, Worker, "_wait", far, wait)
 

@@ -21,7 +21,7 @@ from kashvi.ports import Exchange, Expired, Stats
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 from kashvi.runtime import SystemRuntime
-from kashvi.worker import Worker
+from kashvi.worker.shell import Worker
 
 from . import Patch, exhibit, where
 
@@ -62,15 +62,15 @@ def full(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -
 def _(patch: Patch) -> None:
     since: dict[str, tuple[int, float]] = {}
 
-    def sleepy(self: Worker) -> bool:
-        taken, now = self._books._taken, self._runtime.monotonic()
+    def sleepy(self: Worker, step: Any) -> bool:
+        taken, now = self.machine.taken, self._runtime.monotonic()
         if since.get(self.id, (-1, now))[0] != taken:
             since[self.id] = taken, now
         return now - since[self.id][1] > 30
 
-    def wait(real: Any, self: Worker) -> None:
+    def wait(real: Any, self: Worker, step: Any) -> None:
         self._runtime.sleep(3.0)
-        real(self)
+        real(self, step)
 
     where(patch, Worker, "_wait", sleepy, wait)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from kashvi.books import Books
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import DriverError
-from kashvi.lease import Answered, Lease, Request
-from kashvi.ports import Driver, Exchange, Place
+from kashvi.ports import Driver, Exchange
+from kashvi.settle import Delivery
+from kashvi.worker.machine import choose, exchange
+from kashvi.worker.machine.state import State
+from kashvi.worker.machine.steps import Request
+from kashvi.worker.shell import Worker
 
 from . import Patch, exhibit, where
 
@@ -53,11 +58,11 @@ def _(patch: Patch) -> None:
     also="DELIVERY-1 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
-    def choose(real: Any, self: Books) -> Any:
-        self.audit = False
-        return real(self)
+    def choose_(real: Any, state: State, now: int) -> Any:
+        state.to_reconcile = False
+        return real(state, now)
 
-    where(patch, Books, "choose", lambda self: self.audit, choose)
+    where(patch, choose, "choose", lambda state, now: state.to_reconcile, choose_)
 
 
 @exhibit(
@@ -67,15 +72,14 @@ def _(patch: Patch) -> None:
     source="a set where a count is needed",
 )
 def _(patch: Patch) -> None:
-    def compare(real: Any, self: Lease, listing: tuple[list[bytes], list[bytes]]) -> list[tuple[bytes, Place]]:
-        known = frozenset(self.holding)
-        found: list[tuple[bytes, Place]] = [one for one in real(self, listing) if one[0] not in known]
-        return found
+    def unknown(real: Any, known: Counter[bytes], listed: Sequence[Delivery]) -> list[Delivery]:
+        return [d for d in real(known, listed) if not known[d.raw]]
 
-    def again(self: Lease, listing: tuple[list[bytes], list[bytes]]) -> bool:
-        return any(listing[0].count(raw) > 1 for raw in self.holding)
+    def again(known: Counter[bytes], listed: Sequence[Delivery]) -> bool:
+        count = Counter(d.raw for d in listed)
+        return any(count[raw] > 1 for raw in known)
 
-    where(patch, Lease, "compare", again, compare)
+    where(patch, exchange, "unknown", again, unknown)
 
 
 @exhibit(
@@ -86,27 +90,30 @@ def _(patch: Patch) -> None:
     also="DELIVERY-1 DISPATCH-1 RETRY-6",
 )
 def _(patch: Patch) -> None:
-    real = Lease._send
+    real = Worker.exchange
 
-    def send(self: Lease, request: Request, give_up: Any) -> Answered | None:
+    def send(self: Worker, request: Request) -> bool:
         driver: Driver = self._driver
 
         class Renumbering:
+            def __getattr__(own, name: str) -> Any:  # noqa: N805
+                return getattr(driver, name)
+
             def exchange(own, worker: str, n: int, *args: Any) -> Exchange:  # noqa: N805
                 try:
-                    return driver.exchange(worker, self._n, *args)
+                    return driver.exchange(worker, self.machine.n, *args)
                 except DriverError as error:
                     if error.maybe_sent:
-                        self._n += 1
+                        self.machine.n += 1
                     raise
 
-        self._driver = Renumbering()  # type: ignore[assignment]
+        self._driver = Renumbering()
         try:
-            return real(self, request, give_up)
+            return real(self, request)
         finally:
             self._driver = driver
 
-    patch.setattr(Lease, "_send", send)
+    patch.setattr(Worker, "exchange", send)
 
 
 def many(self: MemoryDriver, *args: Any) -> bool:

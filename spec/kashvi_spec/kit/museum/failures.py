@@ -16,10 +16,10 @@ from kashvi.errors import StoreUnavailable
 from kashvi.events import AttemptFailed
 from kashvi.failures.memory import FailedJob, FailedJobs
 from kashvi.failures.sql import SqlFailures
-from kashvi.keeper import Keeper
 from kashvi.ports import Failure, Refusal, Settlement, Unrecorded
 from kashvi.recorder import BATCH, Recorder
 from kashvi.settle import Delivery, Settling
+from kashvi.worker.machine import Machine
 
 from . import Patch, exhibit, where
 
@@ -366,10 +366,10 @@ def _(patch: Patch) -> None:
     "FAILURES-1",
 )
 def _(patch: Patch) -> None:
-    def told_to_stop(self: Keeper) -> bool:  # one that ends by itself may have recorded all by then, or not
-        return self._worker.unrecorded > 0 and self._worker.limits.until == "stopped"
+    def told_to_stop(self: Machine, now: int) -> bool:  # one that ends by itself may have recorded all by then, or not
+        return self.unrecorded > 0 and self.limits.until == "stopped"
 
-    where(patch, Keeper, "_record_to_the_end", told_to_stop, lambda real, self: None)
+    where(patch, Machine, "_record_the_rest", told_to_stop, lambda real, self, now: None)
 
 
 @exhibit("a batch of rows is left out", "after each that went in", "FAILURES-8")

@@ -11,9 +11,9 @@ from kashvi_sim.network import Line
 from kashvi import ports
 from kashvi.drivers import memory
 from kashvi.drivers.memory import MemoryDriver
-from kashvi.keeper import Keeper
 from kashvi.ports import Exchange, Expired, LostDelivery, Settlement
-from kashvi.worker import Worker
+from kashvi.worker.keeper import Keeper
+from kashvi.worker.machine import tend
 
 from . import Patch, exhibit, where
 
@@ -120,7 +120,7 @@ def _(patch: Patch) -> None:
     "DELIVERY-16 DELIVERY-17 DISPATCH-1 FAILURES-4 REDIS-4 REDIS-5 WORKERS-13 DELAY-10",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(Keeper, "_reclaim", lambda self, now: None)
+    patch.setattr(Keeper, "_reap", lambda self: None)
 
 
 @exhibit(
@@ -256,7 +256,7 @@ def _(patch: Patch) -> None:
     "DELAY-10",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(Worker, "exchange_if_due", lambda self: None)
+    patch.setattr(tend, "exchanges", lambda state, now: False)
 
 
 @exhibit(

@@ -19,8 +19,8 @@ from kashvi.drivers.connection import Connections, Script
 from kashvi.drivers.health import Health
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import CommandRefused, DriverError, DriverUnavailable, SettingsRefused
-from kashvi.lease import Lease
-from kashvi.worker import Worker
+from kashvi.worker.machine.steps import Wait
+from kashvi.worker.shell import Worker
 
 from . import Patch, exhibit, where
 
@@ -268,7 +268,7 @@ def _(patch: Patch) -> None:
     also="DELIVERY-1 DELIVERY-5 DISPATCH-1 WORKERS-11 WORKERS-12 WORKERS-13",
 )
 def _(patch: Patch) -> None:
-    def often(self: Lease) -> bool:
+    def often(self: Worker) -> bool:
         vars(self)["tries"] = vars(self).get("tries", 0) + 1
         return bool(vars(self)["tries"] > 5)
 
@@ -278,12 +278,13 @@ def _(patch: Patch) -> None:
 def gone(patch: Patch, tired: Any) -> None:
     """Stop a worker while the server is away, if ``tired`` holds."""
 
-    def tell_lost(real: Any, self: Lease, error: DriverError) -> None:
-        real(self, error)
+    def goes_on(real: Any, self: Worker, request: Any, caught: Exception) -> bool:
+        goes: bool = real(self, request, caught)
         if tired(self):
             self._runtime.sleep(1e6)
+        return goes
 
-    where(patch, Lease, "_tell_lost", lambda self, error: isinstance(error, DriverUnavailable), tell_lost)
+    where(patch, Worker, "_goes_on", lambda self, request, caught: isinstance(caught, DriverUnavailable), goes_on)
 
 
 @exhibit(
@@ -316,27 +317,28 @@ def promoting(patch: Patch, how: str) -> None:
     source="Laravel: --sleep",
 )
 def _(patch: Patch) -> None:
-    def wait(self: Worker) -> None:
+    def wait(real: Any, self: Worker, step: Any) -> None:
         self._driver.wait(self.id, 0.0)
         self._runtime.sleep(0.05)
-        self._books.waiting = False
+        with self.lock:
+            self.machine.waited(self.now(), Wait(0, self.now()), None)
 
-    where(patch, Worker, "_wait", lambda self: self.threads >= 10, lambda real, self: wait(self))
+    where(patch, Worker, "_wait", lambda self, step: self.threads >= 10, wait)
 
 
 @exhibit("an idle worker exchanges", "in each round, besides its wait", "REDIS-10", source="ours, once")
 def _(patch: Patch) -> None:
-    def wait(real: Any, self: Worker) -> None:
+    def wait(real: Any, self: Worker, step: Any) -> None:
         for _ in range(3):
             self._driver.stats()
-        real(self)
+        real(self, step)
 
-    where(patch, Worker, "_wait", lambda self: self.threads >= 10, wait)
+    where(patch, Worker, "_wait", lambda self, step: self.threads >= 10, wait)
 
 
 @exhibit("a refused wait is no wait", "so an idle worker exchanges without a pause", "REDIS-10", source="ours, once")
 def _(patch: Patch) -> None:
-    patch.setattr(Worker, "_rest", lambda self, error, seconds: None)
+    patch.setattr(Worker, "_rest", lambda self, error, left: None)
 
 
 FIRST_WRITE = "redis.call('ZREM', workers, '')"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kashvi import retry, settle, suspects
-from kashvi.books import Books
+from kashvi import retry, settle
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.ports import LostDelivery, Settlement
 from kashvi.settle import Delivery, Settling
-from kashvi.suspects import WINDOW_LEASES, Turns
+from kashvi.worker.machine import Machine, choose, suspects
+from kashvi.worker.machine.state import State
 
 from . import Patch, exhibit, where
 
@@ -49,11 +49,11 @@ def _(patch: Patch) -> None:
     also="DELIVERY-1 DELIVERY-2 DELIVERY-10 DELIVERY-12 DELIVERY-15 DELIVERY-17 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
-    def may_start(real: Any, self: Turns, *rest: Any) -> bool:
-        self.last = None
-        return bool(real(self, *rest))
+    def may_start(real: Any, state: State, now: int) -> bool:
+        state.suspect = None
+        return bool(real(state, now))
 
-    where(patch, Turns, "may_start", lambda self, *rest: bool(self.waiting), may_start)
+    where(patch, suspects, "may_start", lambda state, now: bool(state.suspects), may_start)
 
 
 @exhibit(
@@ -64,12 +64,16 @@ def _(patch: Patch) -> None:
     also="DELIVERY-10 DELIVERY-15 DELIVERY-16 DELIVERY-17",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(Turns, "_window_s", lambda self, d: self._lease_s)
+    patch.setattr(suspects, "window", lambda state, d: state.lease)
 
 
 @exhibit("no suspect is given more time than another", "the number of its deaths is ignored", "DELIVERY-14")
 def _(patch: Patch) -> None:
-    where(patch, Turns, "_window_s", lambda self, d: d.lost > 1, lambda real, self, d: self._lease_s * WINDOW_LEASES)
+    where(
+        patch, suspects, "window",
+        lambda state, d: d.lost > 1,
+        lambda real, state, d: state.lease * suspects.WINDOW_LEASES,
+    )  # fmt: skip
 
 
 @exhibit(
@@ -80,12 +84,14 @@ def _(patch: Patch) -> None:
     "DELIVERY-17 DISPATCH-1 REDIS-4 REDIS-5",
 )
 def _(patch: Patch) -> None:
-    def admit(real: Any, self: Books, d: Delivery) -> None:
-        d.place = "running"
-        real(self, d)
-        d.place = "held"
+    def admit(real: Any, self: Machine, now: int, claimed: Sequence[Delivery]) -> None:
+        for d in claimed:
+            if d.suspect and d.place == "held":
+                self.ready.appendleft(d)
+            else:
+                real(self, now, [d])
 
-    where(patch, Books, "admit", lambda self, d: d.suspect and d.place == "held", admit)
+    where(patch, Machine, "_admit", lambda self, now, claimed: any(d.suspect for d in claimed), admit)
 
 
 @exhibit(
@@ -140,10 +146,10 @@ def _(patch: Patch) -> None:
     also="DELIVERY-17",
 )
 def _(patch: Patch) -> None:
-    def want(real: Any, self: Books) -> int:
-        return int(real(self)) - len(self.turns.waiting)
+    def want(real: Any, state: State, now: int) -> int:
+        return int(real(state, now)) - len(state.suspects)
 
-    where(patch, Books, "_want", lambda self: bool(self.turns.waiting), want)
+    where(patch, choose, "want", lambda state, now: bool(state.suspects), want)
 
 
 @exhibit(
@@ -153,7 +159,7 @@ def _(patch: Patch) -> None:
     also="DELIVERY-17",
 )
 def _(patch: Patch) -> None:
-    where(patch, Books, "_want", lambda self: bool(self.turns.waiting), lambda real, self: 0)
+    where(patch, choose, "want", lambda state, now: bool(state.suspects), lambda real, state, now: 0)
 
 
 @exhibit(
@@ -175,21 +181,21 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     where(
         patch,
-        Turns,
-        "keeps_fresh_out",
-        lambda self: any(d.lost > 1 for d in (*self.waiting, *filter(None, [self.last]))),
-        lambda real, self: False,
+        suspects,
+        "keep_fresh_out",
+        lambda state, now: any(d.lost > 1 for d in (*state.suspects, *filter(None, [state.suspect]))),
+        lambda real, state, now: False,
     )
 
 
 @exhibit("a grave suspect waits for ever", "until no job runs any more", "DELIVERY-15")
 def _(patch: Patch) -> None:
-    patch.setattr(Turns, "_patience_s", lambda self, d: 1e9)
+    patch.setattr(suspects, "patience", lambda state, d: 10**15)
 
 
 @exhibit("a grave suspect waits for nobody", "it starts beside jobs that have just begun", "DELIVERY-15")
 def _(patch: Patch) -> None:
-    patch.setattr(Turns, "_patience_s", lambda self, d: 0.0)
+    patch.setattr(suspects, "patience", lambda state, d: 0)
 
 
 @exhibit(
@@ -253,4 +259,4 @@ def _(patch: Patch) -> None:
     "what is kept out stays in hand", "a fresh job claimed beside a suspect may have caused the death", "DELIVERY-17"
 )
 def _(patch: Patch) -> None:
-    where(patch, Books, "_kept_out", lambda self: bool(self._ready), lambda real, self: [])
+    where(patch, suspects, "kept_out", lambda state, now: bool(state.ready), lambda real, state, now: [])

@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from kashvi.books import Books
 from kashvi.cli.output import JsonLines
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
@@ -21,7 +20,8 @@ from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import TABLE
 from kashvi.ports import Exchange, Expired, Settlement
 from kashvi.runtime import SystemRuntime
-from kashvi.worker import Worker
+from kashvi.worker.machine import Machine, choose
+from kashvi.worker.machine.state import ALL
 
 from . import Patch, variant, where
 
@@ -107,24 +107,15 @@ def _(patch: Patch) -> None:
 
 @variant("all idle threads are woken", "although one would do", "WORKERS-1")
 def _(patch: Patch) -> None:
-    def call(self: Worker, leader: bool = True) -> None:
-        self._lock.notify_all()
+    def call(self: Machine) -> None:
+        self.wake = ALL
 
-    patch.setattr(Worker, "_call", call)
+    patch.setattr(Machine, "_call", call)
 
 
 @variant("nothing is claimed ahead", "a job for each idle thread, and no more", "WORKERS-3 DISPATCH-10")
 def _(patch: Patch) -> None:
-    real = Books._want
-
-    def want(self: Books) -> int:
-        job_s, self._job_s = self._job_s, None
-        try:
-            return real(self)
-        finally:
-            self._job_s = job_s
-
-    patch.setattr(Books, "_want", want)
+    patch.setattr(choose, "ahead", lambda state: 0)
 
 
 @variant("failures are recorded one by one", "each in a transaction of its own", "FAILURES-8")

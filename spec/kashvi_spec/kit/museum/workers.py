@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from kashvi import attempt, queues, settle
 from kashvi.attempt import Attempts
-from kashvi.books import Books
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.events import EventStream, WorkerStarted, WorkerStopped
-from kashvi.keeper import Keeper
 from kashvi.pool import Workers
 from kashvi.ports import Exchange
 from kashvi.queues import Queue
 from kashvi.runtime import SystemRuntime
 from kashvi.settle import Delivery, Settling
-from kashvi.worker import Worker
+from kashvi.worker.keeper import Keeper
+from kashvi.worker.machine import Machine, choose, stop, tend
+from kashvi.worker.machine.state import State
+from kashvi.worker.machine.steps import SECOND
+from kashvi.worker.shell import Worker
 
 from . import Patch, exhibit, where
+
+
+def stopping(state: State, *args: Any) -> bool:
+    return state.stopping_at is not None
 
 
 @exhibit(
@@ -35,14 +41,13 @@ from . import Patch, exhibit, where
     "TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 WORKERS-13 WORKERS-14 WORKERS-15 DELAY-10",
 )
 def _(patch: Patch) -> None:
-    real = Worker._admit
+    real = Machine._admit
 
-    def _admit(self: Worker, raw: bytes, *args: Any) -> None:
-        d = settle.delivery(raw, self.id, self._runtime.new_id, 0.0)
-        self._books.outbox.append(settle.succeeded(d, self._runtime.monotonic()))
-        real(self, raw, *args)
+    def admit(self: Machine, now: int, claimed: Sequence[Delivery]) -> None:
+        self._owe(now, [settle.succeeded(d, now / SECOND) for d in claimed])
+        real(self, now, claimed)
 
-    patch.setattr(Worker, "_admit", _admit)
+    patch.setattr(Machine, "_admit", admit)
 
 
 @exhibit("one thread too many", "a worker with five threads reports four", "WORKERS-1", also="COMMANDS-1")
@@ -58,11 +63,7 @@ def _(patch: Patch) -> None:
 
 @exhibit("one thread too few", "one of five runs no jobs", "WORKERS-1", also="COMMANDS-1 DELIVERY-2 WORKERS-14")
 def _(patch: Patch) -> None:
-    where(
-        patch, Books, "__init__",
-        lambda self, threads, *rest: threads == 5,
-        lambda real, self, threads, *rest: real(self, threads - 1, *rest),
-    )  # fmt: skip
+    where(patch, choose, "want", lambda state, now: state.threads == 5, lambda real, *asked: real(*asked) - 1)
 
 
 @exhibit(
@@ -100,20 +101,20 @@ def _(patch: Patch) -> None:
     also="COMMANDS-13 WORKERS-15",
 )
 def _(patch: Patch) -> None:
-    def deaf(real: Any, self: Books, *args: Any) -> Any:
-        self.stopping = False
+    def deaf(real: Any, state: State, *args: Any) -> Any:
+        at, state.stopping_at = state.stopping_at, None
         try:
-            return real(self, *args)
+            return real(state, *args)
         finally:
-            self.stopping = True
+            state.stopping_at = at
 
-    def choose(real: Any, self: Books) -> Any:
-        step = deaf(real, self)
-        return step if step == "exchange" or isinstance(step, Delivery) else real(self)
+    def choose_(real: Any, state: State, now: int) -> Any:
+        what = deaf(real, state, now)
+        return what if what in ("run", "exchange") else real(state, now)
 
-    where(patch, Books, "sending", lambda self, claim: self.stopping, deaf)
-    where(patch, Books, "choose", lambda self: self.stopping, choose)
-    where(patch, Worker, "_release_if_stopping", lambda self: self.stopping, lambda real, self: None)
+    where(patch, Machine, "_sending", stopping, deaf)
+    where(patch, choose, "choose", stopping, choose_)
+    where(patch, Machine, "_release_if_stopping", stopping, lambda real, self, now: None)
 
 
 @exhibit(
@@ -123,11 +124,11 @@ def _(patch: Patch) -> None:
     also="DELIVERY-1 DELIVERY-14 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
-    def release(real: Any, self: Books) -> None:
-        self._ready = deque()
-        self.turns.waiting = deque()
+    def release(real: Any, self: Machine, now: int) -> None:
+        self.ready.clear()
+        self.suspects.clear()
 
-    where(patch, Books, "release", lambda self: bool(self._ready or self.turns.waiting), release)
+    where(patch, Machine, "_release", lambda self, now: bool(self.ready or self.suspects), release)
 
 
 @exhibit(
@@ -138,11 +139,11 @@ def _(patch: Patch) -> None:
     also="COMMANDS-13 COMMANDS-9 WORKERS-5 DELIVERY-1 DISPATCH-1 FAILURES-1",
 )
 def _(patch: Patch) -> None:
-    def stop(real: Any, self: Books) -> None:
-        real(self)
-        self.outbox += [settle.returned(d, self._now()) for d in self.running.values()]
+    def stop_(real: Any, self: Machine, now: int) -> None:
+        real(self, now)
+        self._owe(now, [settle.returned(d, now / SECOND) for d in self.running.values()])
 
-    where(patch, Books, "stop", lambda self: bool(self.running), stop)
+    where(patch, Machine, "_stop", lambda self, now: bool(self.running), stop_)
 
 
 @exhibit("who leaves is forgotten at once", "with all that it held", "WORKERS-3", also="DELIVERY-1")
@@ -157,7 +158,7 @@ def _(patch: Patch) -> None:
 
 def giving_up(patch: Patch, answer: bool) -> None:
     """Fix the decision of a stopping worker without its server: give up, or not."""
-    where(patch, Books, "give_up", lambda self: self.stopping, lambda real, self: answer)
+    where(patch, stop, "tired", stopping, lambda real, state, now: answer)
 
 
 @exhibit("it never gives up", "its end waits for the server", "WORKERS-11", also="WORKERS-13")
@@ -178,7 +179,7 @@ def _(patch: Patch) -> None:
     also="WORKERS-12",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(Worker, "_gives_up", property(lambda self: self._books.give_up()))
+    patch.setattr(stop, "gives_up", stop.tired)
 
 
 @exhibit(
@@ -188,11 +189,7 @@ def _(patch: Patch) -> None:
     source="ours, until now; Celery's and RQ's burst mode",
 )
 def _(patch: Patch) -> None:
-    def give_up(self: Worker) -> bool:
-        self.stop_if_over()
-        return self._gives_up
-
-    patch.setattr(Worker, "_give_up", give_up)
+    patch.setattr(stop, "unheard", lambda state, now: False)
 
 
 @exhibit("away is taken for empty", "the caller gets no error", "WORKERS-12")
@@ -223,7 +220,7 @@ def _(patch: Patch) -> None:
 
 @exhibit("a lease ends with the stop", "nobody renews it while the last job runs", "WORKERS-5", source="Celery #3802")
 def _(patch: Patch) -> None:
-    where(patch, Worker, "exchange_if_due", lambda self: self.stopping, lambda real, self: None)
+    where(patch, tend, "exchanges", stopping, lambda real, state, now: False)
 
 
 @exhibit("Ctrl-C is a failed attempt", "in work(), too, which can't be interrupted then", "WORKERS-6")
@@ -244,7 +241,7 @@ def _(patch: Patch) -> None:
         try:
             real(self)
         except KeyboardInterrupt:
-            self._books.outbox = [one for one in self._books.outbox if one.move != "return"]
+            self.machine.outbox = [one for one in self.machine.outbox if one.move != "return"]
             raise
 
     patch.setattr(Worker, "run", run)
@@ -272,10 +269,11 @@ def interrupted(patch: Patch, interruptible: bool) -> None:
 def emptying(patch: Patch, until: str, instead: Any) -> None:
     """Change the end of ``work()`` when only delayed jobs are left."""
 
-    def delayed_alone(self: Books) -> bool:
-        return self.limits.until == until and self.next_due_at is not None and self.next_due_at < self._now() + 60
+    def delayed_alone(state: State) -> bool:
+        due = state.next_due_at
+        return state.limits.until == until and due is not None and due < state.renewed_at + 60 * SECOND
 
-    where(patch, Books, "_finished", delayed_alone, instead)
+    where(patch, choose, "finished", delayed_alone, instead)
 
 
 @exhibit(
@@ -286,9 +284,9 @@ def emptying(patch: Patch, until: str, instead: Any) -> None:
     also="ENVELOPE-5",
 )
 def _(patch: Patch) -> None:
-    def finished(real: Any, self: Books) -> bool:
-        self.limits = self.limits._replace(until="drained")
-        return bool(real(self))
+    def finished(real: Any, state: State) -> bool:
+        state.limits = state.limits._replace(until="drained")
+        return bool(real(state))
 
     emptying(patch, "empty", finished)
 
@@ -300,9 +298,9 @@ def _(patch: Patch) -> None:
     also="DISPATCH-4 FAILURES-13 JOBS-7 REDIS-3 TABLE-2",
 )
 def _(patch: Patch) -> None:
-    def finished(real: Any, self: Books) -> bool:
-        self.limits = self.limits._replace(until="empty")
-        return bool(real(self))
+    def finished(real: Any, state: State) -> bool:
+        state.limits = state.limits._replace(until="empty")
+        return bool(real(state))
 
     emptying(patch, "drained", finished)
 
@@ -406,7 +404,7 @@ def _(patch: Patch) -> None:
     "ten at a time, whatever the request",
     "WORKERS-3",
     source="Celery: prefetch",
-    also="DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DISPATCH-3 MEMORY-3 WORKERS-6",
+    also="DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-17 DISPATCH-3 MEMORY-3 WORKERS-6",
 )
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, worker: str, n: int, lease_s: float, s: Any, want: int) -> Exchange:
@@ -435,11 +433,15 @@ def _(patch: Patch) -> None:
     also="DELIVERY-6",
 )
 def _(patch: Patch) -> None:
-    def ended(real: Any, self: Books, settling: Settling) -> None:
-        real(self, settling)
+    def ended(real: Any, self: Machine, now: int, settling: Settling) -> None:
+        real(self, now, settling)
         self.outbox.append(settling)
 
-    where(patch, Books, "ended", lambda self, s: s.move == "done" and s.attempts == 2 and self.threads == 1, ended)
+    where(
+        patch, Machine, "_ended",
+        lambda self, now, s: s.move == "done" and s.attempts == 2 and self.threads == 1,
+        ended,
+    )  # fmt: skip
 
 
 @exhibit(
@@ -450,7 +452,7 @@ def _(patch: Patch) -> None:
     also="DELIVERY-1 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
-    where(patch, Books, "release_hostages", lambda self: bool(self._ready), lambda real, self: None)
+    where(patch, Machine, "_release_hostages", lambda self, now: bool(self.ready), lambda real, self, now: None)
 
 
 @exhibit(
@@ -460,13 +462,13 @@ def _(patch: Patch) -> None:
     source="pollers that back off from an empty queue",
 )
 def _(patch: Patch) -> None:
-    def wait(real: Any, self: Worker) -> None:
+    def wait(real: Any, self: Worker, step: Any) -> None:
         self._runtime.sleep(10.0)
-        real(self)
+        real(self, step)
 
     where(
         patch, Worker, "_wait",
-        lambda self: self.threads == 3 and 200 < self._runtime.monotonic() - self._born_at < 210,
+        lambda self, step: self.threads == 3 and 200 < (self.now() - self.machine.born_at) / SECOND < 210,
         wait,
     )  # fmt: skip
 

@@ -1,0 +1,157 @@
+"""A worker's keeper: renews the lease when all threads are busy, settles for the dead, records failures.
+
+It lives until the worker's last thread has ended; then it settles what is left and takes the worker off the list.
+What comes when is the machine's to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from itertools import groupby
+
+from .. import events, settle
+from ..errors import DriverError
+from ..ports import Driver, Expired, Runtime
+from ..recorder import Recorder
+from ..settle import Settling
+from .machine import suspects
+from .machine.steps import SECOND, KeeperStep, Reap, Record, Request, Rest
+from .shell import Worker
+
+STUMBLE_S = 1.0
+"""How long it rests after an error that should not be."""
+LOST_MAX = 400
+"""Jobs of the dead that are settled at a time; of one of them, so many that are held. More than a worker claims."""
+
+
+class Keeper:
+    """Looks after one worker."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        driver: Driver,
+        recorder: Recorder,
+        runtime: Runtime,
+        stream: events.EventStream,
+        max_attempts: Callable[[], int],
+    ) -> None:
+        self._worker = worker
+        self._driver = driver
+        self._recorder = recorder
+        self._runtime = runtime
+        self._stream = stream
+        self._max_attempts = max_attempts
+
+    def keep(self) -> None:
+        """Until the last thread has ended: renew, reclaim, record; then close."""
+        worker = self._worker
+        self._stream.emit(
+            events.WorkerStarted,
+            worker=worker.id,
+            threads=worker.threads,
+            lease_s=worker.lease_s,
+            driver=_name_of(self._driver),
+        )
+        try:
+            while (step := self._next()) is not None:
+                try:
+                    self._do(step)
+                except BaseException:  # of a driver, or a logging handler
+                    if not worker.machine.alive:
+                        raise
+                    self._runtime.sleep(STUMBLE_S)
+                    with contextlib.suppress(BaseException):
+                        events.log.exception("kashvi's keeper of worker %s goes on after an error", worker.id)
+            self._ends()
+        finally:
+            self._stream.emit(events.WorkerStopped, worker=worker.id, unsettled=worker.unsettled)
+
+    def _next(self) -> KeeperStep:
+        worker = self._worker
+        with worker.lock:
+            step = worker.machine.keep(worker.now(), self._runtime.closing())
+            worker.signal()
+        return step
+
+    def _do(self, step: KeeperStep) -> None:
+        worker = self._worker
+        worker.tell_news()
+        if isinstance(step, Rest):
+            seconds = max(step.until - worker.now(), 0) / SECOND
+            self._runtime.sleep(seconds) if step.deaf else worker.wait_for_bell(seconds)
+        elif isinstance(step, Request):
+            worker.exchange(step)
+        elif isinstance(step, Reap):
+            self._reap()
+        elif isinstance(step, Record):
+            self._start_recorder(step)
+
+    def _ends(self) -> None:
+        worker = self._worker
+        worker.tell_news()
+        if worker.machine.away:
+            worker.error = worker.lost
+        if worker.unsettled:
+            events.log.warning(
+                "kashvi worker %s ends without an answer about %d jobs; their lease runs out",
+                worker.id,
+                worker.unsettled,
+            )
+
+    def _reap(self) -> None:
+        """Settle for workers whose lease ran out."""
+        worker = self._worker
+        settlings: list[Settling] = []
+        found = Expired([], [])
+        try:
+            found = self._driver.expired(LOST_MAX)
+            settlings = self._after_deaths(found)
+        except DriverError:
+            """The exchange that follows says so."""
+        with worker.lock:
+            worker.machine.reaped(worker.now(), settlings, found.more)
+            worker.signal()
+
+    def _after_deaths(self, found: Expired) -> list[Settling]:
+        worker, new_id, now = self._worker, self._runtime.new_id, self._runtime.monotonic()
+        at, limit = worker.server_now(), self._max_attempts()
+        settlings = [settle.gone(owner, now) for owner in found.gone if owner != worker.id]
+        groups = [list(group) for _, group in groupby(found.lost, key=lambda one: one.owner)]
+        whole = not found.more
+        if found.more and len(groups) > 1:
+            groups.pop()  # the last may be in part; it is the first of the next look
+            whole = True
+        for theirs in groups:
+            if theirs[0].owner != worker.id:
+                settlings += suspects.after_death(theirs, whole, now, new_id, limit, at)
+        return settlings
+
+    def _start_recorder(self, step: Record) -> None:
+        """In a thread of its own: a database may take longer to fail than the lease lasts."""
+        try:
+            self._runtime.spawn(lambda: self._record(step.waiting), "kashvi-recorder")
+        except BaseException:  # no more threads to be had
+            self._recorded(step.waiting, False)
+            raise
+
+    def _record(self, waiting: int) -> None:
+        done = False
+        try:
+            done = self._recorder.run(waiting)
+        finally:
+            self._recorded(waiting, done)
+
+    def _recorded(self, waiting: int, done: bool) -> None:
+        worker = self._worker
+        with worker.lock:
+            worker.machine.recorded(waiting, done)
+            worker.signal()
+
+
+def _name_of(driver: Driver) -> str:
+    try:
+        return repr(driver)
+    except BaseException:  # it may be somebody's own
+        return type(driver).__name__

@@ -1,0 +1,192 @@
+"""A worker and its server: what is sent, what an answer changes, what a lost one does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ... import settle
+from ...ports import EARLIER_S, WAIT_MAX_S, Exchange
+from ...settle import Delivery, Settling
+from . import choose, exchange, stop, suspects
+from .jobs import Jobs
+from .state import BACKOFF_FIRST, BACKOFF_MAX
+from .steps import ASK_DUE, SECOND, Again, AskDue, Request, Wait, micros, micros_left
+
+WAIT_MAX, EARLIER = micros(WAIT_MAX_S), micros(EARLIER_S)
+
+
+class Calls(Jobs):
+    """Waits and exchanges: one of each at a time."""
+
+    # -- waiting on the server --------------------------------------------------------------
+
+    def _begin_wait(self, now: int) -> AskDue | Wait:
+        self.waiting = True
+        self.waits += 1
+        return ASK_DUE if now - self.renewed_at > WAIT_MAX // 2 else self._wait(now)
+
+    def due(self, now: int, server_due: int | None) -> Wait:
+        """What ``next_due`` said: others may have delayed jobs since our last exchange."""
+        if server_due is not None:
+            self._due_at(server_due - self.server_ahead)
+        return self._wait(now)
+
+    def _due_at(self, at: int) -> None:
+        self.next_due_at = at if self.next_due_at is None else min(self.next_due_at, at)
+
+    def _wait(self, now: int) -> Wait:
+        """Until the next job is due: what has passed meanwhile is no longer next."""
+        if self.next_due_at is not None and self.next_due_at <= now:
+            return Wait(0, now)
+        at = choose.next_at(self, now)
+        left = WAIT_MAX if at is None else max(at - now, 0)
+        if left < WAIT_MAX and self.idle and choose.watch(self, now) is not None:
+            self.wake = self.wake or 1  # it will watch: a server may end our wait 100 ms late
+        return Wait(min(WAIT_MAX, left), now)
+
+    def waited(self, now: int, wait: Wait, got: Delivery | int | None) -> None:
+        """A wait is over. ``got``: a job, or the time by the server's clock when one is due."""
+        self.waiting = self.overtaking = False
+        self.look = isinstance(got, Delivery) or now - self.counted_at >= self.lease // 4
+        if isinstance(got, Delivery):
+            self.waited_at = now
+            self.holding[got.raw] += 1
+            self._admit(now, [got])
+        elif got is not None:
+            at = got - self.server_ahead
+            self._due_at(at)
+            # Not earlier than we would have looked: the server's clock jumped, and an exchange tells how far.
+            self.look = self.look or at > wait.began + wait.time - EARLIER
+        self._waited(now)
+
+    def wait_lost(self, now: int, maybe_sent: bool) -> None:
+        """Nobody knows what became of a wait."""
+        self.waiting = self.overtaking = False
+        self.look = True
+        if maybe_sent:
+            self.to_reconcile = self.ghost = True
+        self._waited(now)
+
+    def _waited(self, now: int) -> None:
+        self._release_if_stopping(now)
+        if self.stopping_at is not None or self.to_reconcile:
+            self._call()
+
+    # -- exchanges ----------------------------------------------------------------------------
+
+    def _request(self, now: int, by_thread: bool) -> Request:
+        """Hand over and take. What an interrupt left unanswered goes first."""
+        self.exchanging, self.flush_asked = True, False
+        self._first_try()
+        if self.open is None:
+            self.n += 1
+            waits = -1 if self.waiting else self.waits
+            batch, want = self._sending(now, by_thread)
+            self.open = Request(self.n, batch, want, False, by_thread, waits)
+        return self.open
+
+    def _sending(self, now: int, claim: bool) -> tuple[list[Settling], int]:
+        batch, self.outbox = self.outbox, []
+        for d in reversed(suspects.kept_out(self, now)):  # where it stays in hand, a suspect's death would be doubtful
+            batch.append(settle.returned(d, now / SECOND))
+            self.ready.remove(d)
+        starting = choose.may_announce(self, now)
+        if starting:
+            d = self.suspects.popleft()
+            self._begin(now, d)
+            batch.append(settle.started(d, now / SECOND))
+        self.look = self.urgent = False
+        self.waited_at = None
+        return batch, max(choose.want(self, now) - starting, 0) if claim and self.stopping_at is None else 0
+
+    def _compare(self) -> Request:
+        """Ask for the last answer again, for its listing. Number 0 is no less one."""
+        self.exchanging = True
+        self._first_try()
+        return Request(self.n, (), 0, reconciles=True)
+
+    def _first_try(self) -> None:
+        self.repeated = self.last_try = False
+        self.backoff = BACKOFF_FIRST
+
+    def answered(self, now: int, request: Request, answer: Exchange, claimed: Sequence[Delivery], sent_at: int) -> None:
+        """``claimed``: what was; or, where it ``reconciles``, whatever the answer lists, what is announced first."""
+        self.exchanging = self.gave_up = False
+        self.renewed_at, self.server_ahead = sent_at, micros(answer.server_at) - sent_at
+        if self.server_lost:
+            self.server_lost = False
+            self.news.append("server back")
+        if request.reconciles:
+            self._listed(now, answer, claimed)
+        else:
+            self._settled(now, request, answer)
+            if claimed:
+                self.holding.update(answer.claimed)
+                self.job_bytes = max(sum(map(len, answer.claimed)) // len(claimed), 1)
+                self._admit(now, claimed)
+            self._learnt(now, request, answer, sent_at)
+        self._release_if_stopping(now)
+        if self.stopping_at is not None or not request.by_thread:
+            self._call()
+
+    def _settled(self, now: int, request: Request, answer: Exchange) -> None:
+        """Refused or not, it is off our books; if the server still has it, we reconcile."""
+        self.open = None
+        refused, holding, me = answer.refused, self.holding, self.id
+        for i, settling in enumerate(request.settlings):
+            d = settling.delivery
+            if settling.move == "start":
+                self._announced(now, d, i in refused)
+            elif d.owner == me and (left := holding.pop(d.raw, 0) - 1) > 0:
+                holding[d.raw] = left
+
+    def _learnt(self, now: int, request: Request, answer: Exchange, sent_at: int) -> None:
+        if (server_at := micros(answer.server_at)) != self.server_at:
+            self.server_at, self.server_moved_at = server_at, now
+        self.backlog, self.unrecorded = answer.ready, answer.unrecorded
+        self.next_due_at = None if answer.next_due_s is None else now + micros_left(answer.next_due_s)
+        if exchange.comparable(self, request):
+            self.counted_at = sent_at
+        if exchange.doubtful(self, request, answer):
+            self.to_reconcile = True
+        if answer.unrecorded and self.has_store:
+            self.bell = True
+
+    def _listed(self, now: int, answer: Exchange, listed: Sequence[Delivery]) -> None:
+        """Take the server's word for what is held. Without a listing, it does not know our last number: ask again."""
+        self.look = True
+        if answer.listing is not None:
+            self.to_reconcile = False
+            known, self.holding = self.holding, Counter(d.raw for d in listed)
+            self._admit(now, exchange.unknown(known, listed))
+
+    def lost(self, now: int, request: Request, maybe_sent: bool) -> Again | None:
+        """No answer came. None: given up."""
+        self.repeated = self.repeated or maybe_sent
+        if not self.server_lost:
+            self.server_lost = True
+            self.news.append("server lost")
+        if stop.time_is_over(self, now) or stop.unheard(self, now):
+            self.stop(now)
+        if stop.gives_up(self, now):
+            if self.last_try or not maybe_sent:
+                self.unanswered(now)
+                return None
+            self.last_try = True  # it may have been carried out: once more, to know
+            return Again(request, 0)
+        pause, self.backoff = self.backoff, min(self.backoff * 2, BACKOFF_MAX)
+        return Again(request, pause)
+
+    def unanswered(self, now: int) -> None:
+        """A request is given up, or was interrupted: what it claimed, if it did, shows when it is sent again."""
+        self.exchanging = False
+        self.gave_up = stop.gives_up(self, now)
+        self.look = True
+        self._release_if_stopping(now)
+        self._call()
+
+    def stands_still(self, now: int) -> int:
+        """How long the server's clock did, where we wait for it to make jobs due."""
+        waits_for_it = self.limits.until == "drained" and self.next_due_at is not None and not self.running
+        return now - self.server_moved_at if waits_for_it else 0

@@ -1,0 +1,102 @@
+"""What an idle thread does next, and how many jobs to ask for: decisions, which change nothing."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ...ports import READ_MAX_BYTES
+from . import suspects
+from .state import FLUSH, State
+from .steps import SECOND
+
+BATCH_MAX = 300
+HELD_MAX_BYTES = 4 * READ_MAX_BYTES
+"""About how much may wait here: where jobs are large, fewer are claimed."""
+PREFETCH = SECOND // 50
+"""Claim ahead what the threads are likely to finish in this time."""
+
+Next = Literal["run", "exchange", "reconcile", "wait", "idle", "finished", "end"]
+
+
+def choose(state: State, now: int) -> Next:
+    """The order of the questions is the design: run what may run, settle, claim, end, wait; else be idle."""
+    late = state.outbox and (state.urgent or now - state.owed_since > FLUSH)  # finished work has waited long enough
+    may_run = state.ready and state.stopping_at is None and (state.exchanging or not late)
+    if may_run and not ((state.suspects or state.suspect) and barred(state, now)):
+        return "run"
+    if state.gave_up:
+        return "end"
+    if not state.exchanging:
+        if state.to_reconcile:
+            return "idle" if state.waiting else "reconcile"
+        if state.outbox or may_announce(state, now) or wants_jobs(state, now) or suspects.kept_out(state, now):
+            return "exchange"
+    if state.stopping_at is not None:
+        return "idle" if state.exchanging else "end"
+    if finished(state):
+        return "finished"
+    if state.waiting or state.exchanging or want(state, now) <= 0:
+        return "idle"
+    return "wait"
+
+
+def wants_jobs(state: State, now: int) -> bool:
+    if state.stopping_at is not None or want(state, now) <= 0:
+        return False
+    return state.look or state.backlog > 0 or (state.next_due_at is not None and now >= state.next_due_at)
+
+
+def want(state: State, now: int) -> int:
+    """How many jobs to claim: one for each idle thread, and more when jobs are short."""
+    waiting = len(state.suspects)
+    if suspects.keep_fresh_out(state, now):
+        return 0
+    free = max(state.threads - len(state.running), 0)
+    room = min(BATCH_MAX, max(state.threads, HELD_MAX_BYTES // state.job_bytes))
+    # Suspects that wait for their turn are no work for the threads that are free, only for the memory.
+    wanted = min(free + ahead(state), room - waiting) - len(state.ready)
+    if state.limits.max_jobs is not None:
+        wanted = min(wanted, state.limits.max_jobs - state.taken - len(state.ready) - waiting)
+    return wanted
+
+
+def ahead(state: State) -> int:
+    """How many jobs to claim before a thread is free for them."""
+    if not state.pace:
+        return 0
+    return min(PREFETCH * state.threads // state.pace, READ_MAX_BYTES // state.job_bytes)
+
+
+def may_announce(state: State, now: int) -> bool:
+    """Whether a suspect may start: none while a wait may have claimed what was ahead of it, and has the first turn."""
+    if not state.suspects or state.stopping_at is not None or state.overtaking or state.to_reconcile:
+        return False
+    return suspects.may_start(state, now)
+
+
+def barred(state: State, now: int) -> bool:
+    """What is ready may not start beside a suspect; one that was announced may."""
+    return suspects.keep_fresh_out(state, now) and state.ready[0].place == "held"
+
+
+def finished(state: State) -> bool:
+    """Nothing is left to do for a worker that ends by itself."""
+    if state.limits.until == "stopped" or state.running or state.ready or state.suspects:
+        return False
+    if state.exchanging or state.waiting or state.look or state.backlog:
+        return False
+    return state.limits.until == "empty" or state.next_due_at is None
+
+
+def next_at(state: State, now: int) -> int | None:
+    """When a job is to become due that a thread waits for, or the turn of other jobs comes."""
+    due, turn = state.next_due_at, suspects.next_at(state, now)
+    if not state.waiting or due is None or due <= now:
+        return turn
+    return due if turn is None else min(due, turn)
+
+
+def watch(state: State, now: int) -> int | None:
+    """When an idle thread should look up, if at all: none does by then."""
+    at = next_at(state, now)
+    return at if at is not None and (state.watched is None or state.watched > at) else None

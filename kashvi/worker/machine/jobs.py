@@ -1,0 +1,124 @@
+"""What a worker has: jobs that are claimed, that run, and that are over; and how it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from ... import settle
+from ...settle import Delivery, Settling
+from . import stop, suspects
+from .state import ALL, State
+from .steps import SECOND
+
+
+class Jobs(State):
+    """Changes of what is in hand."""
+
+    def _call(self) -> None:
+        """Wake one idle thread, which wakes the next: short jobs need few."""
+        if self.stopping_at is not None:
+            self.wake = ALL
+        elif self.idle and not self.called:
+            self.called = True
+            self.wake = self.wake or 1
+
+    def _admit(self, now: int, claimed: Iterable[Delivery]) -> None:
+        """Claimed jobs, and announced ones that a listing told of."""
+        for d in claimed:
+            if d.place == "running":
+                self.ready.appendleft(d)
+            elif d.suspect:
+                at = suspects.place_of(d, self.suspects)
+                self.suspects.insert(at, d)
+                if at == 0:
+                    self.suspects_since = now
+                self.overtaking = self.waiting
+            else:
+                self.ready.append(d)
+
+    def _begin(self, now: int, d: Delivery) -> None:
+        """A suspect is announced, may start, or starts: its window counts from the last of these."""
+        self.suspect = d
+        self.suspect_at = self.suspects_since = now
+
+    def _announced(self, now: int, d: Delivery, refused: bool) -> None:
+        if refused:  # it may be held all the same: taken over and claimed again unchanged, under another delivery
+            self.to_reconcile = True
+            if d is self.suspect:
+                self.suspect = None
+            return
+        moved = replace(d, place="running")
+        self._begin(now, moved)
+        self.ready.appendleft(moved)
+
+    def _ended(self, now: int, settling: Settling) -> None:
+        """An attempt is over."""
+        d, took_s = settling.delivery, settling.took_s
+        self.running.pop(id(d), None)
+        if d.place == "running":
+            if d is self.suspect:  # one before it, that outlived its window, may end later
+                self.suspect = None
+            self.urgent = True  # until it is settled, our death would count against a job that has ended
+        if not self.outbox:
+            self.owed_since = now
+        self.outbox.append(settling)
+        if took_s is not None:
+            took = int(took_s * SECOND)
+            pace = took if self.pace is None else self.pace + (took - self.pace) // 5
+            self.pace = pace if pace > 1 else 1
+
+    def _owe(self, now: int, settlings: Sequence[Settling]) -> None:
+        if not self.outbox:
+            self.owed_since = now
+        self.outbox += settlings
+
+    # -- stopping -------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """Whether it has taken as many jobs as it may."""
+        return self.limits.max_jobs is not None and self.taken >= self.limits.max_jobs
+
+    @property
+    def owes(self) -> bool:
+        """Finished work is to be handed over, or the server wants a sign of life after a wait."""
+        return bool(self.outbox) or self.waited_at is not None
+
+    @property
+    def unsettled(self) -> int:
+        """Of how many jobs the server has not confirmed what became of them."""
+        return sum(s.move != "leave" for s in (*self.outbox, *(self.open.settlings if self.open else ())))
+
+    def stop(self, now: int) -> None:
+        """Take no more jobs; hand back what has not started; let what runs end."""
+        if self.stopping_at is None:
+            self.news.append("stopping")
+        self._stop(now)
+        self.bell = self.hurry = True
+
+    def _stop(self, now: int) -> None:
+        if self.stopping_at is None:
+            self.stopping_at = now
+            self._release(now)
+        self.wake = ALL
+
+    def _release_if_stopping(self, now: int) -> None:
+        """What a call that was under way brought."""
+        if self.stopping_at is not None:
+            self._release(now)
+
+    def _release(self, now: int) -> None:
+        """Claimed jobs that have not started go back."""
+        self._owe(now, [settle.returned(d, now / SECOND) for d in stop.going_back(self)])
+        if any(d.place == "running" for d in self.ready):
+            self.suspect = None
+        self.ready.clear()
+        self.suspects.clear()
+
+    def one_try(self) -> None:
+        """The process is about to exit: it waits no longer for a server that does not answer."""
+        if self.stopping_at is not None:
+            self.stopping_at -= self.lease
+        self.hurry = True

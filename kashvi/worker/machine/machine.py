@@ -1,0 +1,206 @@
+"""What the callers of a worker's machine pull: its threads, its keeper, and the process around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ... import settle
+from ...settle import Delivery, Settling
+from . import choose, stop, tend
+from .calls import Calls
+from .state import FLUSH
+from .steps import REAP, SECOND, Idle, KeeperStep, Limits, Record, Request, Rest, ThreadStep, micros
+
+
+class Machine(Calls):
+    """One worker. ``now``: this process's monotonic clock, in microseconds; given with each call."""
+
+    @classmethod
+    def new(cls, worker: str, threads: int, lease_s: float, limits: Limits, now: int, *, has_store: bool) -> Machine:
+        return cls(
+            worker, threads, micros(lease_s), limits, has_store, now, alive=threads, renewed_at=now, counted_at=now,
+            reap_at=now, server_moved_at=now,
+        )  # fmt: skip
+
+    # -- a thread ---------------------------------------------------------------------------
+
+    def free(self, now: int, ended: Settling | None = None) -> ThreadStep:
+        """A thread has nothing to do; ``ended``: how its attempt did."""
+        if ended is not None:
+            self._ended(now, ended)
+        step: ThreadStep = None
+        what = choose.choose(self, now)
+        if what == "run":
+            step = self._take(now)
+        elif what == "idle":
+            if self.outbox and not self.exchanging:  # a wait is in the way
+                self._ask_to_flush()
+            return self._rest(now)  # and calls nobody: it would miss the call itself
+        elif what == "exchange":
+            step = self._request(now, by_thread=True)
+        elif what == "reconcile":
+            step = self._compare()
+        elif what == "wait":
+            step = self._begin_wait(now)
+        elif what == "finished":
+            self._stop(now)
+        if self.idle and (self.ready or not (self.exchanging or self.waiting)):
+            self._call()
+        return step
+
+    def woken(self, now: int, idle: Idle) -> ThreadStep:
+        """An idle thread looks up, for whatever reason."""
+        self.roused(idle)
+        return self.free(now)
+
+    def roused(self, idle: Idle) -> None:
+        """It is idle no longer."""
+        if idle.until == self.watched:
+            self.watched = None
+        self.idle -= 1
+        self.called = False
+
+    def interrupted(self, now: int, d: Delivery, ended: Settling | None) -> None:
+        """A thread was, before its attempt's end was noted. Without an end, the job goes back."""
+        if id(d) in self.running:
+            self._ended(now, ended or settle.returned(d, now / SECOND))
+
+    def fewer(self, threads: int = 1) -> None:
+        """So many threads have ended, or never came to run."""
+        self.alive = max(self.alive - threads, 0)
+        self.bell = True
+
+    def _take(self, now: int) -> Delivery:
+        d = self.ready.popleft()
+        self.running[id(d)] = d
+        self.taken += 1
+        if d.place == "running":
+            self._begin(now, d)
+        if self.limits.max_jobs is not None and self.full:
+            self._stop(now)
+        if self.owes:
+            self._ask_to_flush()
+        return d
+
+    def _ask_to_flush(self) -> None:
+        """Have the keeper hand over what is finished, if no thread does so soon."""
+        if not self.flush_asked:
+            self.flush_asked = self.bell = True
+
+    def _rest(self, now: int) -> Idle:
+        self.idle += 1
+        at = None if self.stopping_at is not None else choose.watch(self, now)
+        if at is not None:
+            self.watched = at
+        return Idle(at)
+
+    # -- the end of the process ----------------------------------------------------------------
+
+    @property
+    def calling(self) -> bool:
+        """A call is under way that may bring jobs."""
+        return self.exchanging or self.waiting
+
+    def hand_back(self, now: int) -> Request | None:
+        """Return what runs, uncounted, whether or not it ends in time. None: there is nothing to hand over."""
+        self._owe(now, [settle.returned(d, now / SECOND) for d in self.running.values()])
+        if not self.outbox and self.open is None:
+            return None
+        return self._request(now, by_thread=False)
+
+    # -- the keeper -----------------------------------------------------------------------------
+
+    def keep(self, now: int, closing: bool = False) -> KeeperStep:
+        """What the keeper does next. ``closing``: the interpreter goes down, and no thread can be started."""
+        if not self.alive:
+            return self._close(now, closing)
+        step: KeeperStep = None
+        while step is None:
+            duty, self.duty = self.duty, tend.THEN[self.duty]
+            step = self._tend(now, duty)
+        return step
+
+    def _tend(self, now: int, duty: str) -> KeeperStep:
+        """None: that is done, or nothing to do."""
+        if duty == "rest" and not self.flush_asked:
+            return Rest(now + tend.pause(self))
+        if duty == "gather" and self.flush_asked:
+            return Rest(now + FLUSH, deaf=True)
+        if duty == "reap":
+            if stop.time_is_over(self, now):
+                self.stop(now)
+            if tend.reaps(self, now):
+                self.reap_at = now + tend.third(self)
+                return REAP
+        if duty == "exchange":
+            self._release_hostages(now)
+            if tend.exchanges(self, now):
+                return self._request(now, by_thread=False)
+            self.flush_asked = self.owes and not self.exchanging  # what ended just now is due in a moment
+            if self.suspects:
+                self._call()  # one may start by now
+        if duty == "record" and tend.records(self):
+            return self._record()
+        return None
+
+    def _release_hostages(self, now: int) -> None:
+        if not tend.stuck(self):
+            self.stuck_at = None
+        elif tend.hostages(self, now):
+            self._release(now)
+        elif self.stuck_at is None or self.stuck_taken != self.taken:
+            self.stuck_at, self.stuck_taken = now, self.taken
+
+    def reaped(self, now: int, settlings: Sequence[Settling], more: bool) -> None:
+        """What becomes of the jobs of the dead. ``more``: of them there is more than was read."""
+        self._owe(now, settlings)
+        self.urgent = self.urgent or bool(settlings)
+        self.more_dead = more
+        if more:
+            self.reap_at = now
+
+    def _record(self) -> Record:
+        waiting, self.unrecorded, self.recording = self.unrecorded, 0, True
+        return Record(waiting)
+
+    def recorded(self, waiting: int, done: bool) -> None:
+        self.recording = False
+        if not done:
+            self.unrecorded = max(waiting, self.unrecorded)
+        self.bell = self.bell or not self.alive
+
+    def _close(self, now: int, closing: bool) -> KeeperStep:
+        """The last thread has ended: settle what is left, record, go off the list."""
+        if self.exchanging:  # the process hands back
+            return Rest(now + FLUSH, deaf=True)
+        if tend.settles(self, now):
+            return self._compare() if self.to_reconcile else self._request(now, by_thread=False)
+        if self.phase == "settle":
+            left = self.to_reconcile or self.outbox or self.open is not None
+            self.away = bool(left) or self.gave_up
+            self.phase = "record"
+        if self.phase == "record":
+            if not closing and (step := self._record_the_rest(now)):
+                return step
+            self.phase = "leave"
+        if self.phase == "leave":
+            self.phase = "over"
+            if not self.away and stop.may_leave(self):
+                self.one_try()  # others take it off in an hour
+                self._owe(now, [settle.gone(self.id, now / SECOND)])
+                return self._request(now, by_thread=False)
+        return None
+
+    def _record_the_rest(self, now: int) -> KeeperStep:
+        """If the database is quick enough: what it has not taken waits in ``unrecorded``."""
+        if self.recording:
+            self.record_until = self.record_until or now + tend.CLOSE
+            if now < self.record_until:
+                return Rest(self.record_until)
+            self.news.append("table silent")
+            return None
+        if self.records < tend.RECORDS_MAX and self.unrecorded and self.has_store:
+            self.records += 1
+            self.record_until = None
+            return self._record()
+        return None

@@ -1,0 +1,260 @@
+"""All that a worker knows, as a value: it can be copied, and two workers with the same key will do the same.
+
+Each field says how it stands in the key. A time is an age (no older than makes a difference) or a wait, never a point
+in time: so what happens an hour later is the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable
+from copy import copy
+from functools import cache
+from typing import Annotated, Any, Literal, Self, get_type_hints
+
+import msgspec
+from msgspec import field
+
+from ...settle import Delivery, Settling
+from .steps import SECOND, Limits, Request
+
+FLUSH = SECOND // 50
+"""Finished work is handed over after this time even while more work is at hand."""
+HOSTAGE = SECOND
+"""Claimed jobs that could not start for so long go back to the queue, for others."""
+BACKOFF_FIRST, BACKOFF_MAX = SECOND // 10, 5 * SECOND
+ALL = -1
+"""Of the idle threads: to be woken."""
+
+Told = Callable[["State", Any, int], Hashable]
+"""What the key tells of a field: of a state, the field's value and the time."""
+Duty = Literal["rest", "gather", "reap", "exchange", "record"]
+Phase = Literal["settle", "record", "leave", "over"]
+
+
+def as_it_is(state: State, value: Hashable, now: int) -> Hashable:
+    return value
+
+
+def setting(state: State, value: object, now: int) -> Hashable:
+    """It never changes."""
+    return None
+
+
+def age(horizon: Callable[[State], int]) -> Told:
+    """How long ago, as far as that can make a difference."""
+
+    def told(state: State, at: int | None, now: int) -> Hashable:
+        return None if at is None else min(now - at, horizon(state) + 1)
+
+    return told
+
+
+def wait(state: State, at: int | None, now: int) -> Hashable:
+    """How long until then."""
+    return None if at is None else max(at - now, 0)
+
+
+def jobs(state: State, some: Iterable[Delivery], now: int) -> Hashable:
+    """As they stand, and in which order they came: that is the order in which they go back."""
+    order = sorted({d.server_at for d in (*state.ready, *state.suspects)})
+    return tuple((d.raw, d.place, order.index(d.server_at)) for d in some)
+
+
+def attempts(state: State, some: dict[int, Delivery], now: int) -> Hashable:
+    return tuple((d.raw, d.place) for d in some.values())
+
+
+def owed(state: State, some: Iterable[Settling], now: int) -> Hashable:
+    """How long a retry has waited already counts; of all else, only the first one's age does (``owed_since``)."""
+    return tuple(
+        (s.move, s.delivery.owner, s.delivery.raw, s.delivery.place, s.new, s.wait_s,
+         round(now - s.ended_at * 1e6) if s.move in ("retry", "fail") else 0)
+        for s in some
+    )  # fmt: skip
+
+
+def request(state: State, one: Request | None, now: int) -> Hashable:
+    return one and (owed(state, one.settlings, now), one.want, one.by_thread, one.waits == state.waits)
+
+
+def counts(state: State, counted: Counter[bytes], now: int) -> Hashable:
+    return frozenset(counted.items())
+
+
+def lines(state: State, some: list[str], now: int) -> Hashable:
+    return tuple(some)
+
+
+def last_suspect(state: State, one: Delivery | None, now: int) -> Hashable:
+    return one and (one.raw, id(one) in state.running)
+
+
+def where(matters: Callable[[State], bool]) -> Told:
+    """Told as it is, where it is asked at all."""
+    return lambda state, value, now: value if matters(state) else None
+
+
+def number(state: State, value: int, now: int) -> Hashable:
+    """Only compared with another one: with the server's, or with one in ``open``, whose key tells the difference."""
+    return None
+
+
+def suspects_age(state: State, at: int, now: int) -> Hashable:
+    return min(now - at, state.lease * _doublings(state.suspects[0]) + 1) if state.suspects else None
+
+
+def suspect_age(state: State, at: int, now: int) -> Hashable:
+    return min(now - at, 10 * state.lease * _doublings(state.suspect) + 1) if state.suspect else None
+
+
+def _doublings(d: Delivery) -> int:
+    return 1 << min(d.lost, 20)  # no less than any patience or window
+
+
+class State(msgspec.Struct, eq=False):
+    """Nobody but the machine assigns to a field; whoever calls it clears the signals, under its lock."""
+
+    # What it is.
+    id: Annotated[str, setting]
+    threads: Annotated[int, setting]
+    lease: Annotated[int, setting]
+    limits: Annotated[Limits, setting]
+    has_store: Annotated[bool, setting]
+    born_at: Annotated[int, lambda state, at, now: now - at if state.limits.max_time_s is not None else None]
+
+    # Jobs.
+    ready: Annotated[deque[Delivery], jobs] = field(default_factory=deque)
+    """Claimed, and may start."""
+    running: Annotated[dict[int, Delivery], attempts] = field(default_factory=dict)
+    """Attempts under way."""
+    outbox: Annotated[list[Settling], owed] = field(default_factory=list)
+    """Finished work, not handed over yet."""
+    owed_since: Annotated[int, age(lambda state: FLUSH)] = 0
+    """When the first in ``outbox`` came there."""
+    urgent: Annotated[bool, as_it_is] = False
+    """What is to be handed over should not wait."""
+    holding: Annotated[Counter[bytes], counts] = field(default_factory=Counter)
+    """The envelopes in this worker's two lists on the server, as far as it knows."""
+    taken: Annotated[int, where(lambda state: state.limits.max_jobs is not None)] = 0
+    """How many attempts began."""
+    pace: Annotated[int | None, as_it_is] = None
+    """How long a job takes."""
+    job_bytes: Annotated[int, as_it_is] = 1
+    """How large a job is."""
+    stuck_at: Annotated[int | None, age(lambda state: HOSTAGE)] = None
+    """Since when no attempt began, although jobs are claimed."""
+    stuck_taken: Annotated[int, lambda state, value, now: value == state.taken] = 0
+
+    # Suspects.
+    suspects: Annotated[deque[Delivery], jobs] = field(default_factory=deque)
+    """Held and not announced, the gravest first."""
+    suspects_since: Annotated[int, suspects_age] = 0
+    """When the first of them began to keep fresh jobs out, if it does."""
+    suspect: Annotated[Delivery | None, last_suspect] = None
+    """The last that was announced, until it has ended."""
+    suspect_at: Annotated[int, suspect_age] = 0
+    overtaking: Annotated[bool, as_it_is] = False
+    """Suspects were claimed by an exchange while a wait was under way that is not over yet."""
+
+    # Threads.
+    alive: Annotated[int, as_it_is] = 0
+    idle: Annotated[int, as_it_is] = 0
+    watched: Annotated[int | None, wait] = None
+    """When one of the idle threads looks up."""
+    called: Annotated[bool, as_it_is] = False
+    """An idle thread has been called and has not answered yet."""
+    waiting: Annotated[bool, as_it_is] = False
+    """One thread waits on the server."""
+    waits: Annotated[int, number] = 0
+    """How many waits began."""
+    waited_at: Annotated[int | None, age(lambda state: FLUSH)] = None
+    """When a wait claimed a job that no exchange has followed: the server may not know this worker any more."""
+
+    # The exchange.
+    n: Annotated[int, number] = 0
+    """The last one's number."""
+    open: Annotated[Request | None, request] = None
+    """Sent, or about to be, and not answered."""
+    exchanging: Annotated[bool, as_it_is] = False
+    repeated: Annotated[bool, as_it_is] = False
+    """It may have been carried out already."""
+    last_try: Annotated[bool, as_it_is] = False
+    backoff: Annotated[int, as_it_is] = BACKOFF_FIRST
+    renewed_at: Annotated[int, age(lambda state: max(state.lease, SECOND))] = 0
+    """When the last answered request went out."""
+    server_ahead: Annotated[int, as_it_is] = 0
+    """What the server's clock is ahead of ours: never before it, ahead by a round trip at the most."""
+    server_lost: Annotated[bool, as_it_is] = False
+
+    # What is known of the server.
+    look: Annotated[bool, as_it_is] = True
+    """Something may be there to claim."""
+    backlog: Annotated[int, as_it_is] = 0
+    next_due_at: Annotated[int | None, wait] = None
+    to_reconcile: Annotated[bool, as_it_is] = False
+    """What the server thinks we hold must be compared with what we know."""
+    counted_at: Annotated[int, age(lambda state: state.lease // 4)] = 0
+    """When the server's count of what we hold was last compared with ours: never while a thread waits."""
+    ghost: Annotated[bool, as_it_is] = False
+    """A wait whose answer never came may still claim a job."""
+    unrecorded: Annotated[int, as_it_is] = 0
+    """Exhausted jobs that wait for a table."""
+    server_at: Annotated[int, where(lambda state: state.limits.until == "drained")] = 0
+    server_moved_at: Annotated[
+        int, lambda state, at, now: now - at if state.limits.until == "drained" else None
+    ] = 0  # fmt: skip
+    """The server's time by its last answer, and when, by our own clock, it was last another one."""
+
+    # The end.
+    stopping_at: Annotated[int | None, age(lambda state: state.lease)] = None
+    gave_up: Annotated[bool, as_it_is] = False
+    """It ends since the server can't be reached."""
+    away: Annotated[bool, as_it_is] = False
+    """It has ended, and the server was away."""
+
+    # The keeper.
+    duty: Annotated[Duty, as_it_is] = "rest"
+    """What it looks at next."""
+    flush_asked: Annotated[bool, as_it_is] = False
+    reap_at: Annotated[int, wait] = 0
+    more_dead: Annotated[bool, as_it_is] = False
+    """What the dead hold was too much for one look."""
+    recording: Annotated[bool, as_it_is] = False
+    phase: Annotated[Phase, as_it_is] = "settle"
+    """Of its end, when the last thread has ended."""
+    records: Annotated[int, as_it_is] = 0
+    """How often the recorder was started there."""
+    record_until: Annotated[int | None, wait] = None
+
+    # Signals to whoever runs the machine.
+    wake: Annotated[int, as_it_is] = 0
+    """So many idle threads, or ALL."""
+    bell: Annotated[bool, as_it_is] = False
+    """Call the keeper."""
+    hurry: Annotated[bool, as_it_is] = False
+    """Do not pause before the next try: there may be a reason to give up."""
+    news: Annotated[list[str], lines] = field(default_factory=list)
+
+    def clone(self) -> Self:
+        """The same, and apart: what is in it are values."""
+        other = copy(self)
+        for name in _containers():
+            setattr(other, name, getattr(self, name).copy())
+        return other
+
+    def key(self, now: int) -> tuple[Hashable, ...]:
+        """All that decides what it will do."""
+        return tuple(told(self, getattr(self, name), now) for name, told in told_of().items())
+
+
+@cache
+def told_of() -> dict[str, Told]:
+    """By field: how it stands in the key. Asked late, as it takes longer than to start a worker."""
+    hints = get_type_hints(State, globals(), {}, include_extras=True)
+    return {name: hints[name].__metadata__[0] for name in State.__struct_fields__}
+
+
+@cache
+def _containers() -> list[str]:
+    return [one.name for one in msgspec.structs.fields(State) if isinstance(one.default_factory, type)]

@@ -1,0 +1,92 @@
+"""What callers of the machine are told to do, and what limits a worker. Times are whole microseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Literal, NamedTuple
+
+from ...settle import Delivery, Settling
+
+SECOND = 1_000_000
+"""In the machine's unit of time: in whole microseconds, what is over is over in every comparison."""
+
+Until = Literal["stopped", "empty", "drained"]
+
+
+class Limits(NamedTuple):
+    """When a worker ends by itself."""
+
+    until: Until = "stopped"
+    max_jobs: int | None = None
+    max_time_s: float | None = None
+
+
+class Request(NamedTuple):
+    """Send this exchange; then ``answered``, or ``lost``."""
+
+    n: int
+    settlings: Sequence[Settling]
+    want: int
+    reconciles: bool = False
+    """The last number once more, for its listing; it changes nothing on the server."""
+    by_thread: bool = False
+    """A thread sends it, which comes back for what it brings."""
+    waits: int = -1
+    """How many waits had begun, if none was under way: until one begins, the server's count is comparable."""
+
+
+class Again(NamedTuple):
+    """Pause (times a half to one, by chance), then send the request again."""
+
+    request: Request
+    pause: int
+
+
+class AskDue(NamedTuple):
+    """Ask the server when the next delayed job is due; then ``due``."""
+
+
+class Wait(NamedTuple):
+    """Wait on the server for one job; then ``waited``, or ``wait_lost``."""
+
+    time: int
+    began: int
+
+
+class Idle(NamedTuple):
+    """Sleep until woken, or until then; then ``woken``."""
+
+    until: int | None = None
+
+
+class Rest(NamedTuple):
+    """The keeper sleeps until then, or until rung; ``deaf``: whoever rings. Then ``keep``."""
+
+    until: int
+    deaf: bool = False
+
+
+class Reap(NamedTuple):
+    """Read what the dead hold; then ``reaped``."""
+
+
+class Record(NamedTuple):
+    """Start the recorder, for so many failures; ``recorded`` when it has ended. ``keep`` at once."""
+
+    waiting: int
+
+
+ASK_DUE, REAP = AskDue(), Reap()
+ThreadStep = Delivery | Request | AskDue | Wait | Idle | None
+KeeperStep = Request | Reap | Record | Rest | None
+
+
+def micros(seconds: float) -> int:
+    """To the nearest."""
+    return int(seconds * 1e6 + 0.5)
+
+
+def micros_left(seconds: float) -> int:
+    """How long until something is due that is not: some time, or we would ask again in no time."""
+    return max(ceil(seconds * 1e6 - 0.25), 1) if seconds > 0 else 0  # a float of today's date is as exact as that

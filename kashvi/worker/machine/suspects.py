@@ -1,0 +1,105 @@
+"""Jobs that were in a process when it died: what becomes of them, and when a worker starts them again.
+
+Nobody can know which job killed a process, and no job is charged for another's death. What may have run beside others
+is suspected and not charged. Suspects run apart, the graver the more so, until a death has one name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from ... import settle
+from ...ports import LostDelivery
+from ...settle import Delivery, Settling
+from .state import State
+
+WINDOW_LEASES = 10
+"""So long a suspect has its process's suspects to itself; twice as long for each further death."""
+GRAVE = 2
+"""From here on a suspect has fresh jobs kept out, too. It waits a lease for those that run; doubled likewise."""
+DOUBLINGS_MAX = 20
+
+
+def after_death(
+    theirs: Sequence[LostDelivery],
+    whole: bool,
+    ended_at: float,
+    new_id: Callable[[], str],
+    max_attempts: int,
+    server_at: float,
+) -> list[Settling]:
+    """What becomes of the jobs of one dead worker, to be settled in this order and in one exchange.
+
+    ``theirs``: as ``Driver.expired`` has them; ``whole``: it is all they had. An announced attempt is lost only if it
+    is certain that no other job ran: it is the only announced one, and all that is held was a suspect before, and so
+    was waiting. While more of ``held`` may say otherwise, the announced one stays where it is.
+    """
+    found = [settle.delivery(one.envelope, one.owner, new_id, server_at, place=one.place) for one in theirs]
+    held = [d for d in found if d.place == "held"]
+    running = [d for d in found if d.place == "running"]
+    certain = len(running) == 1 and not any(d.envelope and not d.lost for d in held)
+    if certain and held and not whole:
+        running = []
+    # What is returned later is nearer the head: the announced before the held, the last announced first of all.
+    out = [settle.lost(d, ended_at, max_attempts, False, 0 if d.suspect else 1) for d in held]
+    for d in reversed(running):
+        graver = 2 if d is running[0] and not certain else 1
+        out.append(settle.lost(d, ended_at, max_attempts, certain, graver))
+    return out
+
+
+def place_of(d: Delivery, waiting: Collection[Delivery]) -> int:
+    """The gravest first, in whichever order they came: a wait and an exchange may overtake each other."""
+    return next((i for i, other in enumerate(waiting) if other.lost < d.lost), len(waiting))
+
+
+def may_start(state: State, now: int) -> bool:
+    """Whether the first may be announced. Announced means counted, so not before a thread is free for it."""
+    if not state.suspects or alone(state, now):
+        return False
+    running = len(state.running)
+    if running + (0 if keep_fresh_out(state, now) else len(state.ready)) >= state.threads:
+        return False
+    first = state.suspects[0]
+    return first.lost < GRAVE or not running or now >= state.suspects_since + patience(state, first)
+
+
+def keep_fresh_out(state: State, now: int) -> bool:
+    """A grave suspect waits, or runs in its window: nothing fresh starts."""
+    if state.suspects and state.suspects[0].lost >= GRAVE:
+        return True
+    return state.suspect is not None and state.suspect.lost >= GRAVE and alone(state, now)
+
+
+def kept_out(state: State, now: int) -> list[Delivery]:
+    """Fresh jobs that were claimed and may not start: they are for others."""
+    if not state.ready or state.stopping_at is not None or not keep_fresh_out(state, now):
+        return []
+    return [d for d in state.ready if d.place == "held"]
+
+
+def next_at(state: State, now: int) -> int | None:
+    """When more may start than now, if nothing ends until then."""
+    at = None
+    if state.suspect is not None and alone(state, now):
+        at = state.suspect_at + window(state, state.suspect)
+    elif state.suspects and state.suspects[0].lost >= GRAVE:
+        at = state.suspects_since + patience(state, state.suspects[0])
+    return at if at is not None and at > now else None
+
+
+def alone(state: State, now: int) -> bool:
+    """The last that was announced has its process's suspects to itself."""
+    return state.suspect is not None and now < state.suspect_at + window(state, state.suspect)
+
+
+def window(state: State, d: Delivery) -> int:
+    return WINDOW_LEASES * state.lease * _doubled(d.lost - 1)
+
+
+def patience(state: State, d: Delivery) -> int:
+    return state.lease * _doubled(d.lost - GRAVE)
+
+
+def _doubled(times: int) -> int:
+    return 1 << min(max(times, 0), DOUBLINGS_MAX)

@@ -1,0 +1,360 @@
+"""What runs a worker's machine: threads, a lock and a driver. It decides nothing.
+
+Whoever calls the machine holds ``lock``, and sees to its signals before that is free again. No call leaves the process
+while it is held; what was claimed is decoded before it is taken. On the simulator's runtime, threads are greenlets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from .. import events, settle
+from ..attempt import Attempts
+from ..errors import ClockStandsStill, CommandRefused, DriverError, unexpected
+from ..ports import Driver, Exchange, Place, Runtime
+from ..recorder import Recorder
+from ..settle import Delivery, Settling
+from ..text import visible
+from .machine import Machine
+from .machine.state import ALL
+from .machine.steps import SECOND, AskDue, Idle, Request, ThreadStep, Wait, micros
+
+STILL_S = 5.0
+"""A server's clock that does not move for so long was frozen by a test."""
+STUMBLE_S = 1.0
+"""How long a thread rests after an error that should not be."""
+HAND_BACK_S = 1.0
+"""How long a process that is about to exit waits for calls under way."""
+
+
+class Worker:
+    """What one process runs; its threads call ``run``, its keeper is a ``Keeper``."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        attempts: Attempts,
+        *,
+        driver: Driver,
+        runtime: Runtime,
+        stream: events.EventStream,
+        recorder: Recorder,
+    ) -> None:
+        self.id = machine.id
+        self.threads = machine.threads
+        self.lease_s = machine.lease / SECOND
+        self.machine = machine
+        self.error: DriverError | None = None
+        """Why the server could not be reached, once the worker has ended without it."""
+        self.lost: DriverError | None = None
+        """Why the server can't be reached, since it was last heard of."""
+        self._attempts = attempts
+        self._driver = driver
+        self._runtime = runtime
+        self._stream = stream
+        self._recorder = recorder
+        self.lock = runtime.condition()
+        self._bell = runtime.condition()
+        self._rung = False
+        self._pause = runtime.condition()
+        self._hurried = False
+        self._wait_refused = False
+        """The server does not let us wait, and we have said so."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it has had its ``max_jobs``."""
+        return self.machine.full
+
+    @property
+    def unsettled(self) -> int:
+        """Of how many jobs the server has not confirmed what became of them."""
+        return self.machine.unsettled
+
+    def now(self) -> int:
+        return micros(self._runtime.monotonic())
+
+    # -- a thread ---------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Take and run jobs until the worker stops.
+
+        Raises what interrupts it, for the caller of ``work()``. A thread of a pool goes on, whatever a driver, a
+        logging handler or an exception that was thrown into it does.
+        """
+        try:
+            while not self._ran_to_the_end():
+                """It goes on."""
+        finally:
+            self.without(1)
+
+    def _ran_to_the_end(self) -> bool:
+        try:
+            self._run()
+        except BaseException as error:
+            if self._attempts.interruptible:
+                raise
+            self._runtime.sleep(STUMBLE_S)
+            with contextlib.suppress(BaseException):
+                events.log.error("a thread of kashvi worker %s goes on after an error", self.id, exc_info=error)
+            return False
+        return True
+
+    def _run(self) -> None:
+        machine, monotonic, make = self.machine, self._runtime.monotonic, self._attempts.make
+        acquire, release = self.lock.acquire, self.lock.release  # `with` takes longer
+        step: ThreadStep = None
+        ended: Settling | None = None
+        try:
+            while True:
+                acquire()
+                try:
+                    step = machine.free(int(monotonic() * 1e6 + 0.5), ended)  # micros(), likewise
+                    while type(step) is Idle:
+                        step = self._idle(step)
+                    if machine.wake or machine.bell:
+                        self.signal()
+                finally:
+                    release()
+                ended = None
+                if type(step) is Delivery:
+                    ended = make(step)
+                elif step is None:
+                    return
+                elif type(step) is Request:
+                    self.exchange(step)
+                    self._check_clock()
+                else:
+                    self._wait(step)  # type: ignore[arg-type]
+        finally:
+            if type(step) is Delivery:  # an interrupt came before the end was noted, or while it was told
+                with self.lock:
+                    machine.interrupted(self.now(), step, ended or self._attempts.over(step))
+                    self.signal()
+
+    def _idle(self, idle: Idle) -> ThreadStep:
+        """Called with the lock."""
+        machine = self.machine
+        self.signal()
+        try:
+            self.lock.wait(None if idle.until is None else max(idle.until - self.now(), 0) / SECOND)
+        except BaseException:
+            machine.roused(idle)
+            raise
+        return machine.woken(self.now(), idle)
+
+    def signal(self) -> None:
+        """Do what the machine asks for beside its answers. Called with the lock."""
+        machine = self.machine
+        if machine.wake:
+            self.lock.notify_all() if machine.wake == ALL else self.lock.notify(machine.wake)
+            machine.wake = 0
+        if machine.bell:
+            machine.bell = False
+            with self._bell:
+                self._rung = True
+                self._bell.notify_all()
+        if machine.hurry:
+            machine.hurry = False
+            with self._pause:
+                self._hurried = True
+                self._pause.notify_all()
+
+    def tell_news(self) -> None:
+        """Called without the lock: observers are slow."""
+        if not self.machine.news:
+            return
+        with self.lock:
+            news, self.machine.news = self.machine.news, []
+        for one in news:
+            if one == "server lost":
+                self._tell_lost()
+            elif one == "server back":
+                self._stream.emit(events.ServerBack)
+                events.log.warning("kashvi worker %s: the server is back", self.id)
+            elif one == "table silent":
+                events.log.warning("the failure table does not answer; failed jobs wait in the queue until it does")
+            else:
+                self._driver.wake(self.id)
+                self._stream.emit(events.WorkerStopping, worker=self.id)
+
+    def _tell_lost(self) -> None:
+        self._stream.emit(events.ServerLost, error=str(self.lost))
+        events.log.warning("kashvi worker %s keeps trying: %s", self.id, visible(str(self.lost)))
+
+    # -- with the server --------------------------------------------------------------------
+
+    def exchange(self, request: Request) -> bool:
+        """Send, again and again until there is an answer; False if the machine gives up."""
+        answer: Exchange | None = None
+        sent_at = 0.0
+        over = False
+        try:
+            while answer is None and not over:
+                sent_at = self._runtime.monotonic()
+                settlements = [settling.sent(sent_at) for settling in request.settlings]
+                try:
+                    answer = self._driver.exchange(self.id, request.n, self.lease_s, settlements, request.want)
+                except Exception as caught:
+                    over = not self._goes_on(request, caught)
+            if answer is not None:
+                claimed = self._claimed(request, answer)
+                self.lost = None
+                with self.lock:
+                    over = True
+                    self.machine.answered(self.now(), request, answer, claimed, micros(sent_at))
+                    self.signal()
+        finally:
+            if not over:
+                with self.lock:
+                    self.machine.unanswered(self.now())
+                    self.signal()
+        if answer is None:
+            return False
+        self.tell_news()
+        self._tell(request, answer, sent_at)
+        return True
+
+    def _goes_on(self, request: Request, caught: Exception) -> bool:
+        """After an exchange that failed. False: the machine has given up."""
+        if not isinstance(caught, DriverError):
+            events.log.exception("the driver failed in a way it must not")
+        error = caught if isinstance(caught, DriverError) else unexpected(caught)
+        self.lost = error
+        with self.lock:
+            again = self.machine.lost(self.now(), request, error.maybe_sent)
+            self.signal()
+        self.tell_news()
+        if again is None:
+            return False
+        if again.pause:
+            seconds = again.pause / SECOND * (0.5 + self._runtime.random() / 2)
+            with self._pause:
+                if not self._hurried:
+                    self._pause.wait(seconds)
+                self._hurried = False
+        return True
+
+    def _claimed(self, request: Request, answer: Exchange) -> list[Delivery]:
+        at = answer.server_at
+        if not request.reconciles:
+            me, new_id, read = self.id, self._runtime.new_id, settle.delivery
+            return [read(raw, me, new_id, at) for raw in answer.claimed]
+        held, running = answer.listing or ([], [])
+        announced = [self._read(raw, at, "wait", "running") for raw in running]
+        return announced + [self._read(raw, at, "wait") for raw in held]
+
+    def _read(self, raw: bytes, server_at: float, claim: str = "exchange", place: Place = "held") -> Delivery:
+        return settle.delivery(raw, self.id, self._runtime.new_id, server_at, claim, place)
+
+    def _tell(self, request: Request, answer: Exchange, sent_at: float) -> None:
+        refused = answer.refused
+        if self._stream.observed:
+            for i, settling in enumerate(request.settlings):
+                settle.tell(self._stream, settling, answer.settled_at, sent_at, i in refused)
+        for i, settling in enumerate(request.settlings):
+            if settling.move == "fail" and i not in refused:
+                self._recorder.remember(settling, answer.server_at - (sent_at - settling.ended_at))
+
+    def _check_clock(self) -> None:
+        """Raises ClockStandsStill."""
+        if self.machine.stands_still(self.now()) > STILL_S * SECOND:
+            raise ClockStandsStill(self.machine.stands_still(self.now()) / SECOND)
+
+    def _wait(self, step: AskDue | Wait) -> None:
+        """Wait on the server for one job."""
+        began, wait = self.now(), step if isinstance(step, Wait) else None
+        got: Delivery | int | None = None
+        maybe_sent, lost = True, True
+        try:
+            if wait is None:
+                wait = self._ask_due()
+            if wait.time > 0:
+                got = self._waited_for(wait)
+            lost = False
+        except Exception as caught:
+            error = caught if isinstance(caught, DriverError) else unexpected(caught)
+            maybe_sent = error.maybe_sent
+            if wait is not None and isinstance(error, CommandRefused):
+                self._rest(error, wait.time - (self.now() - began))
+        finally:
+            with self.lock:
+                if lost or wait is None:
+                    self.machine.wait_lost(self.now(), maybe_sent)
+                else:
+                    self.machine.waited(self.now(), wait, got)
+                self.signal()
+        seconds = (wait.time if wait else 0) / SECOND
+        left = seconds - (self.now() - began) / SECOND
+        if got is None and left > seconds / 2 and self.machine.stopping_at is None:
+            self._runtime.sleep(min(left, 0.05))  # a wait that does not wait must not make us spin
+
+    def _ask_due(self) -> Wait:
+        due = self._driver.next_due()
+        with self.lock:
+            wait = self.machine.due(self.now(), None if due is None else micros(due))
+            self.signal()
+        return wait
+
+    def _waited_for(self, wait: Wait) -> Delivery | int | None:
+        got = self._driver.wait(self.id, wait.time / SECOND)
+        if isinstance(got, bytes):
+            return self._read(got, self.server_now(), "wait")
+        return None if got is None else micros(got)
+
+    def _rest(self, error: CommandRefused, left: int) -> None:
+        """The server does not let us wait (it is full, or a right is missing): look as often as if it did."""
+        if not self._wait_refused:
+            self._wait_refused = True
+            events.log.warning("kashvi worker %s can't wait for jobs and looks from time to time: %s", self.id, error)
+        self._runtime.sleep(max(left, 0) / SECOND)
+
+    def server_now(self) -> float:
+        """The server's clock: never before it, ahead by a round trip at the most."""
+        return self._runtime.monotonic() + self.machine.server_ahead / SECOND
+
+    # -- from outside -----------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Take no more jobs; hand back what has not started; let what runs end."""
+        with self.lock:
+            known = self.machine.stopping_at is not None
+            self.machine.stop(self.now())
+            self.signal()
+        if known:
+            self._driver.wake(self.id)
+        self.tell_news()
+
+    def hand_back(self) -> bool:
+        """The process is about to exit: return what runs, uncounted, whether or not it ends in time.
+
+        False if the server has not confirmed it, or if a wait whose answer is not here may claim a job.
+        """
+        self.stop()
+        machine = self.machine
+        with self.lock:
+            machine.one_try()
+            self.signal()
+            until = self._runtime.monotonic() + HAND_BACK_S
+            # A wait under way would take the job right back, for a process that is about to be gone.
+            while machine.calling and self._runtime.monotonic() < until:
+                self.lock.wait(HAND_BACK_S)
+            if machine.exchanging:
+                return False  # the server does not answer: the lease will run out
+            request = machine.hand_back(self.now())
+        return (request is None or self.exchange(request)) and not (machine.ghost or machine.waiting)
+
+    def without(self, threads: int) -> None:
+        """So many threads have ended, or never came to run."""
+        with self.lock:
+            self.machine.fewer(threads)
+            self.signal()
+
+    # -- for the keeper -----------------------------------------------------------------------
+
+    def wait_for_bell(self, seconds: float) -> None:
+        """Until somebody rings, or for so long."""
+        with self._bell:
+            if not self._rung:
+                self._bell.wait(seconds)
+            self._rung = False
