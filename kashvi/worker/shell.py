@@ -17,7 +17,7 @@ from ..settle import Delivery, Settling
 from ..text import visible
 from .machine import Machine
 from .machine.state import ALL
-from .machine.steps import SECOND, AskDue, Idle, Request, ThreadStep, Wait, micros
+from .machine.steps import SECOND, AskDue, Idle, Request, ThreadStep, Wait, micros, not_before
 
 STILL_S = 5.0
 """A server's clock that does not move for so long was frozen by a test."""
@@ -292,7 +292,7 @@ class Worker:
     def _ask_due(self) -> Wait:
         due = self._driver.next_due()
         with self.lock:
-            wait = self.machine.due(self.now(), None if due is None else micros(due))
+            wait = self.machine.due(self.now(), None if due is None else not_before(due))
             self.signal()
         return wait
 
@@ -300,7 +300,7 @@ class Worker:
         got = self._driver.wait(self.id, wait.time / SECOND)
         if isinstance(got, bytes):
             return self._read(got, self.server_now(), "wait")
-        return None if got is None else micros(got)
+        return None if got is None else not_before(got)
 
     def _rest(self, error: CommandRefused, left: int) -> None:
         """The server does not let us wait (it is full, or a right is missing): look as often as if it did."""

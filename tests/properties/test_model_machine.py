@@ -242,4 +242,4 @@ FOUND = (
 def test_a_driver_with_a_bug_is_found_out(bug: str) -> None:
     """Planted in the memory driver."""
     with MUSEUM[bug].planted(), pytest.raises((Disagreement, AssertionError)):
-        tried(subject_of("memory"), 300, phases=[Phase.generate], derandomize=True, database=None)
+        tried(subject_of("memory"), 1_000, phases=[Phase.generate], derandomize=True, database=None)

@@ -183,9 +183,9 @@ def test_the_textbooks_mean_wait_lies_within_what_was_seen(case: Case, seen: lis
 
 
 def test_every_job_waits_exactly_as_long_as_the_recursion_says(case: Case, seen: list[Seen]) -> None:
-    """In each replication: the workers lose no time and let nobody overtake. (A Unix time in a double is not exact.)"""
+    """In each replication: the workers lose no time and let nobody overtake. (Time passes in whole microseconds.)"""
     for seed, one in zip(SEEDS, seen, strict=True):
-        assert one.waits_s == pytest.approx(recursion(case, seed), abs=1e-5)
+        assert one.waits_s == pytest.approx(recursion(case, seed), abs=1e-4)
 
 
 def test_hundreds_of_replications_of_the_recursion_come_to_the_textbooks_mean(case: Case) -> None:

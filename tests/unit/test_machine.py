@@ -32,7 +32,7 @@ from kashvi.worker.machine.steps import (
     Rest,
     Wait,
     micros,
-    micros_left,
+    not_before,
 )
 
 NOW = 1000 * SECOND
@@ -245,8 +245,8 @@ def drive(chance: random.Random) -> None:
 @pytest.mark.parametrize("left_s", [1e-9, 0.0000004, 0.3, 0.1 + 0.2, 1.0])
 def test_a_job_that_is_not_due_is_due_in_a_time(left_s: float) -> None:
     """Rounded to nothing, it would be asked for again in no time."""
-    assert micros_left(left_s) == max(round(left_s * SECOND), 1)
-    assert micros_left(0.0) == micros_left(-1.0) == 0
+    assert not_before(left_s) == max(round(left_s * SECOND), 1)
+    assert not_before(0.0) == not_before(-1.0) == 0
 
 
 def test_what_is_over_is_over_in_every_comparison() -> None:

@@ -11,7 +11,7 @@ from ...settle import Delivery, Settling
 from . import choose, exchange, stop, suspects
 from .jobs import Jobs
 from .state import BACKOFF_FIRST, BACKOFF_MAX
-from .steps import ASK_DUE, SECOND, Again, AskDue, Request, Wait, micros, micros_left
+from .steps import ASK_DUE, SECOND, Again, AskDue, Request, Wait, micros, not_before
 
 WAIT_MAX, EARLIER = micros(WAIT_MAX_S), micros(EARLIER_S)
 
@@ -145,7 +145,7 @@ class Calls(Jobs):
         if (server_at := micros(answer.server_at)) != self.server_at:
             self.server_at, self.server_moved_at = server_at, now
         self.backlog, self.unrecorded = answer.ready, answer.unrecorded
-        self.next_due_at = None if answer.next_due_s is None else now + micros_left(answer.next_due_s)
+        self.next_due_at = None if answer.next_due_s is None else now + not_before(answer.next_due_s)
         if exchange.comparable(self, request):
             self.counted_at = sent_at
         if exchange.doubtful(self, request, answer):

@@ -87,6 +87,9 @@ def micros(seconds: float) -> int:
     return int(seconds * 1e6 + 0.5)
 
 
-def micros_left(seconds: float) -> int:
-    """How long until something is due that is not: some time, or we would ask again in no time."""
-    return max(ceil(seconds * 1e6 - 0.25), 1) if seconds > 0 else 0  # a float of today's date is as exact as that
+def not_before(seconds: float) -> int:
+    """Rounded up, for what is due: or we would ask for it too early, and again in no time.
+
+    A time of today in a float is exact to a quarter of a microsecond.
+    """
+    return max(ceil(seconds * 1e6 - 0.25), 1) if seconds > 0 else 0
