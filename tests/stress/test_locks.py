@@ -23,7 +23,7 @@ from kashvi.events import Event, JobFailed, JobSucceeded, WorkerStopped
 from kashvi.ports import Settlement
 from kashvi.queue import Queue
 from kashvi.registry import Registry
-from kashvi.worker import Worker
+from kashvi.worker.shell import Worker
 
 SWITCH_S = 1e-6
 PATIENCE_S = 15.0
@@ -36,6 +36,12 @@ class Unlocked:
 
     def __init__(self) -> None:
         self._inner = threading.Condition()
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
 
     def __enter__(self) -> bool:
         return True
@@ -141,7 +147,7 @@ def worker(locked: bool) -> list[str]:
 
     def unlocked(self: Worker, *args: object, **named: object) -> None:
         real(self, *args, **named)  # type: ignore[arg-type]
-        self._lock = Unlocked()
+        self.lock = Unlocked()
 
     RAN.clear()
     queue = Queue(MemoryDriver(), registry=Registry(), max_attempts=1)
