@@ -20,9 +20,9 @@ import click
 from benchmarks.install import BUILD
 from benchmarks.server import Server
 from kashvi.drivers.redis import RedisDriver
-from kashvi.envelope import seal
 from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import FailedJobRecord
+from kashvi.jobs.envelope import seal
 from kashvi.ports import Settlement
 from kashvi.runtime import SystemRuntime
 from kashvi.worker.keeper import LOST_MAX

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import msgspec
 
-from .envelope import seal
 from .errors import DriverError, InvalidDelay, PayloadTooLarge
 from .events import EventStream, JobDispatched
+from .jobs.envelope import seal
 from .ports import Driver, Runtime
 from .registry import Registry
 

@@ -241,7 +241,7 @@ class Failure(NamedTuple):
     queue: str = ""
     """Empty for the default queue."""
     extra: str = ""
-    """JSON: the envelope's fields without a column; see ``kashvi.row``."""
+    """JSON: the envelope's fields without a column; see ``kashvi.worker.row``."""
 
 
 class Refusal(NamedTuple):

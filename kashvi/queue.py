@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .drivers.memory import MemoryDriver
-from .failures.memory import FailedJob
+from .failures.recent import FailedJob
 from .ports import Driver, FailureStore
 from .queues import Queue
 from .registry import Registry
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .dispatch import Sealed
     from .drivers.redis import RedisDriver
     from .failures.table import FailedJobRecord
-    from .pool import Workers
     from .worker import Limits
+    from .worker.pool import Workers
 
 
 class MemoryQueueWarning(UserWarning):
@@ -107,7 +107,7 @@ def __getattr__(name: str) -> Any:
 
         return Limits
     if name == "Workers":
-        from .pool import Workers
+        from .worker.pool import Workers
 
         return Workers
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from . import dispatch
 from .dispatch import Sealed
 from .drivers.memory import MemoryDriver
-from .envelope import text_of
 from .errors import DriverError, InvalidSetting, NotAJob, ReplyLost, SettingsRefused, StoreError, WorkersRunning
 from .events import EventStream, Observer
-from .failures.memory import FailedJob, FailedJobs
-from .job import Job
+from .failures.recent import FailedJob, FailedJobs
+from .jobs.codec import Job
+from .jobs.envelope import text_of
 from .ports import Checking, Driver, FailureStore, Runtime, Stats, Task
 from .registry import Registry, default_name
-from .retry import UNKNOWN_FOR_S
 from .runtime import SystemRuntime
 from .text import visible
+from .worker.retry import UNKNOWN_FOR_S
 
 if TYPE_CHECKING:  # a process that only dispatches does not load these
     import sqlalchemy
 
-    from .pool import Workers
-    from .settle import Settling
     from .worker.keeper import Keeper
     from .worker.machine.steps import Limits, Until
+    from .worker.pool import Workers
+    from .worker.settle import Settling
     from .worker.shell import Worker
 
 J = TypeVar("J", bound=type[Any])
@@ -309,7 +309,7 @@ class Queue:
 
         Raises InvalidSetting, and SettingsRefused if the server rejects the settings (REDIS-15).
         """
-        from .pool import Workers
+        from .worker.pool import Workers
 
         worker, keeper = self._worker(_at_least("the number of workers", n, 1), limits, interruptible=False)
         workers = Workers(worker, keeper, self._runtime)
@@ -358,11 +358,11 @@ class Queue:
             raise worker.error
 
     def _worker(self, threads: int, limits: Limits | None, *, interruptible: bool) -> tuple[Worker, Keeper]:
-        from .attempt import Attempts
-        from .recorder import Recorder
+        from .worker.attempt import Attempts
         from .worker.keeper import Keeper
         from .worker.machine import Machine
         from .worker.machine.steps import Limits, micros
+        from .worker.recorder import Recorder
         from .worker.shell import Worker
 
         limits = limits or Limits()
@@ -393,7 +393,7 @@ class Queue:
         return worker, Keeper(worker, driver, recorder, runtime, stream, max_attempts)
 
     def _remember(self, s: Settling, failed_at: datetime) -> None:
-        from .attempt import decoded_or_none
+        from .worker.attempt import decoded_or_none
 
         d = s.delivery
         self._failed.add(

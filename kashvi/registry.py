@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .errors import DuplicateJobName, InvalidSetting, NotAJob, UnknownJobType, UnregisteredJob
-from .job import Job, JobType, why_no_job
+from .jobs.codec import Job, JobType, why_no_job
 
 NAME_MAX = 255
 """The longest name that the failure table holds."""

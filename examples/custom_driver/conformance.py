@@ -4,7 +4,7 @@ import atexit
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-from kashvi_spec.kit.subject import DriverUnderTest
+from kashvi_spec.kit.driver.subject import DriverUnderTest
 
 from .driver import SqliteDriver
 

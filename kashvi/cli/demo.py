@@ -14,8 +14,8 @@ from ..queue import MemoryDriver, Queue
 from ..registry import Registry
 from ..text import json_line, visible
 from .listing import print_lines
+from .options import examples, json_option
 from .output import write
-from .setup import examples, json_option
 
 _tried: set[int] = set()
 

@@ -15,8 +15,7 @@ from ..errors import CommandRefused, KashviError
 from ..ports import Checking
 from ..queue import Queue
 from ..text import json_line, visible
-from .output import folded
-from .setup import (
+from .options import (
     DATABASE_FILE,
     app_option,
     choose_driver,
@@ -27,6 +26,7 @@ from .setup import (
     load_app,
     redis_option,
 )
+from .output import folded
 
 if TYPE_CHECKING:
     from ..drivers.health import Health

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..envelope import bytes_of
 from ..errors import RedisRequired
+from ..jobs.envelope import bytes_of
 from ..ports import Retrying
 from ..queue import Queue
-from ..row import job_of, prefix_of
 from ..runtime import SystemRuntime
 from ..text import json_line, visible
+from ..worker.row import job_of, prefix_of
 from .listing import moment, print_groups, print_json, print_lines, print_whole, wanted
-from .output import terminal_width
-from .setup import (
+from .options import (
     DATABASE_FILE,
     app_option,
     choose_driver,
@@ -31,6 +30,7 @@ from .setup import (
     load_app,
     redis_option,
 )
+from .output import terminal_width
 
 if TYPE_CHECKING:
     from ..failures.sql import SqlFailures

@@ -11,8 +11,8 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-from ..pool import Workers
 from ..runtime import SystemRuntime
+from ..worker.pool import Workers
 from .output import write
 
 AGAIN_S = 1.0

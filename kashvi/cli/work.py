@@ -12,13 +12,11 @@ from .. import __version__
 from ..drivers.memory import MemoryDriver
 from ..errors import RedisRequired
 from ..queues import LEASE_S, Queue
-from ..retry import UNKNOWN_FOR_S
 from ..trace import TraceFile
 from ..worker import Limits
+from ..worker.retry import UNKNOWN_FOR_S
 from . import logs
-from .output import JsonLines, Lines, write
-from .processes import ENDED, FULL, REFUSED, WORKS, Processes, tell
-from .setup import (
+from .options import (
     Seconds,
     app_option,
     choose_database,
@@ -29,6 +27,8 @@ from .setup import (
     load_app,
     redis_option,
 )
+from .output import JsonLines, Lines, write
+from .processes import ENDED, FULL, REFUSED, WORKS, Processes, tell
 from .signals import Signals
 
 LOOK_S = 1.0

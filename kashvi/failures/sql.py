@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, undefer
 from sqlalchemy.orm.attributes import set_committed_value
 
-from ..envelope import base64_of, bytes_of, text_of
 from ..errors import StoreUnavailable
+from ..jobs.envelope import base64_of, bytes_of, text_of
 from ..ports import READ_MAX_BYTES, Failure, Refusal
 from .engine import engine_of, file_of, shown_of
 from .table import JOB_ID_MAX, JOB_TYPE_MAX, OPTIONAL, TABLE, FailedJobRecord, be_impatient, prepare

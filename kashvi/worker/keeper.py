@@ -10,13 +10,14 @@ import contextlib
 from collections.abc import Callable
 from itertools import groupby
 
-from .. import events, settle
+from .. import events
 from ..errors import DriverError
 from ..ports import Driver, Expired, Runtime
-from ..recorder import Recorder
-from ..settle import Settling
+from . import settle
 from .machine import suspects
 from .machine.steps import SECOND, KeeperStep, Reap, Record, Request, Rest
+from .recorder import Recorder
+from .settle import Settling
 from .shell import Worker
 
 STUMBLE_S = 1.0

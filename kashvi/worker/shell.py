@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import contextlib
 
-from .. import events, settle
-from ..attempt import Attempts
+from .. import events
 from ..errors import ClockStandsStill, CommandRefused, DriverError, unexpected
 from ..ports import Driver, Exchange, Place, Runtime
-from ..recorder import Recorder
-from ..settle import Delivery, Settling
 from ..text import visible
+from . import settle
+from .attempt import Attempts
 from .machine import Machine
 from .machine.state import ALL
 from .machine.steps import SECOND, AskDue, Idle, Request, ThreadStep, Wait, micros, not_before
+from .recorder import Recorder
+from .settle import Delivery, Settling
 
 STILL_S = 5.0
 """A server's clock that does not move for so long was frozen by a test."""

@@ -19,11 +19,11 @@ import pytest
 
 if TYPE_CHECKING:
     from kashvi.events import Event
-    from kashvi.failures.memory import FailedJob
+    from kashvi.failures.recent import FailedJob
     from kashvi.ports import Stats
 
-    from .process import SimQueue
-    from .world import World
+    from .world.process import SimQueue
+    from .world.world import World
 
 SEED = pytest.StashKey[int]()
 SIM = pytest.StashKey["Sim"]()
@@ -80,7 +80,7 @@ class Sim:
 
     def story(self) -> str:
         """The last lines of the timeline."""
-        from .timeline import Timeline
+        from .show.timeline import Timeline
 
         lines = [line for _, line in Timeline(self.world.names).lines(self.world.times, self.world.events)]
         return "\n".join([f"… {len(lines) - LINES} lines before"] * (len(lines) > LINES) + lines[-LINES:])
@@ -146,9 +146,9 @@ def sim(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     from kashvi.queue import default
 
     try:
-        from .clock import uninstall
-        from .tape import Tape
-        from .world import World
+        from .world.clock import uninstall
+        from .world.tape import Tape
+        from .world.world import World
     except ModuleNotFoundError as missing:
         pytest.fail(f"the fixture sim needs {missing.name}: pip install 'kashvi[sim]'", pytrace=False)
 

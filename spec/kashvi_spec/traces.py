@@ -19,8 +19,8 @@ import msgspec
 
 from kashvi.events import AnyEvent, Event, JobEvent, JobFailed, WorkerStarted, WorkerStopped
 
-from .every import OF_ONE_LIMIT, every_predicate
 from .judging import Judge, Violation
+from .predicates.every import OF_ONE_LIMIT, every_predicate
 
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(AnyEvent)}
 BEGINS = b'{"event":"'

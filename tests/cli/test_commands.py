@@ -10,7 +10,7 @@ import pytest
 
 from kashvi.cli import COMMANDS
 from kashvi.drivers.redis import RedisDriver
-from kashvi.envelope import read
+from kashvi.jobs.envelope import read
 from kashvi.queue import Queue
 from kashvi.registry import Registry
 from tests.servers.launch import RedisServer, until_true

@@ -90,7 +90,7 @@ def test_json_of_a_command_is_alone_though_the_app_prints(kashvi: Shell, words: 
 def test_json_of_the_suite_is_alone_though_the_driver_prints(kashvi: Shell) -> None:
     """Whenever it likes."""
     (kashvi.directory / "mine.py").write_text(
-        "import os\nprint('imported')\nfrom kashvi_spec.kit.subject import subject_of\n"
+        "import os\nprint('imported')\nfrom kashvi_spec.kit.driver.subject import subject_of\n"
         "def driver():\n    print('opened')\n    return subject_of('memory')\n" + AT_EXIT
     )
     shown = kashvi("spec:conformance", "--driver", "mine:driver", "--clauses", "DELAY-1", "--json")

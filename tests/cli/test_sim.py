@@ -90,7 +90,8 @@ def test_a_token_repeats_a_run(kashvi: Shell) -> None:
 def test_a_broken_promise_is_named_with_the_command_that_repeats_it(kashvi: Shell) -> None:
     """And the exit code is 1. The bug is planted by an app that is imported first."""
     (kashvi.directory / "sitecustomize.py").write_text(
-        "import kashvi.retry as r\nr.decide = lambda n, most: r.RetryAfter(float(n)) if n <= most else r.GiveUp()\n"
+        "import kashvi.worker.retry as r\n"
+        "r.decide = lambda n, most: r.RetryAfter(float(n)) if n <= most else r.GiveUp()\n"
     )
     shown = kashvi("sim:run", "storm", "--seed", "0", "--faults", "all", PYTHONPATH=str(kashvi.directory))
     assert shown.returncode == 1

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from kashvi.cli.signals import AGAIN_S
-from kashvi.envelope import read
+from kashvi.jobs.envelope import read
 from kashvi.ports import Stats
 from kashvi.queue import Queue
 from tests.servers.launch import RedisServer, until_true

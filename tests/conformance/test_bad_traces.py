@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from kashvi_spec.clauses import load
-from kashvi_spec.every import every_predicate
 from kashvi_spec.judging import judge
+from kashvi_spec.predicates.every import every_predicate
 
 from kashvi.events import (
     AttemptFailed,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from kashvi_spec import clauses
 from kashvi_spec.clauses import AREAS, BrokenClause, Clause, load, promises, read, text_of
-from kashvi_spec.every import every_predicate
-from kashvi_spec.kit.situation import example_of
+from kashvi_spec.kit.example.situation import example_of
+from kashvi_spec.predicates.every import every_predicate
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "spec"

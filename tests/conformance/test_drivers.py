@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from kashvi_spec.clauses import load
-from kashvi_spec.kit.conformance import about_drivers, conformance, selected
+from kashvi_spec.kit.driver.conformance import about_drivers, conformance, selected
+from kashvi_spec.kit.driver.steps import STEPS, Bench
+from kashvi_spec.kit.driver.subject import Clock, subject_of
 from kashvi_spec.kit.pytest_plugin import HeldClause
-from kashvi_spec.kit.steps import STEPS, Bench
-from kashvi_spec.kit.subject import Clock, subject_of
 
 from examples.custom_driver.conformance import sqlite
 from kashvi.drivers.memory import MemoryDriver
@@ -83,7 +83,7 @@ def test_a_driver_with_a_clock_of_its_own_is_held_to_the_steps_alone() -> None:
 
 def test_a_driver_that_never_comes_back_is_told_so_and_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is tried after it."""
-    monkeypatch.setattr("kashvi_spec.kit.conformance.PATIENCE_S", 0.2)
+    monkeypatch.setattr("kashvi_spec.kit.driver.conformance.PATIENCE_S", 0.2)
     bell = SystemRuntime().condition()
 
     def wait(self: MemoryDriver, worker: str, seconds: float) -> None:

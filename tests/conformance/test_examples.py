@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from kashvi_spec.clauses import Clause, load
-from kashvi_spec.kit.examples import run
-from kashvi_spec.kit.itself import run_code
-from kashvi_spec.kit.situation import example_of
+from kashvi_spec.kit.example.examples import run
+from kashvi_spec.kit.example.itself import run_code
+from kashvi_spec.kit.example.situation import example_of
 
 CLAUSES = load()
 EXAMPLES = [(clause, text) for clause in CLAUSES for text in clause.examples]

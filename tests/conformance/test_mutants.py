@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from kashvi_spec.kit.museum import MUSEUM, Exhibit, Patch, where
-from kashvi_spec.kit.mutants import Row, Trial, judging, run_all
+from kashvi_spec.kit.museum.mutants import Row, Trial, judging, run_all
 
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.runtime import SystemRuntime

@@ -13,17 +13,17 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from kashvi_sim.commands.options import workload_named
-from kashvi_sim.play import play
-from kashvi_sim.trace import ProcessKilled, write
+from kashvi_sim.runs.play import play
+from kashvi_sim.world.trace import ProcessKilled, write
 from kashvi_spec.clauses import load
 from kashvi_spec.kit.commands import COMMANDS
-from kashvi_spec.kit.conformance import Verdict
+from kashvi_spec.kit.driver.conformance import Verdict
+from kashvi_spec.kit.driver.report import Column, write_junit
 from kashvi_spec.kit.museum import MUSEUM
-from kashvi_spec.kit.report import Column, write_junit
 from kashvi_spec.traces import KINDS, NotATrace, judge, read
 
 from kashvi.events import Event, JobFailed, JobSucceeded
-from kashvi.retry import GiveUp, RetryAfter
+from kashvi.worker.retry import GiveUp, RetryAfter
 
 from .test_bad_traces import BAD, EXHAUSTED, TAKEN_OVER, dispatched, gave_up, raised, recorded, started, worker
 
@@ -96,7 +96,7 @@ def test_an_unknown_clause_is_wrong_usage() -> None:
 
 def test_a_clause_whose_example_does_not_hold_is_shown_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rule is broken by hand."""
-    monkeypatch.setattr("kashvi.retry.decide", lambda n, most: RetryAfter(n / 2) if n < most else GiveUp())
+    monkeypatch.setattr("kashvi.worker.retry.decide", lambda n, most: RetryAfter(n / 2) if n < most else GiveUp())
     shown = kashvi("spec:show", "RETRY-2")
     assert shown.exit_code == 1
     assert "BROKEN  attempts_at is (0.0, 0.5, 1.5), not (0.0, 1.0, 3.0)" in shown.output
@@ -126,7 +126,7 @@ def test_a_trace_with_faults_is_judged_for_what_it_can_say(tmp_path: Path) -> No
 
 def test_a_planted_bug_is_named_with_its_clause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the exit code is 1."""
-    monkeypatch.setattr("kashvi.retry.decide", lambda n, most: RetryAfter(float(n)) if n <= most else GiveUp())
+    monkeypatch.setattr("kashvi.worker.retry.decide", lambda n, most: RetryAfter(float(n)) if n <= most else GiveUp())
     path = written(tmp_path / "t.jsonl", play(workload_named("storm"), seed=0, faults="none").world.events)
     shown = kashvi("spec:check", path, "--max-attempts", "3")
     assert shown.exit_code == 1

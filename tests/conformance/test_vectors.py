@@ -8,13 +8,15 @@ import fakeredis
 import pytest
 import redis
 from kashvi_spec.clauses import text_of
-from kashvi_spec.kit import vectors
-from kashvi_spec.kit.vectors import InMemory, OnRedis, Vector, differences
+from kashvi_spec.kit.driver import vectors
+from kashvi_spec.kit.driver.vectors import InMemory, OnRedis, Vector, differences
 
 from examples.worker_in_plain_python.protocol import Server, Settlement
-from kashvi import envelope, ports, retry, settle
+from kashvi import ports
 from kashvi.errors import CommandRefused
+from kashvi.jobs import envelope
 from kashvi.ports import Expired, LostDelivery
+from kashvi.worker import retry, settle
 from tests.servers.launch import RedisServer
 
 VECTORS = vectors.load()

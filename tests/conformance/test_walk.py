@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from kashvi_sim.commands.options import workload_named
-from kashvi_sim.play import Played, play
-from kashvi_sim.trace import write
-from kashvi_spec.kit.examples import run
+from kashvi_sim.runs.play import Played, play
+from kashvi_sim.world.trace import write
+from kashvi_spec.kit.example.examples import run
+from kashvi_spec.kit.example.situation import example_of
 from kashvi_spec.kit.museum import MUSEUM
-from kashvi_spec.kit.situation import example_of
 from kashvi_spec.model.explore import Kind
 from kashvi_spec.model.walk import FEW, LOOK_MAX, CannotWalk, Walked, walk
 

@@ -19,8 +19,8 @@ import pytest
 from click.testing import CliRunner, Result
 from kashvi_spec.clauses import load, text_of
 from kashvi_spec.kit.commands.worker import worker_command
-from kashvi_spec.kit.matrix import write_html
-from kashvi_spec.kit.report import Column, as_json
+from kashvi_spec.kit.driver.matrix import write_html
+from kashvi_spec.kit.driver.report import Column, as_json
 from kashvi_spec.kit.worker import jobs, script
 from kashvi_spec.kit.worker.bench import Bench
 from kashvi_spec.kit.worker.process import WorkerProcess

@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from kashvi_spec.kit import conformance
+from kashvi_spec.kit.driver import conformance
+from kashvi_spec.kit.driver.steps import STEPS
 from kashvi_spec.kit.museum import MUSEUM
-from kashvi_spec.kit.steps import STEPS
 
 from .test_matrix import matrix
 

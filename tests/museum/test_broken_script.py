@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import fakeredis
 import pytest
-from kashvi_spec.kit.steps import STEPS, Bench
-from kashvi_spec.kit.subject import subject_of
-from kashvi_spec.kit.vectors import OnRedis, differences
-from kashvi_spec.kit.vectors import load as vectors
+from kashvi_spec.kit.driver.steps import STEPS, Bench
+from kashvi_spec.kit.driver.subject import subject_of
+from kashvi_spec.kit.driver.vectors import OnRedis, differences
+from kashvi_spec.kit.driver.vectors import load as vectors
 
 from kashvi.drivers import redis
 

@@ -7,9 +7,9 @@ from functools import cache
 
 import pytest
 from kashvi_spec.clauses import load
-from kashvi_spec.kit.conformance import about_drivers
+from kashvi_spec.kit.driver.conformance import about_drivers
 from kashvi_spec.kit.museum import MUSEUM, VARIANTS, Exhibit
-from kashvi_spec.kit.mutants import Matrix, judging
+from kashvi_spec.kit.museum.mutants import Matrix, judging
 
 CLAUSES = {clause.id: clause for clause in judging()}
 ALL = MUSEUM | VARIANTS

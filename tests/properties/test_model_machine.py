@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from kashvi_spec.kit.driver.oracle import Disagreement, Oracle
+from kashvi_spec.kit.driver.subject import DriverUnderTest, subject_of
 from kashvi_spec.kit.museum import MUSEUM
-from kashvi_spec.kit.oracle import Disagreement, Oracle
-from kashvi_spec.kit.subject import DriverUnderTest, subject_of
 from kashvi_spec.model.states import NOBODY
 from kashvi_spec.model.table import LIMITS
 
-from kashvi.settle import Delivery
+from kashvi.worker.settle import Delivery
 from tests.servers.launch import RedisServer
 
 WORKERS = 2

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from kashvi import envelope
 from kashvi.errors import UnencodableJob
-from kashvi.job import JobType
+from kashvi.jobs import envelope
+from kashvi.jobs.codec import JobType
 from kashvi.registry import Registry
 
 

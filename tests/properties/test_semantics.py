@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kashvi_sim.world import World
+from kashvi_sim.world.world import World
 
 from kashvi.failures.sql import SqlFailures
 from kashvi.registry import Registry

@@ -15,9 +15,9 @@ from typing import get_args
 
 import click
 import pytest
-from kashvi_sim.faults import RULES
+from kashvi_sim.world.faults import RULES
 from kashvi_spec.clauses import load
-from kashvi_spec.kit.conformance import about_drivers
+from kashvi_spec.kit.driver.conformance import about_drivers
 from kashvi_spec.kit.museum import MUSEUM, VARIANTS
 from kashvi_spec.kit.worker.verdicts import JUDGES
 

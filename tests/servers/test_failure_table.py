@@ -22,12 +22,12 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
-from kashvi.envelope import bytes_of
 from kashvi.errors import InvalidSetting, StoreUnavailable
 from kashvi.failures import table
 from kashvi.failures.engine import engine_of
 from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import FailedJobRecord, prepare
+from kashvi.jobs.envelope import bytes_of
 from kashvi.ports import Failure, Refusal
 from tests.servers.databases import PASSWORD, Database, Server
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kashvi_sim.recording import Recording, record_of
-from kashvi_sim.replay import recorded, replay
+from kashvi_sim.runs.recording import Recording, record_of
+from kashvi_sim.runs.replay import recorded, replay
 
 from kashvi import queue as face
 from kashvi.queue import Queue, TraceFile

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kashvi_sim.world import World
+from kashvi_sim.world.world import World
 
 from kashvi import events
 from kashvi.drivers.redis import RedisDriver

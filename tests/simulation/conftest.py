@@ -7,7 +7,7 @@ from typing import Any
 
 import fakeredis
 import pytest
-from kashvi_sim.world import World
+from kashvi_sim.world.world import World
 
 from kashvi.registry import Registry
 from tests.servers.launch import RedisServer

@@ -17,8 +17,8 @@ from time import sleep as nap
 from typing import Any
 
 import pytest
-from kashvi_sim.kernel import EPOCH, Condition, Deadlock, Kernel
-from kashvi_sim.world import World
+from kashvi_sim.world.kernel import EPOCH, Condition, Deadlock, Kernel
+from kashvi_sim.world.world import World
 
 from kashvi.registry import Registry
 
@@ -176,7 +176,7 @@ def test_a_real_wait_is_reported_with_its_stack(world: World) -> None:
 
 def test_a_wait_that_would_never_end_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attempt fails, and says why."""
-    monkeypatch.setattr("kashvi_sim.clock.HOPELESS_S", 0.5)
+    monkeypatch.setattr("kashvi_sim.world.clock.HOPELESS_S", 0.5)
     world.process().dispatch(Hangs())
     worker = world.process()
     world.drain(worker)

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from kashvi_sim.dealings import Dealings
-from kashvi_sim.process import SimQueue
-from kashvi_sim.world import World
+from kashvi_sim.world.dealings import Dealings
+from kashvi_sim.world.process import SimQueue
+from kashvi_sim.world.world import World
 
 from kashvi import events
 from kashvi.errors import ReplyLost
-from kashvi.pool import Workers
 from kashvi.registry import Registry
 from kashvi.worker.machine import Machine, calls, choose, tend
 from kashvi.worker.machine.steps import SECOND
+from kashvi.worker.pool import Workers
 from kashvi.worker.shell import Worker
 
 Patch = pytest.MonkeyPatch

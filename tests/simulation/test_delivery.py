@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kashvi.envelope import read
 from kashvi.errors import DriverUnavailable, ReplyLost
 from kashvi.events import AttemptStarted, FailureRecorded, JobFailed, JobReturned, JobSucceeded, SettleRefused
+from kashvi.jobs.envelope import read
 from kashvi.registry import Registry
 from kashvi.worker.machine.choose import BATCH_MAX
 

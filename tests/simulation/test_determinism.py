@@ -11,7 +11,7 @@ from typing import Any
 import fakeredis
 import pytest
 from kashvi_sim.commands.options import workload_named
-from kashvi_sim.play import play
+from kashvi_sim.runs.play import play
 
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from kashvi_sim.excuses import ROLLED_BACK, excuse
-from kashvi_sim.world import World
+from kashvi_sim.world.excuses import ROLLED_BACK, excuse
+from kashvi_sim.world.world import World
 from kashvi_spec.judging import Violation
 
 from kashvi import events

@@ -6,21 +6,21 @@ from collections.abc import Callable
 
 import fakeredis
 import pytest
-from kashvi_sim.explore import Explored, explore
-from kashvi_sim.fingerprint import Walk, process_text
-from kashvi_sim.kernel import EPOCH, Kernel
-from kashvi_sim.liveness import live_after
-from kashvi_sim.memory import Memory
-from kashvi_sim.play import play, undisturbed
-from kashvi_sim.scope import Scope
-from kashvi_sim.search import Search
-from kashvi_sim.state import State
-from kashvi_sim.tape import choices_of, token_of
-from kashvi_sim.trial import Trial
-from kashvi_spec.predicates import BackoffKept, Fifo, NeverEarly, NoneLost, Predicate
+from kashvi_sim.runs.play import play, undisturbed
+from kashvi_sim.search.explore import Explored, explore
+from kashvi_sim.search.fingerprint import Walk, process_text
+from kashvi_sim.search.liveness import live_after
+from kashvi_sim.search.memory import Memory
+from kashvi_sim.search.scope import Scope
+from kashvi_sim.search.search import Search
+from kashvi_sim.search.state import State
+from kashvi_sim.search.trial import Trial
+from kashvi_sim.world.kernel import EPOCH, Kernel
+from kashvi_sim.world.tape import choices_of, token_of
+from kashvi_spec.predicates.safety import BackoffKept, Fifo, NeverEarly, NoneLost, Predicate
 
 from kashvi.events import AttemptStarted, AttemptSucceeded, JobDispatched, JobReturned, RetryScheduled
-from kashvi.settle import Delivery
+from kashvi.worker.settle import Delivery
 
 from .planted import PLANTED
 

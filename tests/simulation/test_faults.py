@@ -6,10 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pytest
-from kashvi_sim.kernel import EPOCH
-from kashvi_sim.play import Played, play
-from kashvi_sim.workload import Crew, Exponential, Fixed, JobKind, PlannedFault, Regular, Workload
-from kashvi_sim.world import World
+from kashvi_sim.runs.play import Played, play
+from kashvi_sim.runs.workload import Crew, Exponential, Fixed, JobKind, Regular, Workload
+from kashvi_sim.world.faults import PlannedFault
+from kashvi_sim.world.kernel import EPOCH
+from kashvi_sim.world.world import World
 
 from kashvi import events
 from kashvi.registry import Registry

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from kashvi_sim.runtime import SimRuntime
+from kashvi_sim.world.runtime import SimRuntime
 
 from kashvi.errors import DriverError
 from kashvi.events import Event, JobFailed, SettleRefused

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kashvi_sim.commands.options import workload_named
-from kashvi_sim.play import play
+from kashvi_sim.runs.play import play
 
 from kashvi.drivers import memory
 from kashvi.drivers.memory import MemoryDriver

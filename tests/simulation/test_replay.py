@@ -10,12 +10,12 @@ from statistics import fmean
 import msgspec
 import pytest
 from kashvi_sim.commands.options import workload_named
-from kashvi_sim.kernel import EPOCH
-from kashvi_sim.play import Played, play
-from kashvi_sim.recording import Recording, Shift, record_of
-from kashvi_sim.replay import recorded, replay
-from kashvi_sim.trace import ProcessKilled, write
-from kashvi_sim.workload import Crew, Exponential, JobKind, Poisson, Workload
+from kashvi_sim.runs.play import Played, play
+from kashvi_sim.runs.recording import Recording, Shift, record_of
+from kashvi_sim.runs.replay import recorded, replay
+from kashvi_sim.runs.workload import Crew, Exponential, JobKind, Poisson, Workload
+from kashvi_sim.world.kernel import EPOCH
+from kashvi_sim.world.trace import ProcessKilled, write
 
 from kashvi import events
 from kashvi.errors import InvalidSetting

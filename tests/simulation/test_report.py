@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 from kashvi_sim.commands.options import workload_named
-from kashvi_sim.faults import RULES
-from kashvi_sim.lanes import CLAUSES, OF_FAULTS, Picture, picture_of
-from kashvi_sim.perfetto import write_perfetto
-from kashvi_sim.play import Played, play
-from kashvi_sim.plot import MARKS
-from kashvi_sim.reasons import latest
-from kashvi_sim.recording import record_of
-from kashvi_sim.replay import recorded
-from kashvi_sim.report import write_report
-from kashvi_sim.trace import ProcessKilled, write
+from kashvi_sim.runs.play import Played, play
+from kashvi_sim.runs.recording import record_of
+from kashvi_sim.runs.replay import recorded
+from kashvi_sim.show.lanes import CLAUSES, OF_FAULTS, Picture, picture_of
+from kashvi_sim.show.perfetto import write_perfetto
+from kashvi_sim.show.plot import MARKS
+from kashvi_sim.show.reasons import latest
+from kashvi_sim.show.report import write_report
+from kashvi_sim.world.faults import RULES
+from kashvi_sim.world.trace import ProcessKilled, write
 from kashvi_spec.clauses import load
 
 from kashvi import events

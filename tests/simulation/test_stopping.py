@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pytest
-from kashvi_sim.runtime import SimRuntime
+from kashvi_sim.world.runtime import SimRuntime
 
 from kashvi.errors import DriverUnavailable, ReplyLost
 from kashvi.events import AttemptFailed, AttemptStarted, JobReturned, JobSucceeded, WorkerStopped

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from kashvi_sim.commands.options import workload_named
-from kashvi_sim.faults import RULES
-from kashvi_sim.play import play
-from kashvi_sim.sweep import BLOCK, Job, Swept, run_block, sweep
+from kashvi_sim.runs.play import play
+from kashvi_sim.runs.sweep import BLOCK, Job, Swept, run_block, sweep
+from kashvi_sim.world.faults import RULES
 
 from kashvi.errors import InvalidSetting
 from kashvi.events import JobFailed, JobSucceeded
@@ -87,7 +87,7 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: p
         ran.append(first)
         return run_block(job, first, seeds)
 
-    monkeypatch.setattr("kashvi_sim.sweep.run_block", counted)
+    monkeypatch.setattr("kashvi_sim.runs.sweep.run_block", counted)
     assert swept(job, 0, 3 * BLOCK, state=state).seeds == 3 * BLOCK
     assert ran == [BLOCK, 2 * BLOCK]
     assert swept(job, 0, 3 * BLOCK, state=state).seeds == 3 * BLOCK

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kashvi_sim.shrink import shrink
-from kashvi_sim.tape import STREAMS, Tape, choices_of, token_of
+from kashvi_sim.runs.shrink import shrink
+from kashvi_sim.world.tape import STREAMS, Tape, choices_of, token_of
 
 from kashvi.errors import InvalidSetting
 

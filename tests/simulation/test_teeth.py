@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from kashvi_sim.commands.options import workload_named
-from kashvi_sim.play import Played, play
-from kashvi_sim.sweep import Failing, Job, shrunk
-from kashvi_sim.tape import choices_of
+from kashvi_sim.runs.play import Played, play
+from kashvi_sim.runs.sweep import Failing, Job, shrunk
+from kashvi_sim.world.tape import choices_of
 
 from .planted import PLANTED
 

@@ -18,9 +18,9 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 import pytest
-from kashvi_sim.tape import Tape
-from kashvi_sim.workload import Exponential, Fixed, Poisson
-from kashvi_sim.world import World
+from kashvi_sim.runs.workload import Exponential, Fixed, Poisson
+from kashvi_sim.world.tape import Tape
+from kashvi_sim.world.world import World
 
 from kashvi.events import AttemptStarted, Event, JobDispatched, JobSucceeded
 from kashvi.registry import Registry

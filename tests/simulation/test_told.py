@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 from kashvi_sim.commands.options import workload_named
-from kashvi_sim.play import play
+from kashvi_sim.runs.play import play
 
-from kashvi import envelope, events, recorder, settle
-from kashvi.attempt import Attempts
+from kashvi import events
 from kashvi.events import EventStream
 from kashvi.failures.sql import SqlFailures
+from kashvi.jobs import envelope
 from kashvi.ports import Settlement
-from kashvi.recorder import Recorder
-from kashvi.settle import Settling
+from kashvi.worker import recorder, settle
+from kashvi.worker.attempt import Attempts
+from kashvi.worker.recorder import Recorder
+from kashvi.worker.settle import Settling
 
 STORM = workload_named("storm")
 SEEDS = 200

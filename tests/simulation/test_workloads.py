@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from kashvi_sim.commands.options import PLACES, workload_named
-from kashvi_sim.figures import Waits
-from kashvi_sim.kernel import EPOCH
-from kashvi_sim.play import Played, play
-from kashvi_sim.tape import Tape
-from kashvi_sim.workload import Daily, load
+from kashvi_sim.runs.figures import Waits
+from kashvi_sim.runs.play import Played, play
+from kashvi_sim.runs.workload import Daily, load
+from kashvi_sim.world.kernel import EPOCH
+from kashvi_sim.world.tape import Tape
 
 from kashvi import events
 from kashvi.errors import InvalidSetting

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kashvi import envelope
 from kashvi.errors import NotAnEnvelope
+from kashvi.jobs import envelope
 from kashvi.ports import Unrecorded
-from kashvi.row import failure_of, job_of
+from kashvi.worker.row import failure_of, job_of
 
 FULL = (
     b'{"id":"a","type":"jobs.Email","payload":{"n":1},"attempts":2,"error":"ValueError: no card","lost":1,'

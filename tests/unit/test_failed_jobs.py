@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kashvi.failures.memory import KEPT
+from kashvi.failures.recent import KEPT
 from kashvi.queue import MemoryDriver, Queue
 from kashvi.registry import Registry
 

@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import pytest
 from msgspec import Meta
 
-from kashvi import envelope
 from kashvi.drivers.memory import MemoryDriver
-from kashvi.failures.memory import FailedJob
+from kashvi.failures.recent import FailedJob
+from kashvi.jobs import envelope
 from kashvi.queue import Queue
 from kashvi.registry import Registry
 

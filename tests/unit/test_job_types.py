@@ -24,7 +24,7 @@ import pytest
 import time_machine
 
 from kashvi.errors import NotAJob, PayloadMismatch, UnencodableJob
-from kashvi.job import JobType
+from kashvi.jobs.codec import JobType
 from kashvi.queue import Queue
 from kashvi.registry import Registry
 

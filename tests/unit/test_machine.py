@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 
 import kashvi.worker.machine
-from kashvi import settle
-from kashvi.envelope import seal
+from kashvi.jobs.envelope import seal
 from kashvi.ports import Exchange
-from kashvi.settle import Delivery
-from kashvi.worker import Limits
+from kashvi.worker import Limits, settle
 from kashvi.worker.machine import Machine
 from kashvi.worker.machine.state import ALL, State, setting, told_of
 from kashvi.worker.machine.steps import (
@@ -34,6 +32,7 @@ from kashvi.worker.machine.steps import (
     micros,
     not_before,
 )
+from kashvi.worker.settle import Delivery
 
 NOW = 1000 * SECOND
 ROOM = Path(kashvi.worker.machine.__file__).parent

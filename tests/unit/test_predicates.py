@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kashvi_spec.predicates import all_predicates, judge
+from kashvi_spec.predicates.safety import all_predicates, judge
 
 from kashvi.events import (
     AttemptStarted,

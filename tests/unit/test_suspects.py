@@ -6,14 +6,13 @@ from itertools import count
 
 import pytest
 
-from kashvi import settle
-from kashvi.envelope import COUNT_MAX, read, seal
+from kashvi.jobs.envelope import COUNT_MAX, read, seal
 from kashvi.ports import LostDelivery, Place
-from kashvi.settle import Delivery
-from kashvi.worker import Limits
+from kashvi.worker import Limits, settle
 from kashvi.worker.machine import Machine, suspects
 from kashvi.worker.machine.steps import SECOND, Idle, Request, Wait
 from kashvi.worker.machine.suspects import after_death
+from kashvi.worker.settle import Delivery
 
 LEASE = 2 * SECOND
 NOW = 1000 * SECOND

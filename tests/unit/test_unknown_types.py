@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from kashvi import settle
-from kashvi.envelope import read, rewrite
 from kashvi.errors import InvalidSetting
+from kashvi.jobs.envelope import read, rewrite
 from kashvi.queue import Queue
-from kashvi.retry import GiveUp, RetryAfter, decide_unknown
-from kashvi.settle import Settling
+from kashvi.worker import settle
+from kashvi.worker.retry import GiveUp, RetryAfter, decide_unknown
+from kashvi.worker.settle import Settling
 
 RAW = b'{"id":"a","type":"jobs.New","payload":{"x": 1.0},"attempts":1,"tenant":7}'
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ... import settle
 from ...ports import EARLIER_S, WAIT_MAX_S, Exchange
-from ...settle import Delivery, Settling
+from .. import settle
+from ..settle import Delivery, Settling
 from . import choose, exchange, stop, suspects
 from .jobs import Jobs
 from .state import BACKOFF_FIRST, BACKOFF_MAX

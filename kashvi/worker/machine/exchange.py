@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ...ports import Exchange
-from ...settle import Delivery
+from ..settle import Delivery
 from .state import State
 from .steps import Request
 

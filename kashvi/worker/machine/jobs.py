@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from ... import settle
-from ...settle import Delivery, Settling
+from .. import settle
+from ..settle import Delivery, Settling
 from . import stop, suspects
 from .state import ALL, State
 from .steps import SECOND

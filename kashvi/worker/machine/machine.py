@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ... import settle
-from ...settle import Delivery, Settling
+from .. import settle
+from ..settle import Delivery, Settling
 from . import choose, stop, tend
 from .calls import Calls
 from .state import FLUSH

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 import msgspec
 from msgspec import field
 
-from ...settle import Delivery, Settling
+from ..settle import Delivery, Settling
 from .steps import SECOND, Limits, Request
 
 FLUSH = SECOND // 50

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Literal, NamedTuple
 
-from ...settle import Delivery, Settling
+from ..settle import Delivery, Settling
 
 SECOND = 1_000_000
 """In the machine's unit of time: in whole microseconds, what is over is over in every comparison."""

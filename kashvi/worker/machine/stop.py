@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...settle import Delivery
+from ..settle import Delivery
 from .state import State
 from .steps import SECOND
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from ... import settle
 from ...ports import LostDelivery
-from ...settle import Delivery, Settling
+from .. import settle
+from ..settle import Delivery, Settling
 from .state import State
 
 WINDOW_LEASES = 10

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from kashvi.cli.setup import examples, json_option
+from kashvi.cli.options import examples, json_option
 from kashvi.text import json_line
 
 from .options import workload_named
 
 if TYPE_CHECKING:
-    from ..play import Played
-    from ..workload import Workload
+    from ..runs.play import Played
+    from ..runs.workload import Workload
 
 
 class Figure(NamedTuple):
@@ -52,7 +52,7 @@ def _timed(run: Callable[[], Played]) -> tuple[Played, float]:
 
 
 def _switches() -> Figure:
-    from ..kernel import Kernel
+    from ..world.kernel import Kernel
 
     kernel, rounds = Kernel(), 100_000
 
@@ -68,7 +68,7 @@ def _switches() -> Figure:
 
 
 def _steady(jobs: int) -> Workload:
-    from ..workload import AtOnce, Crew, Fixed, JobKind, Workload
+    from ..runs.workload import AtOnce, Crew, Fixed, JobKind, Workload
 
     return Workload(
         name="bench",
@@ -81,7 +81,7 @@ def _steady(jobs: int) -> Workload:
 
 def _events(jobs: int) -> list[Figure]:
     """Job events: dispatched, started, ended, settled."""
-    from ..play import play
+    from ..runs.play import play
 
     played, wall_s = _timed(lambda: play(_steady(jobs), seed=1))
     began = time.perf_counter()
@@ -96,7 +96,7 @@ def _events(jobs: int) -> list[Figure]:
 
 
 def _seeds() -> list[Figure]:
-    from ..play import play
+    from ..runs.play import play
 
     storm, seeds = workload_named("storm"), 40
     began = time.perf_counter()
@@ -109,8 +109,8 @@ def _seeds() -> list[Figure]:
 
 
 def _fakeredis(jobs: int) -> Figure:
-    from ..connect import connect
-    from ..play import play
+    from ..runs.play import play
+    from ..world.connect import connect
 
     with connect("fakeredis") as place:
         _, wall_s = _timed(lambda: play(_steady(jobs), seed=1, **place))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 from kashvi_spec.clauses import ids_by_predicate
-from kashvi_spec.predicates import Violation
+from kashvi_spec.predicates.safety import Violation
 
 from kashvi.text import visible
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kashvi.cli.setup import examples, json_option
+from kashvi.cli.options import examples, json_option
 from kashvi.text import json_line, visible
 
-from ..scope import ATTEMPTS_MAX, JOBS_MAX, WORKERS_MAX
+from ..search.scope import ATTEMPTS_MAX, JOBS_MAX, WORKERS_MAX
 from . import options
 from .options import driver_option, redis_option
 
 if TYPE_CHECKING:
-    from ..explore import Explored
-    from ..search import Broken
+    from ..search.explore import Explored
+    from ..search.search import Broken
 
 LIMITED = 3
 """Exit code of a search that did not reach its end."""
@@ -60,10 +60,10 @@ def explore_command(
     """
     from rich.console import Console
 
-    from ..connect import connect
-    from ..explore import explore
-    from ..scope import Scope
-    from ..search import Search
+    from ..search.explore import explore
+    from ..search.scope import Scope
+    from ..search.search import Search
+    from ..world.connect import connect
 
     with (
         connect(driver, redis_url) as place,
@@ -82,14 +82,14 @@ def explore_command(
 
 
 def _repeat(explored: Explored, broken: Broken, driver: str) -> str:
-    from ..tape import token_of
+    from ..world.tape import token_of
 
     place = "" if driver == "memory" else f" --driver {driver}"
     return f"{options.KASHVI} sim:run {explored.scope.name} --faults kill{place} --token {token_of(broken.choices)}"
 
 
 def _plain(explored: Explored, driver: str, limit: int) -> dict[str, object]:
-    from ..tape import token_of
+    from ..world.tape import token_of
 
     scope = explored.scope
     return {

@@ -13,9 +13,9 @@ from kashvi.errors import InvalidSetting
 from .. import DRIVERS
 
 if TYPE_CHECKING:
-    from ..figures import Figures
-    from ..lanes import Picture
-    from ..workload import Workload
+    from ..runs.figures import Figures
+    from ..runs.workload import Workload
+    from ..show.lanes import Picture
 
 KASHVI = "kashvi"
 """The beginning of a printed command that repeats a run."""
@@ -46,11 +46,11 @@ perfetto_option = click.option(
 def show_picture(picture: Picture, figures: Figures, report: Path | None, perfetto: Path | None, **about: Any) -> None:
     """Write the requested files. ``about``: further arguments of ``write_report``."""
     if report is not None:
-        from ..report import write_report
+        from ..show.report import write_report
 
         write_report(report, picture, figures, **about)
     if perfetto is not None:
-        from ..perfetto import write_perfetto
+        from ..show.perfetto import write_perfetto
 
         write_perfetto(perfetto, picture)
 
@@ -67,8 +67,8 @@ def faults_option(default: str) -> Callable[[Any], Any]:
 
 def workload_named(name: str) -> Workload:
     """The workload in a file, or kashvi's own of that name. Raises InvalidSetting."""
-    from ..scope import scope_named
-    from ..workload import load
+    from ..runs.workload import load
+    from ..search.scope import scope_named
 
     if (scope := scope_named(name)) is not None:
         return scope.workload()

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from kashvi.cli.setup import examples, json_option
+from kashvi.cli.options import examples, json_option
 from kashvi.text import json_line, visible
 
 from .options import faults_option, perfetto_option, report_option, show_picture
 
 if TYPE_CHECKING:
-    from ..recording import Recording
-    from ..replay import Row
+    from ..runs.recording import Recording
+    from ..runs.replay import Row
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
@@ -75,8 +75,8 @@ def replay_command(
     The page and the Chrome trace show the first number of --workers; with --workers 0, the recording.
     Exit codes: 0 replayed, 1 a promise was broken, or a file is not a trace, 2 wrong usage.
     """
-    from ..recording import record_of
-    from ..replay import recorded, replay
+    from ..runs.recording import record_of
+    from ..runs.replay import recorded, replay
 
     recording = record_of(traces)
     rows = [recorded(recording)]
@@ -97,7 +97,7 @@ def replay_command(
 
 def _paint(recording: Recording, rows: list[Row], report: Path | None, perfetto: Path | None) -> None:
     """Write the pictures: of the recording, or of the first number of workers."""
-    from ..lanes import picture_of
+    from ..show.lanes import picture_of
 
     row = rows[2] if len(rows) > 2 else rows[0]
     source = row.played.world if row.played else recording

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kashvi import events
-from kashvi.cli.setup import examples, json_option
+from kashvi.cli.options import examples, json_option
 from kashvi.text import json_line, visible
 
 from . import options
@@ -25,7 +25,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..play import Played
+    from ..runs.play import Played
 
 LINES = 120
 
@@ -80,10 +80,10 @@ def run(
     Prints the timeline, the figures, and each violation with the command that repeats it.
     Exit codes: 0 all promises kept, 1 one is broken, 2 wrong usage.
     """
-    from ..connect import connect
-    from ..play import play
-    from ..tape import choices_of
-    from ..trace import write
+    from ..runs.play import play
+    from ..world.connect import connect
+    from ..world.tape import choices_of
+    from ..world.trace import write
 
     if token is not None and seed is not None:
         raise click.UsageError("a token contains all choices: leave --seed out")
@@ -95,7 +95,7 @@ def run(
     if trace_file is not None:
         write(played.world.events, trace_file)
     if report is not None or perfetto is not None:
-        from ..lanes import picture_of
+        from ..show.lanes import picture_of
 
         picture = picture_of(played.world.times, played.world.events, played.world.names)
         broken = [f"{one.predicate}: {one.job_id} {one.why}" for one in played.violations]
@@ -117,7 +117,7 @@ def _command(workload: str, seed: int | None, token: str | None, driver: str, wo
 
 
 def _plain(played: Played, seed: int | None, driver: str, again: str) -> dict[str, object]:
-    from ..tape import token_of
+    from ..world.tape import token_of
 
     figures = played.figures
     return {
@@ -145,7 +145,7 @@ def _show(played: Played, name: str, again: str, verbose: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ..timeline import Timeline
+    from ..show.timeline import Timeline
     from .broken import show_broken
 
     broken = {violation.job_id for violation in played.violations}
@@ -206,7 +206,7 @@ def _calm(event: events.JobEvent) -> bool:
 
 
 def _color(event: events.Event) -> str | None:
-    from ..trace import FaultStruck, ProcessKilled, ServerRolledBack
+    from ..world.trace import FaultStruck, ProcessKilled, ServerRolledBack
 
     match event:
         case events.JobSucceeded():

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from kashvi.cli.setup import examples, json_option
+from kashvi.cli.options import examples, json_option
 from kashvi.text import json_line, visible
 
 from . import options
 from .options import driver_option, faults_option, redis_option, workload_named
 
 if TYPE_CHECKING:
-    from ..sweep import Swept
+    from ..runs.sweep import Swept
 
 THIN = 3
 """Exit code of a sweep without violations that left faults, situations or clauses out."""
@@ -64,8 +64,8 @@ def sweep_command(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ..faults import rules_named
-    from ..sweep import Job, Swept, sweep
+    from ..runs.sweep import Job, Swept, sweep
+    from ..world.faults import rules_named
 
     rules_named(faults)
     job = Job(workload_named(workload), driver, faults, redis_url)
@@ -100,7 +100,7 @@ def faults_command(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ..faults import RULES
+    from ..world.faults import RULES
 
     rows = [
         (rule.name, rule.about, sorted(rule.calls), list(rule.moments), rule.excuses, list(rule.drivers))

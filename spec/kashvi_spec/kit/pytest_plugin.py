@@ -1,6 +1,6 @@
 """The suite for drivers, for pytest: a test with the fixture ``kashvi_clause`` runs once for each clause.
 
-from kashvi_spec.kit.subject import DriverUnderTest
+from kashvi_spec.kit.driver.subject import DriverUnderTest
 
 MINE = DriverUnderTest(empty=lambda now: MyDriver(now=now))
 
@@ -17,7 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from ..clauses import Clause
-    from .subject import DriverUnderTest
+    from .driver.subject import DriverUnderTest
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class HeldClause:
 
     def holds_of(self, subject: DriverUnderTest) -> None:
         """Fail the test if the driver breaks the clause; skip it if the driver lacks an ability it needs."""
-        from .conformance import conformance
+        from .driver.conformance import conformance
 
         [verdict] = conformance(subject, [self.clause])
         if verdict.outcome == "incapable":
@@ -39,7 +39,7 @@ class HeldClause:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kashvi_clause" in metafunc.fixturenames:
-        from .conformance import about_drivers
+        from .driver.conformance import about_drivers
 
         clauses = [HeldClause(clause) for clause in about_drivers()]
         metafunc.parametrize("kashvi_clause", clauses, ids=[one.clause.id for one in clauses])

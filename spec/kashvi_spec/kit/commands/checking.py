@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from kashvi.cli.setup import examples, json_option
+from kashvi.cli.options import examples, json_option
 from kashvi.text import json_line, visible
 
 from ...clauses import Clause, ids_by_predicate, load

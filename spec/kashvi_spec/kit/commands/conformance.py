@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kashvi.cli.setup import examples, json_option
+from kashvi.cli.options import examples, json_option
 from kashvi.cli.stdout import elsewhere, others_out
 from kashvi.errors import KashviError
 from kashvi.runtime import SystemRuntime
 
 if TYPE_CHECKING:
     from ...clauses import Clause
-    from ..conformance import Verdict
-    from ..report import Column
+    from ..driver.conformance import Verdict
+    from ..driver.report import Column
 
 FILE = click.Path(path_type=Path, dir_okay=False, writable=True)
 
@@ -82,8 +82,8 @@ def conformance_command(
     Exit codes: 0 all conform, 1 a clause is broken, 2 wrong usage, or a missing driver.
     """
     from ...clauses import load
-    from .. import report
-    from ..conformance import about_drivers, selected
+    from ..driver import report
+    from ..driver.conformance import about_drivers, selected
 
     try:
         clauses = selected(load(), wanted)
@@ -99,7 +99,7 @@ def conformance_command(
     if junit:
         report.write_junit(columns, junit)
     if html:
-        from ..matrix import write_html
+        from ..driver.matrix import write_html
 
         write_html(columns, html, strict)
     if as_json:
@@ -112,7 +112,7 @@ def conformance_command(
 
 
 def _opened(drivers: tuple[str, ...]) -> list[Any]:
-    from ..subject import subject_of
+    from ..driver.subject import subject_of
 
     sys.path.insert(0, os.getcwd())  # noqa: PTH109
     if twice := [text for n, text in enumerate(drivers) if text in drivers[:n]]:
@@ -124,7 +124,7 @@ def _opened(drivers: tuple[str, ...]) -> list[Any]:
 
 
 def _held(subject: Any, clauses: list[Clause], *, quiet: bool) -> Column:
-    from ..conformance import conformance
+    from ..driver.conformance import conformance
 
     def all_of_it() -> dict[str, Verdict]:
         with click.progressbar(
@@ -140,7 +140,7 @@ def _held(subject: Any, clauses: list[Clause], *, quiet: bool) -> Column:
 
 
 def _library(tests: tuple[Path, ...], clauses: list[Clause]) -> Column:
-    from ..itself import library, tests_of
+    from ..example.itself import library, tests_of
 
     def verdicts() -> dict[str, Verdict]:
         return {one.clause.id: one for one in library(clauses, tests_of(tests), ci=bool(os.environ.get("CI")))}
@@ -149,7 +149,7 @@ def _library(tests: tuple[Path, ...], clauses: list[Clause]) -> Column:
 
 
 def _timed(name: str, held: Callable[[], dict[str, Verdict]]) -> Column:
-    from ..report import Column
+    from ..driver.report import Column
 
     runtime = SystemRuntime()
     began = runtime.monotonic()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kashvi.cli.setup import examples, json_option
+from kashvi.cli.options import examples, json_option
 from kashvi.runtime import SystemRuntime
 from kashvi.text import json_line
 

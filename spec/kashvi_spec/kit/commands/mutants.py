@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kashvi.cli.setup import examples, json_option
+from kashvi.cli.options import examples, json_option
 from kashvi.runtime import SystemRuntime
 from kashvi.text import json_line
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..museum import Exhibit
-    from ..mutants import Matrix, Row
+    from ..museum.mutants import Matrix, Row
 
 
 @examples(
@@ -50,7 +50,7 @@ def mutants_command(names: tuple[str, ...], wanted: str, as_json: bool, html: Pa
     Exit codes: 0 all verdicts are right, 1 a bug survives or an unrelated clause rejects it, a variant is rejected, or
     kashvi itself breaks a clause, 2 wrong usage.
     """
-    from ..mutants import Matrix, NotKept
+    from ..museum.mutants import Matrix, NotKept
 
     chosen = _chosen(names, wanted)
     began = SystemRuntime().monotonic()
@@ -60,7 +60,7 @@ def mutants_command(names: tuple[str, ...], wanted: str, as_json: bool, html: Pa
         raise click.ClickException(str(error)) from error
     seconds = SystemRuntime().monotonic() - began
     if html:
-        from ..mutants_page import write_html
+        from ..museum.page import write_html
 
         write_html(rows, html, seconds)
     if as_json:
@@ -73,7 +73,7 @@ def mutants_command(names: tuple[str, ...], wanted: str, as_json: bool, html: Pa
 
 def _chosen(names: tuple[str, ...], wanted: str) -> list[Exhibit]:
     from ...clauses import load
-    from ..conformance import selected
+    from ..driver.conformance import selected
     from ..museum import MUSEUM, VARIANTS
 
     known = MUSEUM | VARIANTS

@@ -11,7 +11,7 @@ import click
 from kashvi_sim.commands import options
 
 from kashvi.cli import cli
-from kashvi.cli.setup import examples
+from kashvi.cli.options import examples
 
 from ..museum import MUSEUM, Exhibit
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from kashvi.cli.options import examples, json_option
 from kashvi.cli.output import folded, terminal_width
-from kashvi.cli.setup import examples, json_option
 from kashvi.text import json_line, visible
 
 from ...clauses import AREAS, Clause, load
@@ -71,10 +71,10 @@ def show_command(clause_id: str, as_json: bool) -> None:
 
 
 def _run(text: str) -> dict[str, Any]:
-    from kashvi_sim.timeline import Timeline
+    from kashvi_sim.show.timeline import Timeline
 
-    from ..examples import run
-    from ..situation import example_of
+    from ..example.examples import run
+    from ..example.situation import example_of
 
     ran = run(example_of(text))
     world = ran.world

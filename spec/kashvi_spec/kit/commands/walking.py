@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from kashvi.cli.setup import examples, json_option
+from kashvi.cli.options import examples, json_option
 from kashvi.errors import InvalidSetting
 from kashvi.events import Event, JobEvent
 from kashvi.text import json_line, visible
@@ -104,8 +104,8 @@ def walk_command(traces: tuple[Path, ...], seeds: int, first: int, workload: str
 
 
 def _files(traces: tuple[Path, ...]) -> Iterator[Trace]:
-    from kashvi_sim.faults import SET_BACK_S
-    from kashvi_sim.trace import FaultStruck
+    from kashvi_sim.world.faults import SET_BACK_S
+    from kashvi_sim.world.trace import FaultStruck
 
     for path in traces:
         passed_over: Counter[str] = Counter()
@@ -125,7 +125,7 @@ def _files(traces: tuple[Path, ...]) -> Iterator[Trace]:
 
 def _simulated(seeds: range, workload: str, faults: str) -> Iterator[Trace]:
     from kashvi_sim.commands.options import workload_named
-    from kashvi_sim.play import play
+    from kashvi_sim.runs.play import play
 
     script = workload_named(workload)
     for seed in seeds:

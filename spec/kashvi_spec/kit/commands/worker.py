@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kashvi.cli.setup import examples, json_option
+from kashvi.cli.options import examples, json_option
 from kashvi.drivers.address import client_of
 from kashvi.errors import InvalidSetting, KashviError
 from kashvi.runtime import SystemRuntime
@@ -19,7 +19,7 @@ from kashvi.text import visible
 from .conformance import FILE, MARKS, folder_is_there
 
 if TYPE_CHECKING:
-    from ..report import Column
+    from ..driver.report import Column
 
 NAME_MAX = 40
 """The most characters of a command in the name of its column."""
@@ -104,11 +104,11 @@ def worker_command(
         for number, handler in before.items():
             signal.signal(number, handler)
     if html:
-        from ..matrix import write_html
+        from ..driver.matrix import write_html
 
         write_html([column], html)
     if as_json:
-        from .. import report
+        from ..driver import report
 
         click.echo(report.as_json([column], strict=False))
     else:
@@ -132,7 +132,7 @@ def _judged(
     """The verdicts, and the reason if the run was cut short. Raises click.BadParameter."""
     import redis
 
-    from ..report import Column
+    from ..driver.report import Column
     from ..worker.bench import Bench
     from ..worker.process import CannotJudge
     from ..worker.script import play

@@ -11,8 +11,8 @@ from unittest import mock
 import click
 import msgspec
 
-from kashvi import cli, errors, recorder, row
-from kashvi.cli import doctor, failed, listing, logs, output, processes, setup, signals, work
+from kashvi import cli, errors
+from kashvi.cli import doctor, failed, listing, logs, options, output, processes, signals, work
 from kashvi.cli.output import JsonLines, write
 from kashvi.cli.signals import Signals
 from kashvi.drivers import pools
@@ -22,6 +22,7 @@ from kashvi.ports import PREFIX
 from kashvi.queues import Queue
 from kashvi.runtime import SystemRuntime
 from kashvi.text import json_line
+from kashvi.worker import recorder, row
 
 from . import Patch, exhibit, where
 
@@ -58,12 +59,12 @@ def _(patch: Patch) -> None:
     also="COMMANDS-18 COMMANDS-19 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(work, "choose_database", lambda queue, url: setup.choose_database(queue, url) if url else None)
+    patch.setattr(work, "choose_database", lambda queue, url: options.choose_database(queue, url) if url else None)
 
 
 @exhibit("the table is always in kashvi.db", "the given URL is ignored", "COMMANDS-2")
 def _(patch: Patch) -> None:
-    patch.setattr(work, "choose_database", lambda queue, url: setup.choose_database(queue, None))
+    patch.setattr(work, "choose_database", lambda queue, url: options.choose_database(queue, None))
 
 
 @exhibit(
@@ -129,7 +130,7 @@ def _(patch: Patch) -> None:
     def load(app: str | None) -> Queue:
         asked = {number: signal.signal(number, signal.SIG_IGN) for number in signals.NUMBERS}
         try:
-            return setup.load_app(app)
+            return options.load_app(app)
         finally:
             for number, handler in asked.items():
                 signal.signal(number, handler)
@@ -184,7 +185,7 @@ def _(patch: Patch) -> None:
             click.echo(f"Error: {error}", err=True)
             sys.exit(0)
 
-    from .. import shell
+    from ..example import shell
 
     patch.setattr(shell, "main", main)
 
@@ -282,7 +283,7 @@ def retrying(patch: Patch, do: Any) -> None:
         if redis_url:
             real(ids=ids, app=app, redis_url=redis_url, **rest)
             return
-        store = failed._store(setup.load_app(app), rest["database_url"])
+        store = failed._store(options.load_app(app), rest["database_url"])
         do(store, [(row.id, row.job_id) for row in store.rows()])
 
     patch.setattr(failed.retry, "callback", retry)
@@ -302,7 +303,7 @@ def _(patch: Patch) -> None:
 @exhibit("looking makes a database", "a typing error in the URL makes a file", "COMMANDS-8")
 def _(patch: Patch) -> None:
     def store(queue: Queue, url: str | None) -> Any:
-        setup.choose_database(queue, url)
+        options.choose_database(queue, url)
         return queue.store
 
     patch.setattr(failed, "_store", store)
@@ -373,7 +374,7 @@ def _(patch: Patch) -> None:
 @exhibit("a doctor who operates", "it makes the table that it should only check", "COMMANDS-12")
 def _(patch: Patch) -> None:
     def table(queue: Queue, url: str | None) -> doctor.Finding:
-        setup.choose_database(queue, url)
+        options.choose_database(queue, url)
         store = queue.store
         assert isinstance(store, SqlFailures)
         store.prepare()
@@ -394,7 +395,7 @@ def _(patch: Patch) -> None:
 
 @exhibit("the root logger is set up first", "and the app's own set-up does nothing", "COMMANDS-17", source="ours, once")
 def _(patch: Patch) -> None:
-    real = setup.load_app
+    real = options.load_app
 
     def load_app(app: str | None) -> Queue:
         logging.basicConfig(format="%(levelname)s %(message)s")

@@ -7,7 +7,7 @@ from datetime import timedelta
 from math import ceil
 from typing import Any
 
-from kashvi_sim.network import Line
+from kashvi_sim.world.network import Line
 
 from kashvi import dispatch
 from kashvi.drivers.memory import MemoryDriver

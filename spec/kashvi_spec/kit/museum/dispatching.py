@@ -10,17 +10,20 @@ from unittest import mock
 
 import msgspec
 
-from kashvi import attempt, dispatch, fields, job
+from kashvi import dispatch
 from kashvi.dispatch import Sealed
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
-from kashvi.envelope import Envelope
 from kashvi.errors import CommandRefused, DriverError, KashviError, UnencodableJob
-from kashvi.job import JobType
+from kashvi.jobs import codec as job
+from kashvi.jobs import fields
+from kashvi.jobs.codec import JobType
+from kashvi.jobs.envelope import Envelope
 from kashvi.ports import Exchange, Expired, Stats
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 from kashvi.runtime import SystemRuntime
+from kashvi.worker import attempt
 from kashvi.worker.shell import Worker
 
 from . import Patch, exhibit, where

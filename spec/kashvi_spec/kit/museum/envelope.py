@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 
-from kashvi import dispatch, envelope, settle
+from kashvi import dispatch
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import NotAnEnvelope, PayloadMismatch
-from kashvi.fields import field_names
-from kashvi.job import JobType
+from kashvi.jobs import envelope
+from kashvi.jobs.codec import JobType
+from kashvi.jobs.fields import field_names
 from kashvi.runtime import SystemRuntime
+from kashvi.worker import settle
 
 from . import Patch, exhibit, where
 

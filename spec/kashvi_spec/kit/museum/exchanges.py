@@ -9,10 +9,10 @@ from typing import Any
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import DriverError
 from kashvi.ports import Driver, Exchange
-from kashvi.settle import Delivery
 from kashvi.worker.machine import choose, exchange
 from kashvi.worker.machine.state import State
 from kashvi.worker.machine.steps import Request
+from kashvi.worker.settle import Delivery
 from kashvi.worker.shell import Worker
 
 from . import Patch, exhibit, where

@@ -9,17 +9,19 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from kashvi import envelope, raised, retry, settle
-from kashvi.attempt import Attempts
+from kashvi import raised
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import StoreUnavailable
 from kashvi.events import AttemptFailed
-from kashvi.failures.memory import FailedJob, FailedJobs
+from kashvi.failures.recent import FailedJob, FailedJobs
 from kashvi.failures.sql import SqlFailures
+from kashvi.jobs import envelope
 from kashvi.ports import Failure, Refusal, Settlement, Unrecorded
-from kashvi.recorder import BATCH, Recorder
-from kashvi.settle import Delivery, Settling
+from kashvi.worker import retry, settle
+from kashvi.worker.attempt import Attempts
 from kashvi.worker.machine import Machine
+from kashvi.worker.recorder import BATCH, Recorder
+from kashvi.worker.settle import Delivery, Settling
 
 from . import Patch, exhibit, where
 

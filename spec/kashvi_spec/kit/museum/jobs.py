@@ -9,13 +9,15 @@ from typing import Any
 
 import msgspec
 
-from kashvi import attempt, envelope, job, settle
-from kashvi.attempt import Attempts
 from kashvi.errors import HandleNotRun, InvalidSetting, PayloadMismatch, UnknownJobType, UnregisteredJob
-from kashvi.fields import field_names, parts
-from kashvi.job import JobType
+from kashvi.jobs import codec as job
+from kashvi.jobs import envelope
+from kashvi.jobs.codec import JobType
+from kashvi.jobs.fields import field_names, parts
 from kashvi.queues import Queue
 from kashvi.registry import Registry, default_name
+from kashvi.worker import attempt, settle
+from kashvi.worker.attempt import Attempts
 
 from . import Patch, exhibit, where
 

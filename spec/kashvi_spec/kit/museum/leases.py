@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from kashvi_sim.network import Line
+from kashvi_sim.world.network import Line
 
 from kashvi import ports
 from kashvi.drivers import memory

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kashvi import envelope, retry, settle
-from kashvi.attempt import Attempts
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.events import AttemptFailed, Event, EventStream
+from kashvi.jobs import envelope
 from kashvi.ports import Settlement
 from kashvi.queues import Queue
-from kashvi.settle import Delivery, Settling
+from kashvi.worker import retry, settle
+from kashvi.worker.attempt import Attempts
+from kashvi.worker.settle import Delivery, Settling
 
 from . import Patch, exhibit, where
 

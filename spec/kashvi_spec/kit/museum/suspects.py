@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kashvi import retry, settle
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.ports import LostDelivery, Settlement
-from kashvi.settle import Delivery, Settling
+from kashvi.worker import retry, settle
 from kashvi.worker.machine import Machine, choose, suspects
 from kashvi.worker.machine.state import State
+from kashvi.worker.settle import Delivery, Settling
 
 from . import Patch, exhibit, where
 

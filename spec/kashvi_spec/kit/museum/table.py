@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from kashvi import envelope, row
 from kashvi.errors import StoreUnavailable
 from kashvi.failures import sql, table
 from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import TABLE, FailedJobRecord, UtcTime
+from kashvi.jobs import envelope
 from kashvi.ports import Failure, Refusal, Unrecorded
 from kashvi.queues import Queue
+from kashvi.worker import row
 
 from . import Patch, exhibit, where
 

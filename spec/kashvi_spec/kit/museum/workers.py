@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kashvi import attempt, queues, settle
-from kashvi.attempt import Attempts
+from kashvi import queues
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.events import EventStream, WorkerStarted, WorkerStopped
-from kashvi.pool import Workers
 from kashvi.ports import Exchange
 from kashvi.queues import Queue
 from kashvi.runtime import SystemRuntime
-from kashvi.settle import Delivery, Settling
+from kashvi.worker import attempt, settle
+from kashvi.worker.attempt import Attempts
 from kashvi.worker.keeper import Keeper
 from kashvi.worker.machine import Machine, choose, stop, tend
 from kashvi.worker.machine.state import State
 from kashvi.worker.machine.steps import SECOND
+from kashvi.worker.pool import Workers
+from kashvi.worker.settle import Delivery, Settling
 from kashvi.worker.shell import Worker
 
 from . import Patch, exhibit, where
@@ -74,7 +75,7 @@ def _(patch: Patch) -> None:
     "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 REDIS-8 WORKERS-11 WORKERS-14",
 )
 def _(patch: Patch) -> None:
-    from kashvi_sim.kernel import Condition
+    from kashvi_sim.world.kernel import Condition
 
     patch.setattr(Condition, "notify_all", lambda self: None)
     patch.setattr(Condition, "notify", lambda self, n=1: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...clauses import Clause, load
-from ..conformance import Verdict
+from ..driver.conformance import Verdict
 from . import on_attempts, on_deaths, on_order, on_records, on_stopping
 from .judging import JUDGES, Finding, NotSeen, Remark
 from .story import Story

@@ -1,0 +1,1 @@
+"""A job's way to bytes and back: codec, fields, envelope."""

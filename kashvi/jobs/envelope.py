@@ -1,0 +1,128 @@
+"""The envelope: ``{"id":"…","type":"jobs.WelcomeEmailJob","payload":{…},"attempts":1}``, compact JSON.
+
+The id comes first, so that members of the delayed set with one score sort by id. ``attempts`` counts finished
+attempts; ``attempts``, ``error``, ``lost`` and ``unknown_since`` are left out when empty. A rewrite keeps unknown
+fields and the payload's exact bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any
+
+import msgspec
+
+from ..errors import NotAnEnvelope
+
+COUNT_MAX = 2**31 - 1
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+
+
+class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
+    """A decoded envelope. ``id`` is empty if a Go program pushed it."""
+
+    type: str
+    id: str = ""
+    payload: msgspec.Raw = msgspec.Raw(b"")
+    attempts: Count = 0
+    error: str = ""
+    lost: Count = 0
+    """0: fresh. 1: a suspect, held by a process that died. More: grave, announced in a process that died."""
+    unknown_since: float = 0.0
+    """When a worker first found the type unknown, in Unix seconds of the server's clock; 0: never."""
+
+
+NAMES = frozenset(("id", "type", "payload", "attempts", "error", "lost", "unknown_since", "traceback"))
+"""Fields that kashvi writes; it overwrites values that other programs put there."""
+
+_decode = msgspec.json.Decoder(Envelope).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def seal(job_id: str, type_json: bytes, payload: bytes) -> bytes:
+    """A new envelope. ``type_json`` is the name already quoted as JSON."""
+    return b'{"id":"%b","type":%b,"payload":%b}' % (job_id.encode(), type_json, payload)
+
+
+def read(raw: bytes) -> Envelope:
+    """Decode an envelope of ours or of the Go program.
+
+    Raises NotAnEnvelope, whatever the bytes are.
+    """
+    try:
+        envelope = _decode(raw)
+        if not raw.isascii():
+            _decode_fields(raw)  # fails early if the name of an unknown field is not UTF-8: a rewrite would fail
+        return envelope
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
+        raise NotAnEnvelope(str(error) or type(error).__name__) from None
+
+
+def rewrite(raw: bytes, job_id: str, **changes: Any) -> bytes:
+    """The same envelope with ``changes``; a value of None takes the field out.
+
+    ``job_id`` is the envelope's own id, or a new one. Unknown fields and the payload's bytes stay.
+    """
+    fields: dict[str, Any] = {"id": job_id} | _decode_fields(raw)
+    fields["id"] = job_id
+    for name, value in changes.items():
+        if value is None:
+            fields.pop(name, None)
+        else:
+            fields[name] = value
+    return _encode(fields)
+
+
+def fields_of(raw: bytes) -> dict[str, msgspec.Raw]:
+    """All fields by name, each as raw JSON. Raises NotAnEnvelope."""
+    try:
+        return _decode_fields(raw)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise NotAnEnvelope(str(error) or type(error).__name__) from None
+
+
+def wrap_garbage(raw: bytes, job_id: str, error: str) -> bytes:
+    """An envelope around bytes that are not an envelope, so that they can wait in ``unrecorded``."""
+    return _encode(
+        {
+            "id": job_id,
+            "type": "",
+            "payload": None,
+            "error": error,
+            "raw": base64.b64encode(raw).decode(),
+        }
+    )
+
+
+def unwrapped(fields: dict[str, msgspec.Raw]) -> bytes | None:
+    """The bytes in an envelope that ``wrap_garbage`` made; None for any other."""
+    if fields.keys() != {"id", "type", "payload", "error", "raw"} or bytes(fields["payload"]) != b"null":
+        return None
+    try:
+        return base64.b64decode(msgspec.json.decode(fields["raw"], type=str), validate=True)
+    except ValueError:
+        return None
+
+
+def text_of(data: bytes) -> str:
+    """Text that a table can hold: the data itself if it is UTF-8 without NUL, else ``base64:…``."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    return base64_of(data) if "\0" in text or text.startswith("base64:") else text
+
+
+def base64_of(data: bytes) -> str:
+    return "base64:" + base64.b64encode(data).decode()
+
+
+def bytes_of(text: str) -> bytes:
+    """The reverse of ``text_of``."""
+    if text.startswith("base64:"):
+        try:
+            return base64.b64decode(text.removeprefix("base64:"), validate=True)
+        except ValueError:
+            pass
+    return text.encode()

@@ -1,0 +1,206 @@
+"""One attempt at one job: decode a fresh instance, call ``handle()``, and return the outcome as a value."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any
+
+from .. import events
+from ..errors import HandleNotRun, PayloadMismatch, UndeliverableJob, UnknownJobType
+from ..jobs.codec import Job
+from ..jobs.envelope import Envelope
+from ..ports import Runtime
+from ..raised import traceback_of
+from ..registry import Registry, is_a_name
+from ..text import visible
+from . import settle
+from .settle import Delivery, Settling
+
+
+class Attempts:
+    """Makes a worker's attempts. ``interruptible``: Ctrl-C goes to the caller of ``work()``, not to the job."""
+
+    def __init__(
+        self,
+        worker: str,
+        registry: Registry,
+        runtime: Runtime,
+        stream: events.EventStream,
+        max_attempts: Callable[[], int],
+        *,
+        unknown_for_s: float,
+        interruptible: bool,
+    ) -> None:
+        self._worker = worker
+        self._registry = registry
+        self._runtime = runtime
+        self._stream = stream
+        self._max_attempts = max_attempts
+        self._unknown_for_s = unknown_for_s
+        self._unknown: set[str] = set()
+        self.interruptible = interruptible
+        self._over: dict[int, Settling] = {}
+        self._process = runtime.process()
+
+    def make(self, d: Delivery) -> Settling:
+        """Make an attempt. Raises KeyboardInterrupt if interruptible, and a logging handler's errors (see ``over``)."""
+        if d.envelope is None:
+            return self._undeliverable(d, printable(d.error))
+        try:
+            job = decode(d.envelope, self._registry)
+        except UnknownJobType as why:
+            return self._not_known(d, printable(str(why)))
+        except UndeliverableJob as why:
+            return self._undeliverable(d, printable(str(why)))
+        except BaseException as error:  # the class raised a BaseException
+            if self.interruptible and isinstance(error, KeyboardInterrupt):
+                raise
+            return settle.traced(self._undeliverable(d, describe(error)), traceback_of(error))
+        return self._handle(d, job)
+
+    def _not_known(self, d: Delivery, why: str) -> Settling:
+        if not is_a_name(d.type.removeprefix("*")):
+            return self._undeliverable(d, why)  # no worker can know it
+        settling = settle.unknown(d, self._runtime.monotonic(), why, self._unknown_for_s)
+        if settling.undeliverable:
+            return self._told(settling, events.AttemptFailed, 0, settling.error)
+        if d.type not in self._unknown:
+            self._unknown.add(d.type)
+            events.log.warning("%s Jobs of this type wait %g s for a worker that knows it", why, self._unknown_for_s)
+        return settling
+
+    def _returned(self, d: Delivery) -> Settling:
+        """Hand the job back: the interpreter is shutting down, so executors, threads and imports fail."""
+        return settle.returned(d, self._runtime.monotonic())
+
+    def _undeliverable(self, d: Delivery, why: str) -> Settling:
+        if self._runtime.closing():
+            return self._returned(d)
+        settling = settle.undeliverable(d, self._runtime.monotonic(), why)
+        return self._told(settling, events.AttemptFailed, 0, settling.error)
+
+    def _told(
+        self,
+        settling: Settling,
+        kind: type[events.AttemptSucceeded | events.AttemptFailed],
+        number: int,
+        error: str | None = None,
+        cause: BaseException | None = None,
+    ) -> Settling:
+        """Emit the end of an attempt. If that is interrupted, ``over`` has the outcome."""
+        d = settling.delivery
+        facts = {} if error is None else {"error": error}
+        try:
+            if cause is not None:
+                events.log.debug("attempt %d of %s failed", number, visible(f"{d.type} {d.job_id}"), exc_info=cause)
+            self._stream.emit(
+                kind, cause, job_id=d.job_id, type=d.type, attempt=number, duration_s=settling.took_s or 0.0, **facts
+            )
+        except BaseException:
+            self._over[id(d)] = settling
+            raise
+        return settling
+
+    def over(self, d: Delivery) -> Settling | None:
+        """The outcome of an attempt whose ``make`` was interrupted while it emitted the end."""
+        return self._over.pop(id(d), None)
+
+    def _handle(self, d: Delivery, job: Job) -> Settling:
+        number = d.attempts + 1
+        if self._stream.observed:
+            self._stream.emit(
+                events.AttemptStarted, job_id=d.job_id, type=d.type, attempt=number,
+                worker=self._worker, claim=d.claim, suspect=d.suspect, lost=d.lost, server_at=d.server_at,
+            )  # fmt: skip
+        began = self._runtime.monotonic()
+        try:
+            returned = job.handle()
+            if returned is not None:
+                check_ran(returned)
+        except BaseException as error:
+            if self._runtime.process() != self._process:
+                self._runtime.exit(error)
+            ended = self._runtime.monotonic()
+            if self.interruptible and isinstance(error, KeyboardInterrupt):
+                raise
+            if self._runtime.closing():
+                return self._returned(d)
+            text = describe(error)
+            settling = settle.failed(d, ended, text, self._max_attempts())
+            settling.took_s = ended - began
+            if settling.move == "fail":
+                settle.traced(settling, traceback_of(error))
+            return self._told(settling, events.AttemptFailed, number, text, error)
+        if self._runtime.process() != self._process:
+            self._runtime.exit(None)  # a child that the handler forked; its parent has the job
+        ended = self._runtime.monotonic()
+        settling = settle.succeeded(d, ended, ended - began)
+        return self._told(settling, events.AttemptSucceeded, number) if self._stream.observed else settling
+
+
+def check_ran(returned: object) -> None:
+    """Raise HandleNotRun for a coroutine or another awaitable, a generator, a context manager made of one, a ``map`` or
+    ``filter``, and for several of them in a list or tuple."""
+    if isinstance(returned, list | tuple):
+        if returned and _is_unrun(returned[0]):
+            for one in returned:
+                _close(one)
+            raise HandleNotRun(f"{_named(returned)} of {type(returned[0]).__qualname__}s")
+    elif _is_unrun(returned):
+        _close(returned)
+        raise HandleNotRun(_named(returned))
+
+
+def _is_unrun(returned: object) -> bool:
+    if isinstance(returned, AbstractContextManager | AbstractAsyncContextManager):
+        returned = getattr(returned, "gen", returned)
+    is_generator = inspect.isgenerator(returned) or inspect.isasyncgen(returned)
+    return is_generator or inspect.isawaitable(returned) or isinstance(returned, map | filter)
+
+
+def _close(unrun: object) -> None:
+    """Close a coroutine, or Python warns that it was never awaited."""
+    if inspect.iscoroutine(unrun) or inspect.isgenerator(unrun):
+        unrun.close()
+
+
+def _named(value: object) -> str:
+    kind = type(value).__qualname__
+    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+
+
+def decode(envelope: Envelope, registry: Registry) -> Job:
+    """A fresh instance of the job. Raises UnknownJobType, PayloadMismatch."""
+    job_type = registry.named(envelope.type)
+    payload = bytes(envelope.payload)
+    if not payload:
+        raise PayloadMismatch(job_type.name, "the envelope has no payload")
+    return job_type.decode(payload)
+
+
+def decoded_or_none(envelope: Envelope | None, registry: Registry) -> Any:
+    """The job for display; None if it can't be decoded."""
+    try:
+        return decode(envelope, registry) if envelope else None
+    except BaseException:  # the constructor of a class may raise anything
+        return None
+
+
+def describe(error: BaseException) -> str:
+    """``ValueError: no card``; safe for exceptions whose ``__str__`` raises."""
+    try:
+        name = str(type(error).__qualname__)
+    except BaseException:  # a metaclass may raise anything
+        name = "an exception"
+    try:
+        text = printable(str(error))
+    except BaseException as broken:
+        text = f"(its text can't be had: {type(broken).__name__})"
+    return f"{name}: {text}" if text else name
+
+
+def printable(text: str) -> str:
+    """The text with lone surrogates escaped, which is valid UTF-8."""
+    return str.encode(text, "utf-8", "backslashreplace").decode()

@@ -1,0 +1,1 @@
+"""Workloads played in a world: one run, many seeds, a recording once more."""

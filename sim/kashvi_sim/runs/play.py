@@ -1,0 +1,406 @@
+"""One run of a workload: dispatch, work, faults, then quiet; and its judgement."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import msgspec
+import redis
+import sqlalchemy as sa
+from kashvi_spec.predicates.safety import Violation
+
+from kashvi.errors import DriverError
+from kashvi.events import AttemptLost, JobReturned
+from kashvi.ports import FailureStore
+from kashvi.registry import Registry
+
+from ..world.dealings import Dealings
+from ..world.faults import SET_BACK_S, Faults, Rule, rules_named
+from ..world.judged import Excused
+from ..world.process import SimQueue
+from ..world.runtime import SimRuntime
+from ..world.tape import Choices, Tape
+from ..world.trace import sha256_of
+from ..world.world import World
+from .figures import Figures, figures_of
+from .recording import Shift
+from .reference import Beside
+from .told import rows_wrong, table_told, told_wrongly
+from .upkeep import dear, late_upkeep, left_behind
+from .workload import Acts, Script, Workload
+
+LOOK_S = 1.0
+"""How often the run checks whether all jobs have ended."""
+PATIENCE_S = 120.0
+"""The time without an arrival or an end, beside ten leases, after which the run is given up."""
+
+
+class Swarm(msgspec.Struct, frozen=True):
+    """A seed's own selection of faults and odds, so that rare mixtures occur too."""
+
+    rules: tuple[Rule, ...]
+    odds: float
+    often: float
+
+    @staticmethod
+    def of(seed: int, rules: Sequence[Rule]) -> Swarm:
+        chance = random.Random(f"swarm {seed}")
+        share = chance.choice([0.15, 0.4, 0.8])
+        odds, often = chance.choice([0.002, 0.01, 0.04]), chance.choice([0.0, 0.1, 0.5, 1.0])
+        return Swarm(tuple(rule for rule in rules if chance.random() < share), odds, often)
+
+
+@dataclass(frozen=True)
+class Played:
+    """The result of a run."""
+
+    world: World
+    violations: list[Violation]
+    excused: list[Excused]
+    figures: Figures
+    wall_s: float
+
+    @cached_property
+    def choices(self) -> dict[tuple[str, int], int]:
+        """The choices that were not the default."""
+        return self.world.tape.taken()
+
+    @property
+    def trace_sha256(self) -> str:
+        return sha256_of(self.world.events)
+
+
+def play(
+    workload: Workload,
+    *,
+    seed: int | None = None,
+    choices: Choices | None = None,
+    faults: str = "none",
+    client: redis.Redis | None = None,
+    prefix: str = "kashvi:queue",
+    processes: int | None = None,
+) -> Played:
+    """Run a workload once. The same arguments give the same trace, byte for byte.
+
+    ``choices``, from a token, replace a seed's. ``faults``: none, all, or comma-separated names.
+    ``client``: a Redis, fake or real, whose keys under ``prefix`` are deleted. Raises InvalidSetting.
+    """
+    rules = rules_named(faults)
+    if seed is not None and choices is None:
+        swarm = Swarm.of(seed, rules)
+        tape = Tape(seed, often=swarm.often)
+    else:
+        swarm = Swarm(rules, 0.0, 0.0)
+        tape = Tape(given=choices or {})
+    return perform(workload, tape, swarm, client=client, prefix=prefix, processes=processes)
+
+
+def perform(
+    script: Script,
+    tape: Tape,
+    swarm: Swarm,
+    *,
+    client: redis.Redis | None = None,
+    prefix: str = "kashvi:queue",
+    processes: int | None = None,
+    posts: Sequence[int] | None = None,
+    shifts: Sequence[Shift] = (),
+) -> Played:
+    """``play`` with the caller's tape and faults.
+
+    ``posts``: the threads of each process, instead of the script's. ``shifts``: processes with a begin and an end.
+    """
+    began = time.perf_counter()
+    crew = script.workers
+    posts = [crew.threads] * (processes or crew.processes) if posts is None else list(posts)
+    run = Run(script, tape, swarm, client, prefix, posts, shifts)
+    with undisturbed():
+        run.play()
+    violations, excused = run.judge()
+    figures = figures_of(run.world.times, run.world.events, run.world.elapsed_s)
+    with undisturbed():
+        run.world.close()
+    return Played(run.world, violations, excused, figures, time.perf_counter() - began)
+
+
+class Run:
+    """A workload in its own world. ``table``: a failure store in place of the real one."""
+
+    def __init__(
+        self,
+        script: Script,
+        tape: Tape,
+        swarm: Swarm,
+        client: redis.Redis | None,
+        prefix: str,
+        posts: list[int],
+        shifts: Sequence[Shift],
+        table: FailureStore | None = None,
+    ) -> None:
+        self._script = script
+        self._tape = tape
+        crew = script.workers
+        self.world = World(
+            client=client,
+            prefix=prefix,
+            tape=tape,
+            faults=Faults(swarm.rules, swarm.odds, script.fault_time_s, script.faults),
+            registry=Registry(),
+            max_attempts=crew.max_attempts,
+            lease_s=crew.lease_s,
+            database=None if table else "sqlite://",
+            table=table,
+            virtual_handlers=False,
+        )
+        if client is not None:
+            self.world.server.clear()
+        if table is None:  # a search makes too many worlds for it
+            self.world.server = self._beside = Beside(self.world.server, lambda: self.world.kernel.time)
+        if table is None:
+            self.world.dealings = Dealings(self.world)
+        acts = {name: script.acts(name, tape.attempts) for name in script.types}
+        self.classes = {name: self.job_class(name, acts[name]) for name in script.types}
+        for name, job_class in self.classes.items():
+            self.world.registry.register(name, job_class)
+        self._shifts = shifts
+        self._in_main = [1] if any(rule.name == "interrupt" for rule in swarm.rules) else []
+        """True if some processes work in their main thread, where Ctrl-C can interrupt."""
+        self._posts = posts
+        """The number of threads of each wanted process."""
+        self._alive: dict[str, tuple[SimQueue, int]] = {}
+        self.produced = False
+        self.drained = False
+        self._last_news = 0.0
+        self.world.on_end = self._ended
+
+    def job_class(self, job_type: str, acts: Acts) -> Any:
+        """The job class of a type."""
+        return _job_class(job_type, acts, self.world)
+
+    def play(self) -> None:
+        world = self.world
+        producer = world.process()
+        producer.process.spawn(lambda: self._produce(producer), "produce")
+        self._staff()
+        for shift in self._shifts:
+            world.kernel.spawn(partial(self._work_as, shift), "shift")
+        world.kernel.spawn(self._reschedule, "reschedule")
+        world.kernel.spawn(self._look, "look")
+        world.run(until=lambda: self._over or bool(world.spinning))
+        if world.spinning:
+            return
+        for queue, _ in list(self._alive.values()):
+            world.terminate(queue.process)
+        world.run(until=lambda: not self.left(), for_s=60.0)
+
+    def left(self) -> list[str]:
+        return [task.name for process in self.world.processes for task in process.tasks if task.is_alive()]
+
+    # -- who dispatches, who works ----------------------------------------------------------------
+
+    def _produce(self, queue: SimQueue) -> None:
+        for n, (gap, next_job) in enumerate(self._script.coming(self._tape.workload)):
+            if gap > 0:
+                self.world.kernel.sleep(gap)
+            job_type, delay_s = next_job()
+            job = self.classes[job_type](n)
+            try:
+                if delay_s is None:
+                    queue.dispatch(job)
+                else:
+                    queue.dispatch_after(job, delay_s)
+            except DriverError:
+                pass  # the caller gets the error; the job may or may not be on the queue
+        self.produced = True
+
+    def _staff(self) -> None:
+        """Start a process for every vacant post."""
+        held = Counter(threads for _, threads in self._alive.values())
+        for threads in (Counter(self._posts) - held).elements():
+            self._hire(threads)
+
+    def _hire(self, threads: int) -> SimQueue:
+        queue = self.world.process()
+        self._alive[queue.process.name] = queue, threads
+        if self._tape.faults.rarely(1 / 3, self._in_main):
+            queue.start_working()
+        else:
+            queue.start_workers(threads)
+        return queue
+
+    def _reschedule(self) -> None:
+        for change in self._script.schedule:
+            self.world.kernel.sleep(change.at_s - self.world.elapsed_s)
+            self._posts = [self._script.workers.threads] * change.processes
+            for queue, _ in list(self._alive.values())[change.processes :]:
+                self.world.terminate(queue.process)
+            self._staff()
+
+    def _work_as(self, shift: Shift) -> None:
+        """Work as one process of the recording did."""
+        world = self.world
+        world.kernel.sleep(shift.began_s)
+        queue = self._hire(shift.threads)
+        if shift.ended_s is None:
+            return
+        world.kernel.sleep(shift.ended_s - world.elapsed_s)
+        if shift.killed:
+            world.struck["kill"] += 1
+            world.end(queue.process)
+        else:
+            world.terminate(queue.process)
+
+    def _ended(self, process: SimRuntime) -> None:
+        """Replace a process that is dead or has stopped."""
+        if self._alive.pop(process.name, None) is None or self._over:
+            return
+
+        def replace() -> None:
+            self.world.kernel.sleep(self._script.workers.restart_s)
+            if not self._over:
+                self._staff()
+
+        self.world.kernel.spawn(replace, "replace")
+
+    # -- when it is over ------------------------------------------------------------------------------
+
+    _over = False
+    _beside: Beside | None = None
+
+    def _look(self) -> None:
+        """Finish when no job is left on the server; give up after a time without events."""
+        world, seen = self.world, 0
+        patience = PATIENCE_S + 10 * world.lease_s + max((float(c.at_s) for c in self._script.schedule), default=0.0)
+        while not self._over:
+            world.kernel.sleep(LOOK_S)
+            if not self.produced or (world.faults and world.faults.rules and world.elapsed_s < world.faults.until_s):
+                continue
+            stats = world.server.driver.stats()
+            refused = list(world.refused_rows.values()).count(math.inf)
+            if not (stats.ready or stats.delayed or stats.held or stats.unrecorded > refused or world.late):
+                self.drained = self._over = True
+            if world.progress != seen or world.on_stage() or world.in_trouble():
+                seen, self._last_news = world.progress, world.elapsed_s
+            waits_s = world.longest_delay_s + SET_BACK_S * world.struck["server_back"] if stats.delayed else 0.0
+            if world.elapsed_s - self._last_news > patience + waits_s:
+                self._over = True
+
+    def judge(self) -> tuple[list[Violation], list[Excused]]:
+        """The violations, and the excused ones. The events, the server and the table must agree on each job's end."""
+        world = self.world
+        violations, excused = world.judge(
+            with_store=False
+        )  # a killed recorder emits no events, so the rows are compared
+        if not self.drained:
+            stats = world.server.driver.stats()
+            violations.append(Violation("drains", "", f"left on the server: {stats}"))
+        violations += [Violation("drains", "", f"{name} never ended after it was told to") for name in self.left()]
+        violations += [*undeserved(world), *late_upkeep(world), *left_behind(world), *dear(world), *unwanted(world)]
+        if self._beside is not None:
+            violations += [Violation("answers as the port says", "", why) for why in self._beside.reference.differences]
+            violations += [*told_wrongly(world), *table_told(world), *rows_wrong(world)]
+        violations += settled_twice(world)
+        if world.dealings is not None:
+            violations += world.dealings.violations
+        rows = Counter(self.rows())
+        failed = Counter(job_id for job_id, moves in world.ended.items() if "fail" in moves)
+        for job_id in sorted((rows | failed).keys()):
+            if job_id in world.rolled_back or job_id in world.others.repeated:
+                continue
+            if world.refused_rows.get(job_id) == math.inf:
+                failed[job_id] = min(
+                    failed[job_id], rows[job_id]
+                )  # refused for ever; after any other refusal the row comes
+            if job_id.startswith("sha256:") and (world.rolled_back or world.others.repeated):
+                continue  # a second failure under one id: the server forgot the first, or there were two
+            if rows[job_id] != failed[job_id]:
+                why = f"{rows[job_id]} rows in the table, where {failed[job_id]} is right"
+                violations.append(Violation("recorded iff exhausted", job_id, why))
+        return violations, excused
+
+    def rows(self) -> Sequence[str]:
+        """The job ids in the failure table."""
+        assert self.world.database is not None
+        with self.world.database.connect() as connection:
+            ids = connection.scalars(sa.text("SELECT job_id FROM kashvi_failed_jobs"))
+            return [job_id or "" for job_id in ids]
+
+
+def settled_twice(world: World) -> Iterator[Violation]:
+    """Violations for jobs that the server settled for good more than once."""
+    for job_id, moves in sorted(world.ended.items()):
+        if len(moves) > 1 and job_id and job_id not in world.rolled_back and job_id not in world.others.repeated:
+            yield Violation("settle fenced", job_id, f"settled for good {len(moves)} times: {moves}")
+
+
+def unwanted(world: World) -> Iterator[Violation]:
+    """Violations for jobs of other programs that were not settled exactly once."""
+    ended = world.others_ended()
+    if ended != world.others.pushed and not world.rolled_back:
+        yield Violation(
+            "none lost", "", f"{world.others.pushed} jobs without ids were pushed, and {ended} were settled"
+        )
+
+
+def undeserved(world: World) -> Iterator[Violation]:
+    """Violations for leases that ran out without a cause, and lost attempts that were never announced."""
+    for lost in world.unannounced:
+        if lost.job_id not in world.rolled_back:
+            yield Violation("attempts bounded", lost.job_id, f"attempt {lost.attempt} was counted, never announced")
+    if world.struck:
+        return
+    for event in world.events:
+        if isinstance(event, AttemptLost) or (isinstance(event, JobReturned) and event.suspect):
+            yield Violation("lease kept", event.job_id, "taken from a worker that was alive and well")
+
+
+@dataclass
+class _Numbered:
+    """The base of a script's jobs; a new dataclass for each run would take a twentieth of the run."""
+
+    n: int
+
+
+def _job_class(job_type: str, acts: Acts, world: World) -> Any:
+    """A job class that acts by the script."""
+    kernel = world.kernel
+
+    class Job(_Numbered):
+        def handle(self) -> None:
+            takes_s, error, kills = acts(self.n, world.attempt)
+            if takes_s > 0:
+                kernel.sleep(takes_s)
+            if kills:
+                task: Any = kernel.current
+                world.struck["poison"] += 1
+                world.end(task.process)
+            if error:
+                raise RuntimeError(error)
+
+    Job.__name__ = Job.__qualname__ = job_type.rpartition(".")[2]
+    return Job
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """No garbage collection inside the context: a collected greenlet would run its ``finally``. No log either."""
+    collecting, log = gc.isenabled(), logging.getLogger("kashvi")
+    level = log.level
+    gc.disable()
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        if collecting:
+            gc.enable()

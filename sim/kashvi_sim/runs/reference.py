@@ -1,0 +1,217 @@
+"""A reference queue beside the driver: each call is carried out on both, and the answers are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from kashvi.ports import FIRST_LEASE_S, Driver, Exchange, Expired, Settlement, Stats, Unrecorded
+
+from ..world.ledger import TIME_S
+from ..world.server import Contents, Server
+
+HOUR_S = 3600.0
+AT_ONCE = 500
+"""The most due jobs that one exchange promotes."""
+
+
+@dataclass
+class _Worker:
+    deadline: float
+    n: int = 0
+    settled_at: float = 0.0
+    refused: tuple[int, ...] = ()
+    held: list[bytes] = field(default_factory=list)
+    """Oldest first, as ``running``."""
+    running: list[bytes] = field(default_factory=list)
+
+
+@dataclass
+class _Queue:
+    jobs: list[bytes] = field(default_factory=list)
+    """The next to be claimed first."""
+    delayed: dict[bytes, float] = field(default_factory=dict)
+    unrecorded: dict[bytes, float] = field(default_factory=dict)
+    workers: dict[str, _Worker] = field(default_factory=dict)
+
+
+class Reference:
+    """The driver, with the reference queue beside it. ``now``: the server's clock."""
+
+    def __init__(self, driver: Driver, now: Callable[[], float]) -> None:
+        self.differences: list[str] = []
+        self.queue = _Queue()
+        self._driver = driver
+        self._now = now
+
+    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+        due = self._driver.push(envelopes, delay_s)
+        if delay_s > 0:
+            self._same("the due time of a push", due, self._now() + delay_s)
+            self.queue.delayed |= dict.fromkeys(envelopes, self._now() + delay_s)
+        else:
+            self._same("the due time of a push", due, None)
+            self.queue.jobs += envelopes
+        return due
+
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
+        answer = self._driver.exchange(worker, n, lease_s, settlements, want)
+        self._exchanged(worker, n, lease_s, settlements, want, answer)
+        return answer
+
+    def _exchanged(
+        self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int, answer: Exchange
+    ) -> None:
+        queue, now = self.queue, self._now()
+        me = queue.workers.setdefault(worker, _Worker(now))
+        self._same("server_at", answer.server_at, now)
+        repeated = n == me.n
+        claimed: list[bytes] = []
+        if not repeated:
+            me.deadline, me.n, me.settled_at = now + lease_s, n, now
+            me.refused = tuple(i for i, s in enumerate(settlements) if not self._settle(worker, s, now))
+            due = sorted((at, raw) for raw, at in queue.delayed.items() if at <= now)[:AT_ONCE]
+            for _, raw in due:
+                del queue.delayed[raw]
+                queue.jobs.append(raw)
+            claimed, queue.jobs = queue.jobs[: max(want, 0)], queue.jobs[max(want, 0) :]
+            me.held += claimed
+        first = min(queue.delayed.values(), default=None)
+        for what, got, wanted in (
+            ("claimed", list(answer.claimed), claimed),
+            ("settled_at", answer.settled_at, me.settled_at),
+            ("refused", tuple(answer.refused), me.refused),
+            ("holding", answer.holding, len(me.held) + len(me.running)),
+            ("ready", answer.ready, len(queue.jobs)),
+            ("unrecorded", answer.unrecorded, len(queue.unrecorded)),
+            ("next_due_s", answer.next_due_s, None if first is None else first - now),
+            ("the listing", answer.listing, (me.held, me.running) if repeated else None),
+        ):
+            self._same(what, got, wanted)
+        leaves = any(s.move == "leave" and s.owner == worker for s in settlements)
+        if leaves and not repeated and not (me.held or me.running):
+            del queue.workers[worker]
+
+    def _settle(self, worker: str, s: Settlement, now: float) -> bool:
+        queue, owner = self.queue, self.queue.workers.get(s.owner)
+        if owner is None or (s.owner != worker and owner.deadline > now):
+            return False
+        if s.move == "leave":
+            if s.owner == worker:
+                return True
+            gone = not (owner.held or owner.running) and owner.deadline <= now - HOUR_S
+            if gone:
+                del queue.workers[s.owner]
+            return gone
+        place = owner.held if s.place == "held" else owner.running
+        if s.old not in place:
+            return False
+        place.remove(s.old)
+        if s.move == "retry":
+            queue.delayed[s.new] = now + s.in_s
+        elif s.move == "fail":
+            queue.unrecorded[s.new] = now + s.in_s
+        elif s.move == "return":
+            queue.jobs.insert(0, s.new)
+        elif s.move == "start":
+            owner.running.append(s.old)
+        return True
+
+    def wait(self, worker: str, seconds: float) -> bytes | float | None:
+        """Look once: the simulator does the waiting."""
+        got = self._driver.wait(worker, seconds)
+        me = self.queue.workers.setdefault(worker, _Worker(self._now() + FIRST_LEASE_S))
+        self._same("a wait's job", got if isinstance(got, bytes) else None, next(iter(self.queue.jobs), None))
+        if self.queue.jobs:
+            me.held.append(self.queue.jobs.pop(0))
+        return got
+
+    def next_due(self) -> float | None:
+        got = self._driver.next_due()
+        self._same("next_due()", got, min(self.queue.delayed.values(), default=None))
+        return got
+
+    def wake(self, worker: str) -> None:
+        self._driver.wake(worker)
+
+    def expired(self, limit: int) -> Expired:
+        found = self._driver.expired(limit)
+        dead = {name: one for name, one in self.queue.workers.items() if one.deadline <= self._now()}
+        had = [(name, "running", raw) for name, one in dead.items() for raw in one.running[::-1]]
+        had += [(name, "held", raw) for name, one in dead.items() for raw in one.held[::-1]]
+        lost = [(one.owner, one.place, one.envelope) for one in found.lost]
+        if len(had) < limit:
+            for name in dead:
+                mine = [one for one in lost if one[0] == name]
+                self._same(f"what {name} had", mine, [one for one in had if one[0] == name])
+            self._same("how many were lost", len(lost), len(had))
+            gone = sorted(n for n, one in dead.items() if not (one.held or one.running) and self._hour_ago(one))
+            self._same("who is gone", sorted(found.gone), gone[:limit])
+        return found
+
+    def _hour_ago(self, one: _Worker) -> bool:
+        return one.deadline <= self._now() - HOUR_S
+
+    def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
+        found = self._driver.unrecorded(limit, skip)
+        oldest = sorted((at, raw) for raw, at in self.queue.unrecorded.items())[skip : skip + limit]
+        self._same("unrecorded()", [(one.failed_at, one.envelope) for one in found], oldest)
+        return found
+
+    def recorded(self, envelopes: Sequence[bytes]) -> None:
+        self._driver.recorded(envelopes)
+        for raw in envelopes:
+            self.queue.unrecorded.pop(raw, None)
+
+    def stats(self) -> Stats:
+        found = self._driver.stats()
+        queue = self.queue
+        held = sum(len(one.held) + len(one.running) for one in queue.workers.values())
+        wanted = Stats(len(queue.jobs), len(queue.delayed), held, len(queue.unrecorded), len(queue.workers))
+        self._same("stats()", found, wanted)
+        return found
+
+    def _same(self, what: str, got: object, wanted: object) -> None:
+        if got == wanted or (isinstance(got, float) and isinstance(wanted, float) and abs(got - wanted) < TIME_S):
+            return
+        self.differences.append(f"{what}: the driver says {got!r}, and {wanted!r} is right")
+
+
+class Beside:
+    """A server whose driver is compared with a reference queue."""
+
+    def __init__(self, server: Server, time: Callable[[], float]) -> None:
+        self._server = server
+        self.reference = Reference(server.driver, lambda: time() + server.skew_s)
+        self.driver: Driver = self.reference
+
+    @property
+    def skew_s(self) -> float:
+        return self._server.skew_s
+
+    @skew_s.setter
+    def skew_s(self, seconds: float) -> None:
+        self._server.skew_s = seconds
+
+    def handle(self) -> Driver:
+        return self.driver
+
+    def contents(self) -> Contents:
+        return self._server.contents()
+
+    def holds(self, worker: str) -> bool:
+        return self._server.holds(worker)
+
+    def snapshot(self) -> Any:
+        return self._server.snapshot(), deepcopy(self.reference.queue)
+
+    def restore(self, snapshot: Any) -> None:
+        inner, queue = snapshot
+        self._server.restore(inner)
+        self.reference.queue = deepcopy(queue)
+
+    def clear(self) -> None:
+        self._server.clear()
+        self.reference.queue = _Queue()

@@ -1,0 +1,349 @@
+"""A workload: its jobs with their arrivals, durations and failures, and its workers. Read from TOML.
+
+``sim/README.md`` describes the format. Every random number is a fraction from the tape, so that shrinking a
+run makes its jobs few, short and successful.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple, Protocol
+
+import msgspec
+
+from kashvi.errors import InvalidSetting, UnusableSetting
+
+from ..world.faults import PlannedFault
+from ..world.tape import AttemptStream, Stream
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A misspelt field is an error, not a default."""
+
+
+class Fixed(_Strict, frozen=True, tag_field="kind", tag="fixed"):
+    """Always the same duration."""
+
+    seconds: Seconds
+
+    def draw(self, chance: Stream) -> float:
+        return self.seconds
+
+
+class Uniform(_Strict, frozen=True, tag_field="kind", tag="uniform"):
+    """Uniformly distributed."""
+
+    least_s: Seconds
+    most_s: Seconds
+
+    def draw(self, chance: Stream) -> float:
+        return self.least_s + (self.most_s - self.least_s) * chance.fraction()
+
+
+class Exponential(_Strict, frozen=True, tag_field="kind", tag="exponential"):
+    """Exponentially distributed: mostly short, memoryless."""
+
+    mean_s: Positive
+
+    def draw(self, chance: Stream) -> float:
+        return -self.mean_s * math.log1p(-chance.fraction())
+
+
+class LogNormal(_Strict, frozen=True, tag_field="kind", tag="lognormal"):
+    """Log-normally distributed, as many real services: half take up to ``median_s``, a few take very long."""
+
+    median_s: Positive
+    sigma: Positive
+
+    def draw(self, chance: Stream) -> float:
+        radius = math.sqrt(-2.0 * math.log1p(-chance.fraction()))
+        return self.median_s * math.exp(self.sigma * radius * math.cos(2 * math.pi * chance.fraction()))
+
+
+class OneOf(_Strict, frozen=True, tag_field="kind", tag="one_of"):
+    """One of these, equally likely."""
+
+    seconds: tuple[Seconds, ...]
+
+    def draw(self, chance: Stream) -> float:
+        return self.seconds[chance.choose(len(self.seconds))]
+
+
+Duration = Fixed | Uniform | Exponential | LogNormal | OneOf
+
+
+class Coming(NamedTuple):
+    """A job to dispatch. ``delay_s``: for dispatch_after."""
+
+    type: str
+    delay_s: float | None
+
+
+class Attempt(NamedTuple):
+    """The duration of ``handle()``, and its error; empty for a success."""
+
+    takes_s: float
+    error: str = ""
+    kills: bool = False
+    """True if it kills its process at its end."""
+
+
+Acts = Callable[[int, int], Attempt]
+"""The outcome of an attempt, by the number of its job (in the order of dispatch) and of the attempt."""
+
+
+class Script(Protocol):
+    """The input of a run: a workload, or a recording."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def about(self) -> str: ...
+    @property
+    def workers(self) -> Crew: ...
+    @property
+    def schedule(self) -> tuple[Change, ...]: ...
+    @property
+    def faults(self) -> tuple[PlannedFault, ...]: ...
+    @property
+    def fault_time_s(self) -> float: ...
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The job types."""
+
+    def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
+        """Gaps before jobs, each with a function that returns the job after the gap."""
+
+    def acts(self, job_type: str, attempts: AttemptStream) -> Acts:
+        """The outcomes of a type's jobs."""
+
+
+class AtOnce(_Strict, frozen=True, tag_field="process", tag="at_once"):
+    """All jobs at the start."""
+
+    jobs: Count
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        yield from (0.0 for _ in range(self.jobs))
+
+
+class Poisson(_Strict, frozen=True, tag_field="process", tag="poisson"):
+    """Independent arrivals, ``rate`` a second on average."""
+
+    jobs: Count
+    rate: Positive
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        for _ in range(self.jobs):
+            yield -math.log1p(-chance.fraction()) / self.rate
+
+
+class Regular(_Strict, frozen=True, tag_field="process", tag="regular"):
+    """One every ``every_s``."""
+
+    jobs: Count
+    every_s: Positive
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        yield from (self.every_s for _ in range(self.jobs))
+
+
+class Bursts(_Strict, frozen=True, tag_field="process", tag="bursts"):
+    """``size`` at once, every ``every_s``."""
+
+    bursts: Count
+    size: Count
+    every_s: Positive
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        for _ in range(self.bursts):
+            yield self.every_s
+            yield from (0.0 for _ in range(self.size - 1))
+
+
+class Daily(_Strict, frozen=True, tag_field="process", tag="daily"):
+    """Independent arrivals, more by day than by night: ``per_day`` on average, by the hours' weights.
+
+    Begins at midnight, and goes on into the next day until all jobs have come.
+    """
+
+    jobs: Count
+    per_day: Positive
+    hours: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=24, max_length=24)]
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        total = sum(self.hours)
+        if total <= 0:
+            raise InvalidSetting("the daily curve's hours", self.hours, "24 weights, some above 0")
+        rates = [weight / total * self.per_day / 3600 for weight in self.hours]
+        now, hour, left_s = 0.0, 0, 3600.0
+        for _ in range(self.jobs):
+            came, wanted = now, -math.log1p(-chance.fraction())
+            while wanted > rates[hour] * left_s:
+                wanted -= rates[hour] * left_s
+                now, hour, left_s = now + left_s, (hour + 1) % 24, 3600.0
+            step = wanted / rates[hour] if wanted else 0.0
+            now, left_s = now + step, left_s - step
+            yield now - came
+
+
+class Times(_Strict, frozen=True, tag_field="process", tag="times"):
+    """Arrivals from a CSV file: seconds from the start in its first column; the first line may be a heading.
+
+    ``file`` is relative to the workload's file. It is read when the run begins.
+    """
+
+    file: str
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        before = 0.0
+        for at in sorted(self._times()):
+            yield at - before
+            before = at
+
+    def _times(self) -> Iterator[float]:
+        with Path(self.file).open(newline="", encoding="utf-8") as lines:
+            for number, row in enumerate(csv.reader(lines), 1):
+                try:
+                    at = float(row[0]) if row else -1.0
+                except ValueError:
+                    at = -1.0
+                if 0 <= at < math.inf:
+                    yield at
+                elif row and number > 1:
+                    wanted = "seconds, 0 or more, in its first column"
+                    raise InvalidSetting(f"line {number} of {self.file}", ",".join(row), wanted)
+
+
+class Handful(_Strict, frozen=True, tag_field="process", tag="handful"):
+    """From ``least`` to ``most`` jobs, some together and some apart, to find bugs."""
+
+    least: Count
+    most: Count
+    gap_s: tuple[Seconds, ...] = (0.0, 0.01, 1.0)
+
+    def gaps(self, chance: Stream) -> Iterator[float]:
+        for _ in range(self.least + chance.choose(self.most - self.least + 1)):
+            yield self.gap_s[chance.choose(len(self.gap_s))]
+
+
+Arrivals = AtOnce | Poisson | Regular | Bursts | Daily | Times | Handful
+
+
+class JobKind(_Strict, frozen=True):
+    """One type of job and its share of all."""
+
+    type: str
+    share: Positive = 1.0
+    takes: Duration = Fixed(seconds=0.0)
+    fails: Share = 0.0
+    """The share of attempts that raise."""
+    fails_first: int = 0
+    """The number of first attempts that always raise."""
+    kills: bool = False
+    """True if each attempt kills its process, at its end."""
+    delay: Duration | None = None
+    """For dispatch_after; None: dispatched at once."""
+
+
+class Crew(_Strict, frozen=True):
+    """The workers: ``processes`` of ``threads`` each. A dead process is replaced after ``restart_s``."""
+
+    processes: Count = 1
+    threads: Count = 4
+    lease_s: Positive = 30.0
+    max_attempts: Count = 3
+    restart_s: Seconds = 1.0
+
+
+class Change(_Strict, frozen=True):
+    """From ``at_s`` on, there are ``processes`` processes."""
+
+    at_s: Seconds
+    processes: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Workload(_Strict, frozen=True):
+    """The contents of a workload's file."""
+
+    name: str
+    about: str
+    arrivals: Arrivals
+    job: tuple[JobKind, ...]
+    workers: Crew = Crew()
+    schedule: tuple[Change, ...] = ()
+    faults: tuple[PlannedFault, ...] = ()
+    fault_time_s: Positive = 30.0
+    """Random faults strike for this long; then there is quiet."""
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        return tuple(kind.type for kind in self.job)
+
+    def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
+        next_kind = self._kinds(chance)
+
+        def draw() -> Coming:
+            kind = next_kind()
+            return Coming(kind.type, None if kind.delay is None else kind.delay.draw(chance))
+
+        for gap in self.arrivals.gaps(chance):
+            yield gap, draw
+
+    def acts(self, job_type: str, attempts: AttemptStream) -> Acts:
+        kind = next(kind for kind in self.job if kind.type == job_type)
+
+        def act(n: int, number: int) -> Attempt:
+            chance = attempts.begin(n, number)
+            takes_s = kind.takes.draw(chance)
+            if number <= kind.fails_first:
+                return Attempt(takes_s, f"{job_type} fails at first")
+            if kind.fails and (kind.fails >= 1.0 or chance.fraction() > 1.0 - kind.fails):
+                return Attempt(takes_s, f"{job_type} failed")
+            return Attempt(takes_s, kills=kind.kills)
+
+        return act
+
+    def _kinds(self, chance: Stream) -> Callable[[], JobKind]:
+        """A function that draws the kind of the next job, by share."""
+        total = sum(kind.share for kind in self.job)
+        edges: list[tuple[float, JobKind]] = []
+        edge = 0.0
+        for kind in self.job:
+            edge += kind.share / total
+            edges.append((edge, kind))
+
+        def draw() -> JobKind:
+            at = chance.fraction()
+            return next((kind for edge, kind in edges if at < edge), self.job[-1])
+
+        return draw
+
+
+def load(path: Path) -> Workload:
+    """Raises InvalidSetting, naming the field that is wrong."""
+    try:
+        workload = msgspec.convert(tomllib.loads(path.read_text("utf-8")), Workload)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UnusableSetting(f"the workload {path}", str(why)) from None
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
+        raise UnusableSetting(f"the workload {path}", f"{error} (sim/README.md has the format)") from None
+    if isinstance(workload.arrivals, Times):
+        beside = path.parent / workload.arrivals.file
+        if not beside.is_file():
+            raise UnusableSetting(f"the file of arrivals {beside}", "there is none")
+        workload = msgspec.structs.replace(workload, arrivals=Times(file=str(beside)))
+    names = [kind.type for kind in workload.job]
+    if not names or len(set(names)) != len(names):
+        raise UnusableSetting(f"the workload {path}", "it needs at least one [[job]], and each type once")
+    return workload

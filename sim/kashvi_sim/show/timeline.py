@@ -1,0 +1,100 @@
+"""Events as aligned lines: time, process, job, what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import assert_never, cast
+
+from kashvi import events
+from kashvi.events import Event
+from kashvi.text import visible
+
+from ..world.kernel import EPOCH
+from ..world.trace import FaultStruck, ProcessKilled, ServerRolledBack, SimEvent
+
+
+class Timeline:
+    """Gives jobs short names, in the order they appear; and processes, unless ``names`` has them by id."""
+
+    def __init__(self, names: Mapping[str, str] | None = None) -> None:
+        self._processes: dict[str, str] = {"sim": "", **(names or {})}
+        self._jobs: dict[str, str] = {}
+
+    def lines(self, times: Iterable[float], trace: Iterable[Event]) -> Iterator[tuple[Event, str]]:
+        for at, event in zip(times, trace, strict=True):
+            yield event, self.line(at, event)
+
+    def line(self, at: float, event: Event) -> str:
+        what = _told(cast("SimEvent", event))
+        where = self._process(event)
+        job = self.name(event) if isinstance(event, events.JobEvent) else ""
+        return visible(f"{at - EPOCH:12.6f}  {where:<4} {job:<28} {what}")
+
+    def name(self, event: events.JobEvent) -> str:
+        """The short name of an event's job: its type, and a number."""
+        number = self._jobs.setdefault(event.job_id, f"#{len(self._jobs) + 1}")
+        return f"{event.type or '(no envelope)'} {number}"
+
+    def _process(self, event: Event) -> str:
+        if isinstance(event, FaultStruck | ProcessKilled):
+            return event.victim
+        return self.short(event.process)
+
+    def short(self, process: str) -> str:
+        """``p0``, ``p1`` … for a process's id."""
+        return self._processes.setdefault(process, f"p{len(self._processes) - 1}")
+
+
+def _told(event: SimEvent) -> str:
+    match event:
+        case events.JobDispatched(due=None):
+            return "dispatched"
+        case events.JobDispatched(due=due):
+            assert due is not None
+            return f"dispatched, due at {due - EPOCH:.6f}"
+        case events.AttemptStarted():
+            return f"attempt {event.attempt}" + (", a suspect" if event.suspect else "")
+        case events.AttemptFailed():
+            return f"attempt {event.attempt} failed after {event.duration_s:.6f} s: {event.error}"
+        case events.AttemptSucceeded():
+            return f"attempt {event.attempt} succeeded after {event.duration_s:.6f} s"
+        case events.AttemptLost():
+            return f"attempt {event.attempt} died with its process"
+        case events.JobSucceeded():
+            return "settled: done"
+        case events.RetryScheduled():
+            return f"settled: waits {event.wait_s:g} s, due at {event.due - EPOCH:.6f}"
+        case events.JobPostponed():
+            return f"settled: its type is not known here, waits {event.wait_s:g} s, due at {event.due - EPOCH:.6f}"
+        case events.JobFailed(undeliverable=True):
+            return f"settled: undeliverable: {event.error}"
+        case events.JobFailed():
+            return f"settled: failed after {event.attempts} attempts"
+        case events.JobReturned():
+            return "back to the head of the queue" + (", as a suspect" if event.suspect else "")
+        case events.SettleRefused():
+            return f"settling refused ({event.move}): no longer this worker's"
+        case events.FailureRecorded():
+            return "recorded in kashvi_failed_jobs"
+        case events.FailureRefused():
+            return f"the table refuses the row: {event.error}"
+        case events.WorkerStarted():
+            return f"WORKER with {event.threads} threads"
+        case events.WorkerStopping():
+            return "WORKER stopping"
+        case events.WorkerStopped():
+            return "WORKER stopped"
+        case events.ServerLost() | events.StoreLost():
+            return f"{'SERVER' if isinstance(event, events.ServerLost) else 'TABLE'} lost: {event.error}"
+        case events.ServerBack():
+            return "SERVER back"
+        case events.StoreBack():
+            return "TABLE back"
+        case FaultStruck():
+            return f"FAULT {event.fault} {event.call}"
+        case ProcessKilled():
+            return "KILLED"
+        case ServerRolledBack():
+            return f"SERVER came back without its last moments ({event.why}): {event.lost} dispatches lost"
+        case _:
+            assert_never(event)

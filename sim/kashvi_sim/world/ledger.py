@@ -1,0 +1,163 @@
+"""A ledger of the actual steps on the server and the failure table, to check the processes' events against.
+
+Each settlement is checked when it is sent: its move must fit the attempt's end, and its envelope must be the old one
+with only that changed. Each call of the table is noted with its result.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from kashvi.errors import NotAnEnvelope
+from kashvi.events import AttemptFailed, AttemptStarted, AttemptSucceeded, Event
+from kashvi.jobs.envelope import read
+from kashvi.ports import Failure, Refusal, Settlement
+
+if TYPE_CHECKING:
+    from .runtime import SimRuntime
+
+TIME_S = 1e-5
+"""The tolerance of equal times, after some sums of doubles."""
+ERROR_MAX = 10_000
+OURS = frozenset({"id", "attempts", "error", "lost", "unknown_since", "traceback"})
+"""The fields that a settlement may change."""
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_value = msgspec.json.decode
+
+
+class Settled(NamedTuple):
+    """An accepted settlement. ``at``, and times derived from it, are by the server's clock."""
+
+    move: str
+    new: bytes
+    process: SimRuntime
+    at: float
+    in_s: float
+
+
+class Try(NamedTuple):
+    """A finished call of the failure table. ``down``: True if the table could not be used."""
+
+    process: SimRuntime
+    began: float
+    ended: float
+    failures: Sequence[Failure]
+    refused: Mapping[str, Refusal]
+    down: bool
+
+
+class End(NamedTuple):
+    """The end of an attempt. ``error``: None if it succeeded; ``attempt``: 0 if none was possible."""
+
+    at: float
+    attempt: int
+    error: str | None
+
+
+class Ledger:
+    """The ledger of one world. Times are by the world's clock, unless marked as the server's."""
+
+    def __init__(self) -> None:
+        self.settled: dict[str, list[Settled]] = {}
+        """The accepted settlements, by job id."""
+        self.claimed: dict[str, set[float]] = {}
+        """The times of claims by exchanges, by the server's clock."""
+        self.tries: list[Try] = []
+        self.slips: list[tuple[str, str]] = []
+        """Jobs with a wrong settlement or event, and the reason."""
+        self.refused_by_database: set[str] = set()
+        """Job ids whose rows the database itself refuses."""
+        self.in_main: set[str] = set()
+        """Processes with ``work()`` in their main thread, by the id in their events."""
+        self._began: dict[tuple[str, str, int], list[float]] = {}
+        self._ends: dict[tuple[str, str], list[End]] = {}
+        """The ends of attempts, by process and job."""
+
+    def see(self, event: Event, now: float) -> None:
+        """Note a process's event about an attempt."""
+        if isinstance(event, AttemptStarted):
+            self._began.setdefault((event.process, event.job_id, event.attempt), []).append(now)
+        elif isinstance(event, AttemptSucceeded | AttemptFailed):
+            error = event.error if isinstance(event, AttemptFailed) else None
+            self._ends.setdefault((event.process, event.job_id), []).append(End(now, event.attempt, error))
+            # A job that was taken over from this process may have come back while its attempt still runs.
+            took = [now - began for began in self._began.get((event.process, event.job_id, event.attempt), [now])]
+            if not any(abs(event.duration_s - took_s) < TIME_S for took_s in took):
+                self.slips.append(
+                    (event.job_id, f"attempt took {took[-1]:.6f} s, and {event.duration_s:.6f} s are told")
+                )
+
+    def sends(self, settlement: Settlement, worker: str, process: str, now: float) -> None:
+        """Check a settlement that a worker sends."""
+        if settlement.move in ("retry", "fail", "return", "done"):
+            job_id = id_of(settlement.new or settlement.old)
+            ends = self._ends.get((process, job_id), ()) if settlement.owner == worker else ()
+            if why := slip(settlement, settlement.owner == worker, ends, now):
+                self.slips.append((job_id, f"settled as {settlement.move!r}, and {why}"))
+
+
+def slip(s: Settlement, own: bool, ends: Sequence[End], now: float) -> str:
+    """The reason why a settlement is wrong, else empty. ``ends``: of its process's attempts at the job."""
+    if s.move == "done":
+        return "with another envelope" if s.new else ""
+    try:
+        old: dict[str, Any] = _fields(s.old)
+        attempts, suspicion = read(s.old).attempts, read(s.old).lost
+    except (msgspec.MsgspecError, NotAnEnvelope, UnicodeError):
+        return _of_garbage(s)
+    new, after = _fields(s.new), read(s.new)
+    for name in (old.keys() | new.keys()) - OURS:
+        if bytes(old.get(name, b"")) != bytes(new.get(name, b"")):
+            return f"its field {name!r} is {bytes(new.get(name, b''))!r}, and was {bytes(old.get(name, b''))!r}"
+    if (bytes(old.get("id", b'""')) not in (b'""', bytes(new["id"]))) or not after.id:
+        return f"its id is {after.id!r} now"
+    if s.move == "return":
+        if after.attempts != attempts or (after.lost != suspicion if own else after.lost < suspicion):
+            return "it is not as it was"
+        return ""
+    postponed = s.move == "retry" and "unknown_since" in new
+    possible = [end for end in ends if end.error is not None and end.attempt in (0, attempts + 1)]
+    if own and not postponed:
+        if not possible:
+            return "no attempt of this number had failed here"
+        counted = possible[-1].attempt > 0
+    else:
+        counted = not postponed and after.attempts != attempts
+    if after.attempts != attempts + counted:
+        return f"it has {after.attempts} attempts, after {attempts}"
+    if counted and after.lost and (own or s.move == "fail"):
+        return "it is still a suspect"
+    if not postponed and "unknown_since" in new:
+        return "it still says since when its type is not known"
+    if s.move == "fail" and own and not any((end.error or "")[:ERROR_MAX] == after.error for end in possible):
+        return f"its error is {after.error!r}, not {possible[-1].error!r}"
+    return _time_slip(s, own and not postponed, after.attempts, possible, now)
+
+
+def _time_slip(s: Settlement, own: bool, attempts: int, ends: Sequence[End], now: float) -> str:
+    """The reason why ``in_s`` is wrong, else empty: the wait and the time of failure count from the attempt's end."""
+    wait_s = float(attempts) if s.move == "retry" else 0.0
+    if own and not any(abs(now + s.in_s - wait_s - end.at) < TIME_S for end in ends):
+        return f"it says {s.in_s - wait_s:.6f} s of an end that was {now - ends[-1].at:.6f} s ago"
+    return ""
+
+
+def _of_garbage(s: Settlement) -> str:
+    if s.move == "return":
+        return "" if s.new == s.old else "its bytes are others"
+    fields = _fields(s.new)
+    kept = "raw" in fields and base64.b64decode(_value(fields["raw"], type=str)) == s.old
+    return "" if s.move == "fail" and kept and _value(fields["type"]) == "" else "its bytes are not kept"
+
+
+def id_of(raw: bytes) -> str:
+    """The id in an envelope's bytes, or empty."""
+    try:
+        return read(raw).id
+    except NotAnEnvelope:
+        return ""

@@ -1,0 +1,88 @@
+"""A simulated process: a Queue for the code in it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from kashvi.errors import DriverError
+from kashvi.failures.recent import FailedJob
+from kashvi.ports import FailureStore
+from kashvi.queues import Queue
+from kashvi.worker.pool import Workers
+
+from .network import Database, Line
+from .runtime import SimRuntime
+from .stage import Stage, unstaged
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+class SimQueue(Queue):
+    """The real Queue in a simulated process, with a simulated network, clock and threads."""
+
+    def __init__(self, world: World, process: SimRuntime, line: Line) -> None:
+        self.process = process
+        self.handles: list[Workers] = []
+        self._world = world
+        super().__init__(
+            line,
+            registry=Stage(world, process),
+            runtime=process,
+            database=world.database,
+            max_attempts=world.max_attempts,
+            lease_s=world.lease_s,
+            unknown_for_s=world.unknown_for_s,
+        )
+
+    @property
+    def process_id(self) -> str:
+        """The process's id in its events."""
+        return self._stream.process
+
+    def start_working(self) -> None:
+        """Run ``work()`` in the main thread, until Ctrl-C or ``request_stop``; raises if the server is away then."""
+
+        def work() -> None:
+            with suppress(KeyboardInterrupt, DriverError):
+                self.work()
+            if self._world.dealings is not None:
+                self._world.dealings.returned(self.process)
+
+        self._world.ledger.in_main.add(self.process_id)
+        self.process.main = self.process.spawn(work, "work")
+
+    def request_stop(self) -> None:
+        """Stop as by SIGTERM."""
+        for one in self._workers:
+            one.request_stop() if isinstance(one, Workers) else one.stop()
+        for one in self.handles:
+            if one.join() and self._world.dealings is not None:
+                self._world.dealings.returned(self.process)
+
+    def leave(self) -> None:
+        """Exit: call the functions registered for that, then the process is gone."""
+        self.process.spawn(self._exit, "exit")
+
+    def _exit(self) -> None:
+        for run in self.process.exits[::-1]:
+            done = run()
+            if self._world.dealings is not None:
+                self._world.dealings.exits(self.process, bool(done))
+        if not self.process.dead:
+            self._world.end(self.process)
+
+    @property
+    def store(self) -> FailureStore | None:
+        inner = self._world.table or super().store
+        return Database(self._world, self.process, inner) if inner is not None else None
+
+    def failed_jobs(self) -> list[FailedJob]:
+        return [replace(failed, job=unstaged(failed.job)) for failed in super().failed_jobs()]
+
+    def start_workers(self, n: int = 5, **options: Any) -> Workers:
+        handle = super().start_workers(n, **options)
+        self.handles.append(handle)
+        return handle

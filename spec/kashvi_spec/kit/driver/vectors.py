@@ -1,0 +1,240 @@
+"""Vectors of exchanges: keys before, a request, its answer, keys after. ``spec/vectors/exchanges.json`` has them.
+
+``python -m kashvi_spec.kit.driver.vectors`` writes the current answers and keys of the driver for Redis into the file:
+after a change of a rule, run it and review the diff. Names, keys before and requests stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from kashvi.drivers.memory import MemoryDriver, MemoryStore
+from kashvi.drivers.redis import RedisDriver
+from kashvi.errors import CommandRefused
+from kashvi.ports import Driver, Settlement
+from kashvi.runtime import SystemRuntime
+
+from ...clauses import PLACES
+
+PREFIX = "kashvi:queue"
+REFUSED = {"error": True}
+"""The answer to a request that is refused as a whole."""
+
+Keys = dict[str, Any]
+"""By name without prefix: a list left to right, a sorted set as members with scores, a hash as fields with texts."""
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One call of one worker, at one moment of the server's clock."""
+
+    name: str
+    about: str
+    now: float
+    before: Keys
+    call: str
+    request: dict[str, Any]
+    answer: Any
+    after: Keys
+
+    def mended(self, answer: Any, after: Keys) -> Vector:
+        return Vector(self.name, self.about, self.now, self.before, self.call, self.request, answer, after)
+
+    @property
+    def has_wrong_type(self) -> bool:
+        """True if a key has a wrong type, which is possible only on a server."""
+        return any(isinstance(value, str) for value in self.before.values())
+
+
+class Server(Protocol):
+    """A store of keys with its driver."""
+
+    def put(self, keys: Keys) -> None: ...
+
+    def keys(self) -> Keys: ...
+
+    def call(self, vector: Vector) -> Any:
+        """The answer; REFUSED for an error."""
+
+
+Subject = Callable[[float], Server]
+"""A function from the time to an empty server."""
+
+
+def path() -> Path:
+    """The file's path: beside the pages in a clone, among them in an installed package."""
+    return next(p for place in PLACES if (p := place / "vectors" / "exchanges.json").exists())
+
+
+def load() -> list[Vector]:
+    return [Vector(**one) for one in json.loads(path().read_text())["vectors"]]
+
+
+def play(vector: Vector, subject: Subject) -> tuple[Any, Keys]:
+    """The answer, and the keys after it."""
+    server = subject(vector.now)
+    server.put(vector.before)
+    return server.call(vector), server.keys()
+
+
+def differences(vector: Vector, subject: Subject) -> Iterator[str]:
+    """A sentence for each difference from the vector."""
+    answer, after = play(vector, subject)
+    if answer != vector.answer:
+        yield f"{vector.name}: the answer is {answer}, not {vector.answer}"
+    for key in sorted(after | vector.after):
+        got, wanted = after.get(key, "nothing"), vector.after.get(key, "nothing")
+        if got != wanted:
+            yield f"{vector.name}: afterwards {key} is {got}, not {wanted}"
+
+
+class Spoken:
+    """Translates requests and answers between a driver and the vectors."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+
+    def call(self, vector: Vector) -> Any:
+        try:
+            return getattr(self, f"_{vector.call}")(**vector.request)
+        except CommandRefused:
+            return REFUSED
+
+    def _push(self, envelopes: list[str], delay_s: float) -> Any:
+        return {"due": self.driver.push([text.encode() for text in envelopes], delay_s)}
+
+    def _exchange(self, worker: str, n: int, lease_s: float, settlements: list[dict[str, Any]], want: int) -> Any:
+        sent = [
+            Settlement(**one | {name: one[name].encode() for name in ("old", "new") if name in one})
+            for one in settlements
+        ]
+        answer = self.driver.exchange(worker, n, lease_s, sent, want)._asdict()
+        listing = answer["listing"]
+        return answer | {
+            "refused": list(answer["refused"]),
+            "claimed": _texts(answer["claimed"]),
+            "listing": None if listing is None else [_texts(part) for part in listing],
+        }
+
+    def _wait(self, worker: str) -> Any:
+        found = self.driver.wait(worker, 0.0)
+        return {"claimed": found.decode() if isinstance(found, bytes) else None}
+
+    def _expired(self, limit: int) -> Any:
+        lost, gone, *_ = self.driver.expired(limit)
+        return {"lost": sorted([one.owner, one.place, one.envelope.decode()] for one in lost), "gone": sorted(gone)}
+
+    def _recorded(self, envelopes: list[str]) -> Any:
+        self.driver.recorded([text.encode() for text in envelopes])
+        return {}
+
+
+class OnRedis(Spoken):
+    """The driver for Redis on a client's database, which is emptied."""
+
+    def __init__(self, client: Any, now: float) -> None:
+        super().__init__(RedisDriver(client, server_now=lambda: now))
+        self._client = client
+        client.flushdb()
+
+    def put(self, keys: Keys) -> None:
+        for name, value in keys.items():
+            key = f"{PREFIX}:{name}"
+            if isinstance(value, str):
+                self._client.set(key, value)
+            elif isinstance(value, list):
+                self._client.rpush(key, *value)
+            elif name == "exchanges":
+                self._client.hset(key, mapping=value)
+            else:
+                self._client.zadd(key, value)
+
+    def keys(self) -> Keys:
+        found: Keys = {}
+        for key in sorted(self._client.keys()):
+            name, kind = key.decode().removeprefix(f"{PREFIX}:"), self._client.type(key).decode()
+            if kind == "list":
+                found[name] = _texts(self._client.lrange(key, 0, -1))
+            elif kind == "zset":
+                members = self._client.zrange(key, 0, -1, withscores=True)
+                found[name] = {member.decode(): score for member, score in members}
+            elif kind == "hash":
+                found[name] = {
+                    field.decode(): text.decode() for field, text in sorted(self._client.hgetall(key).items())
+                }
+            else:
+                found[name] = self._client.get(key).decode()
+        return found
+
+
+class InMemory(Spoken):
+    """The memory driver, with its store read and written as keys."""
+
+    def __init__(self, now: float) -> None:
+        self._store = MemoryStore(lambda: now, SystemRuntime().condition())
+        super().__init__(MemoryDriver(store=self._store))
+
+    def put(self, keys: Keys) -> None:
+        store = self._store
+        for name, value in keys.items():
+            place, _, worker = name.partition(":")
+            if name == "jobs":
+                store.jobs.extend(text.encode() for text in value)
+            elif name == "delayed":
+                store.delayed.extend(sorted((due, text.encode()) for text, due in value.items()))
+            elif name == "unrecorded":
+                store.unrecorded.update({text.encode(): at for text, at in value.items()})
+            elif name == "exchanges":
+                for owner, text in value.items():
+                    n, at, refused = text.split(" ", 2)
+                    store.answers[owner] = (int(n), float(at), tuple(map(int, refused.split())))
+            elif name == "workers":
+                store.workers.update(value)
+            else:
+                getattr(store, place)[worker] = [text.encode() for text in value[::-1]]
+
+    def keys(self) -> Keys:
+        store = self._store
+        found: Keys = {
+            "jobs": _texts(store.jobs),
+            "delayed": {raw.decode(): due for due, raw in store.delayed},
+            "workers": dict(store.workers),
+            "exchanges": {
+                worker: f"{n} {at:.17g} {' '.join(map(str, refused))}"
+                for worker, (n, at, refused) in store.answers.items()
+            },
+            "unrecorded": {raw.decode(): at for raw, at in store.unrecorded.items()},
+        }
+        for place, lists in (("held", store.held), ("running", store.running)):
+            found |= {f"{place}:{worker}": _texts(entries[::-1]) for worker, entries in lists.items()}
+        return {name: value for name, value in found.items() if value}
+
+
+def _texts(envelopes: Any) -> list[str]:
+    return [envelope.decode() for envelope in envelopes]
+
+
+def written(about: str, vectors: list[Vector]) -> str:
+    """The file's text, with a line for each part, for readable diffs."""
+    parts = [
+        "{" + ",\n ".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in asdict(one).items()) + "}"
+        for one in vectors
+    ]
+    return '{"about": ' + json.dumps(about, ensure_ascii=False) + ',\n"vectors": [\n' + ",\n".join(parts) + "\n]}\n"
+
+
+def main() -> None:
+    """Write the answers, and the keys after each request."""
+    import fakeredis
+
+    client, file = fakeredis.FakeRedis(), path()
+    vectors = [one.mended(*play(one, lambda now: OnRedis(client, now))) for one in load()]
+    file.write_text(written(json.loads(file.read_text())["about"], vectors))
+
+
+if __name__ == "__main__":
+    main()

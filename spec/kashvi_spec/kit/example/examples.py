@@ -1,0 +1,207 @@
+"""Runs an example through the real worker, in virtual time, and compares the result with the expectation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from kashvi_sim.runs.play import undisturbed
+from kashvi_sim.world.excuses import OF_MANY, OF_ONE_JOB
+from kashvi_sim.world.kernel import Kernel
+from kashvi_sim.world.process import SimQueue
+from kashvi_sim.world.runtime import SimRuntime
+from kashvi_sim.world.server import MemoryServer, Server
+from kashvi_sim.world.world import World
+
+from kashvi.errors import NotAnEnvelope, ReplyLost
+from kashvi.jobs.envelope import read
+from kashvi.registry import Registry
+
+from ...judging import Violation, judge
+from ...predicates.every import OF_ONE_LIMIT, every_predicate
+from .expected import CALLS_MAX, Notes, Seen
+from .situation import Example, ExampleWorker, Happening
+
+NAME = "jobs.Example"
+Serve = Callable[[Kernel], Server]
+
+
+@dataclass
+class Ran:
+    """The result of an example."""
+
+    world: World
+    mistakes: list[str]
+    """The differences from the expectation."""
+    violations: list[Violation]
+    judged: dict[str, int] = field(default_factory=dict)
+    """How often each predicate was checked."""
+
+
+def run(example: Example, serve: Serve = MemoryServer) -> Ran:
+    """Run an example from start to end, on an empty server; by default in memory."""
+    with undisturbed():
+        return follow(example, serve)
+
+
+def follow(example: Example, serve: Serve) -> Ran:
+    """As ``run``, for a caller that is already inside ``undisturbed``, maybe in another thread."""
+    stage = _Stage(example, serve)
+    stage.play()
+    happens = {one.what for one in example.happens}
+    unfit = OF_ONE_LIMIT if "max attempts" in happens else frozenset[str]()
+    if "server clock" in happens:
+        unfit |= OF_ONE_JOB | OF_MANY
+    predicates = [
+        predicate for predicate in every_predicate(example.max_attempts, example.table) if predicate.name not in unfit
+    ]
+    violations = judge(stage.world.events, predicates, stage.world.times)
+    ran = Ran(
+        stage.world,
+        Seen(example, stage.world, stage.notes).compared(),
+        violations,
+        {one.name: one.judged for one in predicates},
+    )
+    stage.world.close()
+    return ran
+
+
+class _Stage:
+    """The world of one example, and the notes of its handlers."""
+
+    def __init__(self, example: Example, serve: Serve) -> None:
+        self.example = example
+        self.notes = Notes()
+        self._replies_to_lose: set[SimRuntime] = set()
+        registry = Registry()
+        registry.register(NAME, _job_class(self))
+        self.world = World(
+            serve=serve,
+            fault=self._strike,
+            registry=registry,
+            max_attempts=example.max_attempts,
+            lease_s=example.lease,
+            unknown_for_s=example.unknown_for,
+            database="sqlite://" if example.table else None,
+            virtual_handlers=False,
+        )
+        self.notes.start = self.world.kernel.time
+        self._workers: list[SimQueue] = []
+        self._producers: dict[float, SimQueue] = {}
+
+    def now(self) -> float:
+        return round(self.world.kernel.time - self.notes.start, 6)
+
+    def play(self) -> None:
+        example, kernel = self.example, self.world.kernel
+        agenda: list[tuple[float, Callable[[], None]]] = [
+            *((one.at, partial(self._work, one)) for one in example.workers),
+            *((one.at, partial(self._dispatch, n)) for n, one in enumerate(example.jobs)),
+            *((one.at, partial(self._happen, one)) for one in example.happens),
+        ]
+
+        def direct() -> None:
+            for at, act in sorted(agenda, key=lambda entry: entry[0]):
+                if (left := self.notes.start + at - kernel.time) > 0:
+                    kernel.sleep(left)
+                act()
+
+        kernel.spawn(direct, "director")
+        last = max(at for at, _ in agenda)
+        self.world.run(self._spins, for_s=last)
+        self.world.advance(example.runs_s - last, self._spins)
+
+    def _spins(self) -> bool:
+        return self.notes.calls > CALLS_MAX
+
+    # -- the steps of the example -----------------------------------------------------------------
+
+    def _work(self, one: ExampleWorker) -> None:
+        queue = self.world.process(skew_s=one.clock_off)
+        if not one.knows:
+            queue.registry = Registry()
+        self._workers.append(queue)
+        queue.start_workers(one.threads)
+
+    def _dispatch(self, index: int) -> None:
+        job, name = self.example.jobs[index], self.example.job_names()[index]
+        producer = self._producers.get(job.clock_off)
+        if producer is None:
+            producer = self._producers[job.clock_off] = self.world.process(skew_s=job.clock_off)
+        if job.raw:
+            raw = job.raw.encode()
+            with contextlib.suppress(NotAnEnvelope):
+                self.notes.names[read(raw).id] = name
+            self.world.inject(raw)
+            return
+        for _ in range(job.copies):
+            made = self.world.registry.named(NAME).job_class(index, "." * job.bytes)
+            job_id = producer.dispatch(made) if job.delay is None else producer.dispatch_after(made, job.delay)
+            self.notes.names[job_id] = name
+
+    def _happen(self, one: Happening) -> None:
+        world, until = self.world, self.world.kernel.time + one.for_s
+        if one.what == "server down":
+            world.down_until = until
+        elif one.what == "server clock":
+            world.server.skew_s += one.by
+        elif one.what == "database down":
+            world.database_down_until = until
+        elif one.what == "max attempts":
+            for queue in self._workers:
+                queue.set_max_retry(one.value)
+        else:
+            queue = self._workers[one.worker - 1]
+            self._befall(one, queue, until)
+
+    def _befall(self, one: Happening, queue: SimQueue, until: float) -> None:
+        if one.what == "kill":
+            self.world.kill(queue)
+        elif one.what == "stop":
+            self.world.terminate(queue.process)
+        elif one.what == "pause":
+            queue.process.pause(one.for_s)
+        elif one.what == "cut off":
+            self.world.line_of(queue.process).unreachable_until = until
+        elif one.what == "reply lost":
+            self._replies_to_lose.add(queue.process)
+
+    def _strike(self, point: str, process: SimRuntime) -> None:
+        self.notes.calls += 1
+        if point == "after exchange" and process in self._replies_to_lose:
+            self._replies_to_lose.discard(process)
+            raise ReplyLost("an example loses it", "the simulated server")
+
+
+def _job_class(stage: _Stage) -> type[Any]:
+    """A job class that acts by the example."""
+
+    @dataclass
+    class ExampleJob:
+        index: int = 0
+        padding: str = ""
+
+        def handle(self) -> None:
+            job, name = stage.example.jobs[self.index], stage.example.job_names()[self.index]
+            before = sum(other == name for _, other in stage.notes.attempts)
+            stage.notes.attempts.append((stage.now(), name))
+            stage.notes.running += 1
+            stage.notes.most_running = max(stage.notes.most_running, stage.notes.running)
+            try:
+                if job.takes:
+                    stage.world.kernel.sleep(job.takes)
+            finally:
+                stage.notes.running -= 1
+            outcome = job.outcomes[min(before, len(job.outcomes) - 1)]
+            if outcome == "die":
+                task: Any = stage.world.kernel.current
+                stage.world.end(task.process)
+            if outcome == "fail":
+                raise ValueError(f"{name} fails")
+            if outcome == "exit":
+                raise SystemExit(f"{name} exits")
+
+    return ExampleJob

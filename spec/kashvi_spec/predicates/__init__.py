@@ -1,0 +1,1 @@
+"""Predicates over a trace, one module a subject."""

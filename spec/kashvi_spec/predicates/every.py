@@ -1,0 +1,38 @@
+"""The list of all predicates: the eight basic ones, and those of finer rules."""
+
+from __future__ import annotations
+
+from ..judging import Predicate
+from . import attempts, order, punctual, suspects, telling, workers
+from .safety import all_predicates
+
+OF_ONE_LIMIT = frozenset({"attempts bounded", "no wait after the last"})
+"""Predicates that need the same limit of attempts from start to end."""
+
+
+def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Predicate]:
+    """New predicates, for one trace. ``with_store``: True if its workers had a failure table."""
+    return [
+        *all_predicates(max_attempts, with_store),
+        attempts.IdsUnique(),
+        attempts.SettledAsItEnded(),
+        attempts.AttemptsCounted(),
+        attempts.StartsOnce(),
+        attempts.NoWaitAfterTheLast(max_attempts),
+        attempts.DoneIsDone(),
+        attempts.AttemptsMade(),
+        attempts.LastErrorKept(),
+        attempts.UndeliverableAtOnce(),
+        attempts.UnknownTypesWait(),
+        order.DueOrder(),
+        workers.ThreadsBounded(),
+        workers.SilentAfterStop(),
+        workers.LeaseKept(),
+        suspects.SuspectsAlone(),
+        suspects.FreshKeptOut(),
+        suspects.FirstDeathFree(),
+        suspects.ChargedAlone(),
+        suspects.ExcusedForAReason(),
+        telling.EachEndSettled(),
+        punctual.InTime(),
+    ]

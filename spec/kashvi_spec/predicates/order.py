@@ -1,0 +1,50 @@
+"""The predicate over the order of delayed jobs."""
+
+from __future__ import annotations
+
+from kashvi.events import AttemptFailed, AttemptStarted, Event, JobDispatched, JobReturned, RetryScheduled
+
+from ..judging import ROUNDING_S, Predicate, Violation
+
+
+class DueOrder(Predicate):
+    """Delayed jobs are claimed in the order of their due times, as far as the server's clock shows it."""
+
+    name = "due order"
+    watches = (JobDispatched, JobReturned, RetryScheduled, AttemptFailed, AttemptStarted)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._due: dict[str, float] = {}
+        self._claims: dict[str, float] = {}
+        self._excused: set[str] = set()
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, JobDispatched):
+            if event.due is not None:
+                self._due[event.job_id] = event.due
+        elif isinstance(event, JobReturned | RetryScheduled | AttemptFailed):
+            self._excused.add(event.job_id)
+        elif (
+            isinstance(event, AttemptStarted)
+            and event.claim == "exchange"
+            and event.server_at is not None
+            and event.job_id in self._due
+            and event.job_id not in self._excused
+            and not event.suspect
+        ):
+            self.judged += 1
+            self._claims[event.job_id] = event.server_at
+
+    def at_end(self) -> list[Violation]:
+        """The violations. An event of a start may come long after the claim, so the claims are sorted first."""
+        found: list[Violation] = []
+        latest_due, group_at, group_due = float("-inf"), float("-inf"), float("-inf")
+        for job_id, at in sorted(self._claims.items(), key=lambda claim: claim[1]):
+            if at > group_at + ROUNDING_S:
+                latest_due, group_at = max(latest_due, group_due), at
+            due = self._due[job_id]
+            group_due = max(group_due, due)
+            if due < latest_due - ROUNDING_S:
+                found.append(self.broken(job_id, f"claimed after a job that was due {latest_due - due:.6f} s later"))
+        return found
