@@ -132,12 +132,17 @@ class Matrix:
         """
         if not self._reached:
             self._look(processes)
-        for row in run_all([self._trial(one) for one in (self.exhibits if exhibits is None else exhibits)], processes):
+        doubtful: dict[str, Row] = {}
+        for row in self._tried_at_once(self.exhibits if exhibits is None else exhibits, processes):
             if row.wrong and not row.exhibit.legal:
-                [again] = run_all([self._trial(row.exhibit)], 1)
-                yield row.confirmed_by(again)
+                doubtful[row.exhibit.name] = row
             else:
                 yield row
+        for again in self._tried_at_once([row.exhibit for row in doubtful.values()], processes):
+            yield doubtful[again.exhibit.name].confirmed_by(again)
+
+    def _tried_at_once(self, exhibits: Sequence[Exhibit], processes: int) -> Iterator[Row]:
+        return run_all([self._trial(one) for one in exhibits], processes)
 
     def tried(self, exhibit: Exhibit) -> frozenset[str]:
         """The clauses whose checks call a function that the exhibit changes; all if it changes other things."""
