@@ -19,6 +19,8 @@ _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"
 )
+WORD = 5
+"""A shorter password may be a part of ordinary words."""
 _CREDENTIALS = re.compile(r"(?<=://)(?![^\s:@/]*:\*\*\*@[^\s@]*(?:\s|$))\S*@")
 """Credentials reach to the last @, since a password may hold any character. SQLAlchemy's own ``***`` stays."""
 
@@ -31,6 +33,12 @@ def visible(text: str) -> str:
 def without_passwords(text: str) -> str:
     """The same text, with ``***`` for the credentials of each URL in it, however they are spelt."""
     return _CREDENTIALS.sub("***@", text) if "://" in text else text
+
+
+def without_password(text: str, password: str) -> str:
+    """The same text, with ``***`` for the password; a short one is replaced only where it is a word of its own."""
+    masked = re.escape(password)
+    return re.sub(masked if len(password) >= WORD else rf"(?<!\w){masked}(?!\w)", "***", text)
 
 
 def json_line(value: object) -> str:

@@ -11,7 +11,7 @@ import click
 
 from ..drivers.memory import MemoryDriver
 from ..drivers.redis import RedisDriver
-from ..errors import CommandRefused, KashviError
+from ..errors import CommandRefused, KashviError, StoreUnavailable
 from ..ports import Checking
 from ..queue import Queue
 from ..text import json_line, visible
@@ -176,6 +176,9 @@ def _table(queue: Queue, database_url: str | None) -> Finding:
             if why_not := obstacle(sa.inspect(connection)):
                 return Finding("wrong", "table", f"{TABLE} in {store!r} takes no rows: {why_not}")
             count = connection.scalar(sa.select(sa.func.count()).select_from(sa.table(TABLE)))
+        store.try_insert()
     except TROUBLE as error:
         return Finding("wrong", "table", f"{store!r} can't be used: {why(error)}")
+    except StoreUnavailable as error:
+        return Finding("wrong", "table", f"{TABLE} in {store!r} takes no rows: {error}")
     return Finding("ok", "table", f"{count:,} failed jobs in {store!r}")

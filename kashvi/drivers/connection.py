@@ -25,6 +25,7 @@ from redis.exceptions import (
 )
 
 from ..errors import CommandRefused, DriverError, DriverUnavailable, InvalidSetting, ReplyLost, SettingsRefused
+from ..text import without_password
 from .cluster import NO_TAG, Nodes, has_hash_tag
 from .pools import Address, Blueprint
 
@@ -236,7 +237,7 @@ class Connections:
         """The error's text with its code, and without the password, which a server may repeat."""
         word, text = WORDS.get(type(error), ""), ARGUMENTS.sub("", str(error))
         if password := self._pool.connection_kwargs.get("password"):
-            text = text.replace(str(password), "***")
+            text = without_password(text, str(password))
         return f"{word} {text}" if word and not text.startswith(word) else text
 
     def _cause(self, error: Exception) -> Exception | None:

@@ -125,11 +125,16 @@ class SqlFailures:
     def _check_writable(self) -> None:
         """After an error, tell a broken database from a bad row: raises StoreUnavailable if no row can be inserted."""
         self.prepare()
-        probe = {"job_type": "", "payload": "", "error": "", "attempts": 0, "failed_at": None, "job_id": None}
+        self.try_insert()
+
+    def try_insert(self) -> None:
+        """Insert a row and take it back. Raises StoreUnavailable if the table takes none."""
+        probe = {"job_type": "", "payload": "", "error": "", "attempts": 0, "failed_at": None}
         try:
             with self.engine.connect() as connection:
                 be_impatient(connection)
-                connection.execute(sa.insert(_Row), [probe])
+                key: Any = connection.execute(sa.insert(_Row).values(probe)).inserted_primary_key
+                connection.execute(sa.delete(_Row).where(_Row.id == key[0]))  # some engines can't roll back
                 connection.rollback()
         except TROUBLE as error:
             raise StoreUnavailable(why(error)) from error

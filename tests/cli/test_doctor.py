@@ -66,6 +66,22 @@ def test_what_cannot_be_used_is_wrong(kashvi: Shell, valkey: RedisServer) -> Non
     assert kashvi("queue:stats", "--redis-url", nowhere).returncode == 1
 
 
+def test_a_table_that_takes_no_rows_is_wrong(kashvi: Shell) -> None:
+    """Though it can be read and its columns are right. The trial leaves no row."""
+    file = kashvi.directory / "failed.db"
+    assert (
+        kashvi("queue:work", "--app", "myapp", "--stop-when-empty", "--database-url", f"sqlite:///{file}").returncode
+        == 0
+    )
+    before = file.read_bytes()
+    assert examined(kashvi, "--database-url", f"sqlite:///{file}")[1]["table"] == "ok"
+    assert file.read_bytes() == before
+    code, checks = examined(kashvi, "--database-url", f"sqlite:///file:{file}?mode=ro&uri=true")
+    assert (code, checks["table"]) == (1, "wrong")
+    shown = kashvi("queue:doctor", "--database-url", f"sqlite:///file:{file}?mode=ro&uri=true").stdout
+    assert "takes no rows" in " ".join(shown.split())
+
+
 def test_a_table_is_looked_at_and_left_alone(kashvi: Shell) -> None:
     """None is made, none altered; one that would take no row is wrong, though it can be counted."""
     file = kashvi.directory / "other.db"

@@ -305,6 +305,29 @@ def test_table_that_can_not_be_altered_is_filled_without_the_new_columns(
     assert [record.message.count("can't be added") for record in caplog.records] == [1]
 
 
+def test_what_takes_no_row_is_found_by_a_trial_that_leaves_none(database: Database) -> None:
+    """A user may read everything, and write nothing."""
+    store = SqlFailures(database.url)
+    store.prepare()
+    store.try_insert()
+    assert store.rows() == []
+    read_only = {
+        "sqlite": "PRAGMA query_only = 1",
+        "postgresql": "SET default_transaction_read_only = on",
+        "mysql": "SET SESSION TRANSACTION READ ONLY",
+    }
+    engine = sa.create_engine(database.engine.url, poolclass=NullPool)
+    words = read_only[engine.dialect.name]
+
+    @sa.event.listens_for(engine, "connect")
+    def only_reads(connection: Any, _: object) -> None:
+        connection.cursor().execute(words)
+        connection.commit()
+
+    with pytest.raises(StoreUnavailable):
+        SqlFailures(engine).try_insert()
+
+
 # -- recording -----------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import DriverError, InvalidSetting, KashviError, StoreError
 from kashvi.failures.sql import SqlFailures
 from kashvi.queue import Queue
-from kashvi.text import without_passwords
+from kashvi.text import without_password, without_passwords
 
 HEAD, TAIL = "hunter", "seventeen"
 PASSWORDS = [f"{HEAD}{sign}{TAIL}" for sign in ("", *"@:/?#%&=+;,!$*~^|<>()[]{}'\"\\` \n")]
@@ -109,6 +109,13 @@ def test_credentials_of_any_url_are_starred(text: str, safe: str) -> None:
     """In every message of kashvi."""
     assert without_passwords(text) == safe
     assert str(KashviError(text)) == safe
+
+
+def test_a_short_password_garbles_no_words() -> None:
+    """A longer one is masked within words, too."""
+    assert without_password("invalid password a, a cat", "a") == "invalid password ***, *** cat"
+    assert without_password("AUTHhunter2: no", "hunter2") == "AUTH***: no"
+    assert without_password("no (.*) here", ".*") == "no (***) here"
 
 
 @pytest.mark.parametrize("url", [" redis://shop:1/0", "redis://shop:1/0\n", "\tredis://shop:1/0\r\n"])
