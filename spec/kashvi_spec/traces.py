@@ -3,6 +3,8 @@
 The simulator's own events, and those of future versions, are skipped. Facts outside a trace are not judged:
 - A worker without an event of its end may have died between the server's step and its event, so *missing* events of
   its jobs prove nothing.
+- A trace with attempts of a worker and no ``WorkerStarted`` of it begins in the middle, so events of its jobs are
+  missing at the beginning: of those whose first event is not their dispatch, nothing is judged.
 - A process emits ``FailureRecorded`` right after it wrote the row, and may be killed in between. So a missing one
   counts only if the caller promises an event for every row.
 - If the limit of attempts changed, the trace does not show which limit held for which attempt.
@@ -17,7 +19,16 @@ from typing import get_args
 
 import msgspec
 
-from kashvi.events import AnyEvent, Event, JobEvent, JobFailed, WorkerStarted, WorkerStopped
+from kashvi.events import (
+    AnyEvent,
+    AttemptStarted,
+    Event,
+    JobDispatched,
+    JobEvent,
+    JobFailed,
+    WorkerStarted,
+    WorkerStopped,
+)
 
 from .judging import Judge, Violation
 from .predicates.every import OF_ONE_LIMIT, every_predicate
@@ -41,7 +52,7 @@ class Verdict:
     """The number of checks by predicate."""
     broken: list[Violation]
     open: list[Violation] = field(default_factory=list)
-    """Missing events that may have been lost with a process: not judged."""
+    """What may be due to missing events, lost with a process or from before the trace: not judged."""
 
 
 def read(
@@ -92,13 +103,27 @@ def judge(
     bench = Judge(one for one in predicates if not (changed and one.name in OF_ONE_LIMIT))
     for event in trace:
         bench.see(event)
-    told = _told_by_the_silent(trace)
+    before, told = _begun_before(trace), _told_by_the_silent(trace)
     verdict = Verdict({one.name: one.judged for one in predicates}, [])
     for predicate in bench.predicates:
-        verdict.broken += predicate.violations
+        for violation in predicate.violations:
+            (verdict.open if violation.job_id in before else verdict.broken).append(violation)
         for missing in predicate.at_end():
-            (verdict.open if unfinished or missing.job_id in told else verdict.broken).append(missing)
+            lost = unfinished or missing.job_id in told or missing.job_id in before
+            (verdict.open if lost else verdict.broken).append(missing)
     return verdict
+
+
+def _begun_before(trace: Sequence[Event]) -> set[str]:
+    """The jobs that may have events from before the trace, if it begins in the middle."""
+    started = {event.worker for event in trace if isinstance(event, WorkerStarted)}
+    if all(event.worker in started for event in trace if isinstance(event, AttemptStarted)):
+        return set()
+    first: dict[str, Event] = {}
+    for event in trace:
+        if isinstance(event, JobEvent):
+            first.setdefault(event.job_id, event)
+    return {job_id for job_id, event in first.items() if not isinstance(event, JobDispatched)}
 
 
 def _told_by_the_silent(trace: Sequence[Event]) -> set[str]:

@@ -25,7 +25,19 @@ from kashvi_spec.traces import KINDS, NotATrace, judge, read
 from kashvi.events import Event, JobFailed, JobSucceeded
 from kashvi.worker.retry import GiveUp, RetryAfter
 
-from .test_bad_traces import BAD, EXHAUSTED, TAKEN_OVER, dispatched, gave_up, raised, recorded, started, worker
+from .test_bad_traces import (
+    BAD,
+    EXHAUSTED,
+    TAKEN_OVER,
+    did,
+    dispatched,
+    gave_up,
+    raised,
+    recorded,
+    started,
+    stopped,
+    worker,
+)
 
 
 def kashvi(command: str, *words: str) -> Result:
@@ -160,6 +172,15 @@ def test_what_a_silent_worker_may_not_have_told_is_not_judged() -> None:
     verdict = judge(trace)
     assert {one.job_id for one in verdict.broken} == {"b"}
     assert {one.job_id for one in verdict.open} == {"a"}
+
+
+def test_what_is_missing_at_the_beginning_of_a_trace_is_not_judged() -> None:
+    """It begins in the middle of a worker's life. A job that was dispatched since is judged."""
+    late = [started("a", 3, 3), raised("a", 3, 3), gave_up("a", 3), recorded("a")]
+    assert [one.predicate for one in judge([worker(), *late, stopped()]).broken] == ["attempts counted"]
+    verdict = judge([*late, dispatched("b"), started("b", 4, 2), *did("b", 4, 2), stopped()])
+    assert {one.job_id for one in verdict.open} == {"a"}
+    assert {one.job_id for one in verdict.broken} == {"b"}
 
 
 def test_a_missing_row_counts_where_rows_are_told_of() -> None:

@@ -77,7 +77,7 @@ def _report(clauses: list[Clause], verdict: Verdict, events: int, passed_over: C
         judged = verdict.judged[clause.predicate]
         line = f"  {clause.id:<13} {clause.predicate:<24} judged {judged:>9,} times"
         if left := unknown[clause.predicate]:
-            line += f", {left:,} not judged: no process was left to emit the event"
+            line += f", {left:,} not judged: events may be missing"
         if n := broken[clause.predicate]:
             click.secho(f"{line}, BROKEN {n:,} times", fg="red", bold=True)
         else:
