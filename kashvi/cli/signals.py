@@ -51,6 +51,8 @@ class Signals:
         self._quiet = quiet
         self._repeats = Repeats()
         self._starting = False
+        self._again: int | None = None
+        """The second signal, if it came before ``stops``."""
         self._workers: Workers | None = None
         self._before = {number: signal.signal(number, self._caught) for number in NUMBERS}
         SystemRuntime().at_fork(self._forked)
@@ -75,17 +77,24 @@ class Signals:
         self._workers = workers
         if self.came:
             self._stop(workers)
+        if self._again is not None:
+            self._exit(self._again)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
         if not self._starting:
             end_by(number)
         count = self._repeats.count(number)
+        if count == 2:
+            self._again = number
         if self._workers is None:
             return
         if count == 1:
             self._stop(self._workers)
         elif count == 2:
-            self._spawn(lambda: self._hand_back(128 + number), "kashvi-exit")
+            self._exit(number)
+
+    def _exit(self, number: int) -> None:
+        self._spawn(lambda: self._hand_back(128 + number), "kashvi-exit")
 
     def _stop(self, workers: Workers) -> None:
         ended = not workers.is_alive()

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
+from kashvi.cli.signals import NUMBERS, Signals
 from kashvi.ports import Stats
 from kashvi.queue import Queue
+from kashvi.runtime import SystemRuntime
+from kashvi.worker.pool import Workers
 from tests.servers.launch import RedisServer, until_true
 
 from .conftest import MAIN, Note, Shell, Worker, children, on_the_list
@@ -103,6 +108,39 @@ def test_a_job_that_hangs_is_handed_back_at_the_end_of_the_grace(
     assert process.wait(20) == 0
     assert on_the_list(valkey) == [entry]
     assert (queue.stats().held, worker.shell.lines("ended.txt")) == (0, [])
+
+
+class Busy:
+    """Workers that stop when they like."""
+
+    def is_alive(self) -> bool:
+        return True
+
+    def request_stop(self) -> None:
+        pass
+
+    def hand_back(self) -> bool:
+        return True
+
+
+def test_a_second_signal_before_the_workers_run_ends_them_as_soon_as_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start may take a while, and the user has asked twice."""
+    now, codes, over = [100.0], list[int](), threading.Event()
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    monkeypatch.setattr(SystemRuntime, "monotonic", staticmethod(lambda: now[0]))
+    monkeypatch.setattr(Signals, "_wait_for_grace", lambda self: None)
+    monkeypatch.setattr("kashvi.cli.signals.os._exit", lambda code: (codes.append(code), over.set()))
+    try:
+        signals = Signals(60, quiet=True)
+        signals.expect()
+        for now[0] in (100.0, 102.0):
+            signal.raise_signal(signal.SIGTERM)
+        signals.stops(cast("Workers", Busy()))
+        assert over.wait(10)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert codes == [128 + signal.SIGTERM]
 
 
 def test_limits_hold_while_the_server_is_away(kashvi: Shell) -> None:
