@@ -11,13 +11,16 @@ if TYPE_CHECKING:
 
     from . import errors, events, queue
     from .queue import Queue
+    from .worker.hooks import current
 
 __version__ = "0.1.0"
-__all__ = ["Queue", "errors", "events", "queue"]
+__all__ = ["Queue", "current", "errors", "events", "queue"]
 
 
 def __getattr__(name: str) -> "Any":
     """Import a part at first use: most commands need only some."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module(".queue", __name__).Queue if name == "Queue" else import_module(f".{name}", __name__)
+    module, _, attribute = {"Queue": "queue.Queue", "current": "worker.hooks.current"}.get(name, name).rpartition(".")
+    part = import_module(f".{module or attribute}", __name__)
+    return getattr(part, attribute) if module else part

@@ -23,8 +23,10 @@
     │   │   └── SettingsRefused   nothing was done; trying again with these settings is useless
     │   ├── ReplyLost             sent, and perhaps done
     │   └── CommandRefused        the server refused; nothing was done
-    └── StoreError                the failure table
-        └── StoreUnavailable
+    ├── StoreError                the failure table
+    │   └── StoreUnavailable
+    ├── NoAttempt                 current() where none runs
+    └── ClockStandsStill          a frozen clock, which work(drain=True) would wait for
 
 An error holds its facts as attributes and builds its message from them.
 """
@@ -260,6 +262,16 @@ class CommandRefused(DriverError):
 def unexpected(error: Exception) -> DriverError:
     """ReplyLost in place of an error that a driver must not raise: the request may have been carried out."""
     return ReplyLost(f"{type(error).__name__} in the driver", "the queue's server")
+
+
+class NoAttempt(KashviError, LookupError):
+    """``current()`` was called where no attempt runs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no attempt runs here: current() answers in handle(), in the hooks around it, and in threads and tasks "
+            "that were given a copy of its context (contextvars.copy_context().run)"
+        )
 
 
 class ClockStandsStill(KashviError):

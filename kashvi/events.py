@@ -76,6 +76,14 @@ class AttemptFailed(JobEvent, frozen=True, kw_only=True, dict=True):
         return raised
 
 
+class HookFailed(JobEvent, frozen=True, kw_only=True):
+    """A hook raised after the handler had raised: the handler's error decides, and this one has no other trace."""
+
+    attempt: int
+    hook: str
+    error: str
+
+
 class AttemptLost(JobEvent, frozen=True, kw_only=True):
     """A process died during this job's announced attempt, and another process took the job over."""
 
@@ -189,6 +197,7 @@ AnyJobEvent = (
     | AttemptStarted
     | AttemptSucceeded
     | AttemptFailed
+    | HookFailed
     | AttemptLost
     | JobSucceeded
     | RetryScheduled

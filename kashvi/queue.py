@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .drivers.redis import RedisDriver
     from .failures.table import FailedJobRecord
     from .worker import Limits
+    from .worker.hooks import Attempt, Hook
     from .worker.pool import Workers
 
 
@@ -82,6 +83,7 @@ set_max_retry = _default.set_max_retry
 use_db = _default.use_db
 failed_jobs = _default.failed_jobs
 observe = _default.observe
+around = _default.around
 stats = _default.stats
 start_workers = _default.start_workers
 work = _default.work
@@ -102,6 +104,10 @@ def __getattr__(name: str) -> Any:
         from .failures.table import FailedJobRecord
 
         return FailedJobRecord
+    if name in ("Attempt", "Hook"):
+        from .worker import hooks
+
+        return getattr(hooks, name)
     if name == "Limits":
         from .worker import Limits
 
@@ -114,8 +120,10 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Attempt",
     "FailedJob",
     "FailedJobRecord",
+    "Hook",
     "Limits",
     "MemoryDriver",
     "MemoryQueueWarning",
@@ -127,6 +135,7 @@ __all__ = [
     "adispatch",
     "adispatch_after",
     "adispatch_many",
+    "around",
     "default",
     "dispatch",
     "dispatch_after",

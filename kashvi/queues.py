@@ -25,6 +25,7 @@ from .worker.retry import UNKNOWN_FOR_S
 if TYPE_CHECKING:  # a process that only dispatches does not load these
     import sqlalchemy
 
+    from .worker.hooks import Hook
     from .worker.keeper import Keeper
     from .worker.machine.steps import Limits, Until
     from .worker.pool import Workers
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # a process that only dispatches does not load these
     from .worker.shell import Worker
 
 J = TypeVar("J", bound=type[Any])
+H = TypeVar("H", bound="Hook")
 T = TypeVar("T")
 
 PAYLOAD_LIMIT = 1024 * 1024
@@ -81,6 +83,7 @@ class Queue:
         self._store: FailureStore | None = None
         self._store_set = False
         self._failed = FailedJobs()
+        self._hooks: list[Hook] = []
         self._workers: list[Workers | Worker] = []
         self._worked = False
         self._runtime.at_fork(self._forked)
@@ -298,6 +301,18 @@ class Queue:
         """Call ``observer(event)`` for every event of this queue; returns a function that ends it."""
         return self._stream.observe(observer)
 
+    def around(self, hook: H) -> H:
+        """Enclose every attempt: ``hook(attempt)`` returns a context manager, which is entered before ``handle()`` and
+        left after it, in the same thread. The first hook is the outermost. May be used as a decorator.
+
+        An error of a hook fails the attempt; after an error of the handler, that one counts (JOBS-13). Raises
+        InvalidSetting if ``hook`` can't be called.
+        """
+        if not callable(hook):
+            raise InvalidSetting("a hook", hook, "a function of the attempt that returns a context manager")
+        self._hooks.append(hook)
+        return hook
+
     def stats(self) -> Stats:
         """The numbers of jobs that are ready, delayed, held by workers, and unrecorded. Raises DriverError."""
         return self.driver.stats()
@@ -334,6 +349,7 @@ class Queue:
         can't be reached for one lease. Raises SettingsRefused at once if the server rejects the settings (REDIS-15).
         """
         from .worker import Limits
+        from .worker.hooks import RUNNING
 
         until: Until = "drained" if drain else "empty" if stop_when_empty else "stopped"
         limits = Limits(until, max_jobs, max_time)
@@ -346,6 +362,7 @@ class Queue:
             keeping = self._runtime.spawn(keeper.keep, "kashvi-keeper")
             worker.run()
         finally:
+            RUNNING.set(None)
             forget_end()
             try:
                 worker.stop()
@@ -386,6 +403,7 @@ class Queue:
             runtime,
             stream,
             max_attempts,
+            self._hooks,
             unknown_for_s=self.unknown_for_s,
             interruptible=interruptible,
         )

@@ -85,7 +85,7 @@ class Lines:
                 pass
             case events.ServerLost() | events.ServerBack() | events.StoreLost() | events.StoreBack():
                 pass  # the log has these, and the next
-            case events.FailureRefused():
+            case events.FailureRefused() | events.HookFailed():
                 pass
             case _:
                 assert_never(event)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import copy_context
 from typing import Any
 
 from .. import events
@@ -16,6 +17,7 @@ from ..raised import traceback_of
 from ..registry import Registry, is_a_name
 from ..text import visible
 from . import settle
+from .hooks import RUNNING, Hook, enclosed
 from .settle import Delivery, Settling
 
 
@@ -29,6 +31,7 @@ class Attempts:
         runtime: Runtime,
         stream: events.EventStream,
         max_attempts: Callable[[], int],
+        hooks: Sequence[Hook] = (),
         *,
         unknown_for_s: float,
         interruptible: bool,
@@ -38,6 +41,7 @@ class Attempts:
         self._runtime = runtime
         self._stream = stream
         self._max_attempts = max_attempts
+        self._hooks = hooks
         self._unknown_for_s = unknown_for_s
         self._unknown: set[str] = set()
         self.interruptible = interruptible
@@ -109,6 +113,7 @@ class Attempts:
 
     def _handle(self, d: Delivery, job: Job) -> Settling:
         number = d.attempts + 1
+        RUNNING.set(d)
         if self._stream.observed:
             self._stream.emit(
                 events.AttemptStarted, job_id=d.job_id, type=d.type, attempt=number,
@@ -116,8 +121,10 @@ class Attempts:
             )  # fmt: skip
         began = self._runtime.monotonic()
         try:
-            returned = job.handle()
-            if returned is not None:
+            if self._hooks:
+                if (raised := self._enclosed(d, job)) is not None:
+                    raise raised
+            elif (returned := copy_context().run(job.handle)) is not None:
                 check_ran(returned)
         except BaseException as error:
             if self._runtime.process() != self._process:
@@ -138,6 +145,35 @@ class Attempts:
         ended = self._runtime.monotonic()
         settling = settle.succeeded(d, ended, ended - began)
         return self._told(settling, events.AttemptSucceeded, number) if self._stream.observed else settling
+
+    def _enclosed(self, d: Delivery, job: Job) -> BaseException | None:
+        """Run the handler inside the hooks; returns what the attempt raised."""
+
+        def handle() -> None:
+            check_ran(job.handle())
+
+        def ended(error: BaseException | None) -> None:
+            if self._runtime.process() != self._process:
+                self._runtime.exit(error)
+
+        def passed_over(hook: Hook, error: BaseException) -> None:
+            name = str(getattr(hook, "__name__", type(hook).__name__))
+            events.log.error(
+                "the hook %s raised after the handler of %s had, whose error counts",
+                name,
+                visible(d.type),
+                exc_info=error,
+            )
+            self._stream.emit(
+                events.HookFailed,
+                job_id=d.job_id,
+                type=d.type,
+                attempt=d.attempts + 1,
+                hook=name,
+                error=describe(error),
+            )
+
+        return copy_context().run(enclosed, self._hooks, handle, ended, passed_over)
 
 
 def check_ran(returned: object) -> None:

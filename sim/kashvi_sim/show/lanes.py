@@ -199,6 +199,8 @@ class _Painter:
                 return mark("failed", f"can't be run: {event.error}", what="FAILURES-9")
             case events.JobFailed():
                 return mark("failed", f"failed for good after {event.attempts} attempts: {event.error}")
+            case events.HookFailed():
+                return mark("failed", f"the hook {event.hook} raised, too: {event.error}", what="JOBS-13")
             case events.AttemptLost():
                 return mark("retry", f"attempt {event.attempt} died with its process, and counts")
             case events.JobReturned(suspect=True):

@@ -56,6 +56,8 @@ def _told(event: SimEvent) -> str:
             return f"attempt {event.attempt}" + (", a suspect" if event.suspect else "")
         case events.AttemptFailed():
             return f"attempt {event.attempt} failed after {event.duration_s:.6f} s: {event.error}"
+        case events.HookFailed():
+            return f"the hook {event.hook} raised, too: {event.error}"
         case events.AttemptSucceeded():
             return f"attempt {event.attempt} succeeded after {event.duration_s:.6f} s"
         case events.AttemptLost():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +17,7 @@ from kashvi.jobs.codec import JobType
 from kashvi.jobs.fields import field_names, parts
 from kashvi.queues import Queue
 from kashvi.registry import Registry, default_name
-from kashvi.worker import attempt, settle
+from kashvi.worker import attempt, hooks, settle
 from kashvi.worker.attempt import Attempts
 
 from . import Patch, exhibit, where
@@ -289,3 +290,103 @@ def decorating(patch: Patch, do: Any) -> None:
         return lambda given: decorate(given) if isinstance(given, type) else do(self, given, name)
 
     where(patch, Queue, "job", lambda self, name=None, /: not isinstance(name, type), job)
+
+
+@exhibit("attempts count from nought", "as Python's lists do", "JOBS-11")
+def _(patch: Patch) -> None:
+    real = hooks.Attempt
+    patch.setattr(hooks, "Attempt", lambda job_id, name, n: real(job_id, name, n - 1))
+
+
+@exhibit(
+    "one running attempt for all threads",
+    "the last to start is every handler's",
+    "JOBS-11",
+    source="Sidekiq #6475: one hash of context that threads share",
+)
+def _(patch: Patch) -> None:
+    shared: list[Any] = [None]
+
+    class Shared:
+        def set(self, d: object) -> None:
+            shared[0] = d
+
+        def get(self) -> Any:
+            return shared[0]
+
+    for module in (hooks, attempt):
+        patch.setattr(module, "RUNNING", Shared())
+
+
+class _Thread:
+    """A context that is the thread's own."""
+
+    def run(self, call: Callable[..., Any], *args: Any) -> Any:
+        return call(*args)
+
+
+@exhibit(
+    "one context for the life of a thread",
+    "each job finds what the last one left",
+    "JOBS-12",
+    source="RQ #2040: contexts held for the worker's life",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(attempt, "copy_context", _Thread)
+
+
+@exhibit("a context is only new after a success", "what failed leaves its variables", "JOBS-12", also="JOBS-11")
+def _(patch: Patch) -> None:
+    kept: list[Any] = [None]
+    real, failed = contextvars.copy_context, settle.failed
+
+    def copied() -> Any:
+        context, kept[0] = kept[0] or real(), None
+        kept.append(context)
+        return context
+
+    def keeps(*args: Any) -> Any:
+        kept[0] = kept[-1]
+        return failed(*args)
+
+    patch.setattr(attempt, "copy_context", copied)
+    patch.setattr(settle, "failed", keeps)
+
+
+@exhibit("a commit that fails is only told", "the handler's result stands, and its rows are gone", "JOBS-13")
+def _(patch: Patch) -> None:
+    def enclosed(around: Any, handle: Any, ended: Any, passed_over: Any) -> BaseException | None:
+        raised: list[BaseException | None] = []
+
+        def over(error: BaseException | None) -> None:
+            raised.append(error)
+            ended(error)
+
+        outcome = real(around, handle, over, passed_over)
+        return raised[0] if raised else outcome
+
+    real = hooks.enclosed
+    patch.setattr(attempt, "enclosed", enclosed)
+
+
+@exhibit("a hook can swallow an error", "as a with statement lets it", "JOBS-13")
+def _(patch: Patch) -> None:
+    def enclosed(around: Any, handle: Any, ended: Any, passed_over: Any) -> BaseException | None:
+        error = real(around, handle, ended, passed_over)
+        return None if swallowed else error
+
+    def leave(manager: Any, error: BaseException | None) -> None:
+        swallowed.clear()
+        if manager.__exit__(type(error) if error is not None else None, error, None):
+            swallowed.append(True)
+
+    swallowed: list[bool] = []
+    real = hooks.enclosed
+    patch.setattr(hooks, "_leave", leave)
+    patch.setattr(attempt, "enclosed", enclosed)
+
+
+@exhibit("the last hook is the outermost", "a session outlives its span", "JOBS-13")
+def _(patch: Patch) -> None:
+    real = hooks.enclosed
+    patch.setattr(attempt, "enclosed", lambda around, *rest: real(list(around)[::-1], *rest))
