@@ -1,0 +1,99 @@
+"""``assert_dispatched``, a pytest fixture for code that dispatches: jobs are recorded, and none is run or sent.
+
+    def test_a_new_customer_gets_a_welcome(assert_dispatched):
+        sign_up("ada@example.com")
+        assert_dispatched(WelcomeEmail, where=lambda job: job.to == "ada@example.com")
+        assert_dispatched(ChargeCard, times=0)
+
+It holds for every queue of the process. To run jobs in a test, with retries and delays in virtual time, use the fixture
+``sim`` of kashvi-sim.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from unittest import mock
+
+import pytest
+
+if TYPE_CHECKING:
+    from .dispatch import Sealed
+    from .events import EventStream
+    from .ports import Driver, Runtime
+    from .registry import Registry
+
+T = TypeVar("T")
+
+
+class Dispatched(NamedTuple):
+    """A recorded dispatch. ``job``: a new instance from the payload, as a worker would make it."""
+
+    job: Any
+    job_id: str
+    delay_s: float
+
+
+class Dispatches:
+    """The jobs that were dispatched, oldest first. Call it to assert."""
+
+    def __init__(self) -> None:
+        self.all: list[Dispatched] = []
+
+    def __call__(
+        self, job_class: type[T], *, times: int | None = None, where: Callable[[T], bool] | None = None
+    ) -> list[T]:
+        """Assert that jobs of this class, and of those the ones for which ``where`` is true, were dispatched ``times``
+        times; by default, at least once. Returns these jobs. Raises AssertionError."""
+        __tracebackhide__ = True
+        of_class = [one.job for one in self.all if type(one.job) is job_class]
+        found = [job for job in of_class if where is None or where(job)]
+        if len(found) != times if times is not None else not found:
+            wanted = "at least once" if times is None else f"{times} times"
+            such = "" if where is None else f" as wanted (of {len(of_class)})"
+            lines = [f"  {one.job!r}" + (f" after {one.delay_s:g} s" if one.delay_s else "") for one in self.all]
+            listed = "\n".join(lines) or "  nothing"
+            raise AssertionError(
+                f"{job_class.__qualname__} was dispatched {len(found)} times{such}, not {wanted}. "
+                f"Dispatched were:\n{listed}"
+            )
+        return found
+
+
+@contextmanager
+def recorded() -> Iterator[Dispatches]:
+    """Inside this context, every dispatch of the process is recorded instead of sent. Observers see it as ever."""
+    from . import dispatch
+    from .events import JobDispatched
+    from .jobs.envelope import read
+    from .queue import MemoryQueueWarning
+
+    dispatches, jobs = Dispatches(), dict[str, Any]()
+    seal = dispatch.seal_job
+
+    def seal_job(job: object, registry: Registry, runtime: Runtime, payload_limit: int) -> Sealed:
+        sealed = seal(job, registry, runtime, payload_limit)
+        jobs[sealed.job_id] = registry.named(sealed.type).decode(bytes(read(sealed.envelope).payload))
+        return sealed
+
+    def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> None:
+        for one in sealed:
+            dispatches.all.append(Dispatched(jobs.pop(one.job_id), one.job_id, delay_s))
+            stream.emit(JobDispatched, job_id=one.job_id, type=one.type)
+
+    with (
+        mock.patch.object(dispatch, "seal_job", seal_job),
+        mock.patch.object(dispatch, "push", push),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", MemoryQueueWarning)
+        yield dispatches
+
+
+@pytest.fixture
+def assert_dispatched() -> Iterator[Dispatches]:
+    """Record what the test dispatches; see ``Dispatches``."""
+    with recorded() as dispatches:
+        yield dispatches
