@@ -6,6 +6,7 @@
     │   ├── UnregisteredJob
     │   ├── UnencodableJob
     │   ├── HandleNotRun
+    │   │   └── LoopIsRunning
     │   ├── PayloadTooLarge
     │   └── DuplicateJobName
     ├── SettingError              a setting or an argument
@@ -90,12 +91,23 @@ class UnencodableJob(JobError, TypeError):
 
 
 class HandleNotRun(JobError, TypeError):
-    """``handle()`` returned a coroutine or generator instead of running it; the attempt has failed."""
+    """``handle()`` returned a generator, or several coroutines, instead of running them; the attempt has failed."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"handle() returned {what}, and its code did not run. Make handle() an ordinary function that runs it: "
-            "asyncio.run(...) for a coroutine, a for loop for a generator."
+            f"handle() returned {what}, and its code did not run. Run a generator in handle() by a for loop, and await "
+            "coroutines in an async handle(): asyncio.gather(...) for several."
+        )
+
+
+class LoopIsRunning(HandleNotRun):
+    """``handle()`` is async, and its thread runs an event loop already; the attempt has failed."""
+
+    def __init__(self) -> None:
+        KashviError.__init__(
+            self,
+            "handle() is async, and an event loop runs in this thread, which can't run another one: call queue.work() "
+            "outside of async code, or use queue.start_workers(), whose threads have loops of their own",
         )
 
 

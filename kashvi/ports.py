@@ -6,7 +6,8 @@ and ``stats`` may take several round trips; they change nothing.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -326,6 +327,15 @@ class Runtime(Protocol):
     async def aside(self, run: Callable[[], None], timeout_s: float | None) -> None:
         """Call ``run`` in a thread without blocking the event loop. Raises TimeoutError after ``timeout_s``; the
         thread can't be ended and continues."""
+
+    def run_async(self, awaitable: Awaitable[object], context: Context) -> object:
+        """Await it on an event loop of this thread, in this context; returns or raises what it does.
+
+        Tasks that it leaves behind are cancelled. The loop may be used for the thread's next attempt.
+        """
+
+    def end_thread(self) -> None:
+        """Close this thread's event loop: the thread makes no more attempts."""
 
     def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         """Call ``run`` at a normal exit of the process; returns a function that cancels that."""

@@ -349,7 +349,6 @@ class Queue:
         can't be reached for one lease. Raises SettingsRefused at once if the server rejects the settings (REDIS-15).
         """
         from .worker import Limits
-        from .worker.hooks import RUNNING
 
         until: Until = "drained" if drain else "empty" if stop_when_empty else "stopped"
         limits = Limits(until, max_jobs, max_time)
@@ -362,7 +361,6 @@ class Queue:
             keeping = self._runtime.spawn(keeper.keep, "kashvi-keeper")
             worker.run()
         finally:
-            RUNNING.set(None)
             forget_end()
             try:
                 worker.stop()

@@ -6,10 +6,12 @@ import atexit
 import contextlib
 import os
 import random
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import NoReturn
 
 import uuid_utils
@@ -124,6 +126,17 @@ class SystemRuntime:
         import asyncio  # only programs with an event loop need it
 
         await asyncio.wait_for(asyncio.to_thread(run), timeout_s)
+
+    def run_async(self, awaitable: Awaitable[object], context: Context) -> object:
+        from . import loops  # only workers of async jobs need it
+
+        return loops.run(awaitable, context)
+
+    def end_thread(self) -> None:
+        if "kashvi.loops" in sys.modules:
+            from . import loops
+
+            loops.close()
 
     def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         atexit.register(run)

@@ -96,9 +96,9 @@ def why_no_job(job_class: type) -> str | None:
     if not callable(handle):
         return "it has no method handle()"
     called = (handle, type(handle).__call__)  # handle may be a callable object whose __call__ is async
-    unrun = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    unrun = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     if any(is_unrun(one) for is_unrun in unrun for one in called):
-        return "calling its handle() does not run it: it is async or a generator (asyncio.run(...) inside it does)"
+        return "calling its handle() does not run it: it is a generator (a for loop inside it runs one)"
     return (
         None
         if field_names(job_class) is not None

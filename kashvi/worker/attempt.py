@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from .. import events
@@ -124,8 +124,8 @@ class Attempts:
             if self._hooks:
                 if (raised := self._enclosed(d, job)) is not None:
                     raise raised
-            elif (returned := copy_context().run(job.handle)) is not None:
-                check_ran(returned)
+            elif (returned := (context := copy_context()).run(job.handle)) is not None:
+                self._finish(returned, context)
         except BaseException as error:
             if self._runtime.process() != self._process:
                 self._runtime.exit(error)
@@ -150,7 +150,8 @@ class Attempts:
         """Run the handler inside the hooks; returns what the attempt raised."""
 
         def handle() -> None:
-            check_ran(job.handle())
+            if (returned := job.handle()) is not None:
+                self._finish(returned, copy_context())  # a loop can't enter the context that is entered here
 
         def ended(error: BaseException | None) -> None:
             if self._runtime.process() != self._process:
@@ -174,6 +175,17 @@ class Attempts:
             )
 
         return copy_context().run(enclosed, self._hooks, handle, ended, passed_over)
+
+    def _finish(self, returned: object, context: Context) -> None:
+        """Run what an async ``handle()`` returned."""
+        if inspect.isawaitable(returned):
+            returned = self._runtime.run_async(returned, context)
+        check_ran(returned)
+
+    def end_thread(self) -> None:
+        """This thread makes no more attempts."""
+        RUNNING.set(None)
+        self._runtime.end_thread()
 
 
 def check_ran(returned: object) -> None:

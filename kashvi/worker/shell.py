@@ -88,6 +88,7 @@ class Worker:
                 """It goes on."""
         finally:
             self.without(1)
+            self._attempts.end_thread()
 
     def _ran_to_the_end(self) -> bool:
         try:

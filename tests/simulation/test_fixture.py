@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -166,8 +167,9 @@ def logged(handle: Any) -> Any:
 @dataclass
 class Async:
     @logged
-    async def handle(self) -> None:
+    async def handle(self) -> AsyncIterator[None]:
         told.append(("ran", datetime.now(UTC)))
+        yield
 
 
 def test_a_handler_that_would_still_have_to_run_fails_here_too(sim: Sim) -> None:
@@ -178,7 +180,7 @@ def test_a_handler_that_would_still_have_to_run_fails_here_too(sim: Sim) -> None
     sim.run_until_idle()
     assert told == []
     [failed] = sim.failed_jobs
-    assert "returned a coroutine, and its code did not run" in failed.error
+    assert "returned an async_generator, and its code did not run" in failed.error
 
 
 def test_names_that_it_patched_are_what_they_were_afterwards(pytester: pytest.Pytester) -> None:

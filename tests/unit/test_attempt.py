@@ -70,15 +70,9 @@ def handled(handle: Any) -> tuple[list[str], int]:
 @pytest.mark.parametrize(
     ("handle", "what"),
     [
-        (logged(_async), "a coroutine"),
         (logged(_generator), "a generator"),
         (logged(_async_generator), "an async_generator"),
-        (logged(lambda self: Awaitable()), "an Awaitable"),
-        (partialmethod(logged(_async)), "a coroutine"),
-        (staticmethod(partial(logged(_async), None)), "a coroutine"),
-        (Callable_(), "a coroutine"),
         (contextmanager(_generator), "a _GeneratorContextManager"),
-        (logged(_future), "a Future"),
         (asynccontextmanager(_async_generator), "a _AsyncGeneratorContextManager"),
         (lambda self: [_async(), _async()], "a list of coroutines"),
         (lambda self: (_generator(),), "a tuple of generators"),
@@ -97,6 +91,32 @@ def test_what_would_still_have_to_run_is_a_failed_attempt(handle: Any, what: str
     assert (ran, attempts) == ([], 1)
     [error] = errors
     assert error.startswith(f"HandleNotRun: handle() returned {what}, and its code did not run.")
+
+
+@pytest.mark.parametrize(
+    ("handle", "what"),
+    [
+        (_async, "async"),
+        (logged(_async), "async"),
+        (logged(lambda self: Awaitable()), "awaitable"),
+        (partialmethod(logged(_async)), "async"),
+        (staticmethod(partial(logged(_async), None)), "async"),
+        (Callable_(), "async"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_can_be_awaited_is_run(handle: Any, what: str) -> None:
+    """Also behind a decorator."""
+    ran.clear()
+    assert handled(handle) == ([], 0)
+    assert ran == [what]
+
+
+def test_a_future_of_another_loop_is_a_failed_attempt() -> None:
+    """Nobody can tell whether it ran."""
+    errors, attempts = handled(logged(_future))
+    assert attempts == 1
+    assert "different loop" in errors[0]
 
 
 VALUES: list[Any] = [None, 0, False, "x", [1], [], iter([1]), ValueError(), Future(), open, object()]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import NoReturn
 
 from .kernel import EPOCH, Condition, Kernel, Task
@@ -87,6 +88,14 @@ class SimRuntime:
     async def aside(self, run: Callable[[], None], timeout_s: float | None) -> None:
         """Call ``run`` at once: a simulated process has no event loop."""
         run()
+
+    def run_async(self, awaitable: Awaitable[object], context: Context) -> object:
+        from .loop import run
+
+        return run(self.kernel, awaitable, context)
+
+    def end_thread(self) -> None:
+        """Do nothing: each attempt has closed its loop."""
 
     def at_exit(self, run: Callable[[], object]) -> Callable[[], None]:
         self.exits.append(run)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextvars
-import inspect
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from kashvi.errors import HandleNotRun, InvalidSetting, PayloadMismatch, UnknownJobType, UnregisteredJob
+from kashvi import loops
+from kashvi.errors import InvalidSetting, PayloadMismatch, UnknownJobType, UnregisteredJob
 from kashvi.jobs import codec as job
 from kashvi.jobs import envelope
 from kashvi.jobs.codec import JobType
 from kashvi.jobs.fields import field_names, parts
 from kashvi.queues import Queue
 from kashvi.registry import Registry, default_name
+from kashvi.runtime import SystemRuntime
 from kashvi.worker import attempt, hooks, settle
 from kashvi.worker.attempt import Attempts
 
@@ -254,18 +254,14 @@ def _(patch: Patch) -> None:
     where(patch, settle, "failed", lambda d, ended_at, error, most: error.startswith("SystemExit"), failed)
 
 
-@exhibit("a coroutine that nobody awaits is a success", "the job is gone, and never ran", "JOBS-9")
+@exhibit("a list of coroutines is a success", "each is a value like any other", "JOBS-9")
 def _(patch: Patch) -> None:
-    def ran(real: Any, returned: Any) -> None:
-        with suppress(HandleNotRun):
-            real(returned)
-
-    where(patch, attempt, "check_ran", inspect.isawaitable, ran)
+    where(patch, attempt, "check_ran", lambda returned: isinstance(returned, list), lambda real, returned: None)
 
 
-@exhibit("a generator that nobody runs is a success", "only awaitables are looked at", "JOBS-9")
+@exhibit("a generator that nobody runs is a success", "what it would do is lost", "JOBS-9")
 def _(patch: Patch) -> None:
-    where(patch, attempt, "check_ran", lambda returned: not inspect.isawaitable(returned), lambda real, returned: None)
+    where(patch, attempt, "check_ran", lambda returned: not isinstance(returned, list), lambda real, returned: None)
 
 
 @exhibit("a function is called where it is decorated", "to see what it returns", "JOBS-10")
@@ -390,3 +386,43 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = hooks.enclosed
     patch.setattr(attempt, "enclosed", lambda around, *rest: real(list(around)[::-1], *rest))
+
+
+@exhibit(
+    "a coroutine that nobody awaits is a success",
+    "the job is gone, and never ran",
+    "JOBS-14",
+    source="Celery #6552: an async task is never awaited",
+)
+def _(patch: Patch) -> None:
+    def run_async(self: SystemRuntime, awaitable: Any, context: object) -> None:
+        awaitable.close()
+
+    patch.setattr(SystemRuntime, "run_async", run_async)
+
+
+@exhibit(
+    "a loop for each attempt",
+    "a client bound to the last one is of no use",
+    "JOBS-14",
+    source="asyncio.run() in each task, as Celery users must",
+)
+def _(patch: Patch) -> None:
+    real = loops.run
+
+    def run(awaitable: Any, context: Any) -> object:
+        try:
+            return real(awaitable, context)
+        finally:
+            loops.close()
+
+    patch.setattr(loops, "run", run)
+
+
+@exhibit("tasks outlive their handler", "they go on in the next job's attempt", "JOBS-14")
+def _(patch: Patch) -> None:
+    async def leaves(tasks: object) -> None:
+        pass
+
+    patch.setattr(loops, "cancel", leaves)
+    patch.setattr(loops, "close", lambda: vars(loops._here).clear())

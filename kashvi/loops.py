@@ -1,0 +1,54 @@
+"""Event loops for ``async def handle``: one for each worker thread, from its first such job to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+from collections.abc import Awaitable
+from contextvars import Context
+
+from .errors import LoopIsRunning
+
+log = logging.getLogger("kashvi")
+_here = threading.local()
+
+
+async def wait_for(awaitable: Awaitable[object]) -> object:
+    """A coroutine of any awaitable."""
+    return await awaitable
+
+
+def run(awaitable: Awaitable[object], context: Context) -> object:
+    """Await it on this thread's loop, and cancel the tasks that it leaves behind. Raises LoopIsRunning."""
+    if asyncio._get_running_loop() is not None:
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
+        raise LoopIsRunning
+    runner: asyncio.Runner | None = getattr(_here, "runner", None)
+    if runner is None:
+        runner = _here.runner = asyncio.Runner()
+    try:
+        return runner.run(wait_for(awaitable), context=context)
+    finally:
+        if left := asyncio.all_tasks(runner.get_loop()):
+            runner.run(cancel(left))
+
+
+async def cancel(tasks: set[asyncio.Task[object]]) -> None:
+    """Cancel the tasks, and wait until they have ended."""
+    log.warning(
+        "handle() ended before %d of its tasks (%s); they are cancelled", len(tasks), next(iter(tasks)).get_coro()
+    )
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def close() -> None:
+    """This thread makes no more attempts."""
+    runner: asyncio.Runner | None = getattr(_here, "runner", None)
+    if runner is not None:
+        del _here.runner
+        runner.close()
