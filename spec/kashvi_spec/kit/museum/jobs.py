@@ -331,7 +331,7 @@ def _(patch: Patch) -> None:
     patch.setattr(attempt, "copy_context", _Thread)
 
 
-@exhibit("a context is only new after a success", "what failed leaves its variables", "JOBS-12", also="JOBS-11")
+@exhibit("a context is only new after a success", "what failed leaves its variables", "JOBS-12", also="JOBS-11 JOBS-14")
 def _(patch: Patch) -> None:
     kept: list[Any] = [None]
     real, failed = contextvars.copy_context, settle.failed
@@ -393,6 +393,7 @@ def _(patch: Patch) -> None:
     "the job is gone, and never ran",
     "JOBS-14",
     source="Celery #6552: an async task is never awaited",
+    also="JOBS-9",
 )
 def _(patch: Patch) -> None:
     def run_async(self: SystemRuntime, awaitable: Any, context: object) -> None:

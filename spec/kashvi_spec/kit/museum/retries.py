@@ -39,8 +39,8 @@ def waiting(patch: Patch, seconds: Callable[[int], float], when: Callable[[int],
     also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-18 COMMANDS-19 "
     "DELIVERY-1 DELIVERY-8 DELIVERY-10 DELIVERY-16 DELIVERY-17 DISPATCH-1 ENVELOPE-4 "
     "FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-7 FAILURES-8 FAILURES-12 "
-    "FAILURES-13 JOBS-7 JOBS-9 REDIS-4 REDIS-5 REDIS-11 RETRY-2 RETRY-3 RETRY-4 RETRY-5 "
-    "RETRY-7 TABLE-2 TABLE-6 WORKERS-10",
+    "FAILURES-13 JOBS-7 JOBS-9 JOBS-11 JOBS-13 JOBS-14 REDIS-4 REDIS-5 REDIS-11 RETRY-2 "
+    "RETRY-3 RETRY-4 RETRY-5 RETRY-7 TABLE-2 TABLE-6 WORKERS-10",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.RetryAfter(float(n)) if n <= most else retry.GiveUp())
@@ -51,7 +51,8 @@ def _(patch: Patch) -> None:
     "one attempt less than allowed",
     "RETRY-1",
     also="DELIVERY-8 DELIVERY-10 DELIVERY-16 DELIVERY-17 ENVELOPE-4 FAILURES-1 FAILURES-4 "
-    "FAILURES-5 FAILURES-13 JOBS-7 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 TABLE-2",
+    "FAILURES-5 FAILURES-13 JOBS-7 JOBS-11 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 "
+    "TABLE-2",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.GiveUp(), lambda n, most: n == most - 1)
