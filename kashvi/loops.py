@@ -1,4 +1,4 @@
-"""Event loops for ``async def handle``: one for each worker thread, from its first such job to its end."""
+"""The runtime's event loops for ``async def handle``: one for each thread, from its first such job to its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real clock, threads and chance: the only module that touches them."""
+"""The real clock, threads and chance: with ``loops``, the only module that touches them."""
 
 from __future__ import annotations
 

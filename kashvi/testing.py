@@ -5,8 +5,9 @@
         assert_dispatched(WelcomeEmail, where=lambda job: job.to == "ada@example.com")
         assert_dispatched(ChargeCard, times=0)
 
-It holds for every queue of the process. To run jobs in a test, with retries and delays in virtual time, use the fixture
-``sim`` of kashvi-sim.
+``from kashvi.testing import assert_dispatched`` in ``conftest.py`` makes it known; kashvi-sim brings it along. It holds
+for every queue of the process. To run jobs in a test, with retries and delays in virtual time, use the fixture ``sim``
+of kashvi-sim.
 """
 
 from __future__ import annotations

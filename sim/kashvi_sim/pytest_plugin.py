@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kashvi.testing import assert_dispatched  # noqa: F401  # a fixture beside sim
+
 if TYPE_CHECKING:
     from kashvi.events import Event
     from kashvi.failures.recent import FailedJob

@@ -110,5 +110,6 @@ def test_the_fixture_holds_for_the_default_queue_and_ends_with_its_test(pytester
             assert queue.stats().ready == 0
         """
     )
-    ran = pytester.runpytest_subprocess("-p", "kashvi.testing", "-p", "no:cacheprovider", "-W", "error")
+    pytester.makeconftest("from kashvi.testing import assert_dispatched")
+    ran = pytester.runpytest_subprocess("-p", "no:kashvi_sim", "-p", "no:cacheprovider", "-W", "error")
     assert "3 passed" in ran.stdout.str()
