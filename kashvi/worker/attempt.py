@@ -50,10 +50,15 @@ class Attempts:
 
     def make(self, d: Delivery) -> Settling:
         """Make an attempt. Raises KeyboardInterrupt if interruptible, and a logging handler's errors (see ``over``)."""
+        job = self.decoded(d)
+        return job if type(job) is Settling else self._handle(d, job)  # type: ignore[arg-type]
+
+    def decoded(self, d: Delivery) -> Job | Settling:
+        """The job; or how its attempt ended, if none can be made."""
         if d.envelope is None:
             return self._undeliverable(d, printable(d.error))
         try:
-            job = decode(d.envelope, self._registry)
+            return decode(d.envelope, self._registry)
         except UnknownJobType as why:
             return self._not_known(d, printable(str(why)))
         except UndeliverableJob as why:
@@ -62,7 +67,6 @@ class Attempts:
             if self.interruptible and isinstance(error, KeyboardInterrupt):
                 raise
             return settle.traced(self._undeliverable(d, describe(error)), traceback_of(error))
-        return self._handle(d, job)
 
     def _not_known(self, d: Delivery, why: str) -> Settling:
         if not is_a_name(d.type.removeprefix("*")):
@@ -112,14 +116,8 @@ class Attempts:
         return self._over.pop(id(d), None)
 
     def _handle(self, d: Delivery, job: Job) -> Settling:
-        number = d.attempts + 1
         RUNNING.set(d)
-        if self._stream.observed:
-            self._stream.emit(
-                events.AttemptStarted, job_id=d.job_id, type=d.type, attempt=number,
-                worker=self._worker, claim=d.claim, suspect=d.suspect, lost=d.lost, server_at=d.server_at,
-            )  # fmt: skip
-        began = self._runtime.monotonic()
+        began = self.begun(d)
         try:
             if self._hooks:
                 if (raised := self._enclosed(d, job)) is not None:
@@ -127,24 +125,42 @@ class Attempts:
             elif (returned := (context := copy_context()).run(job.handle)) is not None:
                 self._finish(returned, context)
         except BaseException as error:
-            if self._runtime.process() != self._process:
-                self._runtime.exit(error)
-            ended = self._runtime.monotonic()
-            if self.interruptible and isinstance(error, KeyboardInterrupt):
-                raise
-            if self._runtime.closing():
-                return self._returned(d)
-            text = describe(error)
-            settling = settle.failed(d, ended, text, self._max_attempts())
-            settling.took_s = ended - began
-            if settling.move == "fail":
-                settle.traced(settling, traceback_of(error))
-            return self._told(settling, events.AttemptFailed, number, text, error)
+            return self.failed(d, began, error)
+        return self.succeeded(d, began)
+
+    def begun(self, d: Delivery) -> float:
+        """Emit the start of an attempt; the monotonic time of it."""
+        if self._stream.observed:
+            self._stream.emit(
+                events.AttemptStarted, job_id=d.job_id, type=d.type, attempt=d.attempts + 1,
+                worker=self._worker, claim=d.claim, suspect=d.suspect, lost=d.lost, server_at=d.server_at,
+            )  # fmt: skip
+        return self._runtime.monotonic()
+
+    def failed(self, d: Delivery, began: float, error: BaseException) -> Settling:
+        """``handle()`` raised. Raises the same if it interrupts the caller of ``work()``."""
+        if self._runtime.process() != self._process:
+            self._runtime.exit(error)
+        ended = self._runtime.monotonic()
+        if self.interruptible and isinstance(error, KeyboardInterrupt):
+            raise error
+        if self._runtime.closing():
+            return self._returned(d)
+        text = describe(error)
+        settling = settle.failed(d, ended, text, self._max_attempts())
+        settling.took_s = ended - began
+        if settling.move == "fail":
+            settle.traced(settling, traceback_of(error))
+        return self._told(settling, events.AttemptFailed, d.attempts + 1, text, error)
+
+    def succeeded(self, d: Delivery, began: float) -> Settling:
         if self._runtime.process() != self._process:
             self._runtime.exit(None)  # a child that the handler forked; its parent has the job
         ended = self._runtime.monotonic()
         settling = settle.succeeded(d, ended, ended - began)
-        return self._told(settling, events.AttemptSucceeded, number) if self._stream.observed else settling
+        if not self._stream.observed:
+            return settling
+        return self._told(settling, events.AttemptSucceeded, d.attempts + 1)
 
     def _enclosed(self, d: Delivery, job: Job) -> BaseException | None:
         """Run the handler inside the hooks; returns what the attempt raised."""

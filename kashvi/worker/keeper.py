@@ -48,28 +48,37 @@ class Keeper:
     def keep(self) -> None:
         """Until the last thread has ended: renew, reclaim, record; then close."""
         worker = self._worker
-        self._stream.emit(
-            events.WorkerStarted,
-            worker=worker.id,
-            threads=worker.threads,
-            lease_s=worker.lease_s,
-            driver=_name_of(self._driver),
-        )
+        self.begins()
         try:
-            while (step := self._next()) is not None:
+            while (step := self.next()) is not None:
                 try:
                     self._do(step)
-                except BaseException:  # of a driver, or a logging handler
+                except BaseException as error:  # of a driver, or a logging handler
                     if not worker.machine.alive:
                         raise
                     self._runtime.sleep(STUMBLE_S)
-                    with contextlib.suppress(BaseException):
-                        events.log.exception("kashvi's keeper of worker %s goes on after an error", worker.id)
-            self._ends()
+                    self.stumbled(error)
+            self.ends()
         finally:
-            self._stream.emit(events.WorkerStopped, worker=worker.id, unsettled=worker.unsettled)
+            self.ended()
 
-    def _next(self) -> KeeperStep:
+    def begins(self) -> None:
+        worker, driver = self._worker, _name_of(self._driver)
+        self._stream.emit(
+            events.WorkerStarted, worker=worker.id, threads=worker.threads, lease_s=worker.lease_s, driver=driver
+        )
+
+    def ended(self) -> None:
+        worker = self._worker
+        self._stream.emit(events.WorkerStopped, worker=worker.id, unsettled=worker.unsettled)
+
+    def stumbled(self, error: BaseException) -> None:
+        """It goes on after an error that should not be."""
+        with contextlib.suppress(BaseException):
+            who = self._worker.id
+            events.log.error("kashvi's keeper of worker %s goes on after an error", who, exc_info=error)
+
+    def next(self) -> KeeperStep:
         worker = self._worker
         with worker.lock:
             step = worker.machine.keep(worker.now(), self._runtime.closing())
@@ -87,9 +96,9 @@ class Keeper:
         elif isinstance(step, Reap):
             self._reap()
         elif isinstance(step, Record):
-            self._start_recorder(step)
+            self.start_recorder(step)
 
-    def _ends(self) -> None:
+    def ends(self) -> None:
         worker = self._worker
         worker.tell_news()
         if worker.machine.away:
@@ -103,14 +112,15 @@ class Keeper:
 
     def _reap(self) -> None:
         """Settle for workers whose lease ran out."""
-        worker = self._worker
-        settlings: list[Settling] = []
         found = Expired([], [])
-        try:
+        with contextlib.suppress(DriverError):  # the exchange that follows says so
             found = self._driver.expired(LOST_MAX)
-            settlings = self._after_deaths(found)
-        except DriverError:
-            """The exchange that follows says so."""
+        self.reaped(found)
+
+    def reaped(self, found: Expired) -> None:
+        """What was found of workers whose lease ran out."""
+        worker = self._worker
+        settlings = self._after_deaths(found)
         with worker.lock:
             worker.machine.reaped(worker.now(), settlings, found.more)
             worker.signal()
@@ -129,7 +139,7 @@ class Keeper:
                 settlings += suspects.after_death(theirs, whole, now, new_id, limit, at)
         return settlings
 
-    def _start_recorder(self, step: Record) -> None:
+    def start_recorder(self, step: Record) -> None:
         """In a thread of its own: a database may take longer to fail than the lease lasts."""
         try:
             self._runtime.spawn(lambda: self._record(step.waiting), "kashvi-recorder")

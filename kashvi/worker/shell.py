@@ -16,7 +16,7 @@ from . import settle
 from .attempt import Attempts
 from .machine import Machine
 from .machine.state import ALL
-from .machine.steps import SECOND, AskDue, Idle, Request, ThreadStep, Wait, micros, not_before
+from .machine.steps import SECOND, Again, AskDue, Idle, Request, ThreadStep, Wait, micros, not_before
 from .recorder import Recorder
 from .settle import Delivery, Settling
 
@@ -49,16 +49,18 @@ class Worker:
         """Why the server could not be reached, once the worker has ended without it."""
         self.lost: DriverError | None = None
         """Why the server can't be reached, since it was last heard of."""
-        self._attempts = attempts
+        self.attempts = attempts
         self._driver = driver
         self._runtime = runtime
         self._stream = stream
         self._recorder = recorder
         self.lock = runtime.condition()
-        self._bell = runtime.condition()
-        self._rung = False
-        self._pause = runtime.condition()
-        self._hurried = False
+        self.bell = runtime.condition()
+        self.rung = False
+        """The keeper was called."""
+        self.pause = runtime.condition()
+        self.hurried = False
+        """A pause between two tries is not to be waited for."""
         self._wait_refused = False
         """The server does not let us wait, and we have said so."""
 
@@ -88,22 +90,26 @@ class Worker:
                 """It goes on."""
         finally:
             self.without(1)
-            self._attempts.end_thread()
+            self.attempts.end_thread()
 
     def _ran_to_the_end(self) -> bool:
         try:
             self._run()
         except BaseException as error:
-            if self._attempts.interruptible:
+            if self.attempts.interruptible:
                 raise
             self._runtime.sleep(STUMBLE_S)
-            with contextlib.suppress(BaseException):
-                events.log.error("a thread of kashvi worker %s goes on after an error", self.id, exc_info=error)
+            self.stumbled(error)
             return False
         return True
 
+    def stumbled(self, error: BaseException) -> None:
+        """A thread goes on after an error that should not be."""
+        with contextlib.suppress(BaseException):
+            events.log.error("a thread of kashvi worker %s goes on after an error", self.id, exc_info=error)
+
     def _run(self) -> None:
-        machine, monotonic, make = self.machine, self._runtime.monotonic, self._attempts.make
+        machine, monotonic, make = self.machine, self._runtime.monotonic, self.attempts.make
         acquire, release = self.lock.acquire, self.lock.release  # `with` takes longer
         step: ThreadStep = None
         ended: Settling | None = None
@@ -125,13 +131,13 @@ class Worker:
                     return
                 elif type(step) is Request:
                     self.exchange(step)
-                    self._check_clock()
+                    self.check_clock()
                 else:
                     self._wait(step)  # type: ignore[arg-type]
         finally:
             if type(step) is Delivery:  # an interrupt came before the end was noted, or while it was told
                 with self.lock:
-                    machine.interrupted(self.now(), step, ended or self._attempts.over(step))
+                    machine.interrupted(self.now(), step, ended or self.attempts.over(step))
                     self.signal()
 
     def _idle(self, idle: Idle) -> ThreadStep:
@@ -153,14 +159,14 @@ class Worker:
             machine.wake = 0
         if machine.bell:
             machine.bell = False
-            with self._bell:
-                self._rung = True
-                self._bell.notify_all()
+            with self.bell:
+                self.rung = True
+                self.bell.notify_all()
         if machine.hurry:
             machine.hurry = False
-            with self._pause:
-                self._hurried = True
-                self._pause.notify_all()
+            with self.pause:
+                self.hurried = True
+                self.pause.notify_all()
 
     def tell_news(self) -> None:
         """Called without the lock: observers are slow."""
@@ -200,7 +206,7 @@ class Worker:
                 except Exception as caught:
                     over = not self._goes_on(request, caught)
             if answer is not None:
-                claimed = self._claimed(request, answer)
+                claimed = self.claimed(request, answer)
                 self.lost = None
                 with self.lock:
                     over = True
@@ -214,11 +220,24 @@ class Worker:
         if answer is None:
             return False
         self.tell_news()
-        self._tell(request, answer, sent_at)
+        self.tell(request, answer, sent_at)
         return True
 
     def _goes_on(self, request: Request, caught: Exception) -> bool:
         """After an exchange that failed. False: the machine has given up."""
+        again = self.failed(request, caught)
+        if again is None:
+            return False
+        if again.pause:
+            seconds = self.pause_s(again)
+            with self.pause:
+                if not self.hurried:
+                    self.pause.wait(seconds)
+                self.hurried = False
+        return True
+
+    def failed(self, request: Request, caught: Exception) -> Again | None:
+        """An exchange failed."""
         if not isinstance(caught, DriverError):
             events.log.exception("the driver failed in a way it must not")
         error = caught if isinstance(caught, DriverError) else unexpected(caught)
@@ -227,17 +246,14 @@ class Worker:
             again = self.machine.lost(self.now(), request, error.maybe_sent)
             self.signal()
         self.tell_news()
-        if again is None:
-            return False
-        if again.pause:
-            seconds = again.pause / SECOND * (0.5 + self._runtime.random() / 2)
-            with self._pause:
-                if not self._hurried:
-                    self._pause.wait(seconds)
-                self._hurried = False
-        return True
+        return again
 
-    def _claimed(self, request: Request, answer: Exchange) -> list[Delivery]:
+    def pause_s(self, again: Again) -> float:
+        """How long to pause, by chance: workers that lost the same server do not come back together."""
+        return again.pause / SECOND * (0.5 + self._runtime.random() / 2)
+
+    def claimed(self, request: Request, answer: Exchange) -> list[Delivery]:
+        """What an answer brings, decoded."""
         at = answer.server_at
         if not request.reconciles:
             me, new_id, read = self.id, self._runtime.new_id, settle.delivery
@@ -249,7 +265,8 @@ class Worker:
     def _read(self, raw: bytes, server_at: float, claim: str = "exchange", place: Place = "held") -> Delivery:
         return settle.delivery(raw, self.id, self._runtime.new_id, server_at, claim, place)
 
-    def _tell(self, request: Request, answer: Exchange, sent_at: float) -> None:
+    def tell(self, request: Request, answer: Exchange, sent_at: float) -> None:
+        """What became of the settlements, for observers and the recorder."""
         refused = answer.refused
         if self._stream.observed:
             for i, settling in enumerate(request.settlings):
@@ -258,7 +275,7 @@ class Worker:
             if settling.move == "fail" and i not in refused:
                 self._recorder.remember(settling, answer.server_at - (sent_at - settling.ended_at))
 
-    def _check_clock(self) -> None:
+    def check_clock(self) -> None:
         """Raises ClockStandsStill."""
         if self.machine.stands_still(self.now()) > STILL_S * SECOND:
             raise ClockStandsStill(self.machine.stands_still(self.now()) / SECOND)
@@ -292,24 +309,34 @@ class Worker:
             self._runtime.sleep(min(left, 0.05))  # a wait that does not wait must not make us spin
 
     def _ask_due(self) -> Wait:
-        due = self._driver.next_due()
+        return self.due(self._driver.next_due())
+
+    def due(self, due: float | None) -> Wait:
+        """When the server says that a job is due."""
         with self.lock:
             wait = self.machine.due(self.now(), None if due is None else not_before(due))
             self.signal()
         return wait
 
     def _waited_for(self, wait: Wait) -> Delivery | int | None:
-        got = self._driver.wait(self.id, wait.time / SECOND)
+        return self.found(self._driver.wait(self.id, wait.time / SECOND))
+
+    def found(self, got: bytes | float | None) -> Delivery | int | None:
+        """What a wait brought."""
         if isinstance(got, bytes):
             return self._read(got, self.server_now(), "wait")
         return None if got is None else not_before(got)
 
     def _rest(self, error: CommandRefused, left: int) -> None:
         """The server does not let us wait (it is full, or a right is missing): look as often as if it did."""
+        self.warn(error)
+        self._runtime.sleep(max(left, 0) / SECOND)
+
+    def warn(self, error: CommandRefused) -> None:
+        """Once, that the server does not let us wait."""
         if not self._wait_refused:
             self._wait_refused = True
             events.log.warning("kashvi worker %s can't wait for jobs and looks from time to time: %s", self.id, error)
-        self._runtime.sleep(max(left, 0) / SECOND)
 
     def server_now(self) -> float:
         """The server's clock: never before it, ahead by a round trip at the most."""
@@ -356,7 +383,7 @@ class Worker:
 
     def wait_for_bell(self, seconds: float) -> None:
         """Until somebody rings, or for so long."""
-        with self._bell:
-            if not self._rung:
-                self._bell.wait(seconds)
-            self._rung = False
+        with self.bell:
+            if not self.rung:
+                self.bell.wait(seconds)
+            self.rung = False
