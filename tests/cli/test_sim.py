@@ -134,7 +134,7 @@ def test_a_search_that_is_exhausted_proves_and_one_that_is_not_fails(kashvi: She
 def test_a_search_prints_a_broken_promise_with_the_command_that_repeats_it(kashvi: Shell) -> None:
     """Which breaks it again, and is no trouble for the good code."""
     (kashvi.directory / "sitecustomize.py").write_text(
-        "from kashvi import retry\nretry.decide = lambda attempt, most: retry.GiveUp()\n"
+        "from kashvi.worker import retry\nretry.decide = lambda attempt, most: retry.GiveUp()\n"
     )
     bad = {"PYTHONPATH": str(kashvi.directory)}
     found = kashvi("sim:explore", "--json", **bad)
