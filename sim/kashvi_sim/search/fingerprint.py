@@ -81,6 +81,7 @@ class Walk:
         self._kept: list[object] = []
 
     def task(self, task: Task) -> None:
+        assert task.fiber is not None, "a search runs no direct task"
         frame = task.fiber.gr_frame
         while frame is not None and frame.f_code is not Task._run.__code__:
             self._frame(frame, task)
@@ -111,7 +112,7 @@ class Walk:
         elif kind is Task:
             self.out.append(f"{value.name.partition('/')[2]} {value.is_alive()}")
         elif kind is Condition:
-            waiting = [task.name.partition("/")[2] for task in value._waiting]
+            waiting = [task.name.partition("/")[2] for task in value.waiting]
             self.out.append(f"{waiting} {value._owner.name.partition('/')[2] if value._depth else ''}")
         elif _opaque(kind):  # type: ignore[arg-type]
             self.out.append(kind.__name__)

@@ -330,7 +330,7 @@ class _Deaths(Faults):
 
 def _call_of(task: Task) -> str | None:
     """The call a task is about to make; empty for one that makes none; None while it waits."""
-    frame = task.fiber.gr_frame
+    frame = task.fiber.gr_frame if task.fiber is not None else None
     outer = frame
     while outer is not None and outer.f_code not in _CALLS:
         outer = outer.f_back

@@ -55,12 +55,19 @@ class Scene(NamedTuple):
         return self.world.line_of(self.process)
 
 
+class Blow(NamedTuple):
+    """What a strike does to its call: it holds the call up, and then it may fail it."""
+
+    held_up_s: float
+    error: Exception | None = None
+
+
 class Rule(NamedTuple):
     name: str
     about: str
     moments: tuple[Moment, ...]
     calls: frozenset[str]
-    strike: Callable[[Scene], None]
+    strike: Callable[[Scene], Blow | None]
     excuses: str = ""
     drivers: tuple[str, ...] = DRIVERS
     """One fault. It strikes at a port or at the whole server, so nearly all rules apply to every driver."""
@@ -70,6 +77,7 @@ def _kill(s: Scene) -> None:
     delay = s.one_of(0.0, 0.01, 0.5, 3.0)
     if delay == 0.0:
         s.world.end(s.process)
+        return
 
     def fate() -> None:
         s.world.kernel.sleep(delay)
@@ -83,17 +91,17 @@ def _sigterm(s: Scene) -> None:
     s.world.terminate(s.process)
 
 
-def _pause(s: Scene) -> None:
-    s.process.pause(s.one_of(0.1, 1.0, 1.5 * s.world.lease_s, 3 * s.world.lease_s))
+def _pause(s: Scene) -> Blow:
+    s.process.stand_still(s.one_of(0.1, 1.0, 1.5 * s.world.lease_s, 3 * s.world.lease_s))
+    return Blow(0.0)
 
 
-def _lost(s: Scene) -> None:
-    s.world.kernel.sleep(s.one_of(0.0, 0.5, 10.0))
-    raise ReplyLost("timed out", "the simulated server")
+def _lost(s: Scene) -> Blow:
+    return Blow(s.one_of(0.0, 0.5, 10.0), ReplyLost("timed out", "the simulated server"))
 
 
-def _latency(s: Scene) -> None:
-    s.world.kernel.sleep(s.one_of(0.001, 0.05, 1.0))
+def _latency(s: Scene) -> Blow:
+    return Blow(s.one_of(0.001, 0.05, 1.0))
 
 
 def _applied_late(s: Scene) -> None:
@@ -193,8 +201,8 @@ def _row_refused(s: Scene) -> None:
     s.world.refused_rows[job_id] = s.world.kernel.time + s.one_of(10.0, math.inf)
 
 
-def _database_slow(s: Scene) -> None:
-    s.world.kernel.sleep(s.one_of(1.0, 5.0, 20.0))
+def _database_slow(s: Scene) -> Blow:
+    return Blow(s.one_of(1.0, 5.0, 20.0))
 
 
 def _server_back(s: Scene) -> None:
@@ -321,6 +329,7 @@ class Faults:
         self, rules: Sequence[Rule], odds: float, until_s: float, planned: Sequence[PlannedFault] = ()
     ) -> None:
         self.rules = rules
+        self.none = not (rules or planned)
         self.until_s = until_s
         self._odds = odds
         numbers = {rule.name: number for number, rule in enumerate(RULES, 1)}

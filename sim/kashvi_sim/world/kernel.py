@@ -1,18 +1,23 @@
-"""Virtual time: greenlets over a heap of (time, choice, sequence).
+"""Virtual time: tasks over a heap of (time, choice, sequence).
 
-Ordinary synchronous code runs here unmodified, one task at a time; tasks switch only where one waits or calls
-``pause``. Every choice is one integer: the same choices give the same run, byte for byte.
+A task is a greenlet, in which ordinary synchronous code runs unmodified; or a generator, which yields where it waits.
+One task runs at a time; tasks switch only where one waits or calls ``pause``. Every choice is one integer: the same
+choices give the same run, byte for byte, whichever kind the tasks are.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
+T = TypeVar("T")
+Turns = Generator[None, None, T]
+"""Code that yields wherever it waits; it goes on when its task does."""
 Choose = Callable[[int], int]
 EPOCH = 1_800_000_000.0
 """When virtual time begins: 15 January 2027."""
@@ -53,16 +58,38 @@ class Task:
         """True if its wait must raise KeyboardInterrupt."""
         self._kernel = kernel
         self._joiners: list[Task] = []
-        self.fiber = greenlet(self._run, parent=kernel.hub)
+        self.fiber = self._made_of(run)
+
+    def _made_of(self, run: Callable[[], None]) -> greenlet | None:
         self._work = run
+        return greenlet(self._run, parent=self._kernel.hub)
 
     def _run(self) -> None:
         try:
             self._work()
         except BaseException as error:
-            if not self._kernel.is_closed:  # or it would keep its frames, and with them the whole world
-                self.error = error
-                self._kernel.failures.append((self, error))
+            self._failed(error)
+        self._end()
+
+    def go_on(self) -> None:
+        """Run until it waits again, or ends."""
+        assert self.fiber is not None
+        self.fiber.parent = self._kernel.hub
+        self.fiber.switch()
+
+    def close(self) -> None:
+        """End it where it waits."""
+        assert self.fiber is not None
+        self.fiber.parent = getcurrent()
+        if self.fiber:
+            self.fiber.throw(GreenletExit)
+
+    def _failed(self, error: BaseException) -> None:
+        if not self._kernel.is_closed:  # or it would keep its frames, and with them the whole world
+            self.error = error
+            self._kernel.failures.append((self, error))
+
+    def _end(self) -> None:
         self.ended = True
         self._kernel.forget(self)
         for joiner in self._joiners[:]:
@@ -76,6 +103,26 @@ class Task:
             raise RuntimeError("cannot join current task")
         if self.is_alive():
             self._kernel.block(self._joiners, timeout)
+
+
+class DirectTask(Task):
+    """A task without a greenlet. What it calls can't wait: it yields itself, where ``Kernel.waits`` says so."""
+
+    def _made_of(self, run: Callable[[], Turns[None]]) -> None:  # type: ignore[override]
+        self._turns = run()
+
+    def go_on(self) -> None:
+        try:
+            next(self._turns)
+        except StopIteration:
+            self._end()
+        except BaseException as error:
+            self._failed(error)
+            self._end()
+
+    def close(self) -> None:
+        with suppress(BaseException):
+            self._turns.close()
 
 
 class Kernel:
@@ -100,7 +147,12 @@ class Kernel:
         self.is_closed = False
 
     def spawn(self, run: Callable[[], None], name: str = "task", process: Process | None = None) -> Task:
-        task = Task(self, run, name, process)
+        return self._begin(Task(self, run, name, process))
+
+    def spawn_direct(self, run: Callable[[], Turns[None]], name: str, process: Process | None = None) -> Task:
+        return self._begin(DirectTask(self, run, name, process))  # type: ignore[arg-type]
+
+    def _begin(self, task: Task) -> Task:
         self._unended[task] = None
         self.wake(task)
         return task
@@ -125,8 +177,7 @@ class Kernel:
                 task.waiting_in = None
             if task.on_stage:
                 self.on_resume(task)
-            task.fiber.parent = self.hub
-            task.fiber.switch()
+            task.go_on()
             self.current = None
             if self.failures:
                 failed, error = self.failures.pop(0)
@@ -134,7 +185,10 @@ class Kernel:
                 raise error
 
     def kill(self, process: Process, tasks: list[Task]) -> None:
-        """End a process as a power cut does: its tasks never run again, not even their ``finally``."""
+        """End a process as a power cut does: its tasks never run again, not even their ``finally``.
+
+        A direct task that ends its own process must yield at once.
+        """
         for task in tasks:
             if task.is_alive():
                 task.killed = True
@@ -142,7 +196,7 @@ class Kernel:
                     task.waiting_in.remove(task)
                     task.waiting_in = None
                 self._graveyard.append(task)  # a collected greenlet would run its finally blocks
-        if self.current is not None and self.current.process is process:
+        if self.current is not None and self.current.process is process and self.current.fiber is not None:
             self.hub.switch()
 
     @property
@@ -168,9 +222,7 @@ class Kernel:
         self.is_closed = True
         for task in list(self._unended):
             self.current = task
-            task.fiber.parent = getcurrent()
-            if task.fiber:
-                task.fiber.throw(GreenletExit)
+            task.close()
         self.current = None
         self._unended.clear()
         self._graveyard.clear()
@@ -200,18 +252,10 @@ class Kernel:
         """Wait in ``queue`` until woken, or for ``timeout``; True if woken."""
         task = self.current
         self.check_open()
-        if task is None:
-            raise Deadlock("only a simulated task can wait; start it with Kernel.spawn")
-        if queue is not None:
-            queue.append(task)
-            task.waiting_in = queue
-        if timeout is not None:
-            at = int((self.time + timeout) * 1e6 + 0.5) / 1e6  # a sum of floats is not exact; whole microseconds are
-            if self._is_next(task, at):
-                return False
-            self._push(at, task)
-        elif queue is None:
-            raise Deadlock("a wait that nothing can end")
+        if task is None or task.fiber is None:
+            raise Deadlock("only a simulated task can wait, and a direct one where it yields; see Kernel.spawn")
+        if not self._waits(task, queue, timeout):
+            return False
         woken_before = task.woken
         self.hub.switch()
         if task.interrupted:
@@ -219,23 +263,43 @@ class Kernel:
             raise KeyboardInterrupt
         return task.woken > woken_before
 
-    def _is_next(self, task: Task, time: float) -> bool:
-        """True if the task goes on at ``time`` before any other; then it continues at once, without a switch."""
-        if self.next is not heapq.heappop or (self.heap and self.heap[0][0] <= time):
-            return False
-        if task.on_stage or (task.process is not None and task.process.paused_until > time):
-            return False
-        if self.current is not task or getcurrent() is not task.fiber or self._until():
-            return False
-        self._seq += 1
-        self._choose(RIVALS)
-        self.time = max(self.time, time)
-        self.steps += 1
-        task.timer += 1
-        if task.waiting_in is not None:
-            task.waiting_in.remove(task)
-            task.waiting_in = None
+    def waits(self, queue: list[Task] | None, timeout: float | None) -> bool:
+        """``block`` for a direct task: it must yield now, if this is true."""
+        task = self.current
+        if self.is_closed:
+            raise GreenletExit
+        assert task is not None
+        assert task.fiber is None, "a greenlet waits in block()"
+        return self._waits(task, queue, timeout)
+
+    def _waits(self, task: Task, queue: list[Task] | None, timeout: float | None) -> bool:
+        """Have a task woken later. False if it comes before all others: then it continues at once, without a switch."""
+        if timeout is not None:
+            at = int((self.time + timeout) * 1e6 + 0.5) / 1e6  # a sum of floats is not exact; whole microseconds are
+            if (not self.heap or self.heap[0][0] > at) and self._is_next(task, at):
+                self._seq += 1
+                self._choose(RIVALS)
+                self.time = max(self.time, at)
+                self.steps += 1
+                task.timer += 1
+                return False
+            self._push(at, task)
+        elif queue is None:
+            raise Deadlock("a wait that nothing can end")
+        if queue is not None:
+            queue.append(task)
+            task.waiting_in = queue
         return True
+
+    def _is_next(self, task: Task, time: float) -> bool:
+        """True if no other task comes before, and nothing else keeps this one from going on."""
+        if task.on_stage or self.next is not heapq.heappop:
+            return False
+        if task.process is not None and task.process.paused_until > time:
+            return False
+        if self.current is not task or (task.fiber is not None and getcurrent() is not task.fiber):
+            return False
+        return not self._until()
 
     def wake(self, task: Task) -> None:
         """Make a waiting (or new) task runnable now."""
@@ -249,8 +313,8 @@ class Kernel:
         self._push(self.time, task)
 
     def _push(self, time: float, task: Task) -> None:
-        self._seq += 1
-        heapq.heappush(self.heap, (time, self._choose(RIVALS), self._seq, task, task.timer))
+        self._seq = seq = self._seq + 1
+        heapq.heappush(self.heap, (time, self._choose(RIVALS), seq, task, task.timer))
 
 
 class Condition:
@@ -258,7 +322,8 @@ class Condition:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._waiting: list[Task] = []
+        self.waiting: list[Task] = []
+        """The tasks that wait."""
         self._owner: Task | None = None
         self._depth = 0
 
@@ -284,14 +349,14 @@ class Condition:
     def wait(self, timeout: float | None = None) -> bool:
         depth, self._depth = self._depth, 0
         try:
-            return self._kernel.block(self._waiting, timeout)
+            return self._kernel.block(self.waiting, timeout)
         finally:
             self._depth, self._owner = depth, self._kernel.current
 
     def notify(self, n: int = 1) -> None:
-        for task in self._waiting[:n]:
+        for task in self.waiting[:n]:
             self._kernel.wake(task)
 
     def notify_all(self) -> None:
-        if self._waiting:
-            self.notify(len(self._waiting))
+        if self.waiting:
+            self.notify(len(self.waiting))

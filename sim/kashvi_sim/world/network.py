@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import sqlalchemy as sa
 
 from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
+from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import TABLE
 from kashvi.ports import (
     EARLIER_S,
@@ -47,6 +48,8 @@ class Waiter(NamedTuple):
     line: Line
     until: float
     found: list[bytes | float]
+    cut: int
+    """How often its line had been cut."""
 
 
 class Line:
@@ -67,15 +70,16 @@ class Line:
         return "simulated"
 
     def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
-        def effect() -> float | None:
-            due = self._server.push(envelopes, delay_s)
-            self._world.pushed(envelopes)
-            self._world.serve()
-            if due is not None and delay_s < WAIT_MAX_S:
-                self._world.ring(due)
-            return due
+        return self._call("push", lambda: self.pushed(envelopes, delay_s))
 
-        return self._call("push", effect)
+    def pushed(self, envelopes: Sequence[bytes], delay_s: float) -> float | None:
+        """The effect of a push on the server, and for others."""
+        due = self._server.push(envelopes, delay_s)
+        self._world.pushed(envelopes)
+        self._world.serve()
+        if due is not None and delay_s < WAIT_MAX_S:
+            self._world.ring(due)
+        return due
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
         for settlement in settlements:
@@ -83,69 +87,96 @@ class Line:
         dealings = self._world.dealings
 
         def effect() -> Exchange:
-            answer = self._server.exchange(worker, n, lease_s, settlements, want)
-            if answer.listing is None:
-                if dealings is not None:
-                    dealings.arrived(self._process, [id_of(s.old) for s in settlements], bool(answer.refused))
-                for i, settlement in enumerate(settlements):
-                    if i not in answer.refused:
-                        self._world.settled(settlement, self._process)
-                for envelope in answer.claimed:
-                    self._world.touched(envelope)
-                    self._world.ledger.claimed.setdefault(id_of(envelope), set()).add(answer.server_at)
-            if answer.ready:
-                self._world.serve()
-            if any(s.move == "retry" and s.in_s < WAIT_MAX_S for s in settlements) and answer.next_due_s is not None:
-                self._world.ring(answer.server_at + answer.next_due_s)
-            return answer
+            return self.exchanged(worker, n, lease_s, settlements, want)
 
         if dealings is None:
             return self._call("exchange", effect)
         return dealings.exchange(self._process, n, settlements, want, lambda: self._call("exchange", effect))
 
+    def exchanged(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
+        """The effect of an exchange on the server, and for others."""
+        world, answer = self._world, self._server.exchange(worker, n, lease_s, settlements, want)
+        if answer.listing is None:
+            if world.dealings is not None:
+                world.dealings.arrived(self._process, [id_of(s.old) for s in settlements], bool(answer.refused))
+            for i, settlement in enumerate(settlements):
+                if i not in answer.refused:
+                    world.settled(settlement, self._process)
+            for envelope in answer.claimed:
+                world.touched(envelope)
+                if not world.direct:
+                    world.ledger.claimed.setdefault(id_of(envelope), set()).add(answer.server_at)
+        if answer.ready:
+            world.serve()
+        if any(s.move == "retry" and s.in_s < WAIT_MAX_S for s in settlements) and answer.next_due_s is not None:
+            world.ring(answer.server_at + answer.next_due_s)
+        return answer
+
     def wait(self, worker: str, seconds: float) -> bytes | float | None:
         def effect() -> bytes | float | None:
-            envelope = self._server.wait(worker, 0.0)
-            if isinstance(envelope, bytes):
-                self._world.touched(envelope)
-            return envelope
+            return self.looked(worker)
 
         def patient() -> bytes | float | None:
-            if (envelope := effect()) is not None:
-                return envelope
-            task = self._kernel.current
-            assert task is not None
-            until = self._world.server_time + seconds
-            if (due := self._server.next_due()) is not None and due < until - EARLIER_S:
-                return due
-            waiter = Waiter(worker, task, self, until, [])
-            self._world.waiters.append(waiter)
-            cut = self.cut
+            waiter = self.queued(worker, seconds)
+            if not isinstance(waiter, Waiter):
+                return waiter
             try:
                 self._kernel.block([], seconds)
             finally:
-                if waiter in self._world.waiters:
-                    self._world.waiters.remove(waiter)
-            if self.cut != cut:
-                raise ReplyLost("the connection was cut", "the simulated server")
-            return waiter.found[0] if waiter.found else None
+                self.leaves(waiter)
+            return self.found(waiter)
 
         if (dealings := self._world.dealings) is None:
             return self._call("wait", patient, effect)
         return dealings.wait(self._process, lambda: self._call("wait", patient, effect))
 
+    def looked(self, worker: str) -> bytes | float | None:
+        """The effect of a wait that does not wait."""
+        envelope = self._server.wait(worker, 0.0)
+        if isinstance(envelope, bytes):
+            self._world.touched(envelope)
+        return envelope
+
+    def queued(self, worker: str, seconds: float) -> Waiter | bytes | float | None:
+        """The current task as a waiter; or what there is at once."""
+        if (envelope := self.looked(worker)) is not None:
+            return envelope
+        task = self._kernel.current
+        assert task is not None
+        until = self._world.server_time + seconds
+        if (due := self._server.next_due()) is not None and due < until - EARLIER_S:
+            return due
+        waiter = Waiter(worker, task, self, until, [], self.cut)
+        self._world.waiters.append(waiter)
+        return waiter
+
+    def leaves(self, waiter: Waiter) -> None:
+        if waiter in self._world.waiters:
+            self._world.waiters.remove(waiter)
+
+    def found(self, waiter: Waiter) -> bytes | float | None:
+        if self.cut != waiter.cut:
+            raise ReplyLost("the connection was cut", "the simulated server")
+        return waiter.found[0] if waiter.found else None
+
     def next_due(self) -> float | None:
         if (dealings := self._world.dealings) is not None:
             dealings.next_due(self._process)
-        return self._call("next_due", self._server.next_due)
+        return self._call("next_due", self.due)
+
+    def due(self) -> float | None:
+        return self._server.next_due()
 
     def wake(self, worker: str) -> None:
         """Do nothing: as on Redis, a wait is short and ends by itself."""
 
     def expired(self, limit: int) -> Expired:
         if (dealings := self._world.dealings) is None:
-            return self._call("expired", lambda: self._server.expired(limit))
-        return dealings.expired(self._process, lambda: self._call("expired", lambda: self._server.expired(limit)))
+            return self._call("expired", lambda: self.dead(limit))
+        return dealings.expired(self._process, lambda: self._call("expired", lambda: self.dead(limit)))
+
+    def dead(self, limit: int) -> Expired:
+        return self._server.expired(limit)
 
     def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
         return self._call("unrecorded", lambda: self._server.unrecorded(limit, skip))
@@ -178,7 +209,7 @@ class Line:
         try:
             self._kernel.pause()
             world.strike("before", call, process, late or effect)
-            self._check(call)
+            self.reach(call)
             answer = effect()
             world.strike("after", call, process, None)
             failed = False
@@ -190,12 +221,24 @@ class Line:
                 task.on_stage = True
                 self._kernel.on_resume(task)
 
-    def _check(self, call: str) -> None:
+    def reach(self, call: str) -> None:
+        """Raise the error if the server can't be reached or refuses the call."""
         world, now = self._world, self._kernel.time
         if now < max(self.unreachable_until, world.down_until):
             raise DriverUnavailable("connection refused", "the simulated server")
         if world.refusal and now < world.refusing_until and call in world.refused_calls:
             raise CommandRefused(world.refusal, "the simulated server")
+
+
+class Prepared(SqlFailures):
+    """The table of all processes of a world. No other program changes it, so it is prepared once."""
+
+    _ready = False
+
+    def prepare(self) -> None:
+        if not self._ready:
+            super().prepare()
+            self._ready = True
 
 
 class Database:

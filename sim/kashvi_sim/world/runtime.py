@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import NoReturn
 
-from .kernel import EPOCH, Condition, Kernel, Task
+from .kernel import EPOCH, Condition, Kernel, Task, Turns
 from .tape import Stream, Tape
 
 
@@ -29,6 +29,8 @@ class SimRuntime:
         """True while its interpreter shuts down."""
         self.exits: list[Callable[[], object]] = []
         """The functions to call when it exits, in the order of registration."""
+        self.direct: dict[Callable[[], None], Callable[[], Turns[None]]] = {}
+        """What runs without a greenlet, by the function that it stands for."""
         self.tasks: list[Task] = []
         self.main: Task | None = None
         """The task in which ``work()`` runs, until it is interrupted."""
@@ -51,7 +53,9 @@ class SimRuntime:
         return Condition(self.kernel)
 
     def spawn(self, run: Callable[[], None], name: str) -> Task:
-        task = self.kernel.spawn(run, f"{self.name}/{name}", self)
+        name, direct = f"{self.name}/{name}", self.direct.get(run)
+        spawn = self.kernel.spawn
+        task = spawn(run, name, self) if direct is None else self.kernel.spawn_direct(direct, name, self)
         self.tasks = [other for other in self.tasks if other.is_alive()]
         self.tasks.append(task)
         return task
@@ -104,11 +108,15 @@ class SimRuntime:
     # -- faults ---------------------------------------------------------------------------------
 
     def pause(self, seconds: float) -> None:
-        """Pause all its tasks, as by SIGSTOP, while time goes on."""
+        """Pause all its tasks, this one too if it is one of them."""
+        self.stand_still(seconds)
+        self.kernel.pause()
+
+    def stand_still(self, seconds: float) -> None:
+        """Its tasks go on only after this time, as after a SIGSTOP, while time goes on."""
         until = self.kernel.time + seconds
         self.stood_still_s += max(until - max(self.paused_until, self.kernel.time), 0.0)
         self.paused_until = max(self.paused_until, until)
-        self.kernel.pause()
 
     def kill(self) -> None:
         """Kill the process between two instructions."""

@@ -48,14 +48,15 @@ class Stream:
         """A choice from 0 to ``n`` - 1."""
         position = self.position
         self.position = position + 1
-        if self._random is None:
+        random = self._random
+        if random is None:
             value = self._given.get(position, 0) if self._given else 0
             if value >= n and not self._far:
                 return 0
-        elif self._often >= 1.0 or self._random() < self._often:
-            value = int(self._random() * n)
-        else:
+        elif self._often < 1.0 and random() >= self._often:
             return 0
+        else:
+            value = int(random() * n)
         if value:
             self.taken[position] = value
         return value

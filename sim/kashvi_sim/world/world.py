@@ -32,16 +32,17 @@ from kashvi.registry import Registry
 from .clock import Escape, HandlerTime
 from .dealings import Dealings
 from .excuses import Telling, Trouble
-from .faults import Faults, Moment, Scene
+from .faults import Faults
 from .judged import Judged, bench
 from .kernel import EPOCH, Choose, Kernel
 from .ledger import Ledger, Settled, id_of
-from .network import Line, Waiter
+from .network import Line, Prepared, Waiter
 from .process import SimQueue
 from .runtime import SimRuntime
 from .server import MemoryServer, RedisServer, Server
+from .strikes import Struck
 from .tape import Tape
-from .trace import FaultStruck, ProcessKilled, ServerRolledBack
+from .trace import ProcessKilled, ServerRolledBack
 
 Hook = Callable[[str, SimRuntime], None]
 """Called as ``hook("before exchange", process)`` and ``("after …")``; may raise, sleep or kill."""
@@ -65,7 +66,7 @@ class Others:
     """The last job of this world."""
 
 
-class World(Judged):
+class World(Judged, Struck):
     """One queue server in virtual time.
 
     ``client``: a Redis client, fake or real, emptied by the caller; None: the memory driver. ``serve``: any server.
@@ -74,6 +75,8 @@ class World(Judged):
     ``table``: a failure store in place of a database.
     ``unknown_for_s``: shorter than the queue's default, so that a run ends earlier.
     ``virtual_handlers``: False if all handlers are the simulator's own, and read no clock.
+    ``direct``: all handlers are declared, and workers run without greenlets (see ``direct``). The processes' calls are
+    not judged then, only their events and what they leave.
     """
 
     late = 0
@@ -102,6 +105,7 @@ class World(Judged):
         database: sa.Engine | str | None = None,
         table: FailureStore | None = None,
         virtual_handlers: bool = True,
+        direct: bool = False,
     ) -> None:
         self.tape = tape or Tape()
         self.kernel = Kernel(choose=choose or self.tape.schedule.choose)
@@ -115,7 +119,7 @@ class World(Judged):
         self.times: list[float] = []
         """The time of each event, by the world's clock."""
         self.processes: list[SimRuntime] = []
-        self.faults = faults
+        self.faults, self._hook = faults, fault
         self.struck: Counter[str] = Counter()
         self.jumps: list[tuple[float, str, float]] = []
         """Each setting of the server's clock: time, fault, seconds."""
@@ -142,10 +146,10 @@ class World(Judged):
         self.longest_delay_s = 0.0
         self.on_end: Callable[[SimRuntime], None] = lambda process: None
         """Called with every process that is dead or has stopped working."""
-        self._hook = fault
         self._handler_time = HandlerTime(self.kernel, self.tape.seed, watch=virtual_handlers)
-        self._virtual_handlers = virtual_handlers
-        self.database, self.table = None if database is None else engine_of(database), table
+        self._virtual_handlers, self.direct = virtual_handlers, direct
+        self.database = None if database is None else engine_of(database)
+        self.table = Prepared(self.database) if direct and self.database is not None else table
         self._queues: dict[int, SimQueue] = {}
         self._lines: dict[int, Line] = {}
         self._touches, self._ours = list[tuple[float, str, bool]](), set[str]()
@@ -251,11 +255,13 @@ class World(Judged):
 
     def run(self, until: Callable[[], bool] = lambda: False, for_s: float | None = None) -> None:
         """Let time pass: for ``for_s`` seconds, until a condition, or until all tasks are idle."""
-        end = None if for_s is None else self.kernel.time + for_s
-        if end is not None:
-            self.kernel.spawn(lambda: self.kernel.sleep(for_s or 0.0), "clock")
+        kernel, over = self.kernel, until
+        if for_s is not None:
+            end = kernel.time + for_s
+            kernel.spawn(lambda: kernel.sleep(for_s), "clock")
+            over = lambda: until() or kernel.time >= end  # noqa: E731
         with self._handler_time.passing() if self._virtual_handlers else nullcontext():
-            self.kernel.run(lambda: until() or (end is not None and self.kernel.time >= end))
+            kernel.run(over)
 
     def advance(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Let time pass as ``run`` does, but leap over times in which idle workers only poll and wait."""
@@ -282,22 +288,6 @@ class World(Judged):
         self.run(until=lambda: not task.is_alive())
 
     # -- faults ---------------------------------------------------------------------------------
-
-    def strike(self, moment: Moment, call: str, process: SimRuntime, effect: Callable[[], object] | None) -> None:
-        """A point at which a fault may strike: it may raise, wait, or never return."""
-        if self._closed:
-            return
-        if self._hook is not None:
-            self._hook(f"{moment} {call}", process)
-        if self.faults is None:
-            return
-        rule = self.faults.draw(self, moment, call, process)
-        if rule is None:
-            return
-        self.struck[rule.name] += 1
-        self.trouble.begins(rule.name, self.kernel.time)
-        self._tell(FaultStruck, fault=rule.name, call=f"{moment} {call}", victim=process.name)
-        rule.strike(Scene(self, process, call, effect))
 
     def roll_back(self, why: str, after_s: float, down_s: float) -> None:
         """The server goes on for ``after_s``, then comes back, ``down_s`` later, as it is now."""
@@ -357,6 +347,11 @@ class World(Judged):
         self.poisoned.add(self._attempting[id(self.kernel.current)].job_id)
         self.end(process)
 
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that the current task makes."""
+        return self._attempting[id(self.kernel.current)].attempt
+
     def others_ended(self) -> int:
         """The number of other programs' jobs that were settled for good."""
         return sum(len(moves) for job_id, moves in self.ended.items() if not self.is_ours(job_id))
@@ -406,8 +401,9 @@ class World(Judged):
         return self.kernel.time + self.server.skew_s
 
     def pushed(self, envelopes: Sequence[bytes]) -> None:
-        self._touches += [(self.kernel.time, id_of(raw), True) for raw in envelopes]
-        self._ours.update(map(id_of, envelopes))
+        job_ids = list(map(id_of, envelopes))
+        self._touches += [(self.kernel.time, job_id, True) for job_id in job_ids]
+        self._ours.update(job_ids)
         self.others.last = envelopes[-1]
 
     def touched(self, envelope: bytes) -> None:
@@ -416,7 +412,8 @@ class World(Judged):
 
     def settled(self, s: Settlement, process: SimRuntime) -> None:
         job_id = id_of(s.new or s.old)
-        self.ledger.settled.setdefault(job_id, []).append(Settled(s.move, s.new, process, self.server_time, s.in_s))
+        if not self.direct:
+            self.ledger.settled.setdefault(job_id, []).append(Settled(s.move, s.new, process, self.server_time, s.in_s))
         if s.move in ("done", "fail"):
             self.ended.setdefault(job_id, []).append(s.move)
             self.telling.ends.setdefault(job_id, []).append(process)
@@ -429,32 +426,6 @@ class World(Judged):
             self.announced[job_id] += 1
         if self._rolling_back and s.move != "leave":
             self._touches.append((self.kernel.time, job_id, False))
-
-    # -- on stage -----------------------------------------------------------------------------------
-
-    def curtain(self, process: SimRuntime) -> None:
-        """Begin an attempt, in the task of its worker."""
-        task = self.kernel.current
-        assert task is not None
-        if self.poisoned and self._attempting[id(task)].job_id in self.poisoned:
-            self.end(process)
-        self.strike("before", "handle", process, None)
-        task.on_stage = True
-        if self._virtual_handlers:
-            self._handler_time.resume(task)
-
-    @property
-    def attempt(self) -> int:
-        """The number of the attempt that the current task makes."""
-        return self._attempting[id(self.kernel.current)].attempt
-
-    def last_call(self, process: SimRuntime) -> None:
-        """End an attempt."""
-        if self._closed:
-            return
-        assert self.kernel.current is not None
-        self.kernel.current.on_stage = False
-        self.strike("after", "handle", process, None)
 
     # -- what happened ----------------------------------------------------------------------------
 
@@ -469,7 +440,8 @@ class World(Judged):
             return
         self.events.append(event)
         self.times.append(self.kernel.time)
-        self.ledger.see(event, self.kernel.time)
+        if not self.direct:
+            self.ledger.see(event, self.kernel.time)
         kind = type(event)
         if kind is AttemptStarted:
             if self.kernel.current is not None:
