@@ -22,6 +22,9 @@ cut short (``hurry``), and what to tell observers and the log (``news``).
                                          None          ends: the worker has stopped
     others    ``stop``, ``one_try``, ``hand_back``; they ask ``full``, ``calling``, ``unsettled``, ``stands_still``
 
+What calls it is a shell: ``kashvi.worker.shell`` with threads and a lock, or the simulator's direct shell, which has
+neither: its lock is that nothing else runs meanwhile.
+
 There is no dispatcher thread. A thread that finds nothing to run leads: in one exchange it hands over everyone's
 finished work and takes new work for every idle thread; with nothing to hand over or to take, it waits on the server
 for the next job. One exchange and one wait are under way at a time. When all threads are busy, the keeper exchanges.

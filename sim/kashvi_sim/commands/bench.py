@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -30,7 +31,7 @@ class Figure(NamedTuple):
 @json_option
 def bench(jobs: int, as_json: bool) -> None:
     """Measure the simulator on this machine, one core."""
-    figures = [_switches(), *_events(jobs), *_seeds(), _fakeredis(max(jobs // 20, 100))]
+    figures = [_switches(), *_events(jobs), _direct(jobs), *_seeds(), *_both(), _fakeredis(max(jobs // 20, 100))]
     if as_json:
         click.echo(json_line({figure.what: round(figure.value, 1) for figure in figures}))
         return
@@ -92,6 +93,30 @@ def _events(jobs: int) -> list[Figure]:
         Figure("job events, dispatch to judgement", count / wall_s, "events"),
         Figure("job events, with the hash of the trace", count / (wall_s + hashing_s), "events"),
         Figure("jobs on the memory driver", jobs / wall_s, "jobs"),
+    ]
+
+
+def _direct(jobs: int) -> Figure:
+    from ..runs.play import play
+
+    _, wall_s = _timed(lambda: play(_steady(jobs), seed=1, direct=True))
+    return Figure("jobs on the memory driver, by the direct shell", jobs / wall_s, "jobs")
+
+
+def _both() -> list[Figure]:
+    """Seeds with the faults that both shells take, in alternation."""
+    from ..runs.play import INSIDE, play
+    from ..world.faults import RULES
+
+    storm, seeds, wall_s = workload_named("storm"), 40, [0.0, 0.0]
+    faults = ",".join(rule.name for rule in RULES if rule.name not in INSIDE)
+    for seed in range(seeds):
+        for direct in (False, True):
+            _, took_s = _timed(partial(play, storm, seed=seed, faults=faults, direct=direct))
+            wall_s[direct] += took_s
+    return [
+        Figure("storm seeds in greenlets", seeds / wall_s[False], "seeds"),
+        Figure("storm seeds by the direct shell", seeds / wall_s[True], "seeds"),
     ]
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 KASHVI = "kashvi"
 """The beginning of a printed command that repeats a run."""
+DIRECT = True
+"""Whether runs use the direct shell. It is off while a bug is planted, which may be in the library's own shell."""
 HERE = Path(__file__).resolve()
 PLACES = (HERE.parents[2] / "workloads", HERE.parents[1] / "workloads")
 """The workloads, in a checkout and installed."""

@@ -12,6 +12,7 @@ import msgspec
 from kashvi.cli.options import examples, json_option
 from kashvi.text import json_line, visible
 
+from . import options
 from .options import faults_option, perfetto_option, report_option, show_picture
 
 if TYPE_CHECKING:
@@ -83,8 +84,11 @@ def replay_command(
     for number in (None, *workers):
         struck = faults if number is not None else "none"
         rows.append(
-            replay(recording, number, threads=threads, max_attempts=max_retry, lease_s=lease, faults=struck, seed=seed)
-        )
+            replay(
+                recording, number, threads=threads, max_attempts=max_retry, lease_s=lease, faults=struck, seed=seed,
+                direct=options.DIRECT,
+            )
+        )  # fmt: skip
     if report is not None or perfetto is not None:
         _paint(recording, rows, report, perfetto)
     if as_json:

@@ -91,7 +91,9 @@ def run(
     choices = choices_of(token) if token is not None else None
     seed = (seed or 0) if token is None else None
     with connect(driver, redis_url) as place:
-        played = play(plan, seed=seed, choices=choices, faults=faults, processes=workers, **place)
+        played = play(
+            plan, seed=seed, choices=choices, faults=faults, processes=workers, direct=options.DIRECT, **place
+        )
     if trace_file is not None:
         write(played.world.events, trace_file)
     if report is not None or perfetto is not None:

@@ -68,7 +68,7 @@ def sweep_command(
     from ..world.faults import rules_named
 
     rules_named(faults)
-    job = Job(workload_named(workload), driver, faults, redis_url)
+    job = Job(workload_named(workload), driver, faults, redis_url, options.DIRECT)
     began = time.perf_counter()
     swept = Swept()
     bar = Progress(

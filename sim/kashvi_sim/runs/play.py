@@ -20,13 +20,17 @@ import sqlalchemy as sa
 from kashvi_spec.predicates.safety import Violation
 
 from kashvi.errors import DriverError
-from kashvi.events import AttemptLost, JobReturned
+from kashvi.events import AttemptLost, JobDispatched, JobReturned
+from kashvi.failures.table import TABLE
+from kashvi.jobs.envelope import seal
 from kashvi.ports import FailureStore
 from kashvi.registry import Registry
 
 from ..world.dealings import Dealings
+from ..world.direct.line import DirectLine
 from ..world.faults import SET_BACK_S, Faults, Rule, rules_named
 from ..world.judged import Excused
+from ..world.kernel import Turns
 from ..world.process import SimQueue
 from ..world.runtime import SimRuntime
 from ..world.tape import Choices, Tape
@@ -37,12 +41,21 @@ from .recording import Shift
 from .reference import Beside
 from .told import rows_wrong, table_told, told_wrongly
 from .upkeep import dear, late_upkeep, left_behind
-from .workload import Acts, Script, Workload
+from .workload import Acts, Attempt, Script, Workload
 
 LOOK_S = 1.0
 """How often the run checks whether all jobs have ended."""
 PATIENCE_S = 120.0
 """The time without an arrival or an end, beside ten leases, after which the run is given up."""
+
+
+INSIDE = frozenset({"interrupt", "exit"})
+"""Faults that strike the library's own code where it stands: ``work()`` in the main thread, and the exit."""
+
+
+def may_be_direct(script: Script, rules: Sequence[Rule]) -> bool:
+    """Whether the direct shell runs all that these faults strike."""
+    return INSIDE.isdisjoint({*(rule.name for rule in rules), *(planned.fault for planned in script.faults)})
 
 
 class Swarm(msgspec.Struct, frozen=True):
@@ -89,11 +102,14 @@ def play(
     client: redis.Redis | None = None,
     prefix: str = "kashvi:queue",
     processes: int | None = None,
+    direct: bool = False,
 ) -> Played:
     """Run a workload once. The same arguments give the same trace, byte for byte.
 
     ``choices``, from a token, replace a seed's. ``faults``: none, all, or comma-separated names.
     ``client``: a Redis, fake or real, whose keys under ``prefix`` are deleted. Raises InvalidSetting.
+    ``direct``: take the direct shell where it can be, which is faster and gives the same trace. Then only the events
+    and what they leave are judged, not the calls of each process; and a bug in the library's own shell does not show.
     """
     rules = rules_named(faults)
     if seed is not None and choices is None:
@@ -102,7 +118,8 @@ def play(
     else:
         swarm = Swarm(rules, 0.0, 0.0)
         tape = Tape(given=choices or {})
-    return perform(workload, tape, swarm, client=client, prefix=prefix, processes=processes)
+    direct = direct and may_be_direct(workload, rules)
+    return perform(workload, tape, swarm, client=client, prefix=prefix, processes=processes, direct=direct)
 
 
 def perform(
@@ -115,15 +132,17 @@ def perform(
     processes: int | None = None,
     posts: Sequence[int] | None = None,
     shifts: Sequence[Shift] = (),
+    direct: bool = False,
 ) -> Played:
     """``play`` with the caller's tape and faults.
 
     ``posts``: the threads of each process, instead of the script's. ``shifts``: processes with a begin and an end.
+    ``direct``: with the direct shell, whatever the faults are; ``work()`` and an exit stay in greenlets.
     """
     began = time.perf_counter()
     crew = script.workers
     posts = [crew.threads] * (processes or crew.processes) if posts is None else list(posts)
-    run = Run(script, tape, swarm, client, prefix, posts, shifts)
+    run = Run(script, tape, swarm, client, prefix, posts, shifts, direct=direct)
     with undisturbed():
         run.play()
     violations, excused = run.judge()
@@ -146,6 +165,8 @@ class Run:
         posts: list[int],
         shifts: Sequence[Shift],
         table: FailureStore | None = None,
+        *,
+        direct: bool = False,
     ) -> None:
         self._script = script
         self._tape = tape
@@ -161,12 +182,13 @@ class Run:
             database=None if table else "sqlite://",
             table=table,
             virtual_handlers=False,
+            direct=direct,
         )
         if client is not None:
             self.world.server.clear()
-        if table is None:  # a search makes too many worlds for it
+        if table is None and not direct:  # a search makes too many worlds for it
             self.world.server = self._beside = Beside(self.world.server, lambda: self.world.kernel.time)
-        if table is None:
+        if table is None and not direct:
             self.world.dealings = Dealings(self.world)
         acts = {name: script.acts(name, tape.attempts) for name in script.types}
         self.classes = {name: self.job_class(name, acts[name]) for name in script.types}
@@ -190,7 +212,10 @@ class Run:
     def play(self) -> None:
         world = self.world
         producer = world.process()
-        producer.process.spawn(lambda: self._produce(producer), "produce")
+        produce = partial(self._produce, producer)
+        if world.direct:
+            producer.process.direct[produce] = partial(self._produce_directly, producer)
+        producer.process.spawn(produce, "produce")
         self._staff()
         for shift in self._shifts:
             world.kernel.spawn(partial(self._work_as, shift), "shift")
@@ -221,6 +246,22 @@ class Run:
                     queue.dispatch_after(job, delay_s)
             except DriverError:
                 pass  # the caller gets the error; the job may or may not be on the queue
+        self.produced = True
+
+    def _produce_directly(self, queue: SimQueue) -> Turns[None]:
+        """``_produce`` without a greenlet."""
+        world, pushes = self.world, DirectLine(self.world, queue.process, self.world.line_of(queue.process))
+        types = {name: msgspec.json.encode(name) for name in self.classes}
+        for n, (gap, next_job) in enumerate(self._script.coming(self._tape.workload)):
+            if gap > 0 and world.kernel.waits(None, gap):
+                yield
+            job_type, delay_s = next_job()
+            job_id = queue.process.new_id()
+            try:
+                due = yield from pushes.push([seal(job_id, types[job_type], b'{"n":%d}' % n)], delay_s or 0.0)
+            except DriverError:
+                continue
+            queue.tell(JobDispatched, job_id=job_id, type=job_type, due=due)
         self.produced = True
 
     def _staff(self) -> None:
@@ -332,7 +373,9 @@ class Run:
         """The job ids in the failure table."""
         assert self.world.database is not None
         with self.world.database.connect() as connection:
-            ids = connection.scalars(sa.text("SELECT job_id FROM kashvi_failed_jobs"))
+            if not sa.inspect(connection).has_table(TABLE):
+                return []  # nothing has been recorded
+            ids = connection.scalars(sa.text(f"SELECT job_id FROM {TABLE}"))
             return [job_id or "" for job_id in ids]
 
 
@@ -376,16 +419,22 @@ def _job_class(job_type: str, acts: Acts, world: World) -> Any:
     kernel = world.kernel
 
     class Job(_Numbered):
-        def handle(self) -> None:
-            takes_s, error, kills = acts(self.n, world.attempt)
-            if takes_s > 0:
-                kernel.sleep(takes_s)
-            if kills:
+        def act(self) -> Attempt:
+            return acts(self.n, world.attempt)
+
+        def ends(self, act: Attempt) -> None:
+            if act.kills:
                 task: Any = kernel.current
                 world.struck["poison"] += 1
                 world.end(task.process)
-            if error:
-                raise RuntimeError(error)
+            elif act.error:
+                raise RuntimeError(act.error)
+
+        def handle(self) -> None:
+            act = self.act()
+            if act.takes_s > 0:
+                kernel.sleep(act.takes_s)
+            self.ends(act)
 
     Job.__name__ = Job.__qualname__ = job_type.rpartition(".")[2]
     return Job

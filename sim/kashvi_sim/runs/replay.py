@@ -17,7 +17,7 @@ from kashvi import events
 from ..world.faults import PlannedFault, rules_named
 from ..world.tape import AttemptStream, Stream, Tape
 from .figures import Figures, figures_of
-from .play import Played, Swarm, perform
+from .play import Played, Swarm, may_be_direct, perform
 from .recording import Recording
 from .workload import Acts, Attempt, Change, Coming, Crew
 
@@ -85,10 +85,11 @@ def replay(
     lease_s: float | None = None,
     faults: str = "none",
     seed: int = 0,
+    direct: bool = False,
 ) -> Row:
     """Replay with ``workers`` threads, in processes of ``threads`` each; None: with the recorded processes.
 
-    Other arguments default to the recorded values. Raises InvalidSetting.
+    ``direct``: see ``play``. Other arguments default to the recorded values. Raises InvalidSetting.
     """
     threads = threads or recording.threads
     script = _Replay(
@@ -105,7 +106,7 @@ def replay(
     tape = Tape(seed, often=swarm.often)
     posts = [] if workers is None else _posts(workers, threads)
     shifts = recording.shifts if workers is None else ()
-    played = perform(script, tape, swarm, posts=posts, shifts=shifts)
+    played = perform(script, tape, swarm, posts=posts, shifts=shifts, direct=direct and may_be_direct(script, rules))
     return Row("as it was" if workers is None else str(workers), played.figures, played)
 
 

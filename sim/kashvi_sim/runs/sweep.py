@@ -39,6 +39,8 @@ class Job(msgspec.Struct, frozen=True):
     driver: str
     faults: str
     redis_url: str | None = None
+    direct: bool = False
+    """See ``play``."""
 
 
 class Failing(msgspec.Struct, frozen=True):
@@ -107,7 +109,7 @@ def run_block(job: Job, first: int, seeds: int) -> Block:
     jobs = 0
     with connect(job.driver, job.redis_url) as place:
         for seed in range(first, first + seeds):
-            played = play(job.workload, seed=seed, faults=job.faults, **place)
+            played = play(job.workload, seed=seed, faults=job.faults, direct=job.direct, **place)
             jobs += played.figures.jobs
             struck.update(played.world.struck)
             met.update(seen(played.world.events, played.figures.duplicates))
@@ -123,13 +125,13 @@ def shrunk(job: Job, seed: int, played: Played, place: dict[str, Any], tries: in
     broken = {violation.predicate for violation in played.violations}
 
     def fails(choices: dict[tuple[str, int], int]) -> bool:
-        again = play(job.workload, choices=choices, faults=job.faults, **place)
+        again = play(job.workload, choices=choices, faults=job.faults, direct=job.direct, **place)
         return any(violation.predicate in broken for violation in again.violations)
 
     choices = _simplest(job, seed, played, broken, place)
     if fails(choices):
         choices = shrink(choices, fails, tries, enough)
-    last = play(job.workload, choices=choices, faults=job.faults, **place)
+    last = play(job.workload, choices=choices, faults=job.faults, direct=job.direct, **place)
     violations = last.violations or played.violations
     first = violations[0]
     return Failing(
@@ -150,7 +152,7 @@ def _simplest(
     for n in range(SIMPLE_TRIES):
         sparse = (0.03, 0.1, 0.3)[n % 3]
         tape = Tape(f"{seed} simple {n}", often=0.0, sparse=sparse)
-        simple = perform(job.workload, tape, Swarm(rules, 0.02, 0.0), **place)
+        simple = perform(job.workload, tape, Swarm(rules, 0.02, 0.0), direct=job.direct, **place)
         if len(simple.choices) < len(best) and any(v.predicate in broken for v in simple.violations):
             best = simple.choices
     return best

@@ -7,11 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kashvi.errors import DriverError
+from kashvi.events import Event
 from kashvi.failures.recent import FailedJob
 from kashvi.ports import FailureStore
 from kashvi.queues import Queue
+from kashvi.worker.keeper import Keeper
+from kashvi.worker.machine.steps import Limits
 from kashvi.worker.pool import Workers
+from kashvi.worker.shell import Worker
 
+from .direct import run_directly
 from .network import Database, Line
 from .runtime import SimRuntime
 from .stage import Stage, unstaged
@@ -27,11 +32,12 @@ class SimQueue(Queue):
         self.process = process
         self.handles: list[Workers] = []
         self._world = world
+        self._line = line
         super().__init__(
             line,
             registry=Stage(world, process),
             runtime=process,
-            database=world.database,
+            database=None if world.table is not None else world.database,
             max_attempts=world.max_attempts,
             lease_s=world.lease_s,
             unknown_for_s=world.unknown_for_s,
@@ -41,6 +47,10 @@ class SimQueue(Queue):
     def process_id(self) -> str:
         """The process's id in its events."""
         return self._stream.process
+
+    def tell(self, kind: type[Event], **facts: Any) -> None:
+        """Emit an event of this process."""
+        self._stream.emit(kind, **facts)  # type: ignore[type-var]
 
     def start_working(self) -> None:
         """Run ``work()`` in the main thread, until Ctrl-C or ``request_stop``; raises if the server is away then."""
@@ -81,6 +91,12 @@ class SimQueue(Queue):
 
     def failed_jobs(self) -> list[FailedJob]:
         return [replace(failed, job=unstaged(failed.job)) for failed in super().failed_jobs()]
+
+    def _worker(self, threads: int, limits: Limits | None, *, interruptible: bool) -> tuple[Worker, Keeper]:
+        worker, keeper = super()._worker(threads, limits, interruptible=interruptible)
+        if self._world.direct and not interruptible:
+            run_directly(self._world, self.process, self._line, worker, keeper)
+        return worker, keeper
 
     def start_workers(self, n: int = 5, **options: Any) -> Workers:
         handle = super().start_workers(n, **options)

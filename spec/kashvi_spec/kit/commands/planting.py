@@ -51,7 +51,8 @@ def plant_command(bug: str | None, command: tuple[str, ...]) -> None:
             raise click.UsageError("a bug is planted in this process alone: leave out --cores")
         words += ["--cores", "1"]
     again = f"kashvi spec:plant {shlex.quote(exhibit.name)}"
-    with exhibit.planted(), mock.patch.object(options, "KASHVI", again):
+    repeated = mock.patch.multiple(options, KASHVI=again, DIRECT=False)
+    with exhibit.planted(), repeated:
         cli.main(words, prog_name="kashvi", standalone_mode=False)
 
 
