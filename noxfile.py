@@ -1,7 +1,7 @@
 """Everything that is checked: ``nox`` runs it all, ``nox -l`` lists it."""
 
 import os
-from glob import glob  # passes over directories that this user may not read
+from glob import glob
 from pathlib import Path
 
 import nox
@@ -11,7 +11,8 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.download_python = "never"
 # pyenv's Pythons, last: its shims on the PATH lead only to those that were chosen there.
 VERSIONS = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *sorted(glob(f"{VERSIONS}/3.*/bin"))])
+OTHERS = sorted(glob(f"{VERSIONS}/3.*/bin"))  # noqa: PTH207  # Path.glob fails where this user may not read
+os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *OTHERS])
 RESULTS = ("build/tests.xml", "build/servers.xml")
 fresh: list[str] = []
 """Those that this very run of nox has written, all tests in them."""
