@@ -131,6 +131,23 @@ def test_a_search_that_is_exhausted_proves_and_one_that_is_not_fails(kashvi: She
     assert "not proven: 5 executions were not enough" in limited.stdout
 
 
+def test_workers_of_several_threads_are_searched_as_values(kashvi: Shell) -> None:
+    """To the end; or to a broken promise, with the steps that lead there."""
+    small = ("sim:explore", "--workers", "1", "--threads", "2", "--jobs", "1", "--crashes", "0")
+    assert "every promise kept" in kashvi(*small).stdout
+    result = json.loads(kashvi(*small, "--json").stdout)
+    assert (result["exhausted"], result["broken"], result["scope"]["threads"]) == (True, "", 2)
+    assert kashvi(*small, "--limit", "20").returncode == 3
+    assert kashvi(*small, "--driver", "fakeredis").returncode == 2
+    (kashvi.directory / "sitecustomize.py").write_text(
+        "from kashvi.worker import retry\nretry.decide = lambda attempt, most: retry.GiveUp()\n"
+    )
+    found = kashvi(*small, PYTHONPATH=str(kashvi.directory))
+    assert found.returncode == 1
+    assert "BROKEN  job 0 has failed for good after 1 attempts of 2" in found.stdout
+    assert "1  w1 " in found.stdout
+
+
 def test_a_search_prints_a_broken_promise_with_the_command_that_repeats_it(kashvi: Shell) -> None:
     """Which breaks it again, and is no trouble for the good code."""
     (kashvi.directory / "sitecustomize.py").write_text(

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from kashvi.cli.options import examples, json_option
 from kashvi.text import json_line, visible
@@ -17,6 +18,7 @@ from .options import driver_option, redis_option
 if TYPE_CHECKING:
     from ..search.explore import Explored
     from ..search.search import Broken
+    from ..search.values import Searched
 
 LIMITED = 3
 """Exit code of a search that did not reach its end."""
@@ -26,6 +28,7 @@ LIMITED = 3
     """
 kashvi sim:explore --workers 2 --jobs 2 --crashes 1
 kashvi sim:explore --workers 3 --jobs 2 --crashes 0 --max-retry 3
+kashvi sim:explore --workers 1 --threads 2 --jobs 3 --crashes 0
 kashvi sim:explore --driver fakeredis --json
 """
 )
@@ -38,15 +41,19 @@ kashvi sim:explore --driver fakeredis --json
 @click.option(
     "--crashes", type=click.IntRange(0), default=1, show_default=True, help="The most processes that are killed."
 )
+@click.option("--threads", type=click.IntRange(1, 4), default=1, show_default=True, help="Of each worker.")
 @driver_option
 @redis_option
-@click.option("--limit", type=click.IntRange(1), default=200_000, show_default=True, help="The most runs.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=200_000, show_default=True, help="The most runs; of threads, states."
+)
 @json_option
 def explore_command(
     workers: int,
     jobs: int,
     max_retry: int,
     crashes: int,
+    threads: int,
     driver: str,
     redis_url: str | None,
     limit: int,
@@ -57,8 +64,23 @@ def explore_command(
     It ends with the first violation, shrunk to the few choices that matter and printed as a token for sim:run.
     Exit codes: 0 searched to the end and every promise kept, 1 one is broken, 2 wrong usage, 3 the limit was reached
     first, so that nothing is proven: reduce the scope, or raise the limit.
+
+    With several threads it searches states instead of runs, in memory, and judges what the server has done: each job
+    is settled for good once, after its attempts, and can always end. It prints the steps that break this.
     """
     from rich.console import Console
+
+    if threads > 1:
+        if driver != "memory":
+            raise click.UsageError("several threads are searched in memory: leave --threads or --driver out")
+        from ..search import values
+
+        searched = values.search(values.Scope(workers, threads, jobs, max_retry, crashes), limit)
+        if as_json:
+            click.echo(json_line(searched._asdict() | {"scope": msgspec.to_builtins(searched.scope), "limit": limit}))
+        else:
+            _show_steps(searched, limit)
+        sys.exit(1 if searched.broken else 0 if searched.exhausted else LIMITED)
 
     from ..search.explore import explore
     from ..search.scope import Scope
@@ -79,6 +101,18 @@ def explore_command(
     else:
         _show(explored, driver, limit)
     sys.exit(1 if explored.broken else 0 if explored.exhausted else LIMITED)
+
+
+def _show_steps(searched: Searched, limit: int) -> None:
+    click.echo(f"{searched.states:,} states, {searched.steps:,} steps between them")
+    if searched.broken:
+        click.secho(visible(f"BROKEN  {searched.broken}"), fg="red", bold=True)
+        for number, step in enumerate(searched.path, 1):
+            click.echo(visible(f"{number:>5}  {step}"))
+    elif searched.exhausted:
+        click.secho("  every promise kept in all of them", fg="green")
+    else:
+        click.secho(f"  not proven: {limit:,} states were not enough; search less, or raise --limit", fg="yellow")
 
 
 def _repeat(explored: Explored, broken: Broken, driver: str) -> str:

@@ -1,0 +1,98 @@
+"""The search over values: workers of several threads, every order, outcome and death; and bugs that it must find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from kashvi_sim.search.values import Scope, search
+
+from kashvi.ports import Exchange
+from kashvi.worker import retry, settle
+from kashvi.worker.machine import Machine
+from kashvi.worker.machine.steps import Request
+
+Patch = pytest.MonkeyPatch
+STUCK = "from here, not all jobs can end"
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        Scope(threads=1, jobs=3),
+        Scope(threads=2, jobs=2),
+        Scope(threads=3, jobs=2, takes_s=0.25),
+        Scope(threads=2, jobs=2, hangs=True),
+        Scope(workers=2, threads=1, jobs=2, crashes=1),
+        Scope(threads=2, jobs=1, crashes=1, takes_s=0.5),
+    ],
+    ids=str,
+)
+def test_every_job_ends_once_in_every_order(scope: Scope) -> None:
+    searched = search(scope)
+    assert (searched.exhausted, searched.broken, searched.path) == (True, "", [])
+
+
+def an_answer_clears_what_ended_meanwhile(patch: Patch) -> None:
+    real = Machine._settled
+
+    def settled(self: Machine, now: int, request: Request, answer: Exchange) -> None:
+        real(self, now, request, answer)
+        self.outbox.clear()
+
+    patch.setattr(Machine, "_settled", settled)
+
+
+def no_thread_is_called(patch: Patch) -> None:
+    patch.setattr(Machine, "_call", lambda self: None)
+
+
+def one_attempt_more(patch: Patch) -> None:
+    real = retry.decide
+    patch.setattr(retry, "decide", lambda attempt, most: real(attempt, most + 1))
+
+
+def every_death_is_counted(patch: Patch) -> None:
+    real = settle.lost
+    patch.setattr(settle, "lost", lambda d, at, most, certain, graver: real(d, at, 1, True, graver))
+
+
+def nobody_takes_over(patch: Patch) -> None:
+    patch.setattr(Machine, "reaped", lambda self, now, settlings, more: None)
+
+
+FOUND: dict[Callable[[Patch], None], tuple[Scope, str]] = {
+    an_answer_clears_what_ended_meanwhile: (Scope(threads=2, jobs=2, attempts=1), STUCK),
+    no_thread_is_called: (Scope(threads=2, jobs=2, hangs=True), STUCK),
+    one_attempt_more: (Scope(threads=1, jobs=1), "job 0 has failed for good after 3 attempts of 2"),
+    every_death_is_counted: (
+        Scope(workers=2, threads=1, jobs=1, crashes=1), "job 0 has failed for good after 1 attempts of 2",
+    ),
+    nobody_takes_over: (Scope(workers=2, threads=1, jobs=1, crashes=1), STUCK),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", FOUND, ids=lambda bug: bug.__name__)
+def test_a_planted_bug_is_found_and_told_step_by_step(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    scope, broken = FOUND[bug]
+    bug(monkeypatch)
+    searched = search(scope)
+    assert (searched.exhausted, searched.broken) == (False, broken)
+    assert searched.path[0].startswith("w1 ")
+
+
+def test_one_thread_hides_what_two_show(monkeypatch: Patch) -> None:
+    """So it is worth while to search with two."""
+    an_answer_clears_what_ended_meanwhile(monkeypatch)
+    assert search(Scope(threads=1, jobs=3)).exhausted
+
+
+def test_the_same_scope_gives_the_same_search() -> None:
+    scope = Scope(threads=2, jobs=2)
+    assert search(scope) == search(scope)
+
+
+def test_a_limit_that_was_reached_proves_nothing() -> None:
+    searched = search(Scope(threads=2, jobs=2), 100)
+    assert 100 <= searched.states < 110
+    assert (searched.exhausted, searched.broken) == (False, "")
