@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -87,9 +90,11 @@ def test_one_thread_hides_what_two_show(monkeypatch: Patch) -> None:
     assert search(Scope(threads=1, jobs=3)).exhausted
 
 
-def test_the_same_scope_gives_the_same_search() -> None:
-    scope = Scope(threads=2, jobs=2)
-    assert search(scope) == search(scope)
+def test_the_same_scope_gives_the_same_search_also_under_another_hash_seed() -> None:
+    code = "from kashvi_sim.search.values import *; print(search(Scope(threads=2, jobs=2))[1:3])"
+    environment = os.environ | {"PYTHONHASHSEED": "4711"}
+    other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, text=True)
+    assert other.stdout.strip() == str(search(Scope(threads=2, jobs=2))[1:3])
 
 
 def test_a_limit_that_was_reached_proves_nothing() -> None:

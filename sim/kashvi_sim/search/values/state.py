@@ -141,7 +141,8 @@ class State:
             return p.id, lease, lists
         n, _, refused = store.answers.get(p.id, (0, 0.0, ()))
         tasks = [(t.at and max(t.at - self.now, 0), t.doing, self._plain(t.what)) for t in p.tasks]
-        return p.id, lease, (lists, machine.key(self.now), tasks, machine.n - n, refused)
+        key = [sorted(told) if isinstance(told, frozenset) else told for told in machine.key(self.now)]
+        return p.id, lease, (lists, key, tasks, machine.n - n, refused)
 
     def _plain(self, what: Any) -> Hashable:
         match what:
