@@ -33,6 +33,7 @@ from ..world.judged import Excused
 from ..world.kernel import Turns
 from ..world.process import SimQueue
 from ..world.runtime import SimRuntime
+from ..world.table import emptied
 from ..world.tape import Choices, Tape
 from ..world.trace import sha256_of
 from ..world.world import World
@@ -171,6 +172,7 @@ class Run:
         self._script = script
         self._tape = tape
         crew = script.workers
+        shared = emptied() if direct else None
         self.world = World(
             client=client,
             prefix=prefix,
@@ -179,8 +181,8 @@ class Run:
             registry=Registry(),
             max_attempts=crew.max_attempts,
             lease_s=crew.lease_s,
-            database=None if table else "sqlite://",
-            table=table,
+            database=shared.engine if shared else None if table else "sqlite://",
+            table=shared or table,
             virtual_handlers=False,
             direct=direct,
         )
@@ -373,8 +375,6 @@ class Run:
         """The job ids in the failure table."""
         assert self.world.database is not None
         with self.world.database.connect() as connection:
-            if not sa.inspect(connection).has_table(TABLE):
-                return []  # nothing has been recorded
             ids = connection.scalars(sa.text(f"SELECT job_id FROM {TABLE}"))
             return [job_id or "" for job_id in ids]
 

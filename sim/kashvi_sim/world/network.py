@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import sqlalchemy as sa
 
 from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
-from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import TABLE
 from kashvi.ports import (
     EARLIER_S,
@@ -228,17 +227,6 @@ class Line:
             raise DriverUnavailable("connection refused", "the simulated server")
         if world.refusal and now < world.refusing_until and call in world.refused_calls:
             raise CommandRefused(world.refusal, "the simulated server")
-
-
-class Prepared(SqlFailures):
-    """The table of all processes of a world. No other program changes it, so it is prepared once."""
-
-    _ready = False
-
-    def prepare(self) -> None:
-        if not self._ready:
-            super().prepare()
-            self._ready = True
 
 
 class Database:

@@ -36,7 +36,7 @@ from .faults import Faults
 from .judged import Judged, bench
 from .kernel import EPOCH, Choose, Kernel
 from .ledger import Ledger, Settled, id_of
-from .network import Line, Prepared, Waiter
+from .network import Line, Waiter
 from .process import SimQueue
 from .runtime import SimRuntime
 from .server import MemoryServer, RedisServer, Server
@@ -149,7 +149,7 @@ class World(Judged, Struck):
         self._handler_time = HandlerTime(self.kernel, self.tape.seed, watch=virtual_handlers)
         self._virtual_handlers, self.direct = virtual_handlers, direct
         self.database = None if database is None else engine_of(database)
-        self.table = Prepared(self.database) if direct and self.database is not None else table
+        self.table = table
         self._queues: dict[int, SimQueue] = {}
         self._lines: dict[int, Line] = {}
         self._touches, self._ours = list[tuple[float, str, bool]](), set[str]()
