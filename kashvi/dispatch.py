@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 import msgspec
 
-from .errors import DriverError, InvalidDelay, PayloadTooLarge
+from .delays import seconds_of
+from .errors import DriverError, PayloadTooLarge
 from .events import EventStream, JobDispatched
 from .jobs.envelope import seal
 from .ports import Driver, Runtime
 from .registry import Registry
 
-DELAY_MAX_S = 100 * 366 * 86_400.0
-"""A hundred years: a longer delay is a mistake, and its due time may be no valid date."""
+__all__ = ["Sealed", "push", "seal_job", "seconds_of"]
 
 
 class Sealed(msgspec.Struct, frozen=True, gc=False):
@@ -32,7 +31,10 @@ def seal_job(job: object, registry: Registry, runtime: Runtime, payload_limit: i
     if len(payload) > payload_limit:
         raise PayloadTooLarge(job_type.name, len(payload), payload_limit)
     job_id = runtime.new_id()
-    return Sealed(job_id, job_type.name, seal(job_id, job_type.type_json, payload))
+    sealed = seal(job_id, job_type.type_json, payload)
+    if job_type.limit_json:
+        sealed = sealed[:-1] + job_type.limit_json
+    return Sealed(job_id, job_type.name, sealed)
 
 
 def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> None:
@@ -45,11 +47,3 @@ def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s:
     if stream.observed:
         for one in sealed:
             stream.emit(JobDispatched, job_id=one.job_id, type=one.type, due=due)
-
-
-def seconds_of(delay: object) -> float:
-    """A delay as seconds. Raises InvalidDelay."""
-    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= DELAY_MAX_S:
-        raise InvalidDelay(delay)
-    return float(seconds)

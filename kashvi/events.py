@@ -53,6 +53,8 @@ class AttemptStarted(JobEvent, frozen=True, kw_only=True):
     suspect: bool = False
     lost: int = 0
     """The envelope's ``lost``: how grave a suspect it is."""
+    type_limit: int = 0
+    """The type's own limit of attempts; 0: none, so the worker's applies."""
 
 
 class AttemptSucceeded(JobEvent, frozen=True, kw_only=True):
@@ -68,6 +70,8 @@ class AttemptFailed(JobEvent, frozen=True, kw_only=True, dict=True):
     attempt: int
     duration_s: float
     error: str
+    gave_up: bool = False
+    """True if the handler, or the type's policy, gives the job up: no further attempt follows."""
 
     @property
     def exception(self) -> BaseException | None:
@@ -82,6 +86,14 @@ class HookFailed(JobEvent, frozen=True, kw_only=True):
     attempt: int
     hook: str
     error: str
+
+
+class AttemptSnoozed(JobEvent, frozen=True, kw_only=True):
+    """``handle()`` raised Snooze; not settled yet. The attempt is not counted, so its number will be used again."""
+
+    attempt: int
+    duration_s: float
+    wait_s: float
 
 
 class AttemptLost(JobEvent, frozen=True, kw_only=True):
@@ -103,6 +115,29 @@ class RetryScheduled(JobEvent, frozen=True, kw_only=True):
     attempts: int
     wait_s: float
     due: float
+    backoff: str = ""
+    """Whose wait it is: empty for n seconds after attempt n, ``own`` for a function of the app, else a backoff of the
+    library with its values, as ``Fixed(seconds=5.0, jitter=False)``."""
+    type_limit: int = 0
+
+
+class JobSnoozed(JobEvent, frozen=True, kw_only=True):
+    """Settled: the handler wants to be called again at ``due`` (server time) or later. ``attempts`` is unchanged.
+
+    ``snoozed``: how often it has done so; a job that never ends is seen by it.
+    """
+
+    attempts: int
+    wait_s: float
+    due: float
+    snoozed: int
+
+
+class PolicyIgnored(JobEvent, frozen=True, kw_only=True):
+    """The type's policy failed, or gave no wait from 0 to 100 years: the attempt is followed as if it had none."""
+
+    attempt: int
+    why: str
 
 
 class JobPostponed(JobEvent, frozen=True, kw_only=True):
@@ -115,12 +150,14 @@ class JobPostponed(JobEvent, frozen=True, kw_only=True):
 
 
 class JobFailed(JobEvent, frozen=True, kw_only=True):
-    """Settled: exhausted, or undeliverable."""
+    """Settled: exhausted, given up before that, or undeliverable."""
 
     attempts: int
     max_attempts: int
     error: str
     undeliverable: bool = False
+    gave_up: bool = False
+    type_limit: int = 0
 
 
 class JobReturned(JobEvent, frozen=True, kw_only=True):
@@ -198,9 +235,12 @@ AnyJobEvent = (
     | AttemptSucceeded
     | AttemptFailed
     | HookFailed
+    | AttemptSnoozed
     | AttemptLost
     | JobSucceeded
     | RetryScheduled
+    | JobSnoozed
+    | PolicyIgnored
     | JobPostponed
     | JobFailed
     | JobReturned

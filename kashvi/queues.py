@@ -18,6 +18,7 @@ from .jobs.codec import Job
 from .jobs.envelope import text_of
 from .ports import Checking, Driver, FailureStore, Runtime, Stats, Task
 from .registry import Registry, default_name
+from .retries import Retry
 from .runtime import SystemRuntime
 from .text import visible
 from .worker.retry import UNKNOWN_FOR_S
@@ -102,29 +103,30 @@ class Queue:
     @overload
     def job(self, name: J, /) -> J: ...
     @overload
-    def job(self, name: str | None = None, /) -> Callable[[J], J]: ...
-    def job(self, name: J | str | None = None, /) -> J | Callable[[J], J]:
+    def job(self, name: str | None = None, /, *, retry: Retry | None = None) -> Callable[[J], J]: ...
+    def job(self, name: J | str | None = None, /, *, retry: Retry | None = None) -> J | Callable[[J], J]:
         """Class decorator: ``@queue.job("jobs.WelcomeEmailJob")``.
 
         Bare ``@queue.job`` takes the last module segment and the class name.
-        Raises NotAJob, DuplicateJobName, InvalidSetting (bare, in a script).
+        retry: the type's policy (``kashvi.retries``), in place of the class's attribute ``retry``.
+        Raises NotAJob, DuplicateJobName, InvalidSetting (bare, in a script; a ``retry`` that is no policy).
         """
 
         def decorate(job_class: J) -> J:
             if not isinstance(job_class, type):
                 raise NotAJob(job_class, "it is not a class; nothing was called")
-            self.registry.register(given or default_name(job_class), job_class)
+            self.registry.register(given or default_name(job_class), job_class, retry)
             return job_class
 
         given = name if isinstance(name, str) else None
         return decorate if name is None or isinstance(name, str) else decorate(name)
 
-    def register(self, name: str, factory: Callable[[], Job] | type[Any]) -> None:
+    def register(self, name: str, factory: Callable[[], Job] | type[Any], *, retry: Retry | None = None) -> None:
         """Give a job type its name: a class, or a function that returns an instance with default fields.
 
-        Raises NotAJob, DuplicateJobName, InvalidSetting.
+        ``retry``: as for ``job``. Raises NotAJob, DuplicateJobName, InvalidSetting.
         """
-        self.registry.register(name, factory)
+        self.registry.register(name, factory, retry)
 
     # -- dispatching ------------------------------------------------------------------------
 
@@ -262,6 +264,7 @@ class Queue:
     def set_max_retry(self, attempts: int) -> None:
         """Set the number of attempts that a job gets in all (default 3; 1 means no retry). Running workers follow.
 
+        Job types with a limit of their own (``retry=Retry(attempts=…)``) keep it.
         Raises InvalidSetting for less than 1.
         """
         self._max_attempts = _at_least("max_retry (attempts in all)", attempts, 1)
@@ -406,7 +409,7 @@ class Queue:
             interruptible=interruptible,
         )
         worker = Worker(machine, attempts, driver=driver, runtime=runtime, stream=stream, recorder=recorder)
-        return worker, Keeper(worker, driver, recorder, runtime, stream, max_attempts)
+        return worker, Keeper(worker, driver, recorder, runtime, stream, max_attempts, attempts.type_limit)
 
     def _remember(self, s: Settling, failed_at: datetime) -> None:
         from .worker.attempt import decoded_or_none

@@ -7,6 +7,7 @@ from typing import Any
 
 from .errors import DuplicateJobName, InvalidSetting, NotAJob, UnknownJobType, UnregisteredJob
 from .jobs.codec import Job, JobType, why_no_job
+from .retries import Retry
 
 NAME_MAX = 255
 """The longest name that the failure table holds."""
@@ -19,19 +20,20 @@ class Registry:
         self._by_name: dict[str, JobType] = {}
         self._by_class: dict[type, JobType] = {}
 
-    def register(self, name: str, factory: Callable[[], Job] | type[Job]) -> None:
+    def register(self, name: str, factory: Callable[[], Job] | type[Job], retry: Retry | None = None) -> None:
         """Give a job type its wire name.
 
         ``factory`` is the class, or a function that returns an instance whose fields serve as defaults.
+        ``retry``: the type's policy, in place of the class's attribute ``retry``.
         The same class (by module and qualified name) may be registered again, as a reload does.
         Raises NotAJob, DuplicateJobName, InvalidSetting for a name that is empty, too long, not printable, or starts
-        with the ``*`` by which Go marks a pointer.
+        with the ``*`` by which Go marks a pointer, and for a ``retry`` that is no policy.
         """
         if not isinstance(name, str) or not is_a_name(name):
             raise InvalidSetting(
                 "a job name", name, 'a printable text like "jobs.WelcomeEmailJob", without a leading *'
             )
-        new = JobType(name, factory)
+        new = JobType(name, factory, retry)
         for old in (self._by_name.get(name), self._by_class.get(new.job_class)):
             if old and (old.origin, old.name) != (new.origin, new.name):
                 if old.name == name:
@@ -42,10 +44,19 @@ class Registry:
 
     def named(self, name: str) -> JobType:
         """The type of that name. ``*jobs.X``, Go's pointer type, is read as ``jobs.X``. Raises UnknownJobType."""
-        found = self._by_name.get(name) or self._by_name.get(name.removeprefix("*"))
+        found = self.find(name)
         if found is None:
             raise UnknownJobType(name, self.names())
         return found
+
+    def policy(self, name: str) -> Retry | None:
+        """The retry policy of the type of that name; None if it has none or is not known."""
+        found = self.find(name)
+        return found.retry if found else None
+
+    def find(self, name: str) -> JobType | None:
+        """The type of that name; None if it is not known."""
+        return self._by_name.get(name) or self._by_name.get(name.removeprefix("*"))
 
     def of(self, job: Any) -> JobType:
         """The type of an instance. Raises NotAJob, UnregisteredJob."""

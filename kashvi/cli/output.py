@@ -46,9 +46,13 @@ class Lines:
         self._max_attempts = max_attempts
         self._verbose = verbose
         self._ours: set[str] = set()
+        self._limits: dict[str, int] = {}
+        """The limits of types that have their own."""
         self._done = self._failed = self._retried = 0
 
     def __call__(self, event: events.AnyEvent) -> None:
+        if isinstance(event, events.AttemptStarted):
+            self._limits[event.type] = event.type_limit
         match event:
             case events.WorkerStarted():
                 self._ours.add(event.worker)
@@ -63,6 +67,11 @@ class Lines:
                 self._retried += 1
                 if self._verbose:
                     self._job(event, f"RETRY in {event.wait_s:g} s", "yellow")
+            case events.AttemptSnoozed():
+                what = f"{took(event.duration_s)} SNOOZED for {event.wait_s:g} s"
+                self._job(event, what, "yellow", attempt=event.attempt)
+            case events.PolicyIgnored():
+                self._job(event, "POLICY IGNORED", "red", event.why, attempt=event.attempt)
             case events.JobPostponed() if self._verbose:
                 self._job(event, f"TYPE UNKNOWN, again in {event.wait_s:g} s", "yellow")
             case events.JobFailed():
@@ -83,6 +92,8 @@ class Lines:
                 pass  # shown with -v
             case events.JobDispatched() | events.JobSucceeded() | events.WorkerStopping() | events.WorkerStopped():
                 pass
+            case events.JobSnoozed():
+                pass  # its attempt was shown
             case events.ServerLost() | events.ServerBack() | events.StoreLost() | events.StoreBack():
                 pass  # the log has these, and the next
             case events.FailureRefused() | events.HookFailed():
@@ -100,7 +111,7 @@ class Lines:
         if width is not None:
             job_id = job_id[-ID_SHOWN:]
         if attempt:
-            job_id += f" {attempt}/{self._max_attempts()}"
+            job_id += f" {attempt}/{self._limits.get(event.type) or self._max_attempts()}"
         detail = visible(" ".join(detail.split()))
         if width is None:
             write(f"  {at:%Y-%m-%dT%H:%M:%SZ} {name} {job_id} {what}" + (f"  {detail}" if detail else ""))

@@ -16,7 +16,8 @@ from typing import Any, Protocol, get_type_hints
 
 import msgspec
 
-from ..errors import NotAJob, PayloadMismatch, UnencodableJob
+from ..errors import InvalidSetting, NotAJob, PayloadMismatch, UnencodableJob
+from ..retries import Retry, checked
 from .fields import Difference, difference, field_names, parts, same, stdlib_date
 
 
@@ -30,15 +31,20 @@ class JobType:
     """One registered type: its name and how its payload is written and read.
 
     ``factory``, where given, supplies the fields that a payload leaves out; it is called for every attempt.
+    ``retry``: its policy; by default the one in the class's attribute ``retry``, if there is one.
     """
 
-    def __init__(self, name: str, factory: Callable[[], Job] | type[Job]) -> None:
+    def __init__(self, name: str, factory: Callable[[], Job] | type[Job], retry: Retry | None = None) -> None:
         self.name = name
         self.factory = None if isinstance(factory, type) else factory
         self.job_class: type[Any] = factory if isinstance(factory, type) else type(_called(factory))
         if why := why_no_job(self.job_class):
             raise NotAJob(factory, why if self.factory is None else f"what it returned is none, for {why}")
         self.type_json = msgspec.json.encode(name)
+        self.retry = checked(retry) or _policy_of(self.job_class)
+        attempts = self.retry.attempts if self.retry else None
+        self.limit_json = b',"max_attempts":%d}' % attempts if attempts else b""
+        """The end of an envelope, if the type has its own limit."""
         self._read: Callable[[bytes], Any] | None = None
         try:
             # Now, not at the first job: a test may have frozen the clock by then, and the types would resolve wrongly.
@@ -88,6 +94,17 @@ class JobType:
             return job
         except (Exception, SystemExit) as error:
             raise PayloadMismatch(self.name, _text(error)) from error
+
+
+def _policy_of(job_class: type) -> Retry | None:
+    """The policy in the class's attribute ``retry``; any other attribute of that name is the class's own business."""
+    found = inspect.getattr_static(job_class, "retry", None)
+    if not (isinstance(found, Retry) or (isinstance(found, type) and issubclass(found, Retry))):
+        return None
+    if isinstance(found, type) or "retry" in (field_names(job_class) or ()):
+        why = "a policy, not a field: retry = Retry(…) without an annotation, or retry: ClassVar[Retry] = Retry(…)"
+        raise InvalidSetting(f"retry of {job_class.__qualname__}", found, why)
+    return found
 
 
 def why_no_job(job_class: type) -> str | None:

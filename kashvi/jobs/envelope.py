@@ -32,7 +32,7 @@ class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     """When a worker first found the type unknown, in Unix seconds of the server's clock; 0: never."""
 
 
-NAMES = frozenset(("id", "type", "payload", "attempts", "error", "lost", "unknown_since", "traceback"))
+NAMES = frozenset(("id", "type", "payload", "attempts", "error", "lost", "unknown_since", "traceback", "snoozed"))
 """Fields that kashvi writes; it overwrites values that other programs put there."""
 
 _decode = msgspec.json.Decoder(Envelope).decode

@@ -9,16 +9,21 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from .. import events
+from ..delays import seconds_of
 from ..errors import HandleNotRun, PayloadMismatch, UndeliverableJob, UnknownJobType
 from ..jobs.codec import Job
 from ..jobs.envelope import Envelope
 from ..ports import Runtime
 from ..raised import traceback_of
 from ..registry import Registry, is_a_name
+from ..retries import Snooze
 from ..text import visible
-from . import settle
+from . import retry, settle
 from .hooks import RUNNING, Hook, enclosed
 from .settle import Delivery, Settling
+
+SNOOZED_OFTEN = 1000
+"""A warning is logged each time that a job has snoozed this often."""
 
 
 class Attempts:
@@ -44,6 +49,8 @@ class Attempts:
         self._hooks = hooks
         self._unknown_for_s = unknown_for_s
         self._unknown: set[str] = set()
+        self._broken: set[str] = set()
+        """The types whose policy has failed."""
         self.interruptible = interruptible
         self._over: dict[int, Settling] = {}
         self._process = runtime.process()
@@ -92,14 +99,16 @@ class Attempts:
     def _told(
         self,
         settling: Settling,
-        kind: type[events.AttemptSucceeded | events.AttemptFailed],
+        kind: type[events.AttemptSucceeded | events.AttemptFailed | events.AttemptSnoozed],
         number: int,
         error: str | None = None,
         cause: BaseException | None = None,
     ) -> Settling:
         """Emit the end of an attempt. If that is interrupted, ``over`` has the outcome."""
         d = settling.delivery
-        facts = {} if error is None else {"error": error}
+        facts: dict[str, Any] = {} if error is None else {"error": error, "gave_up": settling.gave_up}
+        if settling.snoozed:
+            facts = {"wait_s": settling.wait_s}
         try:
             if cause is not None:
                 events.log.debug("attempt %d of %s failed", number, visible(f"{d.type} {d.job_id}"), exc_info=cause)
@@ -134,6 +143,7 @@ class Attempts:
             self._stream.emit(
                 events.AttemptStarted, job_id=d.job_id, type=d.type, attempt=d.attempts + 1,
                 worker=self._worker, claim=d.claim, suspect=d.suspect, lost=d.lost, server_at=d.server_at,
+                type_limit=self._limit_of(d.type),
             )  # fmt: skip
         return self._runtime.monotonic()
 
@@ -146,8 +156,11 @@ class Attempts:
             raise error
         if self._runtime.closing():
             return self._returned(d)
+        wait_s, error = asked_for(error)
+        if wait_s is not None:
+            return self._snoozed(d, ended, wait_s, ended - began)
         text = describe(error)
-        settling = settle.failed(d, ended, text, self._max_attempts())
+        settling = self._failed(d, ended, text, error, ended - began)
         settling.took_s = ended - began
         if settling.move == "fail":
             settle.traced(settling, traceback_of(error))
@@ -202,6 +215,57 @@ class Attempts:
         """This thread makes no more attempts."""
         RUNNING.set(None)
         self._runtime.end_thread()
+
+    def _snoozed(self, d: Delivery, ended: float, seconds: float, took_s: float) -> Settling:
+        settling = settle.snoozed(d, ended, seconds, took_s)
+        if settling.snoozed % SNOOZED_OFTEN == 0:
+            job, times = visible(f"{d.type} {d.job_id}"), settling.snoozed
+            events.log.warning("%s was snoozed %d times; it is never recorded as failed for that", job, times)
+        return self._told(settling, events.AttemptSnoozed, d.attempts + 1)
+
+    def _failed(self, d: Delivery, ended: float, text: str, error: BaseException, took_s: float) -> Settling:
+        """What follows a failed attempt: asks the type's policy. Raises KeyboardInterrupt if interruptible."""
+        policy, own = self._registry.policy(d.type), self._limit_of(d.type)
+        most = own or self._max_attempts()
+        decision = None
+        try:
+            decision = retry.decide_by(policy, d.attempts + 1, most, error, took_s, self._runtime.random)
+        except BaseException as broken:  # it is the app's code
+            if self.interruptible and isinstance(broken, KeyboardInterrupt):
+                raise
+            self._ignored(d, describe(broken))
+        if self._runtime.process() != self._process:
+            self._runtime.exit(None)  # a child that the policy forked
+        settling = settle.failed(d, ended, text, most, decision)
+        settling.type_limit = own
+        return settling
+
+    def _ignored(self, d: Delivery, why: str) -> None:
+        self._stream.emit(events.PolicyIgnored, job_id=d.job_id, type=d.type, attempt=d.attempts + 1, why=why)
+        if d.type not in self._broken:
+            self._broken.add(d.type)
+            events.log.warning(
+                "the retry policy of %s failed (%s); the job is tried again as types without one are",
+                visible(d.type), visible(why),
+            )  # fmt: skip
+
+    def _limit_of(self, name: str) -> int:
+        policy = self._registry.policy(name)
+        return (policy.attempts if policy else None) or 0
+
+    def type_limit(self, d: Delivery) -> int:
+        """The limit of an attempt that died with its process: of the type, if it is known here, else the envelope's."""
+        return self._limit_of(d.type) if self._registry.find(d.type) else settle.limit_in(d)
+
+
+def asked_for(error: BaseException) -> tuple[float | None, BaseException]:
+    """The wait that a Snooze asks for, if it is one; and the error that counts if it is not."""
+    if not isinstance(error, Snooze):
+        return None, error
+    try:
+        return seconds_of(error.seconds), error
+    except BaseException as wrong:  # the app changed it
+        return None, wrong
 
 
 def check_ran(returned: object) -> None:

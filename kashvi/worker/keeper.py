@@ -17,7 +17,7 @@ from . import settle
 from .machine import suspects
 from .machine.steps import SECOND, KeeperStep, Reap, Record, Request, Rest
 from .recorder import Recorder
-from .settle import Settling
+from .settle import Delivery, Settling
 from .shell import Worker
 
 STUMBLE_S = 1.0
@@ -37,6 +37,7 @@ class Keeper:
         runtime: Runtime,
         stream: events.EventStream,
         max_attempts: Callable[[], int],
+        type_limit: Callable[[Delivery], int],
     ) -> None:
         self._worker = worker
         self._driver = driver
@@ -44,6 +45,7 @@ class Keeper:
         self._runtime = runtime
         self._stream = stream
         self._max_attempts = max_attempts
+        self._type_limit = type_limit
 
     def keep(self) -> None:
         """Until the last thread has ended: renew, reclaim, record; then close."""
@@ -136,7 +138,7 @@ class Keeper:
             whole = True
         for theirs in groups:
             if theirs[0].owner != worker.id:
-                settlings += suspects.after_death(theirs, whole, now, new_id, limit, at)
+                settlings += suspects.after_death(theirs, whole, now, new_id, limit, at, self._type_limit)
         return settlings
 
     def start_recorder(self, step: Record) -> None:

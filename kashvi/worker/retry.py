@@ -1,11 +1,18 @@
 """Pure decisions: what follows a failed attempt, a lost attempt or an unknown type.
 
 Attempt 1, wait 1 s, attempt 2, wait 2 s, attempt 3, then the job is exhausted. No wait follows the last attempt.
+A type's own policy is asked in this order (RETRY-10): does the handler or the error's class give the job up? Was it the
+last attempt? Else: how long is the wait?
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from .. import retries
+from ..delays import seconds_of
+from ..retries import Retry
 
 UNKNOWN_FOR_S = 600.0
 """How long a job waits for a worker that knows its type: as long as Kubernetes waits for a stuck rollout."""
@@ -14,14 +21,18 @@ UNKNOWN_FIRST_S, UNKNOWN_MAX_S = 1.0, 10.0
 
 @dataclass(frozen=True, slots=True)
 class RetryAfter:
-    """Try again ``seconds`` or more after the attempt ended."""
+    """Try again ``seconds`` or more after the attempt ended. ``backoff``: whose wait it is, as events have it."""
 
     seconds: float
+    backoff: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The job is exhausted: record it as failed."""
+    """The job is exhausted, or given up before: record it as failed."""
+
+    early: bool = False
+    """True if the handler, or the type's policy, gave it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,31 @@ class SendBack:
 def decide(attempt: int, max_attempts: int) -> RetryAfter | GiveUp:
     """After attempt number ``attempt`` (from 1) failed: linear backoff, ``max_attempts`` in all."""
     return RetryAfter(float(attempt)) if attempt < max_attempts else GiveUp()
+
+
+def decide_by(
+    policy: Retry | None,
+    attempt: int,
+    max_attempts: int,
+    error: BaseException,
+    elapsed_s: float,
+    chance: Callable[[], float],
+) -> RetryAfter | GiveUp:
+    """As ``decide``, by the type's policy. Raises InvalidDelay for a wait that is none, and what the policy raises."""
+    if isinstance(error, retries.GiveUp):
+        return GiveUp(early=True)
+    if policy is None:
+        return decide(attempt, max_attempts)
+    unwanted = policy.retry_on is not None and not isinstance(error, policy.retry_on)
+    if unwanted or isinstance(error, policy.give_up_on):
+        return GiveUp(early=True)
+    if attempt >= max_attempts or policy.backoff is None:
+        return decide(attempt, max_attempts)
+    try:
+        wait_s = seconds_of(policy.backoff(attempt, error, elapsed_s, chance()))
+    except retries.GiveUp:
+        return GiveUp(early=True)
+    return RetryAfter(wait_s, retries.told(policy.backoff))
 
 
 def decide_lost(certain: bool, attempts: int, max_attempts: int) -> SendBack | RetryAfter | GiveUp:

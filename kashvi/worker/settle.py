@@ -67,6 +67,12 @@ class Settling(msgspec.Struct, eq=False, gc=False):
     wait_s: float = 0.0
     error: str = ""
     max_attempts: int = 0
+    type_limit: int = 0
+    """``max_attempts`` if it is the type's own, else 0."""
+    backoff: str = ""
+    """Whose wait it is, as ``retries.told`` has it."""
+    gave_up: bool = False
+    """True if the handler, or the type's policy, gave the job up before its limit."""
     undeliverable: bool = False
     suspect: int = 0
     """If returned: how grave a suspect it is now."""
@@ -74,6 +80,8 @@ class Settling(msgspec.Struct, eq=False, gc=False):
     """True if the attempt died with its process."""
     postponed: bool = False
     """True for a retry without an attempt: this worker does not know the type."""
+    snoozed: int = 0
+    """If a retry without an attempt that the handler asked for: how often it has by now."""
     traceback: str = ""
     """The traceback of an exhausted job's last attempt."""
     took_s: float | None = None
@@ -89,9 +97,17 @@ def succeeded(d: Delivery, ended_at: float, took_s: float | None = None) -> Sett
     return Settling("done", d, ended_at, attempts=d.attempts + 1, took_s=took_s)
 
 
-def failed(d: Delivery, ended_at: float, error: str, max_attempts: int) -> Settling:
-    """An attempt failed, or (see ``lost``) died with its process."""
-    return _counted(d, ended_at, error, max_attempts, retry.decide(d.attempts + 1, max_attempts), lost=None)
+def failed(
+    d: Delivery,
+    ended_at: float,
+    error: str,
+    max_attempts: int,
+    decision: retry.RetryAfter | retry.GiveUp | None = None,
+) -> Settling:
+    """An attempt failed. ``decision``: what follows by the type's policy; by default as for types without one."""
+    if decision is None:
+        decision = retry.decide(d.attempts + 1, max_attempts)
+    return _counted(d, ended_at, error, max_attempts, decision, lost=None)
 
 
 def traced(s: Settling, traceback: str) -> Settling:
@@ -129,6 +145,27 @@ def returned(d: Delivery, ended_at: float) -> Settling:
     return Settling("return", d, ended_at, new=new, suspect=d.lost)
 
 
+def snoozed(d: Delivery, ended_at: float, seconds: float, took_s: float) -> Settling:
+    """The handler wants to be called later: no attempt is counted, and as it ended well, the job is no suspect."""
+    times = min(_count_in(d, "snoozed") + 1, envelope.COUNT_MAX)
+    new = envelope.rewrite(d.raw, d.job_id, snoozed=times, lost=None, unknown_since=None)
+    return Settling("retry", d, ended_at, new, d.attempts, seconds, snoozed=times, took_s=took_s)
+
+
+def limit_in(d: Delivery) -> int:
+    """The limit of attempts in the envelope, as the type had it at the dispatch; 0: none, or no whole number from 1."""
+    return _count_in(d, "max_attempts")
+
+
+def _count_in(d: Delivery, name: str) -> int:
+    """A number in the envelope; 0 for anything else, which must not make a job undeliverable."""
+    found = envelope.fields_of(d.raw).get(name) if d.envelope else None
+    try:
+        return msgspec.json.decode(found, type=envelope.Count) if found is not None else 0
+    except (msgspec.MsgspecError, RecursionError):
+        return 0
+
+
 def started(d: Delivery, ended_at: float) -> Settling:
     """A suspect is announced before it starts."""
     return Settling("start", d, ended_at)
@@ -139,15 +176,21 @@ def gone(owner: str, ended_at: float) -> Settling:
     return Settling("leave", Delivery(b"", owner, 0.0, "", "held", None, "", "", 0, False), ended_at)
 
 
-def lost(d: Delivery, ended_at: float, max_attempts: int, certain: bool, graver: int) -> Settling:
-    """The job's process died or was silent for a lease. ``certain``: no other job can have run beside it."""
+def lost(d: Delivery, ended_at: float, max_attempts: int, certain: bool, graver: int, type_limit: int = 0) -> Settling:
+    """The job's process died or was silent for a lease. ``certain``: no other job can have run beside it.
+
+    ``type_limit``: the type's own limit, as far as it is known here; 0: none.
+    """
     if d.envelope is None:
         return undeliverable(d, ended_at, d.error)
+    max_attempts = type_limit or max_attempts
     decision = retry.decide_lost(certain, d.attempts, max_attempts)
     suspicion = min(d.lost + graver, envelope.COUNT_MAX)
     if not isinstance(decision, retry.SendBack):
         error = f"the process died during attempt {d.attempts + 1}"
-        return _counted(d, ended_at, error, max_attempts, decision, lost=suspicion)
+        settling = _counted(d, ended_at, error, max_attempts, decision, lost=suspicion)
+        settling.type_limit = type_limit
+        return settling
     if not graver:
         return returned(d, ended_at)
     new = envelope.rewrite(d.raw, d.job_id, lost=suspicion)
@@ -166,13 +209,17 @@ def _counted(
     if isinstance(decision, retry.RetryAfter):
         new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, lost=lost, unknown_since=None)
         return Settling(
-            "retry", d, ended_at, new, attempts, decision.seconds, error, max_attempts, lost=lost is not None
-        )
+            "retry", d, ended_at, new, attempts, decision.seconds, error, max_attempts,
+            backoff=decision.backoff, lost=lost is not None,
+        )  # fmt: skip
     error = error[:ERROR_MAX]
     new = envelope.rewrite(
         d.raw, d.job_id, attempts=attempts, error=error, lost=None, unknown_since=None, traceback=None
     )
-    return Settling("fail", d, ended_at, new, attempts, 0.0, error, max_attempts, lost=lost is not None)
+    return Settling(
+        "fail", d, ended_at, new, attempts, 0.0, error, max_attempts,
+        gave_up=decision.early, lost=lost is not None,
+    )  # fmt: skip
 
 
 def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: float, refused: bool) -> None:
@@ -200,8 +247,15 @@ def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: flo
         )
     elif s.move == "retry":
         due = server_at + s.wait_s - (sent_at - s.ended_at)
-        kind = events.JobPostponed if s.postponed else events.RetryScheduled
-        stream.emit(kind, attempts=s.attempts, wait_s=s.wait_s, due=due, **about)
+        if s.snoozed:
+            stream.emit(events.JobSnoozed, attempts=s.attempts, wait_s=s.wait_s, due=due, snoozed=s.snoozed, **about)
+        elif s.postponed:
+            stream.emit(events.JobPostponed, attempts=s.attempts, wait_s=s.wait_s, due=due, **about)
+        else:
+            stream.emit(
+                events.RetryScheduled, attempts=s.attempts, wait_s=s.wait_s, due=due,
+                backoff=s.backoff, type_limit=s.type_limit, **about,
+            )  # fmt: skip
     elif s.move == "fail":
         stream.emit(
             events.JobFailed,
@@ -209,5 +263,7 @@ def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: flo
             max_attempts=s.max_attempts,
             error=s.error,
             undeliverable=s.undeliverable,
+            gave_up=s.gave_up,
+            type_limit=s.type_limit,
             **about,
         )

@@ -96,7 +96,8 @@ def judge(
     ``unfinished``: the trace was cut off, so missing events at its end are not judged.
     ``rows_told``: every row of the failure table has an event.
     """
-    limits = {event.max_attempts for event in trace if isinstance(event, JobFailed) and event.max_attempts}
+    limits = {event.max_attempts for event in trace if isinstance(event, JobFailed) and not event.type_limit}
+    limits.discard(0)  # of an undeliverable job
     limit = max_attempts if max_attempts is not None else max(limits, default=3)
     predicates = every_predicate(limit, with_store=rows_told)
     changed = max_attempts is None and len(limits) > 1

@@ -12,6 +12,7 @@ from kashvi_spec.predicates.every import every_predicate
 from kashvi.events import (
     AttemptFailed,
     AttemptLost,
+    AttemptSnoozed,
     AttemptStarted,
     AttemptSucceeded,
     Event,
@@ -20,6 +21,7 @@ from kashvi.events import (
     JobFailed,
     JobPostponed,
     JobReturned,
+    JobSnoozed,
     JobSucceeded,
     RetryScheduled,
     ServerBack,
@@ -77,8 +79,27 @@ def did(job_id: str, at: float, n: int = 1, process: str = "p") -> list[Event]:
     ]
 
 
-def raised(job_id: str, at: float, n: int = 1, error: str = "e") -> Event:
-    return AttemptFailed(attempt=n, duration_s=0.0, error=error, **about(job_id, at))
+def raised(job_id: str, at: float, n: int = 1, error: str = "e", gave_up: bool = False) -> Event:
+    return AttemptFailed(attempt=n, duration_s=0.0, error=error, gave_up=gave_up, **about(job_id, at))
+
+
+def given_up(job_id: str, at: float, n: int = 1) -> Event:
+    return JobFailed(attempts=n, max_attempts=3, error="e", gave_up=True, **about(job_id, at))
+
+
+def own_wait(job_id: str, at: float, wait_s: float, backoff: str, n: int = 1, limit: int = 0) -> Event:
+    """A retry by the type's own backoff."""
+    facts = {"wait_s": wait_s, "due": at + wait_s, "backoff": backoff, "type_limit": limit}
+    return RetryScheduled(attempts=n, **facts, **about(job_id, at))
+
+
+def snoozed(job_id: str, at: float, wait_s: float, n: int = 0, told_s: float | None = None) -> list[Event]:
+    """An attempt asks to be called again in ``wait_s``; the job is settled with n attempts, for ``told_s``."""
+    told_s = wait_s if told_s is None else told_s
+    return [
+        AttemptSnoozed(attempt=1, duration_s=0.0, wait_s=wait_s, **about(job_id, at)),
+        JobSnoozed(attempts=n, wait_s=told_s, due=at + told_s, snoozed=1, **about(job_id, at)),
+    ]
 
 
 def retried(job_id: str, at: float, n: int = 1, wait_s: float | None = None) -> Event:
@@ -129,7 +150,36 @@ TAKEN_OVER = [
     stopped("v", "q"),
 ]  # fmt: skip
 
+EXPONENTIAL = "Exponential(first=2.0, factor=3.0, cap=10.0, jitter=False)"
+SHAKEN = "Fixed(seconds=5.0, jitter=True)"
+OWN_BACKOFFS_BROKEN = [
+    (EXPONENTIAL, 6.0),
+    (SHAKEN, 5.5),
+    ("Schedule(seconds=(4.0, 9.0), jitter=False)", 9.0),
+    ("Linear(step=3.0, cap=2.0, jitter=False)", 3.0),
+    ("own", -1.0),
+    ("own", 1e12),
+    ("Fixed(", 5.0),
+    ("Fixed(seconds=__import__('os').getpid(), jitter=False)", 5.0),
+    ("Fixed(seconds=5.0)", 5.0),
+    ("Quadratic(seconds=5.0, jitter=False)", 5.0),
+]
+
 GOOD: dict[str, list[Event]] = {
+    "a type with its own limit and backoff, whose event of a retry comes late": [
+        dispatched("a"), started("a", 0), raised("a", 0), own_wait("a", 0, 2, EXPONENTIAL, limit=5),
+        started("a", 2, 2), raised("a", 2, 2), own_wait("a", 2, 6, EXPONENTIAL, 2, 5), started("a", 8, 3),
+        raised("a", 8, 3), own_wait("a", 8, 10, EXPONENTIAL, 3, 5), *did("a", 18, 4),
+        dispatched("b"), started("b", 20), raised("b", 20), started("b", 20.5, 2), own_wait("b", 20, 0.25, SHAKEN),
+        *did("b", 21, 2),
+    ],
+    "a job that is given up": [
+        dispatched("a"), started("a", 0), raised("a", 0, gave_up=True), given_up("a", 0), recorded("a"),
+    ],
+    "a job that snoozes": [
+        dispatched("a"), started("a", 0), *snoozed("a", 0, 5), started("a", 5), raised("a", 5), retried("a", 5),
+        started("a", 6, 2), *did("a", 6, 2),
+    ],
     "an exhausted job": EXHAUSTED,
     "a job that is taken over": TAKEN_OVER,
     "a job that is handed back by its own worker": [
@@ -400,6 +450,34 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
         ),
         ([dispatched("a"), started("a", 0), raised("a", 0), started("a", 2, 2), *did("a", 2, 2)], set())],
     "RETRY-7": [([dispatched("a"), started("a", 0), *did("a", 0), started("a", 1)], {"starts once"})],
+    "RETRY-9": [
+        (
+            [dispatched("a"), started("a", 0), raised("a", 0), own_wait("a", 0, wait_s, backoff), *did("a", 90, 2)],
+            set(),
+        )
+        for backoff, wait_s in OWN_BACKOFFS_BROKEN
+    ],
+    "RETRY-10": [
+        (
+            [
+                dispatched("a"), started("a", 0), raised("a", 0, gave_up=True), retried("a", 0), started("a", 1, 2),
+                *did("a", 1, 2),
+            ],
+            set(),
+        ),
+        ([dispatched("a"), started("a", 0), raised("a", 0), given_up("a", 0), recorded("a")], set()),
+        (
+            [
+                *TWO_FAILURES, started("a", 3, 3), raised("a", 3, 3, gave_up=True), gave_up("a", 3), recorded("a"),
+            ],
+            set(),
+        ),
+    ],
+    "RETRY-13": [
+        ([dispatched("a"), started("a", 0), *snoozed("a", 0, 5, n=1), started("a", 5, 2), *did("a", 5, 2)],
+         {"attempts counted"}),
+        ([dispatched("a"), started("a", 0), *snoozed("a", 0, 5, told_s=1), started("a", 5), *did("a", 5)], set()),
+    ],
     "FAILURES-1": [
         (EXHAUSTED[:-1], set()),
         ([dispatched("a"), started("a", 0), *did("a", 0), recorded("a")], set()),

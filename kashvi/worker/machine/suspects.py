@@ -27,12 +27,14 @@ def after_death(
     new_id: Callable[[], str],
     max_attempts: int,
     server_at: float,
+    type_limit: Callable[[Delivery], int] = lambda d: 0,
 ) -> list[Settling]:
     """What becomes of the jobs of one dead worker, to be settled in this order and in one exchange.
 
     ``theirs``: as ``Driver.expired`` has them; ``whole``: it is all they had. An announced attempt is lost only if it
     is certain that no other job ran: it is the only announced one, and all that is held was a suspect before, and so
     was waiting. While more of ``held`` may say otherwise, the announced one stays where it is.
+    ``type_limit``: the limit of attempts of a job's type, 0 if it has none of its own.
     """
     found = [settle.delivery(one.envelope, one.owner, new_id, server_at, place=one.place) for one in theirs]
     held = [d for d in found if d.place == "held"]
@@ -44,7 +46,7 @@ def after_death(
     out = [settle.lost(d, ended_at, max_attempts, False, 0 if d.suspect else 1) for d in held]
     for d in reversed(running):
         graver = 2 if d is running[0] and not certain else 1
-        out.append(settle.lost(d, ended_at, max_attempts, certain, graver))
+        out.append(settle.lost(d, ended_at, max_attempts, certain, graver, type_limit(d) if certain else 0))
     return out
 
 

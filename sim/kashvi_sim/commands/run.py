@@ -217,6 +217,6 @@ def _color(event: events.Event) -> str | None:
             return "magenta"
         case events.AttemptFailed() | events.JobFailed() | events.AttemptLost() | events.SettleRefused():
             return "red"
-        case events.RetryScheduled() | events.JobPostponed() | events.JobReturned():
+        case events.RetryScheduled() | events.JobSnoozed() | events.JobPostponed() | events.JobReturned():
             return "yellow"
     return None

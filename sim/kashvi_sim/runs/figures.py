@@ -58,7 +58,7 @@ def figures_of(times: Iterable[float], trace: Iterable[Event], until_s: float) -
                 elif event.attempt == 1:
                     first[event.job_id] = at
                 started.add(key)
-            case events.AttemptSucceeded() | events.AttemptFailed():
+            case events.AttemptSucceeded() | events.AttemptFailed() | events.AttemptSnoozed():
                 shifts.busy_s += event.duration_s
             case events.JobDispatched():
                 due.setdefault(event.job_id, at if event.due is None else event.due)

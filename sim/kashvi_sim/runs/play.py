@@ -25,6 +25,7 @@ from kashvi.failures.table import TABLE
 from kashvi.jobs.envelope import seal
 from kashvi.ports import FailureStore
 from kashvi.registry import Registry
+from kashvi.retries import GiveUp, Snooze
 
 from ..world.dealings import Dealings
 from ..world.direct.line import DirectLine
@@ -195,7 +196,7 @@ class Run:
         acts = {name: script.acts(name, tape.attempts) for name in script.types}
         self.classes = {name: self.job_class(name, acts[name]) for name in script.types}
         for name, job_class in self.classes.items():
-            self.world.registry.register(name, job_class)
+            self.world.registry.register(name, job_class, script.policy(name))
         self._shifts = shifts
         self._in_main = [1] if any(rule.name == "interrupt" for rule in swarm.rules) else []
         """True if some processes work in their main thread, where Ctrl-C can interrupt."""
@@ -427,8 +428,10 @@ def _job_class(job_type: str, acts: Acts, world: World) -> Any:
                 task: Any = kernel.current
                 world.struck["poison"] += 1
                 world.end(task.process)
+            elif act.snooze_s is not None:
+                raise Snooze(act.snooze_s)
             elif act.error:
-                raise RuntimeError(act.error)
+                raise GiveUp(act.error) if act.gives_up else RuntimeError(act.error)
 
         def handle(self) -> None:
             act = self.act()

@@ -111,7 +111,13 @@ class _Merge:
         times = [at + shift for at, _ in self._timed]
         story = [_rebased(event, shift) for _, event in self._timed]
         workers = [event for event in story if isinstance(event, events.WorkerStarted)]
-        limits = [event.max_attempts for event in story if isinstance(event, events.JobFailed) and event.max_attempts]
+        if own := {event.type for event in story if isinstance(event, events.RetryScheduled) and event.backoff}:
+            self.notes.append(f"{len(own):,} job types have a backoff of their own: they are retried as others are")
+        limits = [
+            event.max_attempts
+            for event in story
+            if isinstance(event, events.JobFailed) and event.max_attempts and not event.type_limit
+        ]
         shifts = self._shifts(times, story)
         if not shifts:
             raise UnusableSetting("the trace", "no worker says that it started: it is not whole")

@@ -60,6 +60,9 @@ class _Replay:
             yield job.at_s - before, lambda job=job: Coming(job.type, job.delay_s)  # type: ignore[misc]
             before = job.at_s
 
+    def policy(self, job_type: str) -> None:
+        """None: a trace has the waits of a policy, not the policy."""
+
     def acts(self, job_type: str, attempts: AttemptStream) -> Acts:
         jobs, overhead_s = self.recording.jobs, self.overhead_s
 
@@ -123,7 +126,7 @@ def overhead_of(recording: Recording) -> float:
     for at, event in zip(recording.times, recording.events, strict=True):
         if isinstance(event, events.JobDispatched):
             waiting_since[event.job_id] = at if event.due is None else event.due
-        elif isinstance(event, events.AttemptSucceeded | events.AttemptFailed):
+        elif isinstance(event, events.AttemptSucceeded | events.AttemptFailed | events.AttemptSnoozed):
             free[event.process].append(at)
         elif isinstance(event, events.AttemptStarted) and free[event.process]:
             since = free[event.process].pop(0)

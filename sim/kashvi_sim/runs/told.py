@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MOVES = {
     events.JobSucceeded: "done", events.RetryScheduled: "retry", events.JobPostponed: "retry",
+    events.JobSnoozed: "retry",
     events.JobFailed: "fail", events.JobReturned: "return",
 }  # fmt: skip
 OF_THE_TABLE = (events.StoreLost, events.StoreBack, events.FailureRecorded, events.FailureRefused)

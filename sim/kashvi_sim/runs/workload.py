@@ -16,9 +16,11 @@ from typing import Annotated, NamedTuple, Protocol
 import msgspec
 
 from kashvi.errors import InvalidSetting, UnusableSetting
+from kashvi.retries import Retry
 
 from ..world.faults import PlannedFault
 from ..world.tape import AttemptStream, Stream
+from .policy import Policy
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -95,6 +97,10 @@ class Attempt(NamedTuple):
     error: str = ""
     kills: bool = False
     """True if it kills its process at its end."""
+    snooze_s: float | None = None
+    """The wait that it asks for in place of an end."""
+    gives_up: bool = False
+    """True if its error says that no further attempt helps."""
 
 
 Acts = Callable[[int, int], Attempt]
@@ -119,6 +125,9 @@ class Script(Protocol):
     @property
     def types(self) -> tuple[str, ...]:
         """The job types."""
+
+    def policy(self, job_type: str) -> Retry | None:
+        """The retry policy of a type."""
 
     def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
         """Gaps before jobs, each with a function that returns the job after the gap."""
@@ -253,6 +262,12 @@ class JobKind(_Strict, frozen=True):
     """True if each attempt kills its process, at its end."""
     delay: Duration | None = None
     """For dispatch_after; None: dispatched at once."""
+    retry: Policy | None = None
+    gives_up: Share = 0.0
+    """The share of attempts that raise GiveUp."""
+    snoozes: Share = 0.0
+    """The share of attempts that raise Snooze, for ``snooze_s``."""
+    snooze_s: Seconds = 1.0
 
 
 class Crew(_Strict, frozen=True):
@@ -307,11 +322,19 @@ class Workload(_Strict, frozen=True):
             takes_s = kind.takes.draw(chance)
             if number <= kind.fails_first:
                 return Attempt(takes_s, f"{job_type} fails at first")
+            if kind.snoozes and chance.fraction() > 1.0 - kind.snoozes:
+                return Attempt(takes_s, snooze_s=kind.snooze_s)
+            if kind.gives_up and chance.fraction() > 1.0 - kind.gives_up:
+                return Attempt(takes_s, f"{job_type} gives up", gives_up=True)
             if kind.fails and (kind.fails >= 1.0 or chance.fraction() > 1.0 - kind.fails):
                 return Attempt(takes_s, f"{job_type} failed")
             return Attempt(takes_s, kills=kind.kills)
 
         return act
+
+    def policy(self, job_type: str) -> Retry | None:
+        kind = next(kind for kind in self.job if kind.type == job_type)
+        return kind.retry.made() if kind.retry else None
 
     def _kinds(self, chance: Stream) -> Callable[[], JobKind]:
         """A function that draws the kind of the next job, by share."""
@@ -343,6 +366,9 @@ def load(path: Path) -> Workload:
         if not beside.is_file():
             raise UnusableSetting(f"the file of arrivals {beside}", "there is none")
         workload = msgspec.structs.replace(workload, arrivals=Times(file=str(beside)))
+    for job in workload.job:
+        if job.retry:
+            job.retry.made()
     names = [kind.type for kind in workload.job]
     if not names or len(set(names)) != len(names):
         raise UnusableSetting(f"the workload {path}", "it needs at least one [[job]], and each type once")

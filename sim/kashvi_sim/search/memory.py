@@ -45,6 +45,9 @@ class Memory:
             self._walk.any([(key, due[key]) for key in self._open(due) if not self._over(due[key], *key)])
         elif isinstance(predicate, BackoffKept):
             self._pauses(predicate._started)
+            self._walk.any(sorted(predicate._own))
+            self._any(predicate._own_waits)
+            self._any(predicate._open)
         elif isinstance(predicate, Drains):
             self._walk.any([self._open(predicate._waiting), self._open(predicate._ended)])  # why is for people
         else:

@@ -16,6 +16,8 @@ from ..world.trace import FaultStruck, ProcessKilled, ServerRolledBack, SimEvent
 CLAUSES: dict[type[Event], str] = {
     events.RetryScheduled: "RETRY-2",
     events.JobPostponed: "FAILURES-10",
+    events.JobSnoozed: "RETRY-13",
+    events.PolicyIgnored: "RETRY-11",
     events.JobFailed: "RETRY-1",
     events.AttemptLost: "DELIVERY-10",
     events.JobReturned: "DELIVERY-8",
@@ -142,6 +144,8 @@ class _Painter:
                 self._close(name, job, at, "succeeded")
             case events.AttemptFailed():
                 self._close(name, job, at, "failed", event.error)
+            case events.AttemptSnoozed():
+                self._close(name, job, at, "snoozed")
             case events.WorkerStarted():
                 self._there[name] = at, event.threads
             case events.WorkerStopping():
@@ -193,10 +197,16 @@ class _Painter:
         match event:
             case events.RetryScheduled():
                 return mark("retry", f"attempt {event.attempts} failed, the next one in {event.wait_s:g} s")
+            case events.JobSnoozed():
+                return mark("retry", f"its handler asks to be called again in {event.wait_s:g} s")
+            case events.PolicyIgnored():
+                return mark("failed", f"its retry policy is ignored: {event.why}")
             case events.JobPostponed():
                 return mark("retry", f"of a type that is not known here, again in {event.wait_s:g} s")
             case events.JobFailed(undeliverable=True):
                 return mark("failed", f"can't be run: {event.error}", what="FAILURES-9")
+            case events.JobFailed(gave_up=True):
+                return mark("failed", f"given up in attempt {event.attempts}: {event.error}", what="RETRY-10")
             case events.JobFailed():
                 return mark("failed", f"failed for good after {event.attempts} attempts: {event.error}")
             case events.HookFailed():
@@ -224,7 +234,7 @@ class _Painter:
                 return mark("killed", f"{name} was killed", f"{name} · 1")
             case ServerRolledBack():
                 return mark("server", f"the server came back without its last moments ({event.why})", "server")
-            case events.AttemptStarted() | events.AttemptSucceeded() | events.AttemptFailed():
+            case events.AttemptStarted() | events.AttemptSucceeded() | events.AttemptFailed() | events.AttemptSnoozed():
                 return None  # a span
             case events.JobDispatched() | events.JobSucceeded() | events.FailureRecorded() | events.FailureRefused():
                 return None
@@ -246,7 +256,7 @@ class _Depths:
 
     def see(self, at: float, event: Event) -> None:
         match event:
-            case events.JobDispatched() | events.RetryScheduled() | events.JobPostponed():
+            case events.JobDispatched() | events.RetryScheduled() | events.JobPostponed() | events.JobSnoozed():
                 number = 1 if isinstance(event, events.JobDispatched) else event.attempts + 1
                 if (event.job_id, number) in self._early:
                     return

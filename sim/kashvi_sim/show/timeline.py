@@ -58,6 +58,8 @@ def _told(event: SimEvent) -> str:
             return f"attempt {event.attempt} failed after {event.duration_s:.6f} s: {event.error}"
         case events.HookFailed():
             return f"the hook {event.hook} raised, too: {event.error}"
+        case events.AttemptSnoozed():
+            return f"attempt {event.attempt} snoozes after {event.duration_s:.6f} s: again in {event.wait_s:g} s"
         case events.AttemptSucceeded():
             return f"attempt {event.attempt} succeeded after {event.duration_s:.6f} s"
         case events.AttemptLost():
@@ -66,10 +68,16 @@ def _told(event: SimEvent) -> str:
             return "settled: done"
         case events.RetryScheduled():
             return f"settled: waits {event.wait_s:g} s, due at {event.due - EPOCH:.6f}"
+        case events.JobSnoozed():
+            return f"settled: snoozed, due at {event.due - EPOCH:.6f}"
+        case events.PolicyIgnored():
+            return f"its retry policy is ignored: {event.why}"
         case events.JobPostponed():
             return f"settled: its type is not known here, waits {event.wait_s:g} s, due at {event.due - EPOCH:.6f}"
         case events.JobFailed(undeliverable=True):
             return f"settled: undeliverable: {event.error}"
+        case events.JobFailed(gave_up=True):
+            return f"settled: given up in attempt {event.attempts}"
         case events.JobFailed():
             return f"settled: failed after {event.attempts} attempts"
         case events.JobReturned():

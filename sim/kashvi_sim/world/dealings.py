@@ -327,7 +327,7 @@ class Dealings:
 
     def see(self, event: events.Event, process: SimRuntime) -> None:
         one = self.of(process)
-        if isinstance(event, events.AttemptSucceeded | events.AttemptFailed):
+        if isinstance(event, events.AttemptSucceeded | events.AttemptFailed | events.AttemptSnoozed):
             one.last_end, one.aside_before_s = self._now(one), self._aside_s(one)
             if event.type:
                 one.ended[event.job_id] = one.last_end

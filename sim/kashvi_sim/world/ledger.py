@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from kashvi.errors import NotAnEnvelope
-from kashvi.events import AttemptFailed, AttemptStarted, AttemptSucceeded, Event
+from kashvi.events import AttemptFailed, AttemptSnoozed, AttemptStarted, AttemptSucceeded, Event
 from kashvi.jobs.envelope import read
 from kashvi.ports import Failure, Refusal, Settlement
+from kashvi.registry import Registry
 
 if TYPE_CHECKING:
     from .runtime import SimRuntime
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 TIME_S = 1e-5
 """The tolerance of equal times, after some sums of doubles."""
 ERROR_MAX = 10_000
-OURS = frozenset({"id", "attempts", "error", "lost", "unknown_since", "traceback"})
+OURS = frozenset({"id", "attempts", "error", "lost", "unknown_since", "traceback", "snoozed"})
 """The fields that a settlement may change."""
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -57,12 +58,15 @@ class End(NamedTuple):
     at: float
     attempt: int
     error: str | None
+    snoozed_s: float | None = None
+    """The wait that the handler asked for."""
 
 
 class Ledger:
     """The ledger of one world. Times are by the world's clock, unless marked as the server's."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self.settled: dict[str, list[Settled]] = {}
         """The accepted settlements, by job id."""
         self.claimed: dict[str, set[float]] = {}
@@ -82,9 +86,10 @@ class Ledger:
         """Note a process's event about an attempt."""
         if isinstance(event, AttemptStarted):
             self._began.setdefault((event.process, event.job_id, event.attempt), []).append(now)
-        elif isinstance(event, AttemptSucceeded | AttemptFailed):
+        elif isinstance(event, AttemptSucceeded | AttemptFailed | AttemptSnoozed):
             error = event.error if isinstance(event, AttemptFailed) else None
-            self._ends.setdefault((event.process, event.job_id), []).append(End(now, event.attempt, error))
+            wait_s = event.wait_s if isinstance(event, AttemptSnoozed) else None
+            self._ends.setdefault((event.process, event.job_id), []).append(End(now, event.attempt, error, wait_s))
             # A job that was taken over from this process may have come back while its attempt still runs.
             took = [now - began for began in self._began.get((event.process, event.job_id, event.attempt), [now])]
             if not any(abs(event.duration_s - took_s) < TIME_S for took_s in took):
@@ -97,11 +102,11 @@ class Ledger:
         if settlement.move in ("retry", "fail", "return", "done"):
             job_id = id_of(settlement.new or settlement.old)
             ends = self._ends.get((process, job_id), ()) if settlement.owner == worker else ()
-            if why := slip(settlement, settlement.owner == worker, ends, now):
+            if why := slip(settlement, settlement.owner == worker, ends, now, self._registry):
                 self.slips.append((job_id, f"settled as {settlement.move!r}, and {why}"))
 
 
-def slip(s: Settlement, own: bool, ends: Sequence[End], now: float) -> str:
+def slip(s: Settlement, own: bool, ends: Sequence[End], now: float, registry: Registry) -> str:
     """The reason why a settlement is wrong, else empty. ``ends``: of its process's attempts at the job."""
     if s.move == "done":
         return "with another envelope" if s.new else ""
@@ -120,6 +125,8 @@ def slip(s: Settlement, own: bool, ends: Sequence[End], now: float) -> str:
         if after.attempts != attempts or (after.lost != suspicion if own else after.lost < suspicion):
             return "it is not as it was"
         return ""
+    if snoozes(s):
+        return _snooze_slip(s, own, ends, now)
     postponed = s.move == "retry" and "unknown_since" in new
     possible = [end for end in ends if end.error is not None and end.attempt in (0, attempts + 1)]
     if own and not postponed:
@@ -136,7 +143,34 @@ def slip(s: Settlement, own: bool, ends: Sequence[End], now: float) -> str:
         return "it still says since when its type is not known"
     if s.move == "fail" and own and not any((end.error or "")[:ERROR_MAX] == after.error for end in possible):
         return f"its error is {after.error!r}, not {possible[-1].error!r}"
+    policy = registry.policy(after.type)
+    if s.move == "retry" and policy and policy.backoff:
+        return ""  # a predicate judges its wait
     return _time_slip(s, own and not postponed, after.attempts, possible, now)
+
+
+def snoozes(s: Settlement) -> bool:
+    """True if a retry is one that the handler asked for."""
+    try:
+        old, new = _fields(s.old), _fields(s.new)
+    except (msgspec.MsgspecError, UnicodeError):
+        return False
+    return s.move == "retry" and bytes(old.get("snoozed", b"")) != bytes(new.get("snoozed", b""))
+
+
+def _snooze_slip(s: Settlement, own: bool, ends: Sequence[End], now: float) -> str:
+    """The reason why a snooze is wrong, else empty."""
+    before, after = read(s.old), read(s.new)
+    asked = [end for end in ends if end.snoozed_s is not None and end.attempt == before.attempts + 1]
+    if not own or not asked:
+        return "no attempt of this number had asked here to be called again"
+    if after.attempts != before.attempts:
+        return f"it has {after.attempts} attempts, after {before.attempts}"
+    if after.lost or after.unknown_since:
+        return "it is still a suspect, or of an unknown type"
+    if not any(abs(now + s.in_s - end.snoozed_s - end.at) < TIME_S for end in asked if end.snoozed_s is not None):
+        return f"it is due in {s.in_s:.6f} s, and {asked[-1].snoozed_s} s were asked for"
+    return ""
 
 
 def _time_slip(s: Settlement, own: bool, attempts: int, ends: Sequence[End], now: float) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kashvi.jobs.codec import Job, JobType
 from kashvi.registry import Registry
+from kashvi.retries import Retry
 
 from .runtime import SimRuntime
 
@@ -23,8 +24,11 @@ class Stage(Registry):
         self._process = process
         self._staged: dict[str, _Staged] = {}
 
-    def register(self, name: str, factory: Callable[[], Job] | type[Job]) -> None:
-        self._world.registry.register(name, factory)
+    def register(self, name: str, factory: Callable[[], Job] | type[Job], retry: Retry | None = None) -> None:
+        self._world.registry.register(name, factory, retry)
+
+    def find(self, name: str) -> JobType | None:
+        return self._world.registry.find(name)
 
     def of(self, job: Any) -> JobType:
         return self._world.registry.of(job)

@@ -35,7 +35,7 @@ from .excuses import Telling, Trouble
 from .faults import Faults
 from .judged import Judged, bench
 from .kernel import EPOCH, Choose, Kernel
-from .ledger import Ledger, Settled, id_of
+from .ledger import Ledger, Settled, id_of, snoozes
 from .network import Line, Waiter
 from .process import SimQueue
 from .runtime import SimRuntime
@@ -134,7 +134,7 @@ class World(Judged, Struck):
         """Attempts that would count if their process died; removed once one did."""
         self.unannounced: list[AttemptLost] = []
         """Attempts counted as lost without having been announced."""
-        self.ledger, self.telling, self.trouble = Ledger(), Telling(), Trouble(lease_s)
+        self.ledger, self.telling, self.trouble = Ledger(self.registry), Telling(), Trouble(lease_s)
         self.lost_pushes: dict[str, str] = {}
         self.rolled_back: dict[str, str] = {}
         self.renewals_lost: dict[str, str] = {}
@@ -419,6 +419,9 @@ class World(Judged, Struck):
             self.telling.ends.setdefault(job_id, []).append(process)
         elif s.move == "retry":
             self.telling.retries.setdefault(job_id, []).append(process)
+            if snoozes(s):
+                self.returned[job_id] += 1
+                self.telling.returns.setdefault(job_id, []).append(process)
         elif s.move == "return":
             self.returned[job_id] += 1
             self.telling.returns.setdefault(job_id, []).append(process)

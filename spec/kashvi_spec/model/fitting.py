@@ -51,7 +51,11 @@ def _settles(item: Item, w: int, action: Action) -> bool:
 
 def _as_told(item: Item, job: Job, row: Row) -> bool:
     told = (item.to, item.number, item.wait_s, item.lost, item.flag)
-    return told == (row.to, job.attempts + row.counts, row.wait_s, row.end == "lost", row.end == "void")
+    wait_s = row.wait_s if item.wait_s is not None else None
+    how = row.end if row.end in ("gave up", "snoozed") else ""
+    return how == item.how and told == (
+        row.to, job.attempts + row.counts, wait_s, row.end == "lost", row.end == "void"
+    )  # fmt: skip
 
 
 def _mine(before: State, w: int, item: Item) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .states import NOBODY, Action, Job, State, Step
 
 ENDS = ("done", "unrecorded", "recorded")
-AN_ATTEMPT = ("succeeded", "failed", "lost")
+AN_ATTEMPT = ("succeeded", "failed", "gave up", "lost")
 """The ends of attempts whose handler was called."""
 
 
@@ -29,7 +29,7 @@ def of_state(state: State, limit: int) -> Iterator[Broken]:
             yield Broken("RETRY-1", f"job {j} is {place} after {attempts} of {limit} attempts")
         if place == "running" and not suspect:
             yield Broken("DELIVERY-14", f"job {j} was announced and is no suspect")
-        if suspect and place == "held" and stage in ("trying", "good", "bad", "void"):
+        if suspect and place == "held" and stage not in ("", "claimed", "ended"):
             yield Broken("DELIVERY-14", f"job {j}, a suspect, was started and not announced")
 
 
@@ -90,11 +90,16 @@ _COUNTED: tuple[tuple[str, str, Check], ...] = (
      and (new.place in ENDS or new.attempts == old.attempts + _row_counts(s))),
     ("RETRY-2", "after attempt n, n seconds pass",
      lambda b, s, old, new, limit: s.row is not None
-     and s.row.wait_s == (new.attempts if new.place == "delayed" else 0)),
+     and s.row.wait_s == (new.attempts if new.place == "delayed" and _end(s) != "snoozed" else 0)),
+    ("RETRY-10", "what is given up is recorded at once",
+     lambda b, s, old, new, limit: _end(s) != "gave up" or new.place == "unrecorded"),
+    ("RETRY-13", "what is snoozed waits as it was, and is no suspect",
+     lambda b, s, old, new, limit: _end(s) != "snoozed"
+     or (new.place, new.attempts, new.suspect) == ("delayed", old.attempts, False)),
     ("FAILURES-9", "what can't be attempted is recorded at once",
      lambda b, s, old, new, limit: _end(s) != "void" or new.place == "unrecorded"),
     ("DELIVERY-8", "an attempt that ends normally clears the mark, a death leaves it",
-     lambda b, s, old, new, limit: new.place in ENDS or new.suspect == (_end(s) != "failed")),
+     lambda b, s, old, new, limit: new.place in ENDS or new.suspect == (_end(s) not in ("failed", "snoozed"))),
 )  # fmt: skip
 
 CHECKS: dict[Action, tuple[tuple[str, str, Check], ...]] = {

@@ -72,8 +72,11 @@ class Step(NamedTuple):
     """The row of the table, if the step used one."""
 
 
-LAST: dict[Stage, End] = {"good": "succeeded", "bad": "failed", "void": "void"}
-OVER: tuple[Stage, ...] = ("good", "bad", "void")
+LAST: dict[Stage, tuple[End, ...]] = {
+    "good": ("succeeded",), "bad": ("failed", "gave up", "snoozed"), "void": ("void",),
+}  # fmt: skip
+"""The ends that a stage may have: what the handler raised decides."""
+OVER: tuple[Stage, ...] = tuple(LAST)
 
 
 def start_of(workers: int, jobs: int, crashes: int, silences: int, others: bool = False) -> State:
@@ -130,7 +133,8 @@ def _of_owner(state: State, j: int, job: Job, table: Decisions) -> Iterator[Step
         yield Step("succeed", j, w, _put(state, j, Job(place, attempts, suspect, w, "good")))
         yield Step("fail", j, w, _put(state, j, Job(place, attempts, suspect, w, "bad")))
     else:
-        yield _settled(_renewed(state, w), "settle", j, w, LAST[stage], table)
+        for end in LAST[stage]:
+            yield _settled(_renewed(state, w), "settle", j, w, end, table)
 
 
 def of_worker(state: State, w: int, worker: Worker) -> Iterator[Step]:

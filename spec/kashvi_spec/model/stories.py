@@ -14,6 +14,7 @@ from kashvi.events import (
     AnyJobEvent,
     AttemptFailed,
     AttemptLost,
+    AttemptSnoozed,
     AttemptStarted,
     AttemptSucceeded,
     Event,
@@ -25,7 +26,9 @@ from kashvi.events import (
     JobFailed,
     JobPostponed,
     JobReturned,
+    JobSnoozed,
     JobSucceeded,
+    PolicyIgnored,
     RetryScheduled,
     SettleRefused,
     WorkerStarted,
@@ -49,7 +52,12 @@ What = Literal[
 ]
 ALONE: frozenset[What] = frozenset({"started", "ended", "cut off", "void"})
 """The steps of a process without the server."""
-SETTLED: dict[type[Event], Verdict] = {JobSucceeded: "done", RetryScheduled: "delayed", JobFailed: "unrecorded"}
+SETTLED: dict[type[Event], Verdict] = {
+    JobSucceeded: "done",
+    RetryScheduled: "delayed",
+    JobSnoozed: "delayed",
+    JobFailed: "unrecorded",
+}
 NOBODY = -1
 
 
@@ -67,7 +75,10 @@ class Item(NamedTuple):
     lost: bool = False
     announced: bool = False
     to: Verdict | None = None
-    wait_s: float = 0.0
+    wait_s: float | None = 0.0
+    """None: by another rule than the model's, the type's own or the handler's."""
+    how: Literal["", "gave up", "snoozed"] = ""
+    """settled: what the handler, or the type's policy, made of the attempt."""
     after: int = 0
     """The items before it, as bits."""
 
@@ -119,6 +130,18 @@ def _may_lack_id(event: JobEvent) -> bool:
     return (isinstance(event, AttemptFailed) and not event.attempt) or (
         isinstance(event, JobFailed) and event.undeliverable
     )
+
+
+def _wait_of(event: Event) -> float | None:
+    if isinstance(event, RetryScheduled):
+        return None if event.backoff else event.wait_s
+    return None if isinstance(event, JobSnoozed) else 0.0
+
+
+def _how(event: Event) -> Literal["", "gave up", "snoozed"]:
+    if isinstance(event, JobSnoozed):
+        return "snoozed"
+    return "gave up" if isinstance(event, JobFailed) and event.gave_up else ""
 
 
 class _Teller:
@@ -173,7 +196,9 @@ class _Teller:
         elif isinstance(event, AttemptFailed):
             what: What = "ended" if event.attempt else "void"
             self._by_itself(Item(what, self._actor(event.process), number=event.attempt), event)
-        elif isinstance(event, JobSucceeded | RetryScheduled | JobFailed):
+        elif isinstance(event, AttemptSnoozed):
+            self._by_itself(Item("ended", self._actor(event.process), number=event.attempt), event)
+        elif isinstance(event, JobSucceeded | RetryScheduled | JobSnoozed | JobFailed):
             lost = dying.pop(event.process, None)
             self._note(
                 Item(
@@ -184,7 +209,8 @@ class _Teller:
                     flag=isinstance(event, JobFailed) and event.undeliverable,
                     lost=lost is not None,
                     to=SETTLED[type(event)],
-                    wait_s=event.wait_s if isinstance(event, RetryScheduled) else 0.0,
+                    wait_s=_wait_of(event),
+                    how=_how(event),
                 ),
                 event,
                 event.server_at,
@@ -208,7 +234,7 @@ class _Teller:
             before = self._told.get(event.process, 0)  # a worker does not start a job of an unknown type
             item = Item("postponed", self._actor(event.process), number=event.attempts, after=before)
             self._note(item, event, event.server_at)
-        elif not isinstance(event, AttemptLost | FailureRefused | HookFailed):
+        elif not isinstance(event, AttemptLost | FailureRefused | HookFailed | PolicyIgnored):
             assert_never(event)
 
     def _cut_off(self, event: SettleRefused, actor: int) -> int:
@@ -230,7 +256,8 @@ class _Teller:
         ends = [
             j
             for j, (other, _, _) in enumerate(self._items)
-            if other.what == "ended" and (other.actor, other.number) == (item.actor, item.number)
+            if other.what == "ended"
+            and (other.actor, other.number) == (item.actor, item.number + (item.how == "snoozed"))
         ]
         before = [j for j in ends if j < i]
         return 1 << (before[-1] if before else ends[0]) if ends else 0

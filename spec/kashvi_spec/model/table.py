@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-End = Literal["succeeded", "failed", "lost", "beside", "void", "died", "returned", "unknown"]
+End = Literal["succeeded", "failed", "gave up", "snoozed", "lost", "beside", "void", "died", "returned", "unknown"]
 """The end of an attempt. After its owner's death: lost if it was announced and alone; beside if it was announced and
-another job may have caused the death; died if it was not announced. void: no attempt was possible. unknown: this worker
-does not know the type."""
+another job may have caused the death; died if it was not announced. gave up: by the handler or the type's policy.
+snoozed: the handler asked for it. void: no attempt was possible. unknown: this worker does not know the type."""
 Verdict = Literal["done", "delayed", "unrecorded", "ready"]
 
 ANY = 0
@@ -36,6 +36,8 @@ TABLE: tuple[Row, ...] = (
     Row("void", ANY, ANY, "unrecorded"),
     Row("returned", ANY, ANY, "ready"),
     Row("unknown", ANY, ANY, "delayed", wait_s=1),  # at first, and longer later: the walk does not check it
+    Row("gave up", ANY, ANY, "unrecorded", counts=True, suspect=False),
+    Row("snoozed", ANY, ANY, "delayed", suspect=False),  # its wait is the handler's, so the model leaves it out
     Row("died", ANY, ANY, "ready", suspect=True),
     Row("beside", ANY, ANY, "ready", suspect=True),
     Row("failed", 1, 1, "unrecorded", counts=True, suspect=False),

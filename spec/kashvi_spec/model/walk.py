@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import NamedTuple
 
-from kashvi.events import Event, JobFailed
+from kashvi.events import AttemptStarted, Event, JobFailed, RetryScheduled
 
 from .explore import Kind, kind_of
 from .fitting import fits
@@ -23,6 +23,8 @@ from .stories import Story, What, stories
 from .table import LIMITS, decisions
 from .untold import Untold
 
+LIMITED = (AttemptStarted, RetryScheduled, JobFailed)
+"""Events with the own limit of the job's type."""
 UNTOLD_MAX = 8
 """The most steps of a job by processes that died before they emitted an event."""
 FEW, LOOK_MAX = 3_000, 100_000
@@ -77,7 +79,8 @@ class _Way(NamedTuple):
 
 def limit_of(trace: Sequence[Event], limit: int | None = None) -> int:
     """The given limit, or that of the trace's failures, or 3. Raises CannotWalk."""
-    told = {event.max_attempts for event in trace if isinstance(event, JobFailed) and event.max_attempts}
+    told = {event.max_attempts for event in trace if isinstance(event, JobFailed) and not event.type_limit}
+    told.discard(0)  # of an undeliverable job
     limits = sorted(told if limit is None else {limit, *told})
     if not limits:
         return LIMITS[-1]
@@ -98,19 +101,22 @@ def walk(
 ) -> Walked:
     """Walk all jobs of a trace except the excused ones. Raises CannotWalk.
 
+    A job is excused, too, if its type's own limit of attempts changed meanwhile, or is none that the table covers.
     ``limit``: by default the trace's. ``set_back_s``: the seconds by which the server's clock was set back meanwhile.
     """
     limit = limit_of(trace, limit)
     walked = Walked()
     for told in stories(trace, set_back_s):
         walked.jobs += 1
-        if told.job_id in excused:
+        own = {event.type_limit for event in told.events if isinstance(event, LIMITED)} or {0}
+        if told.job_id in excused or len(own) > 1 or not own <= {0, *LIMITS}:
             walked.excused += 1
             continue
+        most = max(own) or limit
         all_done = (1 << len(told.events)) - 1
-        way = _way(told.story, limit, min(look_max, FEW))
+        way = _way(told.story, most, min(look_max, FEW))
         if way.done != all_done and look_max > FEW and not walked.rejected:
-            way = _way(told.story, limit, look_max)
+            way = _way(told.story, most, look_max)
         if way.done == all_done:
             walked.kinds.update(way.kinds)
         else:

@@ -14,6 +14,7 @@ from kashvi.events import (
     JobFailed,
     JobPostponed,
     JobReturned,
+    JobSnoozed,
     JobSucceeded,
     RetryScheduled,
 )
@@ -102,10 +103,10 @@ class AttemptsCounted(Predicate):
 
 
 class StartsOnce(Predicate):
-    """An attempt starts again only when its job was handed back, or taken from a worker whose lease ran out."""
+    """An attempt starts again only when its job was snoozed or handed back, or taken from a worker without a lease."""
 
     name = "starts once"
-    watches = (AttemptStarted, JobReturned)
+    watches = (AttemptStarted, JobReturned, JobSnoozed)
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class StartsOnce(Predicate):
         self._returns: dict[str, int] = {}
 
     def see(self, event: Event) -> None:
-        if isinstance(event, JobReturned):
+        if isinstance(event, JobReturned | JobSnoozed):
             self._returns[event.job_id] = self._returns.get(event.job_id, 0) + 1
         elif isinstance(event, AttemptStarted):
             self.judged += 1
@@ -122,7 +123,7 @@ class StartsOnce(Predicate):
 
     def at_end(self) -> list[Violation]:
         return [
-            self.broken(job_id, f"attempt {attempt} started {starts} times, handed back {returns} times")
+            self.broken(job_id, f"attempt {attempt} started {starts} times, handed back or snoozed {returns} times")
             for (job_id, attempt), starts in sorted(self._starts.items())
             if starts - 1 > (returns := self._returns.get(job_id, 0))
         ]
@@ -140,7 +141,8 @@ class NoWaitAfterTheLast(Predicate):
 
     def see(self, event: Event) -> None:
         assert isinstance(event, RetryScheduled)
-        self.expect(event.attempts < self._max, event.job_id, f"waits after attempt {event.attempts} of {self._max}")
+        limit = event.type_limit or self._max
+        self.expect(event.attempts < limit, event.job_id, f"waits after attempt {event.attempts} of {limit}")
 
 
 class DoneIsDone(Predicate):

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from kashvi.events import AttemptFailed, AttemptStarted, Event, JobDispatched, JobReturned, RetryScheduled
+from kashvi.events import (
+    AttemptFailed,
+    AttemptSnoozed,
+    AttemptStarted,
+    Event,
+    JobDispatched,
+    JobReturned,
+    RetryScheduled,
+)
 
 from ..judging import ROUNDING_S, Predicate, Violation
 
@@ -11,7 +19,7 @@ class DueOrder(Predicate):
     """Delayed jobs are claimed in the order of their due times, as far as the server's clock shows it."""
 
     name = "due order"
-    watches = (JobDispatched, JobReturned, RetryScheduled, AttemptFailed, AttemptStarted)
+    watches = (JobDispatched, JobReturned, RetryScheduled, AttemptFailed, AttemptSnoozed, AttemptStarted)
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +31,7 @@ class DueOrder(Predicate):
         if isinstance(event, JobDispatched):
             if event.due is not None:
                 self._due[event.job_id] = event.due
-        elif isinstance(event, JobReturned | RetryScheduled | AttemptFailed):
+        elif isinstance(event, JobReturned | RetryScheduled | AttemptFailed | AttemptSnoozed):
             self._excused.add(event.job_id)
         elif (
             isinstance(event, AttemptStarted)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from kashvi.events import (
     AttemptFailed,
     AttemptLost,
+    AttemptSnoozed,
     AttemptStarted,
     AttemptSucceeded,
     Event,
@@ -14,6 +15,7 @@ from kashvi.events import (
     JobFailed,
     JobPostponed,
     JobReturned,
+    JobSnoozed,
     JobSucceeded,
     RetryScheduled,
     ServerBack,
@@ -49,8 +51,9 @@ class InTime(Predicate):
 
     name = "in time"
     watches = (
-        WorkerStarted, WorkerStopping, WorkerStopped, JobDispatched, AttemptStarted, AttemptSucceeded, AttemptFailed,
-        AttemptLost, JobSucceeded, JobFailed, RetryScheduled, JobPostponed, JobReturned, ServerLost, ServerBack,
+        WorkerStarted, WorkerStopping, WorkerStopped, JobDispatched, AttemptStarted, AttemptSucceeded,
+        AttemptFailed, AttemptSnoozed, AttemptLost, JobSucceeded, JobFailed, RetryScheduled, JobSnoozed,
+        JobPostponed, JobReturned, ServerLost, ServerBack,
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -74,11 +77,13 @@ class InTime(Predicate):
             self._break(waits)
         if isinstance(event, AttemptStarted):
             self._started(event, now)
-        elif isinstance(event, AttemptSucceeded | AttemptFailed):
+        elif isinstance(event, AttemptSucceeded | AttemptFailed | AttemptSnoozed):
             self._over(event.process, event.job_id, now)
         elif isinstance(event, JobDispatched):
             if event.job_id not in self._attempts and self.clock:
                 self._ready[event.job_id] = now if event.due is None else max(event.due, now), event.process
+        elif isinstance(event, JobSnoozed):
+            self._ready.pop(event.job_id, None)  # its next start may have been told before; nothing is judged
         elif isinstance(event, RetryScheduled):
             if event.server_at is not None and self._attempts.get(event.job_id, 0) <= event.attempts:
                 self._ready[event.job_id] = now + max(event.due - event.server_at, 0.0), event.process

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from kashvi.events import (
     AttemptFailed,
+    AttemptSnoozed,
     AttemptStarted,
     AttemptSucceeded,
     Event,
@@ -17,6 +18,7 @@ from kashvi.events import (
     JobFailed,
     JobPostponed,
     JobReturned,
+    JobSnoozed,
     JobSucceeded,
     RetryScheduled,
 )
@@ -71,7 +73,7 @@ class NeverEarly(Predicate):
     """No attempt starts before its job is due, by the server's clock."""
 
     name = "never early"
-    watches = (JobDispatched, RetryScheduled, JobPostponed, AttemptStarted)
+    watches = (JobDispatched, RetryScheduled, JobSnoozed, JobPostponed, AttemptStarted)
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +84,7 @@ class NeverEarly(Predicate):
             self._due[event.job_id, 1] = event.due
         elif isinstance(event, RetryScheduled):
             self._due[event.job_id, event.attempts + 1] = event.due
-        elif isinstance(event, JobPostponed):
+        elif isinstance(event, JobPostponed | JobSnoozed):
             key = event.job_id, event.attempts + 1
             self._due[key] = max(self._due.get(key, event.due), event.due)
         elif isinstance(event, AttemptStarted) and event.server_at is not None:
@@ -101,18 +103,33 @@ class AttemptsBounded(Predicate):
     def __init__(self, max_attempts: int = 3) -> None:
         super().__init__()
         self._max = max_attempts
+        self._own: dict[str, int] = {}
+        """The own limit of each type, 0 if it has none."""
+        self._changed: set[str] = set()
+        """Types whose limit is not the same everywhere: a deploy, or a worker that does not know the type."""
 
     def see(self, event: Event) -> None:
+        assert isinstance(event, AttemptStarted | JobFailed)
+        if isinstance(event, JobFailed) and event.undeliverable:
+            return
+        if self._own.setdefault(event.type, event.type_limit) != event.type_limit:
+            self._changed.add(event.type)
+        if event.type in self._changed:
+            return
+        limit = event.type_limit or self._max
         if isinstance(event, AttemptStarted):
-            self.expect(event.attempt <= self._max, event.job_id, f"attempt {event.attempt} of {self._max} started")
-        elif isinstance(event, JobFailed) and not event.undeliverable:
-            self.expect(
-                event.attempts == self._max, event.job_id, f"failed after {event.attempts} of {self._max} attempts"
-            )
+            self.expect(event.attempt <= limit, event.job_id, f"attempt {event.attempt} of {limit} started")
+        else:
+            enough = event.attempts <= limit if event.gave_up else event.attempts == limit
+            self.expect(enough, event.job_id, f"failed after {event.attempts} of {limit} attempts")
 
 
 class BackoffKept(Predicate):
-    """After failed attempt n, n seconds pass before the next one starts."""
+    """After failed attempt n, n seconds pass before the next one starts; or what the type's own backoff says.
+
+    The event of a retry may come after the next start, or never. Until then n seconds are right, unless the type has a
+    backoff of its own.
+    """
 
     name = "backoff kept"
     watches = (RetryScheduled, AttemptStarted)
@@ -120,27 +137,58 @@ class BackoffKept(Predicate):
     def __init__(self) -> None:
         super().__init__()
         self._started: dict[tuple[str, int], float] = {}
+        self._own_waits: dict[tuple[str, int], float] = {}
+        """The least wait after an attempt, by the type's own backoff."""
+        self._own: set[str] = set()
+        """Types with a backoff of their own."""
+        self._open: dict[tuple[str, int], tuple[str, float]] = {}
+        """Types and waits of attempts that started too soon, unless the event of the retry says otherwise."""
 
     def see(self, event: Event) -> None:
         if isinstance(event, RetryScheduled):
-            self.expect(
-                event.wait_s == event.attempts,
-                event.job_id,
-                f"waits {event.wait_s:g} s after attempt {event.attempts}, not {event.attempts} s",
-            )
+            self._scheduled(event)
         elif isinstance(event, AttemptStarted) and event.server_at is not None:
             if event.claim == "exchange":  # a wait's server time may be too late by a round trip
                 # A stale worker may start the same attempt once more, later: the first start counts.
                 self._started.setdefault((event.job_id, event.attempt), event.server_at)
             before = self._started.get((event.job_id, event.attempt - 1))
-            if before is not None:
-                waited = event.server_at - before
-                wanted = event.attempt - 1
-                self.expect(
-                    waited >= wanted - ROUNDING_S,
-                    event.job_id,
-                    f"attempt {event.attempt} started {waited:.6f} s after the one before, not {wanted} s or more",
-                )
+            if before is None:
+                return
+            waited, own = event.server_at - before, self._own_waits.get((event.job_id, event.attempt - 1))
+            if own is not None:
+                self._judge(event.job_id, event.attempt, waited, own)
+            elif waited < event.attempt - 1 - ROUNDING_S:
+                self._open.setdefault((event.job_id, event.attempt), (event.type, waited))
+            else:
+                self.judged += 1
+
+    def _scheduled(self, event: RetryScheduled) -> None:
+        job_id, n, wait_s = event.job_id, event.attempts, event.wait_s
+        _, waited = self._open.pop((job_id, n + 1), ("", None))
+        if not event.backoff:
+            self.expect(wait_s == n, job_id, f"waits {wait_s:g} s after attempt {n}, not {n} s")
+            if waited is not None:
+                self._judge(job_id, n + 1, waited, float(n))
+            return
+        self._own.add(event.type)
+        self._own_waits[job_id, n] = wait_s = min(self._own_waits.get((job_id, n), wait_s), wait_s)
+        began, next_began = self._started.get((job_id, n)), self._started.get((job_id, n + 1))
+        if began is not None and next_began is not None:
+            self._judge(job_id, n + 1, next_began - began, wait_s)
+
+    def _judge(self, job_id: str, attempt: int, waited: float, wanted: float) -> None:
+        self.expect(waited >= wanted - ROUNDING_S, job_id, _too_soon(attempt, waited, wanted))
+
+    def at_end(self) -> list[Violation]:
+        return [
+            self.broken(job_id, _too_soon(attempt, waited, attempt - 1))
+            for (job_id, attempt), (of, waited) in sorted(self._open.items())
+            if of not in self._own
+        ]
+
+
+def _too_soon(attempt: int, waited: float, wanted: float) -> str:
+    return f"attempt {attempt} started {waited:.6f} s after the one before, not {wanted:g} s or more"
 
 
 class RecordedIffExhausted(Predicate):
@@ -174,14 +222,14 @@ class SettleFenced(Predicate):
     """A job is settled for good once: the server accepts nothing for it afterwards."""
 
     name = "settle fenced"
-    watches = (JobSucceeded, JobFailed, RetryScheduled, JobReturned)
+    watches = (JobSucceeded, JobFailed, RetryScheduled, JobSnoozed, JobReturned)
 
     def __init__(self) -> None:
         super().__init__()
         self._settled: dict[str, JobSucceeded | JobFailed] = {}
 
     def see(self, event: Event) -> None:
-        assert isinstance(event, JobSucceeded | JobFailed | RetryScheduled | JobReturned)
+        assert isinstance(event, JobSucceeded | JobFailed | RetryScheduled | JobSnoozed | JobReturned)
         end = self._settled.get(event.job_id)
         # Events may come late; the order of two steps at the same time of the server is unknown.
         after = end is not None and (event.server_at or 0.0) > (end.server_at or 0.0)
@@ -195,7 +243,7 @@ class Drains(Predicate):
     """When faults have ended and workers had time, no job is left."""
 
     name = "drains"
-    watches = (JobDispatched, RetryScheduled, JobPostponed, JobReturned, JobSucceeded, JobFailed)
+    watches = (JobDispatched, RetryScheduled, JobSnoozed, JobPostponed, JobReturned, JobSucceeded, JobFailed)
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,6 +255,8 @@ class Drains(Predicate):
             self._waiting.setdefault(event.job_id, "dispatched, never settled")
         elif isinstance(event, RetryScheduled) and event.job_id not in self._ended:
             self._waiting[event.job_id] = f"waits for attempt {event.attempts + 1}"
+        elif isinstance(event, JobSnoozed) and event.job_id not in self._ended:
+            self._waiting[event.job_id] = "snoozed, never taken"
         elif isinstance(event, JobPostponed) and event.job_id not in self._ended:
             self._waiting[event.job_id] = "waits for a worker that knows its type"
         elif isinstance(event, JobReturned) and event.type and event.job_id not in self._ended:
@@ -225,7 +275,9 @@ class Fifo(Predicate):
     """A process's immediate jobs are claimed in the order of dispatch, as far as the server's clock shows it."""
 
     name = "FIFO"
-    watches = (JobDispatched, JobReturned, RetryScheduled, JobPostponed, AttemptFailed, AttemptStarted)
+    watches = (
+        JobDispatched, JobReturned, RetryScheduled, JobPostponed, AttemptFailed, AttemptSnoozed, AttemptStarted,
+    )  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,7 +288,7 @@ class Fifo(Predicate):
     def see(self, event: Event) -> None:
         if isinstance(event, JobDispatched) and event.due is None:
             self._position.setdefault(event.job_id, (event.process, len(self._position)))
-        elif isinstance(event, JobReturned | RetryScheduled | JobPostponed | AttemptFailed):
+        elif isinstance(event, JobReturned | RetryScheduled | JobPostponed | AttemptFailed | AttemptSnoozed):
             self._excused.add(event.job_id)
         elif (
             isinstance(event, AttemptStarted)

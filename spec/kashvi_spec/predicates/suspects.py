@@ -7,6 +7,7 @@ from typing import NamedTuple
 from kashvi.events import (
     AttemptFailed,
     AttemptLost,
+    AttemptSnoozed,
     AttemptStarted,
     AttemptSucceeded,
     Event,
@@ -52,7 +53,7 @@ class _OfWorkers(Predicate):
     """Tracks the running jobs of each worker, and its lease."""
 
     watches: tuple[type[Event], ...] = (
-        WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, JobReturned, SettleRefused,
+        WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, AttemptSnoozed, JobReturned, SettleRefused,
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -76,7 +77,7 @@ class _OfWorkers(Predicate):
             self._of_process.setdefault(event.process, set()).add(event.worker)
         elif isinstance(event, SettleRefused) and self._processes.get(event.owner) == event.process:
             self._runs.get(event.owner, {}).pop(event.job_id, None)  # the server has given it to another worker
-        elif isinstance(event, AttemptSucceeded | AttemptFailed | JobReturned):
+        elif isinstance(event, AttemptSucceeded | AttemptFailed | AttemptSnoozed | JobReturned):
             for worker in self._of_process.get(event.process, ()):
                 if worker in self._runs:
                     self._runs[worker].pop(event.job_id, None)

@@ -7,10 +7,12 @@ from collections import Counter
 from kashvi.events import (
     AttemptFailed,
     AttemptLost,
+    AttemptSnoozed,
     AttemptStarted,
     AttemptSucceeded,
     Event,
     JobFailed,
+    JobSnoozed,
     JobSucceeded,
     RetryScheduled,
     ServerBack,
@@ -34,8 +36,9 @@ class EachEndSettled(Predicate):
 
     name = "each end settled"
     watches = (
-        WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, AttemptLost, JobSucceeded, RetryScheduled,
-        JobFailed, SettleRefused, ServerLost, ServerBack, WorkerStopped,
+        WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, AttemptSnoozed, AttemptLost,
+        JobSucceeded, RetryScheduled, JobSnoozed, JobFailed, SettleRefused, ServerLost, ServerBack,
+        WorkerStopped,
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -57,10 +60,10 @@ class EachEndSettled(Predicate):
         process = event.process
         if isinstance(event, AttemptStarted):
             self._worker_of[process, event.job_id] = event.worker
-        elif isinstance(event, AttemptSucceeded | AttemptFailed):
+        elif isinstance(event, AttemptSucceeded | AttemptFailed | AttemptSnoozed):
             if event.type:
                 self._open[process, event.job_id] += 1
-        elif isinstance(event, JobSucceeded | RetryScheduled | JobFailed):
+        elif isinstance(event, JobSucceeded | RetryScheduled | JobSnoozed | JobFailed):
             of_another = not isinstance(event, JobSucceeded) and (process, event.job_id) in self._of_another
             self._of_another.discard((process, event.job_id))
             if event.type and not of_another:

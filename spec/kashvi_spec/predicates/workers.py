@@ -5,6 +5,7 @@ from __future__ import annotations
 from kashvi.events import (
     AttemptFailed,
     AttemptLost,
+    AttemptSnoozed,
     AttemptStarted,
     AttemptSucceeded,
     Event,
@@ -21,7 +22,7 @@ class ThreadsBounded(Predicate):
     """A worker runs no more attempts at a time than it has threads."""
 
     name = "threads bounded"
-    watches = (WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, JobReturned)
+    watches = (WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, AttemptSnoozed, JobReturned)
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +40,7 @@ class ThreadsBounded(Predicate):
                 self.expect(
                     len(running) <= threads, event.job_id, f"runs beside {len(running) - 1} on {threads} threads"
                 )
-        elif isinstance(event, AttemptSucceeded | AttemptFailed | JobReturned):
+        elif isinstance(event, AttemptSucceeded | AttemptFailed | AttemptSnoozed | JobReturned):
             for running in self._running.values():
                 running.pop((event.process, event.job_id), None)
 
@@ -56,6 +57,7 @@ class SilentAfterStop(Predicate):
         AttemptStarted,
         AttemptSucceeded,
         AttemptFailed,
+        AttemptSnoozed,
         JobReturned,
         WorkerStopping,
         WorkerStopped,
@@ -79,7 +81,7 @@ class SilentAfterStop(Predicate):
             self.judged += 1
         elif isinstance(event, AttemptStarted):
             self._start(event)
-        elif isinstance(event, AttemptSucceeded | AttemptFailed | JobReturned):
+        elif isinstance(event, AttemptSucceeded | AttemptFailed | AttemptSnoozed | JobReturned):
             worker = self._runs.pop((event.process, event.job_id), None)
             if worker is not None:
                 self._idle[worker] += 1

@@ -19,6 +19,7 @@ from kashvi_sim.world.world import World
 from kashvi.errors import NotAnEnvelope, ReplyLost
 from kashvi.jobs.envelope import read
 from kashvi.registry import Registry
+from kashvi.retries import GiveUp, Snooze
 
 from ...judging import Violation, judge
 from ...predicates.every import OF_ONE_LIMIT, every_predicate
@@ -77,7 +78,8 @@ class _Stage:
         self.notes = Notes()
         self._replies_to_lose: set[SimRuntime] = set()
         registry = Registry()
-        registry.register(NAME, _job_class(self))
+        self._job_class = _job_class(self)
+        registry.register(NAME, self._job_class, example.retry.made() if example.retry else None)
         self.world = World(
             serve=serve,
             fault=self._strike,
@@ -123,6 +125,9 @@ class _Stage:
         queue = self.world.process(skew_s=one.clock_off)
         if not one.knows:
             queue.registry = Registry()
+        elif one.retry:
+            queue.registry = Registry()
+            queue.registry.register(NAME, self._job_class, one.retry.made())
         self._workers.append(queue)
         queue.start_workers(one.threads)
 
@@ -201,6 +206,12 @@ def _job_class(stage: _Stage) -> type[Any]:
                 stage.world.end(task.process)
             if outcome == "fail":
                 raise ValueError(f"{name} fails")
+            if outcome == "refuse":
+                raise ConnectionRefusedError(f"{name} is refused")
+            if outcome == "give up":
+                raise GiveUp(f"{name} gives up")
+            if outcome == "snooze":
+                raise Snooze(job.snooze)
             if outcome == "exit":
                 raise SystemExit(f"{name} exits")
 

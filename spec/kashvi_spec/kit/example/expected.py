@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from kashvi_sim.world.world import World
 
-from kashvi.events import JobFailed, JobSucceeded, SettleRefused
+from kashvi.events import JobFailed, JobSnoozed, JobSucceeded, PolicyIgnored, SettleRefused
 
 from .situation import Example
 
@@ -110,6 +110,13 @@ class Seen:
 
     def _seen_at_most_at_once(self) -> int:
         return self.notes.most_running
+
+    def _seen_snoozed(self) -> dict[str, int]:
+        told = [event for event in self.world.events if isinstance(event, JobSnoozed)]
+        return {self.notes.names[event.job_id]: event.snoozed for event in sorted(told, key=lambda one: one.snoozed)}
+
+    def _seen_ignored(self) -> int:
+        return sum(isinstance(event, PolicyIgnored) for event in self.world.events)
 
     def _seen_refused(self) -> int:
         return sum(isinstance(event, SettleRefused) for event in self.world.events)

@@ -6,9 +6,11 @@ import tomllib
 from typing import Literal
 
 import msgspec
+from kashvi_sim.runs.policy import Policy
 
-Outcome = Literal["ok", "fail", "exit", "die"]
-"""ok: ``handle()`` returns. fail, exit: it raises ValueError, SystemExit. die: its process dies."""
+Outcome = Literal["ok", "fail", "refuse", "exit", "give up", "snooze", "die"]
+"""ok: ``handle()`` returns. fail, refuse, exit, give up, snooze: it raises ValueError, ConnectionRefusedError,
+SystemExit, GiveUp, Snooze. die: its process dies."""
 What = Literal[
     "kill", "stop", "pause", "cut off", "reply lost", "server down", "server clock", "database down", "max attempts"
 ]
@@ -22,6 +24,8 @@ class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """None: ``dispatch``; else ``dispatch_after``."""
     outcomes: tuple[Outcome, ...] = ("ok",)
     takes: float = 0
+    snooze: float = 5
+    """The seconds of a Snooze."""
     name: str = ""
     """By default a, b, c …"""
     copies: int = 1
@@ -41,6 +45,8 @@ class ExampleWorker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     clock_off: float = 0
     knows: bool = True
     """False: its app does not register the type."""
+    retry: Policy | None = None
+    """The type's policy in its app, if it is another than in the others'."""
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +70,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_attempts: int = 3
     lease: float = 10
     unknown_for: float = 600
+    retry: Policy | None = None
+    """The type's retry policy."""
     table: bool = False
     """True if there is a failure table."""
     for_s: float | None = None
@@ -86,6 +94,10 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The attempts in each row of the failure table, by name; all rows must be listed."""
     at_most_at_once: int | None = None
     """The largest number of attempts under way at one time."""
+    snoozed: dict[str, int] | None = None
+    """How often the server was told that each job snoozes; all that do must be listed."""
+    ignored: int | None = None
+    """The number of attempts after which the policy was ignored."""
     refused: int | None = None
     """The number of settlements that the server refused."""
     left: dict[Literal["ready", "delayed", "held", "unrecorded", "workers"], int] | None = None
@@ -111,7 +123,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 EXPECTATIONS = (
     "attempts_at", "order", "starts", "starts_of", "last_start_between", "at_most_at_once",
-    "ended", "failed_after", "failed_at", "error", "rows", "refused", "left",
+    "ended", "failed_after", "failed_at", "error", "rows", "snoozed", "ignored", "refused", "left",
 )  # fmt: skip
 
 
@@ -123,6 +135,9 @@ def example_of(text: str) -> Example:
         raise ValueError(f"two jobs of one name among {names}")
     if not example.expects:
         raise ValueError("the example expects nothing")
+    for policy in (example.retry, *(worker.retry for worker in example.workers)):
+        if policy:
+            policy.made()
     if any(not 1 <= one.worker <= len(example.workers) for one in example.happens):
         raise ValueError("something happens to a worker that is not there")
     return example

@@ -111,6 +111,7 @@ from . import (  # noqa: E402
     jobs,  # noqa: F401
     leases,  # noqa: F401
     memory,  # noqa: F401
+    policies,  # noqa: F401
     redis,  # noqa: F401
     retries,  # noqa: F401
     suspects,  # noqa: F401
