@@ -22,6 +22,8 @@ from . import retry, settle
 from .hooks import RUNNING, Hook, enclosed
 from .settle import Delivery, Settling
 
+WHY_MAX = 1000
+"""The most characters that are told of what is wrong with a policy."""
 SNOOZED_OFTEN = 1000
 """A warning is logged each time that a job has snoozed this often."""
 
@@ -233,7 +235,7 @@ class Attempts:
         except BaseException as broken:  # it is the app's code
             if self.interruptible and isinstance(broken, KeyboardInterrupt):
                 raise
-            self._ignored(d, describe(broken))
+            self._ignored(d, describe(broken)[:WHY_MAX])
         if self._runtime.process() != self._process:
             self._runtime.exit(None)  # a child that the policy forked
         settling = settle.failed(d, ended, text, most, decision)

@@ -199,6 +199,25 @@ def test_a_doctors_lines_fit_the_terminal(kashvi: Shell) -> None:
     assert max(map(len, lines)) <= 60
 
 
+def test_lines_show_the_limit_of_the_type_a_snooze_and_a_policy_that_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Attempt n of m, where m is the type's own limit if it has one."""
+    monkeypatch.setattr(output, "terminal_width", lambda: None)
+    own, other = ({"job_id": name, "type": f"jobs.{name}", "at": 0.0} for name in ("Own", "Other"))
+    lines = Lines(lambda: 3)
+    for job, limit in ((own, 5), (other, 0)):
+        lines(events.AttemptStarted(attempt=2, worker="w", claim="wait", type_limit=limit, **job))  # type: ignore[arg-type]
+        lines(events.AttemptSnoozed(attempt=2, duration_s=0.01, wait_s=90.0, **job))  # type: ignore[arg-type]
+    lines(events.PolicyIgnored(attempt=2, why="ValueError: a\x1b[2Jbug", **own))  # type: ignore[arg-type]
+    shown = [line.split(" ", 3)[3] for line in capsys.readouterr().out.splitlines()]
+    assert shown == [
+        "jobs.Own Own 2/5 10.00ms SNOOZED for 90 s",
+        "jobs.Other Other 2/3 10.00ms SNOOZED for 90 s",
+        "jobs.Own Own 2/5 POLICY IGNORED  ValueError: a\\x1b[2Jbug",
+    ]
+
+
 @pytest.mark.parametrize("width", [20, 50, 80])
 def test_no_line_of_a_job_is_wider_than_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int

@@ -15,6 +15,7 @@ from kashvi_sim.runs.play import Played, play
 from kashvi_sim.runs.workload import Daily, load
 from kashvi_sim.world.kernel import EPOCH
 from kashvi_sim.world.tape import Tape
+from kashvi_spec.kit.museum import MUSEUM
 
 from kashvi import events
 from kashvi.errors import InvalidSetting
@@ -89,6 +90,38 @@ def test_one_poison_job_fails_and_none_of_its_neighbours_does() -> None:
     (failed,) = (event for event in played.world.events if isinstance(event, events.JobFailed))
     assert failed.attempts == 3
     assert played.figures.succeeded == 399
+
+
+def test_jobs_with_policies_come_to_all_their_ends_and_keep_every_promise() -> None:
+    """By their own backoff, given up, snoozed, with a policy that is broken; under every kind of fault."""
+    kinds: Counter[str] = Counter()
+    for seed in range(16):
+        played = play(workload_named("policies"), seed=seed, faults="all")
+        assert played.violations == []
+        for event in played.world.events:
+            kinds[type(event).__name__] += 1
+            kinds["own"] += isinstance(event, events.RetryScheduled) and event.backoff.startswith("Schedule")
+            kinds["jitter"] += isinstance(event, events.RetryScheduled) and "jitter=True" in event.backoff
+            kinds["given up"] += isinstance(event, events.JobFailed) and event.gave_up
+            kinds["its own limit"] += isinstance(event, events.JobFailed) and event.attempts == event.type_limit == 2
+    for kind in ("own", "jitter", "given up", "its own limit", "JobSnoozed", "PolicyIgnored", "AttemptLost"):
+        assert kinds[kind] > 0, kind
+
+
+@pytest.mark.parametrize(
+    ("bug", "predicate"),
+    [
+        ("a snooze counts", "snooze uncounted"),
+        ("jitter is added", "own backoff kept"),
+        ("a schedule begins with its second wait", "own backoff kept"),
+        ("retry_on beats the limit", "no wait after the last"),
+    ],
+)
+def test_a_bug_of_a_policy_is_seen_among_them(bug: str, predicate: str) -> None:
+    """Without faults, within ten seeds."""
+    with MUSEUM[bug].planted():
+        runs = (play(workload_named("policies"), seed=seed) for seed in range(10))
+        assert any(one.predicate == predicate for played in runs for one in played.violations)
 
 
 def test_a_slow_consumer_falls_behind_until_it_gets_help() -> None:

@@ -43,6 +43,7 @@ class Memory:
         elif isinstance(predicate, NeverEarly):
             due = predicate._due
             self._walk.any([(key, due[key]) for key in self._open(due) if not self._over(due[key], *key)])
+            self._any(predicate._snoozes)
         elif isinstance(predicate, BackoffKept):
             self._pauses(predicate._started)
             self._walk.any(sorted(predicate._own))

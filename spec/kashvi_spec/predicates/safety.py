@@ -78,17 +78,24 @@ class NeverEarly(Predicate):
     def __init__(self) -> None:
         super().__init__()
         self._due: dict[tuple[str, int], float] = {}
+        self._snoozes: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        """When an attempt's job was snoozed, and until when. The event of a start may come after a later snooze."""
 
     def see(self, event: Event) -> None:
         if isinstance(event, JobDispatched) and event.due is not None:
             self._due[event.job_id, 1] = event.due
         elif isinstance(event, RetryScheduled):
             self._due[event.job_id, event.attempts + 1] = event.due
-        elif isinstance(event, JobPostponed | JobSnoozed):
+        elif isinstance(event, JobSnoozed):
+            key = event.job_id, event.attempts + 1
+            self._snoozes.setdefault(key, []).append((event.server_at or event.due - event.wait_s, event.due))
+        elif isinstance(event, JobPostponed):
             key = event.job_id, event.attempts + 1
             self._due[key] = max(self._due.get(key, event.due), event.due)
         elif isinstance(event, AttemptStarted) and event.server_at is not None:
             due = self._due.get((event.job_id, event.attempt))
+            for at, again in self._snoozes.get((event.job_id, event.attempt), ()):
+                due = again if at <= event.server_at else due
             if due is not None:
                 early = due - event.server_at
                 self.expect(early <= ROUNDING_S, event.job_id, f"started {early:.6f} s before it was due")

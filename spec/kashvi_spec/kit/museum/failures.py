@@ -142,11 +142,11 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     first: dict[str, str] = {}
 
-    def failed(real: Any, d: Delivery, ended_at: float, error: str, most: int) -> Settling:
-        settling: Settling = real(d, ended_at, first[d.job_id], most)
+    def failed(real: Any, d: Delivery, ended_at: float, error: str, *rest: Any) -> Settling:
+        settling: Settling = real(d, ended_at, first[d.job_id], *rest)
         return settling
 
-    def another(d: Delivery, ended_at: float, error: str, most: int) -> bool:
+    def another(d: Delivery, ended_at: float, error: str, *rest: Any) -> bool:
         if d.attempts == 0:
             first[d.job_id] = error
         return first.get(d.job_id, error) != error
@@ -167,8 +167,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     where(
         patch, settle, "failed",
-        lambda d, ended_at, error, most: error.startswith("SystemExit"),
-        lambda real, d, ended_at, error, most: real(d, ended_at, "", most),
+        lambda d, ended_at, error, *rest: error.startswith("SystemExit"),
+        lambda real, d, ended_at, error, *rest: real(d, ended_at, "", *rest),
     )  # fmt: skip
 
 

@@ -153,25 +153,25 @@ def nameless(self: Registry, one: Any) -> bool:
     source="Go kashvi: registering a name again silently replaces it",
 )
 def _(patch: Patch) -> None:
-    def register(real: Any, self: Registry, name: str, factory: Any) -> None:
+    def register(real: Any, self: Registry, name: str, factory: Any, *policy: Any) -> None:
         del self._by_name[name]
-        real(self, name, factory)
+        real(self, name, factory, *policy)
 
     where(patch, Registry, "register", taken, register)
 
 
-def taken(self: Registry, name: str, factory: Any) -> bool:
+def taken(self: Registry, name: str, factory: Any, *policy: Any) -> bool:
     """True if another class has the name."""
     return name in self._by_name and self._by_name[name].job_class is not factory
 
 
 @exhibit("a job type has several names", "the producer decides which one is sent", "JOBS-5")
 def _(patch: Patch) -> None:
-    def register(real: Any, self: Registry, name: str, factory: Any) -> None:
+    def register(real: Any, self: Registry, name: str, factory: Any, *policy: Any) -> None:
         del self._by_class[factory]
-        real(self, name, factory)
+        real(self, name, factory, *policy)
 
-    def named_otherwise(self: Registry, name: str, factory: Any) -> bool:
+    def named_otherwise(self: Registry, name: str, factory: Any, *policy: Any) -> bool:
         return factory in self._by_class and self._by_class[factory].name != name
 
     where(patch, Registry, "register", named_otherwise, register)
@@ -179,10 +179,10 @@ def _(patch: Patch) -> None:
 
 @exhibit("a module is imported once", "the same class again is refused", "JOBS-5")
 def _(patch: Patch) -> None:
-    def register(real: Any, self: Registry, name: str, factory: Any) -> None:
+    def register(real: Any, self: Registry, name: str, factory: Any, *policy: Any) -> None:
         raise InvalidSetting("a job name", name, "registered once")
 
-    where(patch, Registry, "register", lambda self, name, factory: factory in self._by_class, register)
+    where(patch, Registry, "register", lambda self, name, factory, *policy: factory in self._by_class, register)
 
 
 @exhibit(
@@ -201,10 +201,10 @@ def _(patch: Patch) -> None:
 
 @exhibit("a name may begin with a star", "*jobs.X and jobs.X may be two types", "JOBS-6")
 def _(patch: Patch) -> None:
-    def register(real: Any, self: Registry, name: str, factory: Any) -> None:
-        self._by_name[name] = JobType(name, factory)
+    def register(real: Any, self: Registry, name: str, factory: Any, *policy: Any) -> None:
+        self._by_name[name] = JobType(name, factory, *policy)
 
-    where(patch, Registry, "register", lambda self, name, factory: name.startswith("*"), register)
+    where(patch, Registry, "register", lambda self, name, factory, *policy: name.startswith("*"), register)
 
 
 @exhibit(
@@ -248,10 +248,10 @@ def _(patch: Patch) -> None:
     "only exceptions are failures", "after SystemExit, a job is done", "JOBS-2 WORKERS-2", also="DISPATCH-1 FAILURES-4"
 )
 def _(patch: Patch) -> None:
-    def failed(real: Any, d: settle.Delivery, ended_at: float, error: str, most: int) -> settle.Settling:
+    def failed(real: Any, d: settle.Delivery, ended_at: float, error: str, *rest: Any) -> settle.Settling:
         return settle.succeeded(d, ended_at)
 
-    where(patch, settle, "failed", lambda d, ended_at, error, most: error.startswith("SystemExit"), failed)
+    where(patch, settle, "failed", lambda d, ended_at, error, *rest: error.startswith("SystemExit"), failed)
 
 
 @exhibit("a list of coroutines is a success", "each is a value like any other", "JOBS-9")
@@ -279,13 +279,13 @@ def _(patch: Patch) -> None:
 def decorating(patch: Patch, do: Any) -> None:
     """Change ``@queue.job`` on a function."""
 
-    def job(real: Any, self: Queue, name: Any = None, /) -> Any:
+    def job(real: Any, self: Queue, name: Any = None, /, **policy: Any) -> Any:
         if callable(name):
             return do(self, name, None)
-        decorate = real(self, name)
+        decorate = real(self, name, **policy)
         return lambda given: decorate(given) if isinstance(given, type) else do(self, given, name)
 
-    where(patch, Queue, "job", lambda self, name=None, /: not isinstance(name, type), job)
+    where(patch, Queue, "job", lambda self, name=None, /, **policy: not isinstance(name, type), job)
 
 
 @exhibit("attempts count from nought", "as Python's lists do", "JOBS-11")

@@ -158,9 +158,11 @@ def deployed(self: Attempts, d: Delivery, *rest: Any) -> bool:
     source="Laravel #50793: $tries of queued jobs stay as they were",
 )
 def _(patch: Patch) -> None:
-    def failed(real: Any, self: Attempts, d: Delivery, ended: float, text: str, *facts: Any) -> Settling:
+    def failed(
+        real: Any, self: Attempts, d: Delivery, ended: float, text: str, error: BaseException, took_s: float
+    ) -> Settling:
         most, policy = settle.limit_in(d), self._registry.policy(d.type)
-        decision = retry.decide_by(policy, d.attempts + 1, most, *facts, self._runtime.random)
+        decision = retry.decide_by(policy, d.attempts + 1, most, error, took_s, self._runtime.random)
         settling = settle.failed(d, ended, text, most, decision)
         settling.type_limit = most
         return settling

@@ -106,7 +106,7 @@ def _(patch: Patch) -> None:
         settling.move = "done"
         return settling
 
-    where(patch, settle, "lost", lambda d, ended_at, most, certain, graver: certain, lost)
+    where(patch, settle, "lost", lambda d, ended_at, most, certain, *rest: certain, lost)
 
 
 @exhibit(
@@ -206,11 +206,11 @@ def _(patch: Patch) -> None:
     also="DELIVERY-14 DELIVERY-15 DELIVERY-17",
 )
 def _(patch: Patch) -> None:
-    def lost(real: Any, d: Delivery, ended_at: float, most: int, certain: bool, graver: int) -> Settling:
-        charged: Settling = real(d, ended_at, most, True, graver)
+    def lost(real: Any, d: Delivery, ended_at: float, most: int, certain: bool, *rest: Any) -> Settling:
+        charged: Settling = real(d, ended_at, most, True, *rest)
         return charged
 
-    where(patch, settle, "lost", lambda d, ended_at, most, certain, graver: d.place == "running" and not certain, lost)
+    where(patch, settle, "lost", lambda d, ended_at, most, certain, *rest: d.place == "running" and not certain, lost)
 
 
 @exhibit(
@@ -248,11 +248,11 @@ def _(patch: Patch) -> None:
     also="DELIVERY-1 DELIVERY-14 DELIVERY-15 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
-    def lost(real: Any, d: Delivery, ended_at: float, most: int, certain: bool, graver: int) -> Settling:
-        excused: Settling = real(d, ended_at, most, certain, 0)
+    def lost(real: Any, d: Delivery, ended_at: float, most: int, certain: bool, graver: int, *rest: Any) -> Settling:
+        excused: Settling = real(d, ended_at, most, certain, 0, *rest)
         return excused
 
-    where(patch, settle, "lost", lambda d, ended_at, most, certain, graver: d.suspect and not certain, lost)
+    where(patch, settle, "lost", lambda d, ended_at, most, certain, *rest: d.suspect and not certain, lost)
 
 
 @exhibit(
