@@ -44,7 +44,7 @@ class Registry:
 
     def named(self, name: str) -> JobType:
         """The type of that name. ``*jobs.X``, Go's pointer type, is read as ``jobs.X``. Raises UnknownJobType."""
-        found = self.find(name)
+        found = self._by_name.get(name) or self.find(name)  # once a job: the first look nearly always suffices
         if found is None:
             raise UnknownJobType(name, self.names())
         return found

@@ -38,6 +38,7 @@ class Envelope:
         self.lost: int = values.get("lost", 0)
         self.unknown_since: float = values.get("unknown_since", 0.0)
         self.error: str = values.get("error", "")
+        self._max_attempts: Any = values.get("max_attempts")
         self._wrapped: str = values.get("raw", "")
         if not all(isinstance(text, str) for text in (self.id, self.type, self.error, self._wrapped)):
             raise NotAnEnvelope("type, id, error and raw have to be text")
@@ -45,6 +46,11 @@ class Envelope:
             raise NotAnEnvelope("attempts and lost have to be whole numbers from 0")
         if type(self.unknown_since) not in (int, float):
             raise NotAnEnvelope("unknown_since has to be a number")
+
+    def limit(self, usual: int) -> int:
+        """How often the job is tried in all: as its type says, else ``usual``."""
+        own = self._max_attempts
+        return own if type(own) is int and 1 <= own <= COUNT_MAX else usual
 
     def payload_bytes(self) -> bytes:
         """The payload's exact bytes; the whole bytes if they were not an envelope."""

@@ -163,7 +163,7 @@ class Worker:
         """The settlement of a counted attempt. ``lost``: given if it died with its process."""
         assert claim.envelope is not None
         number = min(claim.envelope.attempts + 1, COUNT_MAX)
-        if number < LIMIT:
+        if number < claim.envelope.limit(LIMIT):
             new = claim.envelope.rewritten(id=claim.job_id, attempts=number, lost=lost, unknown_since=None)
             return Ended("retry", claim, new, float(number), time.monotonic())
         last = {"error": error[:ERROR_MAX], "lost": None, "unknown_since": None}

@@ -23,7 +23,7 @@ from .hooks import RUNNING, Hook, enclosed
 from .settle import Delivery, Settling
 
 WHY_MAX = 1000
-"""The most characters that are told of what is wrong with a policy."""
+"""The most characters of the reason why a policy is ignored."""
 SNOOZED_OFTEN = 1000
 """A warning is logged each time that a job has snoozed this often."""
 

@@ -205,7 +205,7 @@ def test_events_are_read_as_they_were_and_the_simulators_are_passed_over(tmp_pat
     written(tmp_path / "t.jsonl", [*TAKEN_OVER, killed, *EXHAUSTED])
     with (tmp_path / "t.jsonl").open("rb") as lines:
         assert list(read(lines)) == [*TAKEN_OVER, *EXHAUSTED]
-    assert len(KINDS) == 21
+    assert len(KINDS) == 24
     assert KINDS["JobSucceeded"] is JobSucceeded
 
 
@@ -244,11 +244,11 @@ def test_conformance_of_a_good_driver_ends_with_0_and_says_so_in_every_form(tmp_
     assert ran.exit_code == 0, ran.output
     said = json.loads(ran.stdout)
     [memory] = said["implementations"]
-    assert (said["conforms"], memory["name"], memory["passed"], memory["failed"]) == (True, "memory", 8, 0)
+    assert (said["conforms"], memory["name"], memory["passed"], memory["failed"]) == (True, "memory", 14, 0)
     assert memory["clauses"][0]["id"] == "DELAY-1"
     assert memory["clauses"][0]["judged"] > 0
     cases = ET.parse(junit).getroot().findall(".//testcase")
-    assert len(cases) == 8
+    assert len(cases) == 14
     assert [one.get("value") for one in cases[0].findall("./properties/property")] == ["DELAY-1", "MUST"]
     page = html.read_text()
     assert 'id="RETRY-2"' in page
