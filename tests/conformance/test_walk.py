@@ -144,6 +144,20 @@ def test_who_was_refused_had_started_the_job_and_lost_it() -> None:
     assert walk([*BEFORE_THE_DEATH, refused, stopped()]).rejected
 
 
+def test_jobs_that_snooze_or_are_given_up_are_walked_by_the_limit_of_their_type() -> None:
+    """Of the workload with policies; its type with five attempts is beyond the table."""
+    total, policies = Walked(), workload_named("policies")
+    for seed in range(25):
+        total.add(walked(play(policies, seed=seed, faults="all"), FEW))
+    assert total.rejected == []
+    assert total.excused < total.jobs / 3
+    assert {Kind("settle", "gave up"), Kind("settle", "snoozed"), Kind("settle", "failed 2")} <= total.kinds.keys()
+    given_up = [worker(), dispatched("a"), started("a", 0), raised("a", 0), JobFailed(
+        attempts=1, max_attempts=3, error="e", gave_up=True, **about("a", 0))]  # fmt: skip
+    assert walk([*given_up, stopped()]).rejected == []
+    assert walk([*given_up[:-1], gave_up("a", 0, 1), stopped()]).rejected
+
+
 def retried_at(failed: float, again: float) -> list[Event]:
     """An attempt that fails, and the second one; when, as the server has it."""
     return [

@@ -240,9 +240,17 @@ def test_every_unknown_field_survives_a_rewrite(unknown: dict[str, Any], payload
         b'"type":"jobs.Email","x":[1]',
         b'"type":"jobs.Email","payload":null',
         b'"type":"*jobs.Email","payload":[],"queue":"mail"',
+        b'"type":"jobs.Email","payload":{},"max_attempts":5',
     ],
 )
 def test_a_job_goes_back_to_the_queue_as_its_producer_wrote_it(fields: bytes) -> None:
     """Under a new id; also one without a payload, which never could be attempted."""
     failure = failure_of(Unrecorded(b'{"id":"old",%b}' % fields, 0.0))
     assert job_of(failure.job_type, failure.payload, failure.extra, "new") == b'{"id":"new",%b}' % fields
+
+
+def test_a_job_that_goes_back_has_not_snoozed() -> None:
+    """It is a new one."""
+    failure = failure_of(Unrecorded(b'{"id":"old","type":"jobs.Email","payload":{},"snoozed":7,"x":1}', 0.0))
+    sent = job_of(failure.job_type, failure.payload, failure.extra, "new")
+    assert sent == b'{"id":"new","type":"jobs.Email","payload":{},"x":1}'
