@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -221,8 +222,8 @@ class Attempts:
     def _snoozed(self, d: Delivery, ended: float, seconds: float, took_s: float) -> Settling:
         settling = settle.snoozed(d, ended, seconds, took_s)
         if settling.snoozed % SNOOZED_OFTEN == 0:
-            job, times = visible(f"{d.type} {d.job_id}"), settling.snoozed
-            events.log.warning("%s was snoozed %d times; it is never recorded as failed for that", job, times)
+            job = visible(f"{d.type} {d.job_id}")
+            warn(f"{job} was snoozed {settling.snoozed} times; it is never recorded as failed for that")
         return self._told(settling, events.AttemptSnoozed, d.attempts + 1)
 
     def _failed(self, d: Delivery, ended: float, text: str, error: BaseException, took_s: float) -> Settling:
@@ -246,10 +247,8 @@ class Attempts:
         self._stream.emit(events.PolicyIgnored, job_id=d.job_id, type=d.type, attempt=d.attempts + 1, why=why)
         if d.type not in self._broken:
             self._broken.add(d.type)
-            events.log.warning(
-                "the retry policy of %s failed (%s); the job is tried again as types without one are",
-                visible(d.type), visible(why),
-            )  # fmt: skip
+            told = f"the retry policy of {visible(d.type)} failed ({visible(why)})"
+            warn(f"{told}; the job is tried again as types without one are")
 
     def _limit_of(self, name: str) -> int:
         policy = self._registry.policy(name)
@@ -258,6 +257,12 @@ class Attempts:
     def type_limit(self, d: Delivery) -> int:
         """The limit of an attempt that died with its process: of the type, if it is known here, else the envelope's."""
         return self._limit_of(d.type) if self._registry.find(d.type) else settle.limit_in(d)
+
+
+def warn(text: str) -> None:
+    """Log a warning that must not change what becomes of a job: the app wrote its logging handlers, which may raise."""
+    with contextlib.suppress(Exception, SystemExit):
+        events.log.warning("%s", text)
 
 
 def asked_for(error: BaseException) -> tuple[float | None, BaseException]:
