@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from kashvi.errors import InvalidSetting
+from kashvi.events import HookFailed, JobFailed, JobSnoozed
 from kashvi.queue import Queue
 from kashvi.registry import Registry
+from kashvi.retries import GiveUp, Snooze
 from kashvi.worker.hooks import Attempt
+
+ENDS = (HookFailed, JobFailed, JobSnoozed)
 
 
 @dataclass
@@ -24,6 +28,8 @@ class Does:
     def handle(self) -> None:
         if self.what == "raises":
             raise ValueError("no card")
+        if self.what == "gives up":
+            raise GiveUp("no such order")
         if self.what == "is falsy":
             raise Falsy("nothing")
         if self.what == "forks" and (child := os.fork()):
@@ -104,3 +110,32 @@ def test_what_is_no_context_manager_fails_the_attempt_with_its_value(queue: Queu
     [failed] = queue.failed_jobs()
     assert "'no manager'" in failed.error
     assert "a context manager" in failed.error
+
+
+def test_a_hook_may_snooze_or_give_up_and_the_handlers_word_goes_before_its(queue: Queue) -> None:
+    """As any error of the attempt."""
+    told: list[str] = []
+    wanted: list[Exception] = [Snooze(0), GiveUp("the tenant is gone")]
+
+    @contextmanager
+    def fails_on_the_way_out(attempt: Attempt) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if wanted:
+                raise wanted.pop(0)
+
+    queue.set_max_retry(3)
+    queue.around(fails_on_the_way_out)
+    queue.observe(lambda event: told.append(type(event).__name__) if isinstance(event, ENDS) else None)
+    queue.dispatch(Does("returns"))
+    queue.work(stop_when_empty=True)
+    assert told == ["JobSnoozed", "JobFailed"]
+    assert [one.error for one in queue.failed_jobs()] == ["GiveUp: the tenant is gone"]
+
+    told.clear()
+    wanted[:] = [ValueError("the commit fails")]
+    queue.dispatch(Does("gives up"))
+    queue.work(stop_when_empty=True)
+    assert told == ["HookFailed", "JobFailed"]
+    assert queue.failed_jobs()[-1].error == "GiveUp: no such order"
