@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kashvi_sim.world.tape import Tape
 from kashvi_sim.world.world import World
@@ -29,6 +29,7 @@ attempts = st.integers(1, 200) | st.integers(1, 2**31 - 1)
 chances = st.floats(0, 1, exclude_max=True)
 
 
+@example(backoff=Exponential(first=5e-324, factor=462074.0, cap=1.0), n=47, chance=0.0)
 @given(backoff=linear | exponential | others, n=attempts, chance=chances)
 def test_a_wait_is_bounded_and_what_the_predicate_says(backoff: Any, n: int, chance: float) -> None:
     """However many attempts there were: no power overflows, and jitter adds nothing."""

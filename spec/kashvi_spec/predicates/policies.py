@@ -69,7 +69,7 @@ def _exponential(values: dict[str, Any], n: int) -> float:
     first, factor, cap = values["first"], values["factor"], values["cap"]
     if not first:
         return 0.0
-    return float(min(cap, first * math.exp(min((n - 1) * math.log(factor), 600.0))))
+    return float(min(cap, math.exp(min(math.log(first) + (n - 1) * math.log(factor), 700.0))))
 
 
 def _fixed(values: dict[str, Any], n: int) -> float:
