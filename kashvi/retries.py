@@ -18,6 +18,7 @@ from .delays import DELAY_MAX_S, seconds_of
 from .errors import InvalidDelay, InvalidSetting
 
 ATTEMPTS_MAX = 2**31 - 1
+LEAST_S = 1e-6
 
 Backoff = Callable[[int, BaseException, float, float], float | timedelta]
 """``backoff(attempt, error, elapsed_s, chance)``: the wait in seconds after failed attempt number ``attempt`` (from 1).
@@ -74,6 +75,8 @@ class Exponential:
 
     def __post_init__(self) -> None:
         _check_waits(self, "first", "cap")
+        if self.first < LEAST_S:
+            raise InvalidSetting("first of Exponential", self.first, "a microsecond or more; Fixed(0) does not wait")
         if not _is_number(self.factor) or not 1 <= self.factor <= DELAY_MAX_S:
             raise InvalidSetting("factor of Exponential", self.factor, "a number from 1")
         object.__setattr__(self, "factor", float(self.factor))
@@ -82,7 +85,7 @@ class Exponential:
         try:
             wait_s = min(self.first * self.factor ** (attempt - 1), self.cap)
         except OverflowError:
-            wait_s = self.cap if self.first else 0.0
+            wait_s = self.cap
         return _shaken(self.jitter, wait_s, chance)
 
 

@@ -16,12 +16,18 @@ from kashvi_spec.predicates.policies import OwnBackoffKept
 from kashvi.delays import DELAY_MAX_S
 from kashvi.events import JobFailed, JobSnoozed, PolicyIgnored, RetryScheduled
 from kashvi.registry import Registry
-from kashvi.retries import Exponential, Fixed, GiveUp, Linear, Retry, Schedule, Snooze, told
+from kashvi.retries import LEAST_S, Exponential, Fixed, GiveUp, Linear, Retry, Schedule, Snooze, told
 
 seconds = st.floats(0, DELAY_MAX_S) | st.integers(0, 100_000) | st.timedeltas(timedelta(0), timedelta(days=36_000))
 jitter = st.booleans()
 linear = st.builds(Linear, step=seconds, cap=seconds, jitter=jitter)
-exponential = st.builds(Exponential, first=seconds, factor=st.floats(1, 1e6), cap=seconds, jitter=jitter)
+exponential = st.builds(
+    Exponential,
+    first=st.floats(LEAST_S, DELAY_MAX_S) | st.just(1),
+    factor=st.floats(1, 1e6),
+    cap=seconds,
+    jitter=jitter,
+)
 others = st.builds(Fixed, seconds, jitter=jitter) | st.builds(
     lambda waits, shaken: Schedule(*waits, jitter=shaken), st.lists(seconds, min_size=1, max_size=5), jitter
 )
@@ -29,7 +35,7 @@ attempts = st.integers(1, 200) | st.integers(1, 2**31 - 1)
 chances = st.floats(0, 1, exclude_max=True)
 
 
-@example(backoff=Exponential(first=5e-324, factor=462074.0, cap=1.0), n=47, chance=0.0)
+@example(backoff=Exponential(first=1e-6, factor=402376.0, cap=1.0), n=56, chance=0.0)
 @given(backoff=linear | exponential | others, n=attempts, chance=chances)
 def test_a_wait_is_bounded_and_what_the_predicate_says(backoff: Any, n: int, chance: float) -> None:
     """However many attempts there were: no power overflows, and jitter adds nothing."""

@@ -67,8 +67,6 @@ def _linear(values: dict[str, Any], n: int) -> float:
 
 def _exponential(values: dict[str, Any], n: int) -> float:
     first, factor, cap = values["first"], values["factor"], values["cap"]
-    if not first:
-        return 0.0
     return float(min(cap, math.exp(min(math.log(first) + (n - 1) * math.log(factor), 700.0))))
 
 

@@ -57,6 +57,7 @@ def delaying(patch: Patch, when: Callable[[float], bool], change: Callable[[floa
     "due times are rounded down to the half second",
     "DELAY-1",
     source="Go kashvi: floor of the Unix seconds",
+    also="RETRY-9",
 )
 def _(patch: Patch) -> None:
     def round_down(self: MemoryDriver, found: list[Entry]) -> None:
@@ -95,7 +96,8 @@ def _(patch: Patch) -> None:
     "it ignores the known due time",
     "DELAY-2",
     source="asynq: the forwarder, every five seconds",
-    also="DELAY-1 DISPATCH-5 ENVELOPE-4 RETRY-2 RETRY-3 RETRY-4 RETRY-5 TABLE-2",
+    also="DELAY-1 DISPATCH-5 ENVELOPE-4 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-8 RETRY-9 "
+    "RETRY-10 RETRY-11 RETRY-12 RETRY-13 TABLE-2",
 )
 def _(patch: Patch) -> None:
     def wait(real: Any, self: Worker, step: Any) -> None:
@@ -268,7 +270,8 @@ def _(patch: Patch) -> None:
     also="DELAY-1 DELAY-2 DELAY-5 DELAY-6 DELAY-7 DELAY-9 DELIVERY-1 DELIVERY-5 DELIVERY-8 "
     "DELIVERY-10 DELIVERY-16 DELIVERY-17 DISPATCH-1 DISPATCH-4 DISPATCH-5 ENVELOPE-4 "
     "FAILURES-5 FAILURES-13 JOBS-2 JOBS-7 JOBS-11 MEMORY-3 REDIS-8 RETRY-1 RETRY-2 RETRY-3 "
-    "RETRY-4 RETRY-5 RETRY-7 WORKERS-2 WORKERS-7 WORKERS-13 WORKERS-14",
+    "RETRY-4 RETRY-5 RETRY-7 RETRY-8 RETRY-9 RETRY-10 RETRY-11 RETRY-12 RETRY-13 WORKERS-2 "
+    "WORKERS-7 WORKERS-13 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, *args: Any) -> Exchange:

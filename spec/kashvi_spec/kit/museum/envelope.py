@@ -188,7 +188,12 @@ def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "push", odd, push)
 
 
-@exhibit("a retry drops what it does not know", "a field of a newer release is gone after a failure", "ENVELOPE-5")
+@exhibit(
+    "a retry drops what it does not know",
+    "a field of a newer release is gone after a failure",
+    "ENVELOPE-5",
+    also="RETRY-8 RETRY-13",
+)
 def _(patch: Patch) -> None:
     known = {"id", "type", "payload", "attempts", "error", "lost", "raw"}
 

@@ -109,7 +109,13 @@ def _(patch: Patch) -> None:
     remembering(patch, lambda failed: replace(failed, failed_at=datetime(2020, 1, 1, tzinfo=UTC)))
 
 
-@exhibit("the job is not kept", "only its type is kept", "FAILURES-2", source="Go kashvi: %T prints the factory's type")
+@exhibit(
+    "the job is not kept",
+    "only its type is kept",
+    "FAILURES-2",
+    source="Go kashvi: %T prints the factory's type",
+    also="RETRY-14",
+)
 def _(patch: Patch) -> None:
     remembering(patch, lambda failed: replace(failed, job=failed.type))
 
@@ -138,7 +144,7 @@ def _(patch: Patch) -> None:
     )
 
 
-@exhibit("the first error is kept", "the first attempt's error is recorded", "FAILURES-4")
+@exhibit("the first error is kept", "the first attempt's error is recorded", "FAILURES-4", also="RETRY-10")
 def _(patch: Patch) -> None:
     first: dict[str, str] = {}
 
@@ -177,7 +183,7 @@ def _(patch: Patch) -> None:
     "instead of the attempts that were made",
     "FAILURES-5",
     source="Go kashvi: the limit in force",
-    also="RETRY-5",
+    also="RETRY-5 RETRY-12",
 )
 def _(patch: Patch) -> None:
     def counted(real: Any, d: Delivery, ended_at: float, error: str, most: int, *rest: Any, **named: Any) -> Settling:

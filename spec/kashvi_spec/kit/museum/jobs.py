@@ -36,7 +36,7 @@ def _(patch: Patch) -> None:
     where(patch, Registry, "of", lambda self, one: not hasattr(type(one), "handle"), of)
 
 
-@exhibit("only dataclasses are jobs", "a Struct with handle() is refused", "JOBS-1")
+@exhibit("only dataclasses are jobs", "a Struct with handle() is refused", "JOBS-1", also="JOBS-15")
 def _(patch: Patch) -> None:
     where(patch, job, "field_names", lambda cls: issubclass(cls, msgspec.Struct), lambda real, cls: None)
 
@@ -177,7 +177,7 @@ def _(patch: Patch) -> None:
     where(patch, Registry, "register", named_otherwise, register)
 
 
-@exhibit("a module is imported once", "the same class again is refused", "JOBS-5")
+@exhibit("a module is imported once", "the same class again is refused", "JOBS-5", also="JOBS-15")
 def _(patch: Patch) -> None:
     def register(real: Any, self: Registry, name: str, factory: Any, *policy: Any) -> None:
         raise InvalidSetting("a job name", name, "registered once")

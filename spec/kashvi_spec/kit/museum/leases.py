@@ -43,9 +43,9 @@ def accept_always(patch: Patch) -> None:
     "a job is nowhere while it runs",
     "DISPATCH-1 DELIVERY-1 DELIVERY-2",
     source="Go kashvi, Sidekiq, Celery, Huey: BRPOP",
-    also="DELAY-8 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 "
-    "DELIVERY-13 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-2 DISPATCH-5 DISPATCH-10 "
-    "JOBS-2 MEMORY-3 REDIS-3 WORKERS-3 WORKERS-13 DELAY-10",
+    also="DELAY-8 DELAY-10 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-10 "
+    "DELIVERY-12 DELIVERY-13 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-2 "
+    "DISPATCH-5 DISPATCH-10 JOBS-2 MEMORY-3 REDIS-3 RETRY-8 RETRY-13 WORKERS-3 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     real, real_wait = MemoryDriver.exchange, MemoryDriver.wait
@@ -72,7 +72,7 @@ def _(patch: Patch) -> None:
     "only jobs that were not started are taken over",
     "DELIVERY-2 DELIVERY-10",
     source="asynq #1144: active without a lease, never recovered",
-    also="DELIVERY-1 DELIVERY-8 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1",
+    also="DELIVERY-1 DELIVERY-8 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 RETRY-8",
 )
 def _(patch: Patch) -> None:
     def expired(real: Any, self: MemoryDriver, limit: int) -> Expired:
@@ -116,8 +116,9 @@ def _(patch: Patch) -> None:
     "jobs of a dead process stay in its list",
     "DELIVERY-1 DELIVERY-2",
     source="AsyncTasQ: no reaper; taskiq-redis #131",
-    also="DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 DELIVERY-15 "
-    "DELIVERY-16 DELIVERY-17 DISPATCH-1 FAILURES-4 REDIS-4 REDIS-5 WORKERS-13 DELAY-10",
+    also="DELAY-10 DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
+    "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 FAILURES-4 REDIS-4 REDIS-5 RETRY-8 "
+    "RETRY-13 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     patch.setattr(Keeper, "_reap", lambda self: None)

@@ -40,7 +40,8 @@ def waiting(patch: Patch, seconds: Callable[[int], float], when: Callable[[int],
     "DELIVERY-1 DELIVERY-8 DELIVERY-10 DELIVERY-16 DELIVERY-17 DISPATCH-1 ENVELOPE-4 "
     "FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-7 FAILURES-8 FAILURES-12 "
     "FAILURES-13 JOBS-7 JOBS-9 JOBS-11 JOBS-13 JOBS-14 REDIS-4 REDIS-5 REDIS-11 RETRY-2 "
-    "RETRY-3 RETRY-4 RETRY-5 RETRY-7 TABLE-2 TABLE-6 WORKERS-10",
+    "RETRY-3 RETRY-4 RETRY-5 RETRY-7 RETRY-8 RETRY-9 RETRY-10 RETRY-11 RETRY-12 RETRY-13 "
+    "RETRY-14 TABLE-2 TABLE-6 WORKERS-10",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.RetryAfter(float(n)) if n <= most else retry.GiveUp())
@@ -52,7 +53,7 @@ def _(patch: Patch) -> None:
     "RETRY-1",
     also="DELIVERY-8 DELIVERY-10 DELIVERY-16 DELIVERY-17 ENVELOPE-4 FAILURES-1 FAILURES-4 "
     "FAILURES-5 FAILURES-13 JOBS-7 JOBS-11 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 "
-    "TABLE-2",
+    "RETRY-8 RETRY-10 RETRY-11 RETRY-13 TABLE-2",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.GiveUp(), lambda n, most: n == most - 1)
@@ -62,13 +63,18 @@ def _(patch: Patch) -> None:
     "a limit of five is one of six",
     "a limit set by the user counts retries",
     "RETRY-1",
-    also="RETRY-2 RETRY-3 RETRY-5",
+    also="RETRY-2 RETRY-3 RETRY-5 RETRY-8 RETRY-9 RETRY-11 RETRY-12",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.RetryAfter(float(n)), lambda n, most: n == most >= 5)
 
 
-@exhibit("a limit of five is one of four", "a limit set by the user is off by one", "RETRY-1", also="RETRY-2 RETRY-5")
+@exhibit(
+    "a limit of five is one of four",
+    "a limit set by the user is off by one",
+    "RETRY-1",
+    also="RETRY-2 RETRY-5 RETRY-8 RETRY-11",
+)
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.GiveUp(), lambda n, most: n == most - 1 >= 4)
 
@@ -78,18 +84,24 @@ def _(patch: Patch) -> None:
     "one second after every attempt",
     "RETRY-2",
     source="Laravel: --backoff",
-    also="ENVELOPE-4 RETRY-3 RETRY-4 RETRY-5 RETRY-7 TABLE-2",
+    also="ENVELOPE-4 RETRY-3 RETRY-4 RETRY-5 RETRY-7 RETRY-8 RETRY-10 RETRY-11 RETRY-13 TABLE-2",
 )
 def _(patch: Patch) -> None:
     waiting(patch, lambda n: 1.0, lambda n: n > 1)
 
 
-@exhibit("exponential backoff", "1, 2, 4 s", "RETRY-2", source="Dramatiq, Oban", also="RETRY-5")
+@exhibit(
+    "exponential backoff",
+    "1, 2, 4 s",
+    "RETRY-2",
+    source="Dramatiq, Oban",
+    also="DELIVERY-1 DISPATCH-1 RETRY-5 RETRY-8 RETRY-10 RETRY-11",
+)
 def _(patch: Patch) -> None:
     waiting(patch, lambda n: 2.0 ** (n - 1), lambda n: n > 2)
 
 
-@exhibit("backoff is capped", "at two seconds", "RETRY-2", also="RETRY-5")
+@exhibit("backoff is capped", "at two seconds", "RETRY-2", also="RETRY-5 RETRY-8 RETRY-10 RETRY-11")
 def _(patch: Patch) -> None:
     waiting(patch, lambda n: 2.0, lambda n: n > 2)
 
@@ -99,7 +111,7 @@ def _(patch: Patch) -> None:
     "a unit is lost on the way",
     "RETRY-2",
     source="getsentry #81671: not as its doc",
-    also="RETRY-5",
+    also="RETRY-5 RETRY-8 RETRY-10 RETRY-11",
 )
 def _(patch: Patch) -> None:
     waiting(patch, lambda n: n / 1000, lambda n: n > 2)
@@ -119,7 +131,7 @@ def retried(patch: Patch, change: Callable[[Settlement, float], Settlement]) -> 
     "the score is rounded down",
     "RETRY-2",
     source="Laravel: whole Unix seconds",
-    also="DELAY-1 MEMORY-3",
+    also="DELAY-1 MEMORY-3 RETRY-9",
 )
 def _(patch: Patch) -> None:
     retried(patch, lambda s, now: s._replace(in_s=(now + s.in_s) // 1 - now))
@@ -130,7 +142,8 @@ def _(patch: Patch) -> None:
     "the due time is by the process's clock",
     "RETRY-2",
     source="asynq, BullMQ: the client's time",
-    also="DELAY-1 ENVELOPE-4 JOBS-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 TABLE-2 WORKERS-2 WORKERS-14",
+    also="DELAY-1 ENVELOPE-4 JOBS-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 RETRY-8 RETRY-9 RETRY-10 "
+    "RETRY-11 RETRY-12 RETRY-13 TABLE-2 WORKERS-2 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     def sent(real: Any, self: Settling, monotonic: float) -> Settlement:
@@ -163,13 +176,18 @@ def resting(patch: Patch, limit: Callable[[int], bool]) -> None:
     "for as many seconds as the limit, before the failure is recorded",
     "RETRY-3",
     source="Go kashvi: it sleeps before it looks at the limit",
-    also="DELIVERY-10 FAILURES-4 FAILURES-5 JOBS-2 TABLE-2 WORKERS-13",
+    also="DELIVERY-10 FAILURES-4 FAILURES-5 JOBS-2 RETRY-8 RETRY-9 RETRY-10 RETRY-11 RETRY-12 TABLE-2 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     resting(patch, lambda most: most == 3)
 
 
-@exhibit("a wait after two of two", "where the limit is two", "RETRY-3", also="FAILURES-4 FAILURES-13 WORKERS-13")
+@exhibit(
+    "a wait after two of two",
+    "where the limit is two",
+    "RETRY-3",
+    also="FAILURES-4 FAILURES-13 RETRY-8 RETRY-9 RETRY-11 WORKERS-13",
+)
 def _(patch: Patch) -> None:
     resting(patch, lambda most: most == 2)
 
@@ -179,7 +197,7 @@ def _(patch: Patch) -> None:
     "a failed attempt keeps its thread for half of the wait",
     "RETRY-4",
     source="Go kashvi: the worker sleeps through the backoff",
-    also="ENVELOPE-4 WORKERS-2",
+    also="ENVELOPE-4 RETRY-8 RETRY-9 RETRY-10 WORKERS-2",
 )
 def _(patch: Patch) -> None:
     keeping(patch, lambda n: n / 2)
@@ -189,7 +207,7 @@ def _(patch: Patch) -> None:
     "a failed attempt keeps its thread for a while",
     "a tenth of a second, for the log to be read",
     "RETRY-4",
-    also="ENVELOPE-4 WORKERS-2",
+    also="ENVELOPE-4 RETRY-8 RETRY-9 RETRY-10 WORKERS-2",
 )
 def _(patch: Patch) -> None:
     keeping(patch, lambda n: 0.1)
@@ -247,7 +265,7 @@ def numbering(patch: Patch, when: Callable[[Settling], bool]) -> None:
     patch.setattr(settle, "_counted", counted)
 
 
-@exhibit("the second attempt counts twice", "of jobs that have four", "RETRY-6", also="JOBS-2 RETRY-2")
+@exhibit("the second attempt counts twice", "of jobs that have four", "RETRY-6", also="JOBS-2 RETRY-2 RETRY-9 RETRY-10")
 def _(patch: Patch) -> None:
     numbering(patch, lambda settling: settling.attempts == 2 and settling.max_attempts == 4)
 
@@ -276,7 +294,7 @@ def _(patch: Patch) -> None:
     "what is retried is not removed",
     "with two workers, the old entry is found after a lease",
     "RETRY-7",
-    also="DELIVERY-5 FAILURES-10 WORKERS-13",
+    also="DELAY-1 DELIVERY-5 FAILURES-10 RETRY-13 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     staying(patch, "retry")

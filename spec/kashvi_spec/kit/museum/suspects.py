@@ -36,7 +36,7 @@ def _(patch: Patch) -> None:
     "a poison job takes its neighbours along",
     "DELIVERY-8",
     source="RQ: an abandoned job has failed; asynq: a lease that expired is a retry",
-    also="DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 REDIS-4 REDIS-5",
+    also="DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 REDIS-4 REDIS-5 RETRY-1 RETRY-8 RETRY-13",
 )
 def _(patch: Patch) -> None:
     patch.setattr(retry, "decide_lost", lambda certain, attempts, most: retry.decide(attempts + 1, most))
@@ -81,7 +81,7 @@ def _(patch: Patch) -> None:
     "they start as fresh jobs do",
     "DELIVERY-14",
     also="DELIVERY-1 DELIVERY-2 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-15 DELIVERY-16 "
-    "DELIVERY-17 DISPATCH-1 REDIS-4 REDIS-5",
+    "DELIVERY-17 DISPATCH-1 REDIS-4 REDIS-5 RETRY-8",
 )
 def _(patch: Patch) -> None:
     def admit(real: Any, self: Machine, now: int, claimed: Sequence[Delivery]) -> None:
@@ -98,7 +98,7 @@ def _(patch: Patch) -> None:
     "who dies alone is dropped",
     "a suspect that was announced is the culprit",
     "DISPATCH-1 DELIVERY-10",
-    also="DELIVERY-8 DELIVERY-16 DELIVERY-17 FAILURES-4 JOBS-2 WORKERS-13",
+    also="DELIVERY-8 DELIVERY-16 DELIVERY-17 FAILURES-4 JOBS-2 RETRY-8 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     def lost(real: Any, *args: Any) -> Settling:
@@ -114,7 +114,7 @@ def _(patch: Patch) -> None:
     "a poison job runs for ever",
     "DELIVERY-10 DELIVERY-17",
     source="Dramatiq: redelivered with retries 0; ArdiQ; Sidekiq #4069",
-    also="DELIVERY-1 DELIVERY-8 DELIVERY-16 DISPATCH-1 FAILURES-4",
+    also="DELIVERY-1 DELIVERY-8 DELIVERY-16 DISPATCH-1 FAILURES-4 RETRY-8",
 )
 def _(patch: Patch) -> None:
     patch.setattr(retry, "decide_lost", lambda certain, attempts, most: retry.SendBack())
@@ -124,7 +124,7 @@ def _(patch: Patch) -> None:
     "announcements are forgotten",
     "a suspect's start is accepted and not noted",
     "DELIVERY-14 DELIVERY-10",
-    also="DELIVERY-1 DELIVERY-2 DELIVERY-8 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1",
+    also="DELIVERY-1 DELIVERY-2 DELIVERY-8 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 RETRY-8",
 )
 def _(patch: Patch) -> None:
     def _settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:

@@ -39,8 +39,8 @@ def stopping(state: State, *args: Any) -> bool:
     "ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 "
     "FAILURES-7 FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 FAILURES-13 JOBS-7 JOBS-9 "
     "JOBS-11 JOBS-13 JOBS-14 REDIS-4 REDIS-5 REDIS-11 RETRY-1 RETRY-2 RETRY-3 RETRY-4 "
-    "RETRY-5 RETRY-6 RETRY-7 TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 "
-    "WORKERS-13 WORKERS-14 WORKERS-15",
+    "RETRY-5 RETRY-6 RETRY-7 RETRY-8 RETRY-9 RETRY-10 RETRY-11 RETRY-12 RETRY-13 RETRY-14 "
+    "TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 WORKERS-13 WORKERS-14 WORKERS-15",
 )
 def _(patch: Patch) -> None:
     real = Machine._admit
@@ -73,7 +73,7 @@ def _(patch: Patch) -> None:
     "waiting threads are not woken for work or for the end",
     "WORKERS-1",
     also="DELIVERY-1 DELIVERY-2 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
-    "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 REDIS-8 WORKERS-11 WORKERS-14",
+    "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 REDIS-8 RETRY-13 WORKERS-11 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     from kashvi_sim.world.kernel import Condition
@@ -87,7 +87,7 @@ def _(patch: Patch) -> None:
     "and the worker has one less",
     "WORKERS-2",
     source="Go kashvi: Goexit in Handle ends that worker for good",
-    also="DELIVERY-1 DISPATCH-1 FAILURES-4",
+    also="DELIVERY-1 DISPATCH-1 FAILURES-4 RETRY-11",
 )
 def _(patch: Patch) -> None:
     def describe(real: Any, error: BaseException) -> str:
@@ -297,7 +297,7 @@ def _(patch: Patch) -> None:
     "drained means empty",
     "work() leaves delayed jobs",
     "WORKERS-7",
-    also="DISPATCH-4 FAILURES-13 JOBS-7 REDIS-3 TABLE-2",
+    also="DISPATCH-4 FAILURES-13 JOBS-7 REDIS-3 RETRY-11 TABLE-2",
 )
 def _(patch: Patch) -> None:
     def finished(real: Any, state: State) -> bool:
