@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from kashvi_sim.runs.play import unwanted
 from kashvi_sim.world.excuses import ROLLED_BACK, excuse
 from kashvi_sim.world.world import World
 from kashvi_spec.judging import Violation
@@ -115,3 +116,15 @@ def test_a_clock_that_was_set_back_excuses_a_pause_by_no_more_than_it_was_set() 
     assert excused("backoff kept", job_id, 1.2) == "server_back"
     assert excused("backoff kept", job_id, 0.9) == ""
     assert excused("FIFO", "another", 0.0) == "server_back"
+
+
+@pytest.mark.parametrize(("forgotten", "broken"), [(True, []), (False, ["none lost"])])
+def test_what_another_program_pushed_is_excused_if_the_server_forgot_it(forgotten: bool, broken: list[str]) -> None:
+    """A storm found this: no process had pushed it, so nothing said that it was lost."""
+    world = world_of_quick_jobs()
+    world.roll_back("restart", after_s=1.0, down_s=0.0)
+    world.run(for_s=0.5 if forgotten else 2.0)
+    world.inject(b"null")
+    world.run(for_s=2.0)
+    assert [violation.predicate for violation in unwanted(world)] == broken
+    world.close()

@@ -61,6 +61,8 @@ class Others:
     """Jobs of other programs: those without ids, and those sent twice under one id."""
 
     pushed: int = 0
+    forgotten: int = 0
+    """Those pushed that a server forgot when it was rolled back."""
     repeated: set[str] = field(default_factory=set)
     last: bytes = b""
     """The last job of this world."""
@@ -294,7 +296,7 @@ class World(Judged, Struck):
         if self._rolling_back:
             return  # one disaster at a time
         self._rolling_back = True
-        snapshot, then = self.server.snapshot(), self.kernel.time
+        snapshot, then, known = self.server.snapshot(), self.kernel.time, self.others.pushed
         mark = len(self._touches)
 
         def crash() -> None:
@@ -302,6 +304,7 @@ class World(Judged, Struck):
             before = self.server.contents().shares
             self.server.restore(snapshot)
             self._rolling_back = False
+            self.others.forgotten += self.others.pushed - known
             lost = 0
             for at, job_id, pushed in self._touches[mark:]:
                 assert at >= then
