@@ -15,7 +15,7 @@ from kashvi_sim.world.kernel import Deadlock, DirectTask, Kernel, Turns
 from kashvi_sim.world.tape import Tape
 
 STORM = workload_named("storm")
-SEEDS = range(5_000, 5_120)
+SEEDS = range(5_000, 5_100)
 
 
 def performed(workload: Workload, seed: int, faults: str, direct: bool, **place: Any) -> Played:
