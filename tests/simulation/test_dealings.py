@@ -14,7 +14,8 @@ from kashvi_sim.world.world import World
 from kashvi import events
 from kashvi.errors import ReplyLost
 from kashvi.registry import Registry
-from kashvi.worker.machine import Machine, calls, choose, tend
+from kashvi.worker import Limits
+from kashvi.worker.machine import Machine, calls, choose, stop, suspects, tend
 from kashvi.worker.machine.steps import SECOND
 from kashvi.worker.pool import Workers
 from kashvi.worker.shell import Worker
@@ -176,6 +177,106 @@ def a_backlog_and_a_lone_thread(scene: Scene) -> None:
     scene.stop(queue)
 
 
+def four_threads_and_three_jobs(scene: Scene) -> None:
+    queue = scene.works(4)
+    scene.run(1)
+    scene.dispatch(*[Takes(2) for _ in range(3)])
+    scene.run(8)
+    scene.stop(queue)
+
+
+def a_job_that_is_due_while_a_wait_hangs(scene: Scene) -> None:
+    queue = scene.works()
+    scene.run(1)
+    scene.producer.dispatch_after(Takes(), 4.3)
+
+    def hang(point: str, process: object) -> None:
+        if point == "after wait" and scene.world.elapsed_s > 5.25:
+            scene.world._hook = None
+            scene.world.kernel.sleep(3)
+
+    scene.world._hook = hang
+    scene.run(8)
+    scene.stop(queue)
+
+
+def a_stop_in_an_outage(scene: Scene) -> None:
+    """Of an idle worker, which pauses for seconds; and of one with a job that has ended."""
+    idle, busy = scene.works(), scene.works(1)
+    scene.dispatch(Takes(5))
+    scene.run(1)
+    scene.away(70)
+    scene.run(13)
+    scene.stop(idle)
+    scene.stop(busy)
+    scene.run(40)
+
+
+def a_stop_just_after_the_keeper_looked(scene: Scene) -> None:
+    scene.dispatch(Takes(0.001), Takes(0.001), Takes(3), Takes(3), *[Takes(1) for _ in range(4)])
+    queue = scene.works()
+    scene.run(0.5)
+    scene.stop(queue)
+
+
+def three_jobs_of_two(scene: Scene) -> None:
+    """The worker may have two."""
+    queue = scene.world.process()
+    queue.process.limits = Limits(max_jobs=2)
+    queue.start_workers(1)
+    scene.dispatch(*[Takes() for _ in range(3)])
+    scene.run(10)
+    scene.stop(queue)
+
+
+def two_seconds_and_a_half(scene: Scene) -> None:
+    """The worker's time is over then."""
+    queue = scene.world.process()
+    queue.process.limits = Limits(max_time_s=2.5)
+    queue.start_workers(1)
+    scene.run(10)
+    scene.stop(queue)
+
+
+def its_time_is_over_in_an_outage(scene: Scene) -> None:
+    queue = scene.world.process()
+    queue.process.limits = Limits(max_time_s=2.5)
+    queue.start_workers(1)
+    scene.dispatch(Takes(2))
+    scene.run(0.5)
+    scene.away(20)
+    scene.run(30)
+    scene.stop(queue)
+
+
+def an_empty_queue(scene: Scene) -> None:
+    """The worker ends with it, and not before."""
+    queue = scene.world.process()
+    queue.process.limits = Limits("drained")
+    scene.producer.dispatch_after(Takes(), 3)
+    queue.start_workers(1)
+    scene.run(10)
+    scene.stop(queue)
+
+
+def a_suspect_and_two_threads(scene: Scene) -> None:
+    scene.dispatch(Takes(1.5))
+    dies = scene.works(1)
+    scene.run(1)
+    scene.world.kill(dies)
+    queue = scene.works()
+    scene.run(20)
+    scene.stop(queue)
+
+
+def two_stops(scene: Scene) -> None:
+    scene.dispatch(Takes(3))
+    queue = scene.works()
+    scene.run(1)
+    scene.world.terminate(queue.process)
+    scene.stop(queue)
+
+
 def untold(kind: type[events.Event]) -> Callable[[Patch], None]:
     """An event of this kind is never emitted."""
     emit = events.EventStream.emit
@@ -291,6 +392,42 @@ def asks_at_every_turn(patch: Patch) -> None:
     patch.setattr(Worker, "_wait", asks)
 
 
+def wakes_nobody(patch: Patch) -> None:
+    call = Machine._call
+    patch.setattr(Machine, "_call", lambda self: call(self) if self.stopping_at is not None else None)
+
+
+def deaf_to_a_stop(patch: Patch) -> None:
+    stop = Machine.stop
+
+    def stops(self: Any, now: int) -> None:
+        stop(self, now)
+        self.bell = False
+
+    patch.setattr(Machine, "stop", stops)
+
+
+def tells_each_stop(patch: Patch) -> None:
+    stop = Machine.stop
+
+    def stops(self: Any, now: int) -> None:
+        if self.stopping_at is not None:
+            self.news.append("stopping")
+        stop(self, now)
+
+    patch.setattr(Machine, "stop", stops)
+
+
+def suspects_are_shy(patch: Patch) -> None:
+    may = suspects.may_start
+    patch.setattr(suspects, "may_start", lambda state, now: now > state.suspects_since + 3 * SECOND and may(state, now))
+
+
+def three_seconds_late(patch: Patch) -> None:
+    over = stop.time_is_over
+    patch.setattr(stop, "time_is_over", lambda state, now: over(state, now - 3 * SECOND))
+
+
 BROKEN: dict[str, tuple[str, Callable[[Patch], None], Callable[[Scene], None]]] = {
     "it does not tell that its server is back": ("server told of", untold(events.ServerBack), an_outage),
     "it does not tell that its server is lost": ("server told of", untold(events.ServerLost), an_outage),
@@ -321,6 +458,31 @@ BROKEN: dict[str, tuple[str, Callable[[Patch], None], Callable[[Scene], None]]] 
     "it looks for the dead at every tick": (
         "looks after the dead", stuck_at(Machine, "reap_at", 0), two_long_jobs,
     ),
+    "it wakes nobody": (
+        "starts at once", wakes_nobody, four_threads_and_three_jobs,
+    ),
+    "nobody watches": (
+        "looks when due", always(choose, "watch", lambda state, now: None), a_job_that_is_due_while_a_wait_hangs,
+    ),
+    "a stop waits for the pause": ("hurries to its end", stuck_at(Machine, "hurry", False), a_stop_in_an_outage),
+    "a stop in between is slept over": (
+        "hurries to its end", stuck_at(Worker, "_hurried", False), its_time_is_over_in_an_outage,
+    ),
+    "it tries for ever": ("gives up", always(stop, "tired", lambda state, now: False), a_stop_in_an_outage),
+    "nobody knows why it ended": ("error kept", stuck_at(Worker, "error", None), a_stop_in_an_outage),
+    "a stop does not call the keeper": (
+        "handed back in time", deaf_to_a_stop, a_stop_just_after_the_keeper_looked,
+    ),
+    "it is never full": ("limits kept", always(Machine, "full", False), three_jobs_of_two),
+    "its time is never over": (
+        "limits kept", always(stop, "time_is_over", lambda state, now: False), two_seconds_and_a_half,
+    ),
+    "its time is over late": ("stops after its time", three_seconds_late, two_seconds_and_a_half),
+    "it does not wait for what is delayed": (
+        "limits kept", always(choose, "finished", lambda state: state.limits.until != "stopped"), an_empty_queue,
+    ),
+    "a suspect waits for nothing": ("suspects start", suspects_are_shy, a_suspect_and_two_threads),
+    "it tells of each stop": ("server told of", tells_each_stop, two_stops),
 }  # fmt: skip
 
 

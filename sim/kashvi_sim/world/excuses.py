@@ -117,6 +117,8 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         return forgotten or untold(world, v.job_id)
     if v.predicate in ROLLED_BACK and v.job_id in world.rolled_back:
         return world.rolled_back[v.job_id]
+    if v.predicate in ("due order", "FIFO") and world.others.repeated:
+        return "repeated_id"  # the other job may be one that was sent again: without its delay, and behind others
     if v.predicate in OF_MANY and world.struck["server_back"]:
         return "server_back"
     if v.predicate in OF_ONE_JOB and _jumped(world, v, "server_back"):
@@ -135,8 +137,9 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         other = (why for job_id, why in world.rolled_back.items() if job_id in v.why)
         twice = ("repeated_id" for job_id in world.others.repeated if job_id in v.why)
         clock = (rule for rule in ("jump_back", "drift") if world.struck[rule] and v.predicate != "charged alone")
-        # A wait's time of claim is by the old clock, so it may seem to be before the takeover.
-        jumped = v.predicate == "charged alone" and "left in" in v.why and _jumped(world, v, "server_forward")
+        # A time of claim by the old clock, as a wait's or a listing's, may seem to be before a takeover.
+        by_it = (v.predicate == "charged alone" and "left in" in v.why) or v.predicate == "excused for a reason"
+        jumped = by_it and _jumped(world, v, "server_forward")
         return [*other, *twice, *clock, "server_forward" if jumped else ""][0]
     if v.predicate == "recorded iff exhausted" and not stored and "fail" in world.ended.get(v.job_id, ()):
         return untold(world, v.job_id)

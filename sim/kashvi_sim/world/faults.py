@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import msgspec
 
 from kashvi.errors import CommandRefused, DriverUnavailable, InvalidSetting, ReplyLost, StoreUnavailable
+from kashvi.worker import Limits
 
 from .. import DRIVERS
 from .network import Line
@@ -29,6 +30,7 @@ WORKER = SERVER - {"push"}
 """The calls of workers; the dispatching process is neither killed nor stopped."""
 ANYWHERE = WORKER | {"handle", "record"}
 HOUR, SET_BACK_S = 3600.0, 10.0
+LIMITS = (Limits(max_jobs=1), Limits(max_jobs=3), Limits(max_time_s=2.5), Limits("empty"), Limits("drained"))
 
 
 class PlannedFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -234,6 +236,14 @@ def _sigterm_soon(s: Scene) -> None:
     s.world.kernel.spawn(signals, "signals")
 
 
+def _short_read(s: Scene) -> None:
+    s.process.reads_most = 1 + s.world.tape.faults.choose(3)
+
+
+def _limited(s: Scene) -> None:
+    s.process.limits = LIMITS[s.world.tape.faults.choose(len(LIMITS))]
+
+
 def _equal_jobs(s: Scene) -> None:
     names = s.world.registry.names()
     name = names[s.world.tape.faults.choose(len(names))]
@@ -301,6 +311,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("exit", "the process exits in the middle of its work, and hands back", _BEFORE, ANYWHERE, _exit),
     Rule("sigterm_soon", "SIGTERM up to 2 s after the start, and once more", _BEFORE, _START, _sigterm_soon),
+    Rule("short_read", "reads of what the dead held end early, as if it were large", _BEFORE, _START, _short_read),
+    Rule("limited", "the worker ends after some jobs, after a time, or if none is left", _BEFORE, _START, _limited),
 )  # fmt: skip
 
 

@@ -175,7 +175,7 @@ class Line:
         return dealings.expired(self._process, lambda: self._call("expired", lambda: self.dead(limit)))
 
     def dead(self, limit: int) -> Expired:
-        return self._server.expired(limit)
+        return self._server.expired(min(self._process.reads_most or limit, limit))
 
     def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
         return self._call("unrecorded", lambda: self._server.unrecorded(limit, skip))

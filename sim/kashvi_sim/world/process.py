@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,8 @@ from kashvi.events import Event
 from kashvi.failures.recent import FailedJob
 from kashvi.ports import FailureStore
 from kashvi.queues import Queue
+from kashvi.worker import Limits
 from kashvi.worker.keeper import Keeper
-from kashvi.worker.machine.steps import Limits
 from kashvi.worker.pool import Workers
 from kashvi.worker.shell import Worker
 
@@ -55,11 +54,17 @@ class SimQueue(Queue):
     def start_working(self) -> None:
         """Run ``work()`` in the main thread, until Ctrl-C or ``request_stop``; raises if the server is away then."""
 
+        limits = self.process.limits or Limits()
+        until = {"stop_when_empty": limits.until == "empty", "drain": limits.until == "drained"}
+
         def work() -> None:
-            with suppress(KeyboardInterrupt, DriverError):
-                self.work()
+            error: BaseException | None = None
+            try:
+                self.work(**until, max_jobs=limits.max_jobs, max_time=limits.max_time_s)
+            except (DriverError, KeyboardInterrupt) as raised:
+                error = raised
             if self._world.dealings is not None:
-                self._world.dealings.returned(self.process)
+                self._world.dealings.returned(self.process, error)
 
         self._world.ledger.in_main.add(self.process_id)
         self.process.main = self.process.spawn(work, "work")
@@ -70,10 +75,12 @@ class SimQueue(Queue):
             one.request_stop() if isinstance(one, Workers) else one.stop()
         for one in self.handles:
             if one.join() and self._world.dealings is not None:
-                self._world.dealings.returned(self.process)
+                self._world.dealings.returned(self.process, one.error)
 
     def leave(self) -> None:
         """Exit: call the functions registered for that, then the process is gone."""
+        if self._world.dealings is not None:
+            self._world.dealings.told(self.process)
         self.process.spawn(self._exit, "exit")
 
     def _exit(self) -> None:
@@ -99,6 +106,6 @@ class SimQueue(Queue):
         return worker, keeper
 
     def start_workers(self, n: int = 5, **options: Any) -> Workers:
-        handle = super().start_workers(n, **options)
+        handle = super().start_workers(n, **{"limits": self.process.limits, **options})
         self.handles.append(handle)
         return handle

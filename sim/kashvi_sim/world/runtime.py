@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import NoReturn
 
+from kashvi.worker import Limits
+
 from .kernel import EPOCH, Condition, Kernel, Task, Turns
 from .tape import Stream, Tape
 
@@ -22,6 +24,10 @@ class SimRuntime:
         self.paused_until, self.stood_still_s = 0.0, 0.0
         self.called_at, self.calls = 0.0, 0
         """The time of its last call of the server, and the number of calls at that time."""
+        self.limits: Limits | None = None
+        """When its worker ends by itself, if a fault has said so."""
+        self.reads_most = 0
+        """The most entries of a read of what dead workers held, as if they were large; 0: no limit."""
         self.sleeps = 0
         """The number of its threads' sleeps."""
         self.dead = False

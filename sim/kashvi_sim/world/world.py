@@ -216,7 +216,8 @@ class World(Judged, Struck):
     def terminate(self, process: SimRuntime) -> None:
         """SIGTERM."""
         queue = self._queues[id(process)]
-
+        if self.dealings is not None:
+            self.dealings.told(process)
         process.spawn(queue.request_stop, "signal")
 
     def interrupt(self, process: SimRuntime) -> None:
