@@ -392,7 +392,7 @@ def asks_at_every_turn(patch: Patch) -> None:
     patch.setattr(Worker, "_wait", asks)
 
 
-def wakes_nobody(patch: Patch) -> None:
+def wakes_no_thread(patch: Patch) -> None:
     call = Machine._call
     patch.setattr(Machine, "_call", lambda self: call(self) if self.stopping_at is not None else None)
 
@@ -458,18 +458,18 @@ BROKEN: dict[str, tuple[str, Callable[[Patch], None], Callable[[Scene], None]]] 
     "it looks for the dead at every tick": (
         "looks after the dead", stuck_at(Machine, "reap_at", 0), two_long_jobs,
     ),
-    "it wakes nobody": (
-        "starts at once", wakes_nobody, four_threads_and_three_jobs,
+    "it wakes no thread": (
+        "starts at once", wakes_no_thread, four_threads_and_three_jobs,
     ),
-    "nobody watches": (
+    "no thread watches": (
         "looks when due", always(choose, "watch", lambda state, now: None), a_job_that_is_due_while_a_wait_hangs,
     ),
     "a stop waits for the pause": ("hurries to its end", stuck_at(Machine, "hurry", False), a_stop_in_an_outage),
     "a stop in between is slept over": (
-        "hurries to its end", stuck_at(Worker, "_hurried", False), its_time_is_over_in_an_outage,
+        "hurries to its end", stuck_at(Worker, "hurried", False), its_time_is_over_in_an_outage,
     ),
     "it tries for ever": ("gives up", always(stop, "tired", lambda state, now: False), a_stop_in_an_outage),
-    "nobody knows why it ended": ("error kept", stuck_at(Worker, "error", None), a_stop_in_an_outage),
+    "its error is forgotten": ("error kept", stuck_at(Worker, "error", None), a_stop_in_an_outage),
     "a stop does not call the keeper": (
         "handed back in time", deaf_to_a_stop, a_stop_just_after_the_keeper_looked,
     ),

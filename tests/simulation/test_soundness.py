@@ -29,8 +29,8 @@ def unsound(m: Machine) -> Iterator[str]:
     grave = [d.lost for d in m.suspects]
     for wrong, why in (
         (any(a < b for a, b in pairwise(grave)), f"suspects wait in the order {grave}"),
-        (m.watched is not None and not m.idle, "somebody watches, and nobody is idle"),
-        (m.called and not m.idle, "somebody is called, and nobody is idle"),
+        (m.watched is not None and not m.idle, "a thread watches, and none is idle"),
+        (m.called and not m.idle, "a thread is called, and none is idle"),
         (not 0 <= m.idle + m.waiting <= m.threads, f"{m.idle} idle of {m.threads}"),
         (len(m.running) > m.threads, f"{len(m.running)} run on {m.threads} threads"),
         (limit is not None and m.taken > limit, f"{m.taken} taken, of {limit}"),

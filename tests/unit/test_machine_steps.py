@@ -107,7 +107,7 @@ def test_a_thread_watches_while_another_waits_for_a_job_that_is_soon_due() -> No
 
 
 def test_the_keeper_calls_a_thread_for_suspects_whose_turn_has_come() -> None:
-    """Nobody else may come by."""
+    """No other thread may come by."""
     machine = working(2)
     assert isinstance(machine.free(NOW), Wait)
     assert isinstance(machine.free(NOW), Idle)
@@ -169,6 +169,15 @@ def test_finished_work_that_has_waited_goes_first_and_else_the_next_job() -> Non
         machine._ended(NOW, done(d))
         machine.urgent = urgent
         assert isinstance(machine.free(NOW + waited), kind)
+
+
+def test_jobs_that_are_ready_do_not_wait_for_an_exchange_under_way() -> None:
+    """Even if it is long, and finished work waits for the next one."""
+    machine = working(2, d := job(1))
+    machine._request(NOW, by_thread=False)
+    machine.ready.append(job(2))
+    machine._ended(NOW, done(d))
+    assert isinstance(machine.free(NOW + 2 * FLUSH), Delivery)
 
 
 def test_what_waits_is_as_old_as_its_first() -> None:
@@ -527,7 +536,7 @@ def test_it_is_finished_when_nothing_is_left_that_it_was_to_do(
 
 
 def test_a_stop_is_told_once_and_rings_each_time() -> None:
-    """A second one may come while somebody pauses."""
+    """A second one may come in another pause."""
     machine = working(1, job(1))
     for _ in range(2):
         machine.bell = machine.hurry = False
@@ -565,7 +574,7 @@ def test_the_keeper_settles_all_records_twice_and_goes_off_the_list() -> None:
 
 
 def test_a_table_that_does_not_answer_is_waited_for_a_while() -> None:
-    """And then told of."""
+    """And then the log says so."""
     machine = working(1, has_store=True)
     machine.stop(NOW)
     machine.fewer()

@@ -17,7 +17,7 @@ from .runtime import SimRuntime
 
 
 class Dealings(Ends):
-    """Waits, looks after the dead, and what a process tells of itself."""
+    """Waits, looks after the dead, and a process's own events."""
 
     def interrupted(self, process: SimRuntime) -> None:
         """Ctrl-C: it does not rest before it tries once more, and something may have been lost. An attempt ends."""

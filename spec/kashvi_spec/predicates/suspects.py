@@ -326,8 +326,8 @@ class ExcusedForAReason(_OfTheDead):
             return "its process died, where no other job ran, and no attempt was counted"
         if taken.grave < GRAVE or taken.run is None or not lease_s:
             return ""
-        if any(one.run is None and one.job_id in self._renamed for one in beside):
-            return ""  # it ran there under another id
+        if any(one.run is None and (one.announced or one.job_id in self._renamed) for one in beside):
+            return ""  # it ran there, since an unknown time: under another id, or by a claim of before a takeover
         apart_s = max((abs(one.run.at - taken.run.at) for one in beside if one.run), default=0.0)
         if apart_s >= patience_s(lease_s, taken.grave) - CLOCK_S:
             return ""

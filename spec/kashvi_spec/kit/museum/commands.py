@@ -1,4 +1,4 @@
-"""Bugs of the command line: ignored options, unreadable codes and output, rows deleted too early."""
+"""Bugs of the command line and of limits: ignored options, unreadable codes and output, rows deleted too early."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from kashvi.queues import Queue
 from kashvi.runtime import SystemRuntime
 from kashvi.text import json_line
 from kashvi.worker import recorder, row
+from kashvi.worker.machine import stop
 
 from . import Patch, exhibit, where
 
@@ -323,6 +324,24 @@ def _(patch: Patch) -> None:
         return limits is not None and limits.max_jobs is not None
 
     where(patch, Queue, "_worker", limited, worker)
+
+
+@exhibit("the last job is followed by another", "a worker that may run three runs four", "WORKERS-17")
+def _(patch: Patch) -> None:
+    where(
+        patch, Queue, "_worker",
+        lambda self, threads, limits, **named: limits is not None and limits.max_jobs == 3,
+        lambda real, self, threads, limits, **named: real(self, threads, limits._replace(max_jobs=4), **named),
+    )  # fmt: skip
+
+
+@exhibit("its time is never over", "a worker with a limit of time works on", "WORKERS-17")
+def _(patch: Patch) -> None:
+    where(
+        patch, stop, "time_is_over",
+        lambda state, now: state.limits.max_time_s == 1.5,
+        lambda real, state, now: False,
+    )  # fmt: skip
 
 
 @exhibit("help without examples", "it lists only options", "COMMANDS-10")

@@ -457,24 +457,6 @@ def _(patch: Patch) -> None:
     where(patch, Machine, "_release_hostages", lambda self, now: bool(self.ready), lambda real, self, now: None)
 
 
-@exhibit("the last job is followed by another", "a worker that may run three runs four", "WORKERS-17")
-def _(patch: Patch) -> None:
-    where(
-        patch, Queue, "_worker",
-        lambda self, threads, limits, **named: limits is not None and limits.max_jobs == 3,
-        lambda real, self, threads, limits, **named: real(self, threads, limits._replace(max_jobs=4), **named),
-    )  # fmt: skip
-
-
-@exhibit("its time is never over", "a worker with a limit of time works on", "WORKERS-17")
-def _(patch: Patch) -> None:
-    where(
-        patch, stop, "time_is_over",
-        lambda state, now: state.limits.max_time_s == 1.5,
-        lambda real, state, now: False,
-    )  # fmt: skip
-
-
 @exhibit(
     "rests when there was nothing to do",
     "for ten seconds, after some minutes",
