@@ -113,7 +113,9 @@ class Ends(Exchanges):
             self._ended_by_itself(one)
         since = max((at for at in (one.stopping, one.last_end) if at), default=self._now(one))
         busy_s = self._aside_s(one) - one.aside_before_s
-        self._within("stops in time", self._moved_s(one, since) - busy_s, self._stopped_s(), "after all had ended")
+        if one.stopping or not one.may_end:  # what ends since the queue is empty may have been idle for long
+            moved_s = self._moved_s(one, since) - busy_s
+            self._within("stops in time", moved_s, self._stopped_s(), "after all had ended")
         if (held := self._held(event.worker)) > event.unsettled and not one.late:
             self._broken("leaves nothing held", f"stopped with {event.unsettled} unsettled; the server has {held}")
         if one.lost != one.told_lost:
