@@ -1,11 +1,18 @@
-"""Predicates, and a judge that shows a trace to several of them."""
+"""Predicates, and a judge that shows a trace to several of them.
+
+All predicates judge every job of a simulation, so they are on its hot path: each kind of event goes straight to the
+methods that watch it, and nothing is formatted until a clause is broken.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kashvi.events import Event
+
+Watches = dict[type[Event], Callable[[Any], None]]
+"""By the exact type of an event, the method that gets it."""
 
 ROUNDING_S = 2e-6
 """Unix seconds in a double are exact to a quarter of a microsecond, and scripts add and subtract several times."""
@@ -25,24 +32,27 @@ class Predicate:
     name = ""
     clock: Callable[[], float] | None = None
     """The time of the current event, on a better clock than its process's."""
-    watches: tuple[type[Event], ...] = ()
-    """The exact types of events that ``see`` gets."""
 
     def __init__(self) -> None:
         self.judged = 0
         self.violations: list[Violation] = []
 
-    def see(self, event: Event) -> None:
+    def watches(self) -> Watches:
+        """The events it watches. A judge asks once."""
         raise NotImplementedError
+
+    def see(self, event: Event) -> None:
+        """Show it one event, outside of a judge."""
+        if see := self.watches().get(type(event)):
+            see(event)
 
     def at_end(self) -> list[Violation]:
         """The violations if the trace is over and all work counts as done. Changes nothing."""
         return []
 
-    def expect(self, holds: bool, job_id: str, why: str) -> None:
-        self.judged += 1
-        if not holds:
-            self.violations.append(self.broken(job_id, why))
+    def breaks(self, job_id: str, why: str) -> None:
+        """Note a violation. Called only for one: texts take longer than all else."""
+        self.violations.append(self.broken(job_id, why))
 
     def broken(self, job_id: str, why: str) -> Violation:
         return Violation(self.name, job_id, why)
@@ -55,8 +65,8 @@ class Judge:
         self.predicates = list(predicates)
         self._watching: dict[type[Event], list[Callable[[Event], None]]] = {}
         for predicate in self.predicates:
-            for kind in predicate.watches:
-                self._watching.setdefault(kind, []).append(predicate.see)
+            for kind, see in predicate.watches().items():
+                self._watching.setdefault(kind, []).append(see)
 
     def see(self, event: Event) -> None:
         for see in self._watching.get(type(event), ()):

@@ -6,20 +6,19 @@ from kashvi.events import (
     AttemptFailed,
     AttemptSnoozed,
     AttemptStarted,
-    Event,
     JobDispatched,
+    JobEvent,
     JobReturned,
     RetryScheduled,
 )
 
-from ..judging import ROUNDING_S, Predicate, Violation
+from ..judging import ROUNDING_S, Predicate, Violation, Watches
 
 
 class DueOrder(Predicate):
     """Delayed jobs are claimed in the order of their due times, as far as the server's clock shows it."""
 
     name = "due order"
-    watches = (JobDispatched, JobReturned, RetryScheduled, AttemptFailed, AttemptSnoozed, AttemptStarted)
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,22 +26,30 @@ class DueOrder(Predicate):
         self._claims: dict[str, float] = {}
         self._excused: set[str] = set()
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, JobDispatched):
-            if event.due is not None:
-                self._due[event.job_id] = event.due
-        elif isinstance(event, JobReturned | RetryScheduled | AttemptFailed | AttemptSnoozed):
-            self._excused.add(event.job_id)
-        elif (
-            isinstance(event, AttemptStarted)
-            and event.claim == "exchange"
-            and event.server_at is not None
-            and event.job_id in self._due
-            and event.job_id not in self._excused
-            and not event.suspect
-        ):
+    def watches(self) -> Watches:
+        return {
+            JobDispatched: self._dispatched,
+            JobReturned: self._excuse,
+            RetryScheduled: self._excuse,
+            AttemptFailed: self._excuse,
+            AttemptSnoozed: self._excuse,
+            AttemptStarted: self._started,
+        }
+
+    def _dispatched(self, event: JobDispatched) -> None:
+        if event.due is not None:
+            self._due[event.job_id] = event.due
+
+    def _excuse(self, event: JobEvent) -> None:
+        self._excused.add(event.job_id)
+
+    def _started(self, event: AttemptStarted) -> None:
+        job_id, at = event.job_id, event.server_at
+        if job_id not in self._due or at is None or event.claim != "exchange":
+            return
+        if job_id not in self._excused and not event.suspect:
             self.judged += 1
-            self._claims[event.job_id] = event.server_at
+            self._claims[job_id] = at
 
     def at_end(self) -> list[Violation]:
         """The violations. An event of a start may come long after the claim, so the claims are sorted first."""

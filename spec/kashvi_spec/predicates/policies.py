@@ -6,9 +6,9 @@ import ast
 import math
 from typing import Any
 
-from kashvi.events import AttemptFailed, AttemptSnoozed, Event, JobFailed, JobSnoozed, RetryScheduled
+from kashvi.events import AttemptFailed, AttemptSnoozed, JobFailed, JobSnoozed, RetryScheduled
 
-from ..judging import Predicate
+from ..judging import Predicate, Watches
 
 LONGEST_S = 100 * 366 * 86_400.0
 TEXT_MAX = 100_000
@@ -21,21 +21,23 @@ class OwnBackoffKept(Predicate):
     """
 
     name = "own backoff kept"
-    watches = (RetryScheduled,)
 
-    def see(self, event: Event) -> None:
-        assert isinstance(event, RetryScheduled)
+    def watches(self) -> Watches:
+        return {RetryScheduled: self._retried}
+
+    def _retried(self, event: RetryScheduled) -> None:
         if not event.backoff:
             return
+        self.judged += 1
         n, wait_s = event.attempts, event.wait_s
         known = (0.0, LONGEST_S) if event.backoff == "own" else _waits(event.backoff, n)
         if known is None:
-            self.expect(False, event.job_id, f"waits by a backoff that is none: {event.backoff[:100]!r}")
+            self.breaks(event.job_id, f"waits by a backoff that is none: {event.backoff[:100]!r}")
             return
         least, most = known
-        span = f"{most:g} s" if least == most else f"from {least:g} to {most:g} s"
-        kept = least - least * 1e-9 <= wait_s <= most + most * 1e-9
-        self.expect(kept, event.job_id, f"waits {wait_s:g} s after attempt {n}, not {span} ({event.backoff[:100]})")
+        if not least - least * 1e-9 <= wait_s <= most + most * 1e-9:
+            span = f"{most:g} s" if least == most else f"from {least:g} to {most:g} s"
+            self.breaks(event.job_id, f"waits {wait_s:g} s after attempt {n}, not {span} ({event.backoff[:100]})")
 
 
 def _waits(text: str, n: int) -> tuple[float, float] | None:
@@ -83,44 +85,52 @@ class GivenUpAtOnce(Predicate):
     """A job is not tried again after an attempt that gave it up, and it counts as given up if and only if one did."""
 
     name = "given up at once"
-    watches = (AttemptFailed, RetryScheduled, JobFailed)
 
     def __init__(self) -> None:
         super().__init__()
         self._given_up: set[tuple[str, str, int]] = set()
         """Jobs, processes and attempts. An attempt that runs there twice counts as it ended last."""
 
-    def see(self, event: Event) -> None:
-        assert isinstance(event, AttemptFailed | RetryScheduled | JobFailed)
-        if isinstance(event, AttemptFailed):
-            key = event.job_id, event.process, event.attempt
-            self._given_up.add(key) if event.gave_up else self._given_up.discard(key)
+    def watches(self) -> Watches:
+        return {AttemptFailed: self._ended, RetryScheduled: self._retried, JobFailed: self._failed}
+
+    def _ended(self, event: AttemptFailed) -> None:
+        key = event.job_id, event.process, event.attempt
+        self._given_up.add(key) if event.gave_up else self._given_up.discard(key)
+
+    def _retried(self, event: RetryScheduled) -> None:
+        self.judged += 1
+        if (event.job_id, event.process, event.attempts) in self._given_up:
+            self.breaks(event.job_id, f"given up in attempt {event.attempts}, and tried again")
+
+    def _failed(self, event: JobFailed) -> None:
+        if event.undeliverable:
             return
+        self.judged += 1
         given_up = (event.job_id, event.process, event.attempts) in self._given_up
-        if isinstance(event, RetryScheduled):
-            self.expect(not given_up, event.job_id, f"given up in attempt {event.attempts}, and tried again")
-        elif not event.undeliverable:
+        if event.gave_up != given_up:
             told = "given up, and attempt {} had not" if event.gave_up else "exhausted, and attempt {} had given it up"
-            self.expect(event.gave_up == given_up, event.job_id, f"failed as {told.format(event.attempts)}")
+            self.breaks(event.job_id, f"failed as {told.format(event.attempts)}")
 
 
 class SnoozeUncounted(Predicate):
     """A job is snoozed for as long as its attempt asked, and that attempt is not counted."""
 
     name = "snooze uncounted"
-    watches = (AttemptSnoozed, JobSnoozed)
 
     def __init__(self) -> None:
         super().__init__()
         self._asked: dict[tuple[str, str], set[tuple[int, float]]] = {}
         """Attempts and waits, by job and process."""
 
-    def see(self, event: Event) -> None:
-        assert isinstance(event, AttemptSnoozed | JobSnoozed)
-        if isinstance(event, AttemptSnoozed):
-            self._asked.setdefault((event.job_id, event.process), set()).add((event.attempt, event.wait_s))
-            return
-        asked = self._asked.get((event.job_id, event.process), set())
-        told = event.attempts + 1, event.wait_s
-        why = f"snoozed for {event.wait_s:g} s, {event.attempts} attempts counted, and no such attempt had asked for it"
-        self.expect(told in asked, event.job_id, why)
+    def watches(self) -> Watches:
+        return {AttemptSnoozed: self._asks, JobSnoozed: self._snoozed}
+
+    def _asks(self, event: AttemptSnoozed) -> None:
+        self._asked.setdefault((event.job_id, event.process), set()).add((event.attempt, event.wait_s))
+
+    def _snoozed(self, event: JobSnoozed) -> None:
+        self.judged += 1
+        if (event.attempts + 1, event.wait_s) not in self._asked.get((event.job_id, event.process), ()):
+            why = f"snoozed for {event.wait_s:g} s, {event.attempts} attempts counted, and no such attempt"
+            self.breaks(event.job_id, f"{why} had asked for it")

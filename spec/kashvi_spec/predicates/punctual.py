@@ -25,7 +25,7 @@ from kashvi.events import (
     WorkerStopping,
 )
 
-from ..judging import Predicate, Violation
+from ..judging import Predicate, Violation, Watches
 
 LATE_S = 3.0
 """A worker hands back after 1 s a job that it claimed ahead and can't start, checks once a second, and waits 0.6 s."""
@@ -50,11 +50,6 @@ class InTime(Predicate):
     """
 
     name = "in time"
-    watches = (
-        WorkerStarted, WorkerStopping, WorkerStopped, JobDispatched, AttemptStarted, AttemptSucceeded,
-        AttemptFailed, AttemptSnoozed, AttemptLost, JobSucceeded, JobFailed, RetryScheduled, JobSnoozed,
-        JobPostponed, JobReturned, ServerLost, ServerBack,
-    )  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,39 +66,75 @@ class InTime(Predicate):
         self._workers: dict[str, _Crew] = {}
         self._runs: dict[tuple[str, str], _Crew] = {}
 
-    def see(self, event: Event) -> None:
-        now = self.clock() if self.clock else event.at
-        if (waits := self._suspected.pop(event.process, None)) and not isinstance(event, ServerLost):
+    def watches(self) -> Watches:
+        return {
+            WorkerStarted: self._worker,
+            WorkerStopping: self._stopping,
+            WorkerStopped: self._stopping,
+            JobDispatched: self._dispatched,
+            AttemptStarted: self._started,
+            AttemptSucceeded: self._ended,
+            AttemptFailed: self._ended,
+            AttemptSnoozed: self._ended,
+            AttemptLost: self._taken,
+            JobSucceeded: self._settled,
+            JobFailed: self._settled,
+            JobPostponed: self._settled,
+            RetryScheduled: self._retried,
+            JobSnoozed: self._snoozed,
+            JobReturned: self._returned,
+            ServerLost: self._hears,
+            ServerBack: self._hears,
+        }
+
+    def _now(self, event: Event) -> float:
+        """The time of the event, which shows that its process is alive."""
+        if self._suspected and (waits := self._suspected.pop(event.process, None)):
             self._break(waits)
-        if isinstance(event, AttemptStarted):
-            self._started(event, now)
-        elif isinstance(event, AttemptSucceeded | AttemptFailed | AttemptSnoozed):
-            self._over(event.process, event.job_id, now)
-        elif isinstance(event, JobDispatched):
-            if event.job_id not in self._attempts and self.clock:
-                self._ready[event.job_id] = now if event.due is None else max(event.due, now), event.process
-        elif isinstance(event, JobSnoozed):
-            self._ready.pop(event.job_id, None)  # its next start may have been told before; nothing is judged
-        elif isinstance(event, RetryScheduled):
-            if event.server_at is not None and self._attempts.get(event.job_id, 0) <= event.attempts:
-                self._ready[event.job_id] = now + max(event.due - event.server_at, 0.0), event.process
-        elif isinstance(event, JobReturned):
-            self._over(event.process, event.job_id, now)
-            self._ready[event.job_id] = now, event.process
-            if event.suspect:
-                self._suspects.add(event.job_id)
-        elif isinstance(event, AttemptLost):
+        return self.clock() if self.clock else event.at
+
+    def _dispatched(self, event: JobDispatched) -> None:
+        now = self._now(event)
+        if self.clock and event.job_id not in self._attempts:
+            due = event.due
+            self._ready[event.job_id] = now if due is None or due < now else due, event.process
+
+    def _retried(self, event: RetryScheduled) -> None:
+        now = self._now(event)
+        if event.server_at is not None and self._attempts.get(event.job_id, 0) <= event.attempts:
+            self._ready[event.job_id] = now + max(event.due - event.server_at, 0.0), event.process
+
+    def _snoozed(self, event: JobSnoozed) -> None:
+        self._now(event)
+        self._ready.pop(event.job_id, None)  # its next start may have been told before; nothing is judged
+
+    def _returned(self, event: JobReturned) -> None:
+        now = self._now(event)
+        self._over(event.process, event.job_id, now)
+        self._ready[event.job_id] = now, event.process
+        if event.suspect:
             self._suspects.add(event.job_id)
-        elif isinstance(event, JobSucceeded | JobFailed | JobPostponed):
-            self._settled(event.job_id, now)
-        elif isinstance(event, WorkerStarted):
-            self._crew(event.worker).begins(event.process, event.threads, now)
-        elif isinstance(event, WorkerStopping | WorkerStopped):
-            self._crew(event.worker).begins(event.process, 0, now)
-        elif isinstance(event, ServerLost | ServerBack):
-            for crew in self._workers.values():
-                if crew.process == event.process:
-                    crew.hears(isinstance(event, ServerBack), now)
+
+    def _taken(self, event: AttemptLost) -> None:
+        self._now(event)
+        self._suspects.add(event.job_id)
+
+    def _ended(self, event: AttemptSucceeded | AttemptFailed | AttemptSnoozed) -> None:
+        self._over(event.process, event.job_id, self._now(event))
+
+    def _worker(self, event: WorkerStarted) -> None:
+        self._crew(event.worker).begins(event.process, event.threads, self._now(event))
+
+    def _stopping(self, event: WorkerStopping | WorkerStopped) -> None:
+        self._crew(event.worker).begins(event.process, 0, self._now(event))
+
+    def _hears(self, event: ServerLost | ServerBack) -> None:
+        if isinstance(event, ServerLost):
+            self._suspected.pop(event.process, None)
+        now = self._now(event)
+        for crew in self._workers.values():
+            if crew.process == event.process:
+                crew.hears(isinstance(event, ServerBack), now)
 
     def at_end(self) -> list[Violation]:
         return [
@@ -111,24 +142,29 @@ class InTime(Predicate):
             for _, late in sorted(self.late.items())
         ]
 
-    def _started(self, event: AttemptStarted, now: float) -> None:
-        ready, told_by = self._ready.pop(event.job_id, (now, ""))
-        self._attempts[event.job_id] = event.attempt
+    def _started(self, event: AttemptStarted) -> None:
+        now, job_id = self._now(event), event.job_id
+        ready = self._ready.pop(job_id, None)
+        self._attempts[job_id] = event.attempt
         self.judged += 1
         if event.suspect:
-            self._suspects.add(event.job_id)
-        elif now - ready > LATE_S and not self._suspects:
-            for crew in self._workers.values():
-                since = max(ready, crew.free_since, self._calm_since)
-                one_clock = self.clock is not None or crew.process == event.process == told_by
-                if one_clock and now - since > LATE_S:
-                    late = Late(event.job_id, crew.process, since, now)
-                    if crew.process == event.process:
-                        self._break([late])
-                    else:
-                        self._suspected.setdefault(crew.process, []).append(late)
-        crew = self._runs[event.process, event.job_id] = self._crew(event.worker)
+            self._suspects.add(job_id)
+        elif ready is not None and now - ready[0] > LATE_S and not self._suspects:
+            self._late(event, now, *ready)
+        crew = self._workers.get(event.worker) or self._crew(event.worker)
+        self._runs[event.process, job_id] = crew
         crew.runs(+1, now)
+
+    def _late(self, event: AttemptStarted, now: float, ready: float, told_by: str) -> None:
+        for crew in self._workers.values():
+            since = max(ready, crew.free_since, self._calm_since)
+            one_clock = self.clock is not None or crew.process == event.process == told_by
+            if one_clock and now - since > LATE_S:
+                late = Late(event.job_id, crew.process, since, now)
+                if crew.process == event.process:
+                    self._break([late])
+                else:
+                    self._suspected.setdefault(crew.process, []).append(late)
 
     def _break(self, found: list[Late]) -> None:
         for late in found:
@@ -138,7 +174,8 @@ class InTime(Predicate):
         if crew := self._runs.pop((process, job_id), None):
             crew.runs(-1, now)
 
-    def _settled(self, job_id: str, now: float) -> None:
+    def _settled(self, event: JobSucceeded | JobFailed | JobPostponed) -> None:
+        now, job_id = self._now(event), event.job_id
         self._attempts.setdefault(job_id, 0)
         self._ready.pop(job_id, None)
         if job_id in self._suspects:
@@ -165,6 +202,8 @@ class _Crew:
 
     def runs(self, more: int, now: float) -> None:
         self._running += more
+        if self._running < self._threads and self.free_since <= now:
+            return  # as before
         self._look(now)
 
     def hears(self, hears: bool, now: float) -> None:

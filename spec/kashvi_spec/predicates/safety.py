@@ -12,9 +12,9 @@ from kashvi.events import (
     AttemptSnoozed,
     AttemptStarted,
     AttemptSucceeded,
-    Event,
     FailureRecorded,
     JobDispatched,
+    JobEvent,
     JobFailed,
     JobPostponed,
     JobReturned,
@@ -23,7 +23,7 @@ from kashvi.events import (
     RetryScheduled,
 )
 
-from ..judging import ROUNDING_S, Judge, Predicate, Violation, judge
+from ..judging import ROUNDING_S, Judge, Predicate, Violation, Watches, judge
 
 __all__ = [
     "AttemptsBounded",
@@ -41,12 +41,13 @@ __all__ = [
     "judge",
 ]
 
+NOTHING_YET = (float("-inf"), -1)
+
 
 class NoneLost(Predicate):
     """Every dispatched job ends: it is done after a successful attempt, or is recorded as failed."""
 
     name = "none lost"
-    watches = (JobDispatched, AttemptSucceeded, JobSucceeded, JobFailed)
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,16 +55,30 @@ class NoneLost(Predicate):
         self._ended: set[str] = set()
         self._done: set[str] = set()
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, JobDispatched) and event.job_id not in self._ended:
+    def watches(self) -> Watches:
+        return {
+            JobDispatched: self._dispatched,
+            AttemptSucceeded: self._succeeded,
+            JobSucceeded: self._settled,
+            JobFailed: self._over,
+        }
+
+    def _dispatched(self, event: JobDispatched) -> None:
+        if event.job_id not in self._ended:
             self._open.add(event.job_id)
-        elif isinstance(event, AttemptSucceeded):
-            self._done.add(event.job_id)
-        elif isinstance(event, JobSucceeded | JobFailed):
-            self._open.discard(event.job_id)
-            self._ended.add(event.job_id)  # the event of a dispatch may come after the job has run
-            earned = isinstance(event, JobFailed) or event.job_id in self._done
-            self.expect(earned, event.job_id, "settled as done, and no attempt had succeeded")
+
+    def _succeeded(self, event: AttemptSucceeded) -> None:
+        self._done.add(event.job_id)
+
+    def _settled(self, event: JobSucceeded) -> None:
+        self._over(event)
+        if event.job_id not in self._done:
+            self.breaks(event.job_id, "settled as done, and no attempt had succeeded")
+
+    def _over(self, event: JobSucceeded | JobFailed) -> None:
+        self.judged += 1
+        self._open.discard(event.job_id)
+        self._ended.add(event.job_id)  # the event of a dispatch may come after the job has run
 
     def at_end(self) -> list[Violation]:
         return [self.broken(job_id, "dispatched, and never heard of again") for job_id in sorted(self._open)]
@@ -73,7 +88,6 @@ class NeverEarly(Predicate):
     """No attempt starts before its job is due, by the server's clock."""
 
     name = "never early"
-    watches = (JobDispatched, RetryScheduled, JobSnoozed, JobPostponed, AttemptStarted)
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,31 +95,48 @@ class NeverEarly(Predicate):
         self._snoozes: dict[tuple[str, int], list[tuple[float, float]]] = {}
         """When an attempt's job was snoozed, and until when. The event of a start may come after a later snooze."""
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, JobDispatched) and event.due is not None:
+    def watches(self) -> Watches:
+        return {
+            JobDispatched: self._dispatched,
+            RetryScheduled: self._retried,
+            JobSnoozed: self._snoozed,
+            JobPostponed: self._postponed,
+            AttemptStarted: self._started,
+        }
+
+    def _dispatched(self, event: JobDispatched) -> None:
+        if event.due is not None:
             self._due[event.job_id, 1] = event.due
-        elif isinstance(event, RetryScheduled):
-            self._due[event.job_id, event.attempts + 1] = event.due
-        elif isinstance(event, JobSnoozed):
-            key = event.job_id, event.attempts + 1
-            self._snoozes.setdefault(key, []).append((event.server_at or event.due - event.wait_s, event.due))
-        elif isinstance(event, JobPostponed):
-            key = event.job_id, event.attempts + 1
-            self._due[key] = max(self._due.get(key, event.due), event.due)
-        elif isinstance(event, AttemptStarted) and event.server_at is not None:
-            due = self._due.get((event.job_id, event.attempt))
-            for at, again in self._snoozes.get((event.job_id, event.attempt), ()):
-                due = again if at <= event.server_at else due
-            if due is not None:
-                early = due - event.server_at
-                self.expect(early <= ROUNDING_S, event.job_id, f"started {early:.6f} s before it was due")
+
+    def _retried(self, event: RetryScheduled) -> None:
+        self._due[event.job_id, event.attempts + 1] = event.due
+
+    def _snoozed(self, event: JobSnoozed) -> None:
+        key = event.job_id, event.attempts + 1
+        self._snoozes.setdefault(key, []).append((event.server_at or event.due - event.wait_s, event.due))
+
+    def _postponed(self, event: JobPostponed) -> None:
+        key = event.job_id, event.attempts + 1
+        self._due[key] = max(self._due.get(key, event.due), event.due)
+
+    def _started(self, event: AttemptStarted) -> None:
+        key, at = (event.job_id, event.attempt), event.server_at
+        if at is None:
+            return
+        due = self._due.get(key)
+        if self._snoozes:
+            for snoozed_at, again in self._snoozes.get(key, ()):
+                due = again if snoozed_at <= at else due
+        if due is not None:
+            self.judged += 1
+            if not due - at <= ROUNDING_S:
+                self.breaks(event.job_id, f"started {due - at:.6f} s before it was due")
 
 
 class AttemptsBounded(Predicate):
     """No job gets more attempts than allowed; a death without an announcement does not count."""
 
     name = "attempts bounded"
-    watches = (AttemptStarted, JobFailed)
 
     def __init__(self, max_attempts: int = 3) -> None:
         super().__init__()
@@ -115,20 +146,28 @@ class AttemptsBounded(Predicate):
         self._changed: set[str] = set()
         """Types whose limit is not the same everywhere: a deploy, or a worker that does not know the type."""
 
-    def see(self, event: Event) -> None:
-        assert isinstance(event, AttemptStarted | JobFailed)
-        if isinstance(event, JobFailed) and event.undeliverable:
-            return
-        if self._own.setdefault(event.type, event.type_limit) != event.type_limit:
-            self._changed.add(event.type)
-        if event.type in self._changed:
-            return
-        limit = event.type_limit or self._max
-        if isinstance(event, AttemptStarted):
-            self.expect(event.attempt <= limit, event.job_id, f"attempt {event.attempt} of {limit} started")
-        else:
-            enough = event.attempts <= limit if event.gave_up else event.attempts == limit
-            self.expect(enough, event.job_id, f"failed after {event.attempts} of {limit} attempts")
+    def watches(self) -> Watches:
+        return {AttemptStarted: self._started, JobFailed: self._failed}
+
+    def _started(self, event: AttemptStarted) -> None:
+        limit = self._limit(event.type, event.type_limit)
+        if limit:
+            self.judged += 1
+            if event.attempt > limit:
+                self.breaks(event.job_id, f"attempt {event.attempt} of {limit} started")
+
+    def _failed(self, event: JobFailed) -> None:
+        limit = 0 if event.undeliverable else self._limit(event.type, event.type_limit)
+        if limit:
+            self.judged += 1
+            if event.attempts > limit or (event.attempts < limit and not event.gave_up):
+                self.breaks(event.job_id, f"failed after {event.attempts} of {limit} attempts")
+
+    def _limit(self, of: str, own: int) -> int:
+        """The limit of a type; 0: it is not the same everywhere."""
+        if self._own.setdefault(of, own) != own:
+            self._changed.add(of)
+        return 0 if of in self._changed else own or self._max
 
 
 class BackoffKept(Predicate):
@@ -139,7 +178,6 @@ class BackoffKept(Predicate):
     """
 
     name = "backoff kept"
-    watches = (RetryScheduled, AttemptStarted)
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,29 +189,34 @@ class BackoffKept(Predicate):
         self._open: dict[tuple[str, int], tuple[str, float]] = {}
         """Types and waits of attempts that started too soon, unless the event of the retry says otherwise."""
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, RetryScheduled):
-            self._scheduled(event)
-        elif isinstance(event, AttemptStarted) and event.server_at is not None:
-            if event.claim == "exchange":  # a wait's server time may be too late by a round trip
-                # A stale worker may start the same attempt once more, later: the first start counts.
-                self._started.setdefault((event.job_id, event.attempt), event.server_at)
-            before = self._started.get((event.job_id, event.attempt - 1))
-            if before is None:
-                return
-            waited, own = event.server_at - before, self._own_waits.get((event.job_id, event.attempt - 1))
-            if own is not None:
-                self._judge(event.job_id, event.attempt, waited, own)
-            elif waited < event.attempt - 1 - ROUNDING_S:
-                self._open.setdefault((event.job_id, event.attempt), (event.type, waited))
-            else:
-                self.judged += 1
+    def watches(self) -> Watches:
+        return {RetryScheduled: self._scheduled, AttemptStarted: self._starts}
+
+    def _starts(self, event: AttemptStarted) -> None:
+        job_id, attempt, at = event.job_id, event.attempt, event.server_at
+        if at is None:
+            return
+        if event.claim == "exchange":  # a wait's server time may be too late by a round trip
+            # A stale worker may start the same attempt once more, later: the first start counts.
+            self._started.setdefault((job_id, attempt), at)
+        before = self._started.get((job_id, attempt - 1))
+        if before is None:
+            return
+        waited, own = at - before, self._own_waits.get((job_id, attempt - 1))
+        if own is not None:
+            self._judge(job_id, attempt, waited, own)
+        elif waited < attempt - 1 - ROUNDING_S:
+            self._open.setdefault((job_id, attempt), (event.type, waited))
+        else:
+            self.judged += 1
 
     def _scheduled(self, event: RetryScheduled) -> None:
         job_id, n, wait_s = event.job_id, event.attempts, event.wait_s
         _, waited = self._open.pop((job_id, n + 1), ("", None))
         if not event.backoff:
-            self.expect(wait_s == n, job_id, f"waits {wait_s:g} s after attempt {n}, not {n} s")
+            self.judged += 1
+            if wait_s != n:
+                self.breaks(job_id, f"waits {wait_s:g} s after attempt {n}, not {n} s")
             if waited is not None:
                 self._judge(job_id, n + 1, waited, float(n))
             return
@@ -184,7 +227,9 @@ class BackoffKept(Predicate):
             self._judge(job_id, n + 1, next_began - began, wait_s)
 
     def _judge(self, job_id: str, attempt: int, waited: float, wanted: float) -> None:
-        self.expect(waited >= wanted - ROUNDING_S, job_id, _too_soon(attempt, waited, wanted))
+        self.judged += 1
+        if not waited >= wanted - ROUNDING_S:
+            self.breaks(job_id, _too_soon(attempt, waited, wanted))
 
     def at_end(self) -> list[Violation]:
         return [
@@ -202,7 +247,6 @@ class RecordedIffExhausted(Predicate):
     """Every job that failed is recorded, and no other. (TABLE-4 covers the number of rows.)"""
 
     name = "recorded iff exhausted"
-    watches = (JobFailed, FailureRecorded)
 
     def __init__(self, with_store: bool = True) -> None:
         super().__init__()
@@ -210,12 +254,15 @@ class RecordedIffExhausted(Predicate):
         self._failed: set[str] = set()
         self._recorded: set[str] = set()
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, JobFailed):
-            self._failed.add(event.job_id)
-        elif isinstance(event, FailureRecorded):
-            self._recorded.add(event.job_id)
-            self.judged += 1
+    def watches(self) -> Watches:
+        return {JobFailed: self._fails, FailureRecorded: self._records}
+
+    def _fails(self, event: JobFailed) -> None:
+        self._failed.add(event.job_id)
+
+    def _records(self, event: FailureRecorded) -> None:
+        self._recorded.add(event.job_id)
+        self.judged += 1
 
     def at_end(self) -> list[Violation]:
         missing = sorted(self._failed - self._recorded) if self.with_store else []
@@ -229,50 +276,83 @@ class SettleFenced(Predicate):
     """A job is settled for good once: the server accepts nothing for it afterwards."""
 
     name = "settle fenced"
-    watches = (JobSucceeded, JobFailed, RetryScheduled, JobSnoozed, JobReturned)
 
     def __init__(self) -> None:
         super().__init__()
         self._settled: dict[str, JobSucceeded | JobFailed] = {}
 
-    def see(self, event: Event) -> None:
-        assert isinstance(event, JobSucceeded | JobFailed | RetryScheduled | JobSnoozed | JobReturned)
+    def watches(self) -> Watches:
+        return {
+            JobSucceeded: self._for_good,
+            JobFailed: self._for_good,
+            RetryScheduled: self._unfinished,
+            JobSnoozed: self._unfinished,
+            JobReturned: self._unfinished,
+        }
+
+    def _for_good(self, event: JobSucceeded | JobFailed) -> None:
+        self.judged += 1
+        if end := self._settled.get(event.job_id):
+            self._twice(event, end)
+        self._settled[event.job_id] = event
+
+    def _unfinished(self, event: RetryScheduled | JobSnoozed | JobReturned) -> None:
+        self.judged += 1
         end = self._settled.get(event.job_id)
         # Events may come late; the order of two steps at the same time of the server is unknown.
-        after = end is not None and (event.server_at or 0.0) > (end.server_at or 0.0)
-        also_final = end is not None and isinstance(event, JobSucceeded | JobFailed)
-        self.expect(not (after or also_final), event.job_id, f"{type(event).__name__} after {type(end).__name__}")
-        if isinstance(event, JobSucceeded | JobFailed):
-            self._settled[event.job_id] = event
+        if end is not None and (event.server_at or 0.0) > (end.server_at or 0.0):
+            self._twice(event, end)
+
+    def _twice(self, event: JobEvent, end: JobSucceeded | JobFailed) -> None:
+        self.breaks(event.job_id, f"{type(event).__name__} after {type(end).__name__}")
 
 
 class Drains(Predicate):
     """When faults have ended and workers had time, no job is left."""
 
     name = "drains"
-    watches = (JobDispatched, RetryScheduled, JobSnoozed, JobPostponed, JobReturned, JobSucceeded, JobFailed)
 
     def __init__(self) -> None:
         super().__init__()
         self._waiting: dict[str, str] = {}
         self._ended: set[str] = set()
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, JobDispatched) and event.job_id not in self._ended:
+    def watches(self) -> Watches:
+        return {
+            JobDispatched: self._dispatched,
+            RetryScheduled: self._retried,
+            JobSnoozed: self._snoozed,
+            JobPostponed: self._postponed,
+            JobReturned: self._returned,
+            JobSucceeded: self._over,
+            JobFailed: self._over,
+        }
+
+    def _dispatched(self, event: JobDispatched) -> None:
+        if event.job_id not in self._ended:
             self._waiting.setdefault(event.job_id, "dispatched, never settled")
-        elif isinstance(event, RetryScheduled) and event.job_id not in self._ended:
+
+    def _retried(self, event: RetryScheduled) -> None:
+        if event.job_id not in self._ended:
             self._waiting[event.job_id] = f"waits for attempt {event.attempts + 1}"
-        elif isinstance(event, JobSnoozed) and event.job_id not in self._ended:
+
+    def _snoozed(self, event: JobSnoozed) -> None:
+        if event.job_id not in self._ended:
             self._waiting[event.job_id] = "snoozed, never taken"
-        elif isinstance(event, JobPostponed) and event.job_id not in self._ended:
+
+    def _postponed(self, event: JobPostponed) -> None:
+        if event.job_id not in self._ended:
             self._waiting[event.job_id] = "waits for a worker that knows its type"
-        elif isinstance(event, JobReturned) and event.type and event.job_id not in self._ended:
-            # Bytes that are not an envelope get a lasting id only when they are recorded.
+
+    def _returned(self, event: JobReturned) -> None:
+        # Bytes that are not an envelope get a lasting id only when they are recorded.
+        if event.type and event.job_id not in self._ended:
             self._waiting[event.job_id] = "handed back, never taken"
-        elif isinstance(event, JobSucceeded | JobFailed):
-            self._waiting.pop(event.job_id, None)
-            self._ended.add(event.job_id)
-            self.judged += 1
+
+    def _over(self, event: JobSucceeded | JobFailed) -> None:
+        self._waiting.pop(event.job_id, None)
+        self._ended.add(event.job_id)
+        self.judged += 1
 
     def at_end(self) -> list[Violation]:
         return [self.broken(job_id, f"left over: {why}") for job_id, why in sorted(self._waiting.items())]
@@ -282,9 +362,6 @@ class Fifo(Predicate):
     """A process's immediate jobs are claimed in the order of dispatch, as far as the server's clock shows it."""
 
     name = "FIFO"
-    watches = (
-        JobDispatched, JobReturned, RetryScheduled, JobPostponed, AttemptFailed, AttemptSnoozed, AttemptStarted,
-    )  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -292,28 +369,37 @@ class Fifo(Predicate):
         self._latest: dict[str, tuple[float, int]] = {}
         self._excused: set[str] = set()
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, JobDispatched) and event.due is None:
-            self._position.setdefault(event.job_id, (event.process, len(self._position)))
-        elif isinstance(event, JobReturned | RetryScheduled | JobPostponed | AttemptFailed | AttemptSnoozed):
-            self._excused.add(event.job_id)
-        elif (
-            isinstance(event, AttemptStarted)
-            and event.claim == "exchange"
-            and event.server_at is not None
-            and event.job_id in self._position
-            and event.job_id not in self._excused
-            and not event.suspect
-        ):
-            self._judge(event.server_at, *self._position[event.job_id], event.job_id)
+    def watches(self) -> Watches:
+        return {
+            JobDispatched: self._dispatched,
+            JobReturned: self._excuse,
+            RetryScheduled: self._excuse,
+            JobPostponed: self._excuse,
+            AttemptFailed: self._excuse,
+            AttemptSnoozed: self._excuse,
+            AttemptStarted: self._started,
+        }
 
-    def _judge(self, at: float, producer: str, position: int, job_id: str) -> None:
+    def _dispatched(self, event: JobDispatched) -> None:
+        if event.due is None:
+            self._position.setdefault(event.job_id, (event.process, len(self._position)))
+
+    def _excuse(self, event: JobEvent) -> None:
+        self._excused.add(event.job_id)
+
+    def _started(self, event: AttemptStarted) -> None:
         """Judge one claim: a job was overtaken if one that was dispatched after it was claimed earlier."""
-        latest_at, latest_position = self._latest.get(producer, (float("-inf"), -1))
-        overtaken = position < latest_position and at > latest_at + ROUNDING_S
-        self.expect(not overtaken, job_id, "claimed after a job that was dispatched later")
+        job_id, at = event.job_id, event.server_at
+        placed = self._position.get(job_id)
+        if placed is None or at is None or event.claim != "exchange" or event.suspect or job_id in self._excused:
+            return
+        self.judged += 1
+        producer, position = placed
+        latest_at, latest_position = self._latest.get(producer, NOTHING_YET)
         if position > latest_position:
             self._latest[producer] = (at, position)
+        elif position < latest_position and at > latest_at + ROUNDING_S:
+            self.breaks(job_id, "claimed after a job that was dispatched later")
 
 
 def all_predicates(max_attempts: int = 3, with_store: bool = True) -> list[Predicate]:

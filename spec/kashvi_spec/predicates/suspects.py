@@ -12,12 +12,13 @@ from kashvi.events import (
     AttemptSucceeded,
     Event,
     JobDispatched,
+    JobEvent,
     JobReturned,
     SettleRefused,
     WorkerStarted,
 )
 
-from ..judging import Predicate, Violation
+from ..judging import Predicate, Violation, Watches
 
 CLOCK_S = 0.01
 """The error of a duration by a process's own clock."""
@@ -25,6 +26,7 @@ TOLD_S = 1.0
 """After this time a process has emitted the events of all jobs that it took over at one moment."""
 GRAVE = 2
 """A suspect this grave was announced in a death, and not charged."""
+NOBODY: dict[str, dict[str, AttemptStarted]] = {}
 
 
 def window_s(lease_s: float, lost: int) -> float:
@@ -37,53 +39,60 @@ def patience_s(lease_s: float, lost: int) -> float:
     return lease_s * 2.0 ** min(max(lost, GRAVE) - GRAVE, 50)
 
 
-class Run(NamedTuple):
-    """An attempt that has begun in a worker and has not ended there."""
-
-    job_id: str
-    process: str
-    at: float
-    """By the process's clock."""
-    claimed: float | None
-    """By the server's."""
-    lost: int
+def gravity(run: AttemptStarted) -> int:
+    """How grave a suspect the job was when it started; 0: it was none."""
+    return max(run.lost, int(run.suspect))
 
 
 class _OfWorkers(Predicate):
-    """Tracks the running jobs of each worker, and its lease."""
-
-    watches: tuple[type[Event], ...] = (
-        WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, AttemptSnoozed, JobReturned, SettleRefused,
-    )  # fmt: skip
+    """Tracks the attempts of each worker that have begun and have not ended there, and its lease."""
 
     def __init__(self) -> None:
         super().__init__()
         self._leases: dict[str, float] = {}
         self._processes: dict[str, str] = {}
-        self._runs: dict[str, dict[str, Run]] = {}
-        self._of_process: dict[str, set[str]] = {}
-        """Its first attempt may end before ``WorkerStarted`` is emitted."""
+        self._runs: dict[str, dict[str, AttemptStarted]] = {}
+        """By worker and job."""
+        self._of_process: dict[str, dict[str, dict[str, AttemptStarted]]] = {}
+        """The same by process: its first attempt may end before ``WorkerStarted`` is emitted."""
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, WorkerStarted):
-            self._leases[event.worker] = event.lease_s
-            self._processes[event.worker] = event.process
-            self._of_process.setdefault(event.process, set()).add(event.worker)
-        elif isinstance(event, AttemptStarted):
-            lost = max(event.lost, int(event.suspect))
-            run = Run(event.job_id, event.process, event.at, event.server_at, lost)
-            self.start(event.worker, run)
-            self._runs.setdefault(event.worker, {})[event.job_id] = run
-            self._of_process.setdefault(event.process, set()).add(event.worker)
-        elif isinstance(event, SettleRefused) and self._processes.get(event.owner) == event.process:
+    def watches(self) -> Watches:
+        return {
+            WorkerStarted: self._worker,
+            AttemptStarted: self._started,
+            AttemptSucceeded: self._ended,
+            AttemptFailed: self._ended,
+            AttemptSnoozed: self._ended,
+            JobReturned: self._ended,
+            SettleRefused: self._refused,
+        }
+
+    def _worker(self, event: WorkerStarted) -> None:
+        self._leases[event.worker] = event.lease_s
+        self._processes[event.worker] = event.process
+
+    def _started(self, run: AttemptStarted) -> None:
+        runs = self._runs.get(run.worker)
+        if runs is None:
+            runs = self._runs[run.worker] = {}
+        if runs or run.suspect or run.lost:
+            self.starts(run, runs)
+        runs[run.job_id] = run
+        of_process = self._of_process.get(run.process)
+        if of_process is None:
+            of_process = self._of_process[run.process] = {}
+        of_process[run.worker] = runs
+
+    def _refused(self, event: SettleRefused) -> None:
+        if self._processes.get(event.owner) == event.process:
             self._runs.get(event.owner, {}).pop(event.job_id, None)  # the server has given it to another worker
-        elif isinstance(event, AttemptSucceeded | AttemptFailed | AttemptSnoozed | JobReturned):
-            for worker in self._of_process.get(event.process, ()):
-                if worker in self._runs:
-                    self._runs[worker].pop(event.job_id, None)
 
-    def start(self, worker: str, run: Run) -> None:
-        """An attempt begins, beside the worker's running ones."""
+    def _ended(self, event: AttemptSucceeded | AttemptFailed | AttemptSnoozed | JobReturned) -> None:
+        for runs in self._of_process.get(event.process, NOBODY).values():
+            runs.pop(event.job_id, None)
+
+    def starts(self, run: AttemptStarted, others: dict[str, AttemptStarted]) -> None:
+        """A suspect begins, or any attempt begins beside the worker's running ones."""
 
 
 class SuspectsAlone(_OfWorkers):
@@ -93,23 +102,23 @@ class SuspectsAlone(_OfWorkers):
 
     def __init__(self) -> None:
         super().__init__()
-        self._last: dict[str, Run] = {}
+        self._last: dict[str, AttemptStarted] = {}
 
-    def start(self, worker: str, run: Run) -> None:
-        if not run.lost:
+    def starts(self, run: AttemptStarted, others: dict[str, AttemptStarted]) -> None:
+        if not gravity(run):
             return
-        last = self._last.get(worker)
-        if last is not None and self._runs[worker].get(last.job_id) != last:
+        last = self._last.get(run.worker)
+        if last is not None and others.get(last.job_id) != last:
             last = None
-        lease_s = self._leases.get(worker)
+        lease_s = self._leases.get(run.worker)
         if last is None or lease_s is not None:
-            # After a clock was set back, its times are useless.
-            ran = run.at - last.at if last else 0.0
-            over = not last or ran < 0 or ran >= window_s(lease_s or 0.0, last.lost) - CLOCK_S
-            self.expect(
-                over, run.job_id, f"a suspect started {ran:.3f} s after {last and last.job_id}, which still ran"
-            )
-        self._last[worker] = run
+            self.judged += 1
+            if last:
+                # After a clock was set back, its times are useless.
+                ran = run.at - last.at
+                if 0 <= ran < window_s(lease_s or 0.0, gravity(last)) - CLOCK_S:
+                    self.breaks(run.job_id, f"a suspect started {ran:.3f} s after {last.job_id}, which still ran")
+        self._last[run.worker] = run
 
 
 class FreshKeptOut(_OfWorkers):
@@ -118,45 +127,68 @@ class FreshKeptOut(_OfWorkers):
 
     name = "fresh kept out"
 
-    def start(self, worker: str, run: Run) -> None:
-        lease_s = self._leases.get(worker)
-        if lease_s is None:
-            return
-        others = self._runs.get(worker, {}).values()
-        if run.lost >= GRAVE and not others:
-            self.expect(True, run.job_id, "")
-        for other in others:
-            ran = run.at - other.at
-            if other.lost >= GRAVE and not run.lost:
-                self._judge(ran, window_s(lease_s, other.lost), run, f"fresh, beside {other.job_id}, a grave suspect")
-            elif run.lost >= GRAVE and not other.lost:
-                self._judge(ran, patience_s(lease_s, run.lost), run, f"a grave suspect, beside {other.job_id}, fresh")
+    def __init__(self) -> None:
+        super().__init__()
+        self._any_grave = False
+        """True once a grave suspect has started."""
 
-    def _judge(self, ran: float, least: float, run: Run, how: str) -> None:
-        self.expect(ran < 0 or ran >= least - CLOCK_S, run.job_id, f"started {how}, that had run for {ran:.3f} s")
+    def starts(self, run: AttemptStarted, others: dict[str, AttemptStarted]) -> None:
+        lease_s, lost = self._leases.get(run.worker), gravity(run)
+        self._any_grave = self._any_grave or lost >= GRAVE
+        if lease_s is None or not self._any_grave:
+            return
+        if lost >= GRAVE and not others:
+            self.judged += 1
+        for other in others.values():
+            ran, before = run.at - other.at, gravity(other)
+            if before >= GRAVE and not lost:
+                self._judge(ran, window_s(lease_s, before), run, "fresh, beside {}, a grave suspect", other)
+            elif lost >= GRAVE and not before:
+                self._judge(ran, patience_s(lease_s, lost), run, "a grave suspect, beside {}, fresh", other)
+
+    def _judge(self, ran: float, least: float, run: AttemptStarted, how: str, other: AttemptStarted) -> None:
+        self.judged += 1
+        if 0 <= ran < least - CLOCK_S:
+            self.breaks(run.job_id, f"started {how.format(other.job_id)}, that had run for {ran:.3f} s")
 
 
 class FirstDeathFree(Predicate):
     """An attempt counts as lost only for a suspect: the first death costs no attempt, and makes suspects."""
 
     name = "first death free"
-    watches = (WorkerStarted, JobReturned, AttemptStarted, AttemptLost)
 
     def __init__(self) -> None:
         super().__init__()
         self._suspects: set[str] = set()
         self._processes: dict[str, str] = {}
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, WorkerStarted):
-            self._processes[event.worker] = event.process
-        elif isinstance(event, JobReturned) and self._processes.get(event.owner, event.process) != event.process:
-            self.expect(event.suspect, event.job_id, "taken from a worker that died, and handed back as no suspect")
-        if isinstance(event, JobReturned | AttemptStarted):
-            if event.suspect:
-                self._suspects.add(event.job_id)
-        elif isinstance(event, AttemptLost):
-            self.expect(event.job_id in self._suspects, event.job_id, "its first death counted as an attempt")
+    def watches(self) -> Watches:
+        return {
+            WorkerStarted: self._worker,
+            JobReturned: self._returned,
+            AttemptStarted: self._started,
+            AttemptLost: self._charged,
+        }
+
+    def _worker(self, event: WorkerStarted) -> None:
+        self._processes[event.worker] = event.process
+
+    def _returned(self, event: JobReturned) -> None:
+        if self._processes.get(event.owner, event.process) != event.process:
+            self.judged += 1
+            if not event.suspect:
+                self.breaks(event.job_id, "taken from a worker that died, and handed back as no suspect")
+        if event.suspect:
+            self._suspects.add(event.job_id)
+
+    def _started(self, event: AttemptStarted) -> None:
+        if event.suspect:
+            self._suspects.add(event.job_id)
+
+    def _charged(self, event: AttemptLost) -> None:
+        self.judged += 1
+        if event.job_id not in self._suspects:
+            self.breaks(event.job_id, "its first death counted as an attempt")
 
 
 class Taken(NamedTuple):
@@ -170,14 +202,15 @@ class Taken(NamedTuple):
     announced: bool
     grave: int
     """How grave a suspect it was."""
-    run: Run | None
+    run: AttemptStarted | None
     """Its attempt there, if it has an event."""
 
 
-def _taken(event: AttemptLost | JobReturned, at: float, run: Run | None) -> Taken:
+def _taken(event: AttemptLost | JobReturned, at: float, run: AttemptStarted | None) -> Taken:
     if isinstance(event, AttemptLost):
-        return Taken(event.job_id, at, lost=True, fresh=False, announced=True, grave=run.lost if run else 0, run=run)
-    announced = event.announced or bool(run and run.lost)
+        grave = gravity(run) if run else 0
+        return Taken(event.job_id, at, lost=True, fresh=False, announced=True, grave=grave, run=run)
+    announced = event.announced or bool(run and gravity(run))
     fresh = not announced and event.lost > 0 and event.lost_before == 0
     return Taken(event.job_id, at, False, fresh, announced, event.lost_before, run)
 
@@ -191,8 +224,6 @@ class _Together(NamedTuple):
 class _OfTheDead(_OfWorkers):
     """Tracks the jobs taken over from each worker, and their neighbours."""
 
-    watches = (*_OfWorkers.watches, AttemptLost)
-
     def __init__(self) -> None:
         super().__init__()
         self._open: dict[tuple[str, str, float], _Together] = {}
@@ -200,28 +231,51 @@ class _OfTheDead(_OfWorkers):
         self._last_taken: dict[tuple[str, str], float] = {}
         """The time of the last takeover of a job from a worker."""
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, AttemptLost | JobReturned):
-            by_another = self._processes.get(event.owner, event.process) != event.process
-            if by_another and event.server_at is not None:
-                run = self._runs.get(event.owner, {}).get(event.job_id)
-                if run and run.claimed is not None and run.claimed > event.server_at:
-                    run = None  # the silent worker has claimed the job again since
-                if run:
-                    del self._runs[event.owner][event.job_id]
-                if run and self._taken_since(event.owner, run):
-                    run = None  # it began when its job had been taken over, and was claimed again unannounced
-                self._take(event, event.owner, _taken(event, event.server_at, run))
+    def watches(self) -> Watches:
+        return super().watches() | {AttemptLost: self._taken, JobReturned: self._taken}
+
+    def _worker(self, event: WorkerStarted) -> None:
         if self._open:
             self._close(event)
-        super().see(event)
+        super()._worker(event)
 
-    def _taken_since(self, owner: str, run: Run) -> bool:
+    def _started(self, run: AttemptStarted) -> None:
+        if self._open:
+            self._close(run)
+        super()._started(run)
+
+    def _refused(self, event: SettleRefused) -> None:
+        if self._open:
+            self._close(event)
+        super()._refused(event)
+
+    def _ended(self, event: AttemptSucceeded | AttemptFailed | AttemptSnoozed | JobReturned) -> None:
+        if self._open:
+            self._close(event)
+        super()._ended(event)
+
+    def _taken(self, event: AttemptLost | JobReturned) -> None:
+        by_another = self._processes.get(event.owner, event.process) != event.process
+        if by_another and event.server_at is not None:
+            run = self._runs.get(event.owner, {}).get(event.job_id)
+            if run and run.server_at is not None and run.server_at > event.server_at:
+                run = None  # the silent worker has claimed the job again since
+            if run:
+                del self._runs[event.owner][event.job_id]
+            if run and self._taken_since(event.owner, run):
+                run = None  # it began when its job had been taken over, and was claimed again unannounced
+            self._take(event, event.owner, _taken(event, event.server_at, run))
+        if isinstance(event, JobReturned):
+            self._ended(event)
+        elif self._open:
+            self._close(event)
+
+    def _taken_since(self, owner: str, run: AttemptStarted) -> bool:
         """True if the job was taken over after this claim of it, and before now."""
         taken_at = self._last_taken.get((owner, run.job_id))
-        return taken_at is not None and run.claimed is not None and run.claimed < taken_at
+        return taken_at is not None and run.server_at is not None and run.server_at < taken_at
 
-    def _take(self, event: Event, owner: str, taken: Taken) -> None:
+    def _take(self, event: JobEvent, owner: str, taken: Taken) -> None:
         together = self._open.setdefault((event.process, owner, taken.server_at), _Together([], event.at))
         together.jobs.append(taken)
         self.judged += self.judges(taken)
@@ -275,13 +329,14 @@ class ChargedAlone(_OfTheDead):
         beside = _beside(taken, together)
         return f"charged for a death that {beside[0].job_id} may have caused, in the same process" if beside else ""
 
-    def _take(self, event: Event, owner: str, taken: Taken) -> None:
+    def _take(self, event: JobEvent, owner: str, taken: Taken) -> None:
         super()._take(event, owner, taken)
         for charged in self._charged.get(owner, ()):
             later = taken.server_at > charged.server_at
-            if later and taken.run and taken.run.claimed is not None and taken.run.claimed < charged.server_at:
+            if later and taken.run and taken.run.server_at is not None and taken.run.server_at < charged.server_at:
                 why = f"charged for a death that {taken.job_id} may have caused, which was left in the process's hands"
-                self.expect(False, charged.job_id, why)
+                self.judged += 1
+                self.breaks(charged.job_id, why)
         if taken.lost:
             self._charged.setdefault(owner, []).append(taken)
 
@@ -294,7 +349,6 @@ class ExcusedForAReason(_OfTheDead):
     """
 
     name = "excused for a reason"
-    watches = (*_OfTheDead.watches, JobDispatched)
 
     def __init__(self) -> None:
         super().__init__()
@@ -302,17 +356,27 @@ class ExcusedForAReason(_OfTheDead):
         self._renamed: set[str] = set()
         """The ids that a takeover was the first to show: a job without one gets a new id from each process."""
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, JobDispatched | AttemptStarted):
-            self._known.add(event.job_id)
-        elif isinstance(event, SettleRefused) and self._processes.get(event.owner, event.process) != event.process:
+    def watches(self) -> Watches:
+        return super().watches() | {JobDispatched: self._dispatched}
+
+    def _dispatched(self, event: JobDispatched) -> None:
+        self._known.add(event.job_id)
+        if self._open:
+            self._close(event)
+
+    def _started(self, run: AttemptStarted) -> None:
+        self._known.add(run.job_id)
+        super()._started(run)
+
+    def _refused(self, event: SettleRefused) -> None:
+        if self._processes.get(event.owner, event.process) != event.process:
             # It was there when the dead worker's lists were read.
             at = event.server_at or 0.0
             gone = Taken(event.job_id, at, lost=False, fresh=True, announced=False, grave=0, run=None)
             self._open.setdefault((event.process, event.owner, at), _Together([], event.at)).jobs.append(gone)
-        super().see(event)
+        super()._refused(event)
 
-    def _take(self, event: Event, owner: str, taken: Taken) -> None:
+    def _take(self, event: JobEvent, owner: str, taken: Taken) -> None:
         super()._take(event, owner, taken)
         if taken.job_id not in self._known:
             self._renamed.add(taken.job_id)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from kashvi.events import (
     AttemptFailed,
     AttemptLost,
     AttemptSnoozed,
     AttemptStarted,
     AttemptSucceeded,
-    Event,
     JobFailed,
     JobSnoozed,
     JobSucceeded,
@@ -22,7 +19,7 @@ from kashvi.events import (
     WorkerStopped,
 )
 
-from ..judging import Predicate
+from ..judging import Predicate, Watches
 
 OF_AN_ATTEMPT = frozenset({"done", "retry", "fail"})
 """Moves that settle an attempt which ended."""
@@ -35,11 +32,6 @@ class EachEndSettled(Predicate):
     """
 
     name = "each end settled"
-    watches = (
-        WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, AttemptSnoozed, AttemptLost,
-        JobSucceeded, RetryScheduled, JobSnoozed, JobFailed, SettleRefused, ServerLost, ServerBack,
-        WorkerStopped,
-    )  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,58 +41,94 @@ class EachEndSettled(Predicate):
         """The processes with a worker whose start has an event."""
         self._worker_of: dict[tuple[str, str], str] = {}
         """The last to start an attempt, by process and job."""
-        self._open: Counter[tuple[str, str]] = Counter()
+        self._open: dict[tuple[str, str], int] = {}
         """The number of attempts that ended and are not settled, by process and job."""
         self._of_another: set[tuple[str, str]] = set()
         """Processes and jobs whose attempt was lost elsewhere, and is settled next."""
         self._lost: set[str] = set()
         """The processes that can't reach their server."""
 
-    def see(self, event: Event) -> None:
-        process = event.process
-        if isinstance(event, AttemptStarted):
-            self._worker_of[process, event.job_id] = event.worker
-        elif isinstance(event, AttemptSucceeded | AttemptFailed | AttemptSnoozed):
-            if event.type:
-                self._open[process, event.job_id] += 1
-        elif isinstance(event, JobSucceeded | RetryScheduled | JobSnoozed | JobFailed):
-            of_another = not isinstance(event, JobSucceeded) and (process, event.job_id) in self._of_another
-            self._of_another.discard((process, event.job_id))
-            if event.type and not of_another:
-                self._settled(process, event.job_id)
-        elif isinstance(event, SettleRefused):
-            # Without an attempt that began or ended, it is of a postponed job. The worker's start may be emitted later.
-            key = process, event.job_id
-            ended = self._open[key] > 0 and self._process_of.get(event.owner) == process
-            mine = ended or self._worker_of.get(key) == event.owner
-            if event.type and event.move in OF_AN_ATTEMPT and mine:
-                self._settled(process, event.job_id)
-        elif isinstance(event, AttemptLost):
-            self._of_another.add((process, event.job_id))
-        elif isinstance(event, WorkerStarted):
-            self._process_of[event.worker] = process
-            self._told.add(process)
-        elif isinstance(event, ServerLost):
-            self._lost.add(process)
-        elif isinstance(event, ServerBack):
-            self._lost.discard(process)
-        elif isinstance(event, WorkerStopped) and event.worker in self._process_of:
-            self._stopped(event)
+    def watches(self) -> Watches:
+        return {
+            WorkerStarted: self._worker,
+            AttemptStarted: self._started,
+            AttemptSucceeded: self._ended,
+            AttemptFailed: self._ended,
+            AttemptSnoozed: self._ended,
+            AttemptLost: self._taken,
+            JobSucceeded: self._done,
+            RetryScheduled: self._unfinished,
+            JobSnoozed: self._unfinished,
+            JobFailed: self._unfinished,
+            SettleRefused: self._refused,
+            ServerLost: self._loses,
+            ServerBack: self._finds,
+            WorkerStopped: self._stopped,
+        }
 
-    def _settled(self, process: str, job_id: str) -> None:
-        left = self._open[process, job_id] - 1
-        if process in self._told:
-            self.expect(left >= 0, job_id, "settled by a worker at which no attempt had ended, or once more")
+    def _worker(self, event: WorkerStarted) -> None:
+        self._process_of[event.worker] = event.process
+        self._told.add(event.process)
+
+    def _started(self, event: AttemptStarted) -> None:
+        self._worker_of[event.process, event.job_id] = event.worker
+
+    def _ended(self, event: AttemptSucceeded | AttemptFailed | AttemptSnoozed) -> None:
+        if event.type:
+            key = event.process, event.job_id
+            self._open[key] = self._open.get(key, 0) + 1
+
+    def _taken(self, event: AttemptLost) -> None:
+        self._of_another.add((event.process, event.job_id))
+
+    def _done(self, event: JobSucceeded) -> None:
+        key = event.process, event.job_id
+        if self._of_another:
+            self._of_another.discard(key)
+        if event.type:
+            self._settled(key)
+
+    def _unfinished(self, event: RetryScheduled | JobSnoozed | JobFailed) -> None:
+        key = event.process, event.job_id
+        if key in self._of_another:
+            self._of_another.discard(key)
+        elif event.type:
+            self._settled(key)
+
+    def _refused(self, event: SettleRefused) -> None:
+        # Without an attempt that began or ended, it is of a postponed job. The worker's start may be emitted later.
+        key = event.process, event.job_id
+        ended = self._open.get(key, 0) > 0 and self._process_of.get(event.owner) == event.process
+        mine = ended or self._worker_of.get(key) == event.owner
+        if event.type and event.move in OF_AN_ATTEMPT and mine:
+            self._settled(key)
+
+    def _loses(self, event: ServerLost) -> None:
+        self._lost.add(event.process)
+
+    def _finds(self, event: ServerBack) -> None:
+        self._lost.discard(event.process)
+
+    def _settled(self, key: tuple[str, str]) -> None:
+        left = self._open.get(key, 0) - 1
+        if key[0] in self._told:
+            self.judged += 1
+            if left < 0:
+                self.breaks(key[1], "settled by a worker at which no attempt had ended, or once more")
         if left > 0:
-            self._open[process, job_id] = left
+            self._open[key] = left
         else:
-            del self._open[process, job_id]
+            self._open.pop(key, None)
 
     def _stopped(self, event: WorkerStopped) -> None:
         worker, unsettled = event.worker, event.unsettled
+        if worker not in self._process_of:
+            return
         mine = [key for key in self._open if key[0] == event.process and self._worker_of.get(key) == worker]
         job_id = mine[0][1] if mine else worker
         count = sum(self._open[key] for key in mine)
-        self.expect(count <= unsettled, job_id, f"one of {count} that are not settled; its worker says {unsettled}")
-        known = not unsettled or event.process in self._lost
-        self.expect(known, job_id, f"its worker says that {unsettled} are unsettled, and had its server")
+        self.judged += 2
+        if count > unsettled:
+            self.breaks(job_id, f"one of {count} that are not settled; its worker says {unsettled}")
+        if unsettled and event.process not in self._lost:
+            self.breaks(job_id, f"its worker says that {unsettled} are unsettled, and had its server")

@@ -8,41 +8,53 @@ from kashvi.events import (
     AttemptSnoozed,
     AttemptStarted,
     AttemptSucceeded,
-    Event,
     JobReturned,
     WorkerStarted,
     WorkerStopped,
     WorkerStopping,
 )
 
-from ..judging import ROUNDING_S, Predicate
+from ..judging import ROUNDING_S, Predicate, Watches
 
 
 class ThreadsBounded(Predicate):
     """A worker runs no more attempts at a time than it has threads."""
 
     name = "threads bounded"
-    watches = (WorkerStarted, AttemptStarted, AttemptSucceeded, AttemptFailed, AttemptSnoozed, JobReturned)
 
     def __init__(self) -> None:
         super().__init__()
         self._threads: dict[str, int] = {}
-        self._running: dict[str, dict[tuple[str, str], None]] = {}
+        self._running: dict[str, set[tuple[str, str]]] = {}
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, WorkerStarted):
-            self._threads[event.worker] = event.threads
-        elif isinstance(event, AttemptStarted):
-            running = self._running.setdefault(event.worker, {})
-            running[event.process, event.job_id] = None
-            threads = self._threads.get(event.worker)
-            if threads is not None:
-                self.expect(
-                    len(running) <= threads, event.job_id, f"runs beside {len(running) - 1} on {threads} threads"
-                )
-        elif isinstance(event, AttemptSucceeded | AttemptFailed | AttemptSnoozed | JobReturned):
-            for running in self._running.values():
-                running.pop((event.process, event.job_id), None)
+    def watches(self) -> Watches:
+        return {
+            WorkerStarted: self._worker,
+            AttemptStarted: self._started,
+            AttemptSucceeded: self._over,
+            AttemptFailed: self._over,
+            AttemptSnoozed: self._over,
+            JobReturned: self._over,
+        }
+
+    def _worker(self, event: WorkerStarted) -> None:
+        self._threads[event.worker] = event.threads
+
+    def _started(self, event: AttemptStarted) -> None:
+        running = self._running.get(event.worker)
+        if running is None:
+            running = self._running[event.worker] = set()
+        running.add((event.process, event.job_id))
+        threads = self._threads.get(event.worker)
+        if threads is not None:
+            self.judged += 1
+            if len(running) > threads:
+                self.breaks(event.job_id, f"runs beside {len(running) - 1} on {threads} threads")
+
+    def _over(self, event: AttemptSucceeded | AttemptFailed | AttemptSnoozed | JobReturned) -> None:
+        run = event.process, event.job_id
+        for running in self._running.values():
+            running.discard(run)
 
 
 class SilentAfterStop(Predicate):
@@ -52,16 +64,6 @@ class SilentAfterStop(Predicate):
     """
 
     name = "silent after stop"
-    watches = (
-        WorkerStarted,
-        AttemptStarted,
-        AttemptSucceeded,
-        AttemptFailed,
-        AttemptSnoozed,
-        JobReturned,
-        WorkerStopping,
-        WorkerStopped,
-    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,58 +72,86 @@ class SilentAfterStop(Predicate):
         """The number of starts that may still come, by stopping worker."""
         self._runs: dict[tuple[str, str], str] = {}
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, WorkerStarted):
-            self._idle[event.worker] = event.threads
-        elif isinstance(event, WorkerStopping):
-            self._left[event.worker] = max(self._idle.get(event.worker, 0), 0)
-            self.judged += 1
-        elif isinstance(event, WorkerStopped):
-            self._left[event.worker] = 0
-            self.judged += 1
-        elif isinstance(event, AttemptStarted):
-            self._start(event)
-        elif isinstance(event, AttemptSucceeded | AttemptFailed | AttemptSnoozed | JobReturned):
-            worker = self._runs.pop((event.process, event.job_id), None)
-            if worker is not None:
-                self._idle[worker] += 1
+    def watches(self) -> Watches:
+        return {
+            WorkerStarted: self._worker,
+            AttemptStarted: self._started,
+            AttemptSucceeded: self._over,
+            AttemptFailed: self._over,
+            AttemptSnoozed: self._over,
+            JobReturned: self._over,
+            WorkerStopping: self._stopping,
+            WorkerStopped: self._stopped,
+        }
 
-    def _start(self, event: AttemptStarted) -> None:
-        self._runs[event.process, event.job_id] = event.worker
-        self._idle[event.worker] = self._idle.get(event.worker, 1) - 1
-        if event.worker in self._left:
-            self._left[event.worker] -= 1
-            if self._left[event.worker] < 0:
-                self.expect(False, event.job_id, "started by a worker that had been told to stop")
+    def _worker(self, event: WorkerStarted) -> None:
+        self._idle[event.worker] = event.threads
+
+    def _stopping(self, event: WorkerStopping) -> None:
+        self._left[event.worker] = max(self._idle.get(event.worker, 0), 0)
+        self.judged += 1
+
+    def _stopped(self, event: WorkerStopped) -> None:
+        self._left[event.worker] = 0
+        self.judged += 1
+
+    def _started(self, event: AttemptStarted) -> None:
+        worker = event.worker
+        self._runs[event.process, event.job_id] = worker
+        self._idle[worker] = self._idle.get(worker, 1) - 1
+        if worker in self._left:
+            self._left[worker] -= 1
+            if self._left[worker] < 0:
+                self.judged += 1
+                self.breaks(event.job_id, "started by a worker that had been told to stop")
+
+    def _over(self, event: AttemptSucceeded | AttemptFailed | AttemptSnoozed | JobReturned) -> None:
+        worker = self._runs.pop((event.process, event.job_id), None)
+        if worker is not None:
+            self._idle[worker] += 1
 
 
 class LeaseKept(Predicate):
     """No worker takes over another's job before a lease has passed since the server last heard of that worker."""
 
     name = "lease kept"
-    watches = (WorkerStarted, AttemptStarted, JobReturned, AttemptLost)
 
     def __init__(self) -> None:
         super().__init__()
         self._leases: dict[str, tuple[str, float]] = {}
         self._heard: dict[str, list[float]] = {}
 
-    def see(self, event: Event) -> None:
-        if isinstance(event, WorkerStarted):
-            self._leases[event.worker] = event.process, event.lease_s
-        elif isinstance(event, AttemptStarted):
-            if event.claim == "exchange" and event.server_at is not None:
-                self._heard.setdefault(event.worker, []).append(event.server_at)
-        elif isinstance(event, JobReturned | AttemptLost) and event.owner in self._leases:
-            process, lease_s = self._leases[event.owner]
-            if event.process != process and event.server_at is not None:
-                at = event.server_at
-                # Later events of a worker that came back do not count.
-                heard = max((h for h in self._heard.get(event.owner, ()) if h <= at), default=None)
-                if heard is None:
-                    return
-                self.expect(
-                    at - heard >= lease_s - ROUNDING_S,
-                    event.job_id,
-                    f"taken {at - heard:.6f} s after its worker was heard of, under a lease of {lease_s:g} s",
-                )
+    def watches(self) -> Watches:
+        return {
+            WorkerStarted: self._worker,
+            AttemptStarted: self._started,
+            JobReturned: self._taken,
+            AttemptLost: self._taken,
+        }
+
+    def _worker(self, event: WorkerStarted) -> None:
+        self._leases[event.worker] = event.process, event.lease_s
+
+    def _started(self, event: AttemptStarted) -> None:
+        if event.claim == "exchange" and event.server_at is not None:
+            heard = self._heard.get(event.worker)
+            if heard is None:
+                self._heard[event.worker] = [event.server_at]
+            else:
+                heard.append(event.server_at)
+
+    def _taken(self, event: JobReturned | AttemptLost) -> None:
+        if event.owner not in self._leases or event.server_at is None:
+            return
+        process, lease_s = self._leases[event.owner]
+        if event.process == process:
+            return
+        at = event.server_at
+        # Later events of a worker that came back do not count.
+        heard = max((h for h in self._heard.get(event.owner, ()) if h <= at), default=None)
+        if heard is None:
+            return
+        self.judged += 1
+        if not at - heard >= lease_s - ROUNDING_S:
+            why = f"taken {at - heard:.6f} s after its worker was heard of, under a lease of {lease_s:g} s"
+            self.breaks(event.job_id, why)
