@@ -95,7 +95,7 @@ def test_one_poison_job_fails_and_none_of_its_neighbours_does() -> None:
 def test_jobs_with_policies_come_to_all_their_ends_and_keep_every_promise() -> None:
     """By their own backoff, given up, snoozed, with a policy that is broken; under every kind of fault."""
     kinds: Counter[str] = Counter()
-    for seed in range(16):
+    for seed in range(30):
         played = play(workload_named("policies"), seed=seed, faults="all")
         assert played.violations == []
         for event in played.world.events:

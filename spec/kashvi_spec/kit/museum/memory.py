@@ -59,7 +59,7 @@ def _(patch: Patch) -> None:
     remembering(patch, read=False)
 
 
-@exhibit("memory outlives its process", "the next process finds the jobs of the last", "MEMORY-2", also="RETRY-14")
+@exhibit("memory outlives its process", "the next process finds the jobs of the last", "MEMORY-2")
 def _(patch: Patch) -> None:
     remembering(patch, read=True)
 
