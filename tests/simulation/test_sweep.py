@@ -15,7 +15,7 @@ from kashvi.errors import InvalidSetting
 from kashvi.events import JobFailed, JobSucceeded
 from tests.servers.launch import RedisServer
 
-STORM, NEIGHBOURS = workload_named("storm"), workload_named("neighbours")
+STORM, NEIGHBOURS, POLICIES = map(workload_named, ("storm", "neighbours", "policies"))
 
 
 def swept(job: Job, first: int, seeds: int, **options: Any) -> Swept:
@@ -31,6 +31,14 @@ def test_no_promise_is_broken_in_memory(first: int) -> None:
     found = swept(Job(STORM, "memory", "all"), first, 500)
     assert found.failing == []
     assert found.missing("all") == []
+
+
+def test_no_promise_is_broken_by_jobs_with_policies() -> None:
+    """And every clause is judged, those of policies too."""
+    found = swept(Job(POLICIES, "memory", "all"), 0, 60)
+    assert found.failing == []
+    assert [gap for gap in found.missing("all") if gap.startswith("never judged")] == []
+    assert found.judged["own backoff kept"] > 20 < found.judged["snooze uncounted"]
 
 
 def test_no_promise_is_broken_on_fakeredis() -> None:

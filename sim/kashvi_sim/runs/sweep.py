@@ -113,7 +113,8 @@ def run_block(job: Job, first: int, seeds: int) -> Block:
             jobs += played.figures.jobs
             struck.update(played.world.struck)
             met.update(seen(played.world.events, played.figures.duplicates))
-            judged.update(played.world.judged())
+            checks = played.world.judged()
+            judged.update({name: times for name, times in checks.items() if name not in job.workload.beyond})
             excused.update(f"{one.violation.predicate} by {one.fault}" for one in played.excused)
             if played.violations:
                 failing.append(shrunk(job, seed, played, place))

@@ -332,6 +332,14 @@ class Workload(_Strict, frozen=True):
 
         return act
 
+    @property
+    def beyond(self) -> frozenset[str]:
+        """The predicates that no run of it can reach, since no type has a backoff, or none snoozes."""
+        backoff = any(kind.retry and kind.retry.backoff for kind in self.job)
+        snoozes = any(kind.snoozes for kind in self.job)
+        reached = {"own backoff kept": backoff, "snooze uncounted": snoozes}
+        return frozenset(name for name, there in reached.items() if not there)
+
     def policy(self, job_type: str) -> Retry | None:
         kind = next(kind for kind in self.job if kind.type == job_type)
         return kind.retry.made() if kind.retry else None
