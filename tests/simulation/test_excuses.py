@@ -118,6 +118,19 @@ def test_a_clock_that_was_set_back_excuses_a_pause_by_no_more_than_it_was_set() 
     assert excused("FIFO", "another", 0.0) == "server_back"
 
 
+def test_a_clock_that_was_set_back_excuses_a_wait_for_a_worker_that_knows_the_type() -> None:
+    """How long the job has waited is the difference of two times of the server. A storm found this."""
+    world = world_of_quick_jobs()
+    world.process().dispatch(Quick())
+    [told] = world.events
+    assert isinstance(told, events.JobDispatched)
+    world.times[:] = [world.kernel.time]
+    violation = Violation("unknown types wait", told.job_id, "waits 1 s for a worker that knows its type, after 7 s")
+    for seconds_later, fault in ((-1, "server_back"), (-world.lease_s - 1, "")):
+        world.jumps[:] = [(world.kernel.time + seconds_later, "server_back", -10.0)]
+        assert excuse(world, violation, stored=True) == fault
+
+
 @pytest.mark.parametrize(("forgotten", "broken"), [(True, []), (False, ["none lost"])])
 def test_what_another_program_pushed_is_excused_if_the_server_forgot_it(forgotten: bool, broken: list[str]) -> None:
     """A storm found this: no process had pushed it, so nothing said that it was lost."""
