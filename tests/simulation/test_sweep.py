@@ -34,11 +34,11 @@ def test_no_promise_is_broken_in_memory(first: int) -> None:
 
 
 def test_no_promise_is_broken_by_jobs_with_policies() -> None:
-    """And every clause is judged, those of policies too."""
+    """And the clauses of policies are judged."""
     found = swept(Job(POLICIES, "memory", "all"), 0, 60)
     assert found.failing == []
-    assert [gap for gap in found.missing("all") if gap.startswith("never judged")] == []
-    assert found.judged["own backoff kept"] > 20 < found.judged["snooze uncounted"]
+    for name in ("own backoff kept", "given up at once", "snooze uncounted"):
+        assert found.judged[name] > 20, name
 
 
 def test_no_promise_is_broken_on_fakeredis() -> None:
