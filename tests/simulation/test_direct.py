@@ -55,6 +55,12 @@ def test_other_workloads_are_the_same_in_both_shells(name: str, faults: str) -> 
         assert_same(*both(workload_named(name), seed, faults))
 
 
+def test_attempts_that_end_with_their_world_draw_nothing() -> None:
+    """The two shells end them otherwise, and a token holds the choices of the run alone."""
+    for seed in (4, 5):
+        assert_same(*both(workload_named("policies"), seed, "kill,latency,reply_lost"))
+
+
 def test_the_direct_shell_on_another_driver_is_the_same() -> None:
     for seed in range(5):
         assert_same(*both(STORM, seed, "all", client=fakeredis.FakeRedis()))

@@ -74,7 +74,8 @@ class SimRuntime:
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     def random(self) -> float:
-        return self._chance.fraction()
+        # An attempt that ends with its world asks for a wait, too: it is no part of the run.
+        return 0.0 if self.kernel.is_closed else self._chance.fraction()
 
     def process(self) -> int:
         return self.number
