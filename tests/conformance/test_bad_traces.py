@@ -212,6 +212,11 @@ GOOD: dict[str, list[Event]] = {
         worker(threads=2), dispatched("a"), dispatched("b"), started("b", 0), started("a", 60, lost=3),
         taken("b", 100, 0, 1), taken("a", 100, 3, 5, True), *did("a", 200, process="q"), *did("b", 200, process="q"),
     ],
+    "a suspect that is excused again, for one that was announced by a claim of before a takeover": [
+        worker(threads=2), dispatched("a"), dispatched("b"), taken("b", 5, 0, 1), started("b", 10, lost=1, claimed=0),
+        started("a", 310, lost=2), taken("b", 350, 1, 2, True), taken("a", 350, 2, 4, True),
+        *did("a", 400, process="q"), *did("b", 400, process="q"),
+    ],
     "a suspect that a silent worker began after it was charged, and then only held": [
         worker(), worker("v", process="q"), dispatched("a"), started("a", 0), taken("a", 40, 0, 1), *charged("a", 80),
         started("a", 90, lost=1, claimed=45), taken("a", 130, 2, 2), *did("a", 140, 2, "q"),

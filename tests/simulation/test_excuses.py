@@ -141,3 +141,29 @@ def test_what_another_program_pushed_is_excused_if_the_server_forgot_it(forgotte
     world.run(for_s=2.0)
     assert [violation.predicate for violation in unwanted(world)] == broken
     world.close()
+
+
+def test_a_job_that_was_sent_again_is_no_measure_for_the_order_of_others() -> None:
+    """It came without its delay, and is claimed before it was due."""
+    world = world_of_quick_jobs()
+    v = Violation("due order", "another", "claimed after a job that was due 1462.132373 s later")
+    assert excuse(world, v, True) == ""
+    world.others.repeated.add("one")
+    assert excuse(world, v, True) == "repeated_id"
+    world.close()
+
+
+def test_a_clock_set_forward_between_a_claim_and_a_takeover_excuses_what_seems_excused_again() -> None:
+    """By the old clock, the other suspect seems to have been claimed before it was taken over."""
+    world = world_of_quick_jobs()
+    producer = world.process()
+    job_id = producer.dispatch(Quick())
+    world.run(for_s=1)
+    v = Violation("excused for a reason", job_id, "excused again, for another, which had begun 0.000 s before it")
+    assert excuse(world, v, True) == ""
+    world.set_clock("server_forward", 60.0)
+    world.struck["server_forward"] += 1
+    world.process().start_workers(1)
+    world.run(for_s=5)
+    assert excuse(world, v, True) == "server_forward"
+    world.close()
