@@ -315,7 +315,7 @@ def _(patch: Patch) -> None:
     working(patch, max_jobs=None, stop_when_empty=True)
 
 
-@exhibit("one job more than --max-jobs", "the count is taken after the claim", "COMMANDS-9")
+@exhibit("one job more than --max-jobs", "the count is taken after the claim", "COMMANDS-9", also="WORKERS-17")
 def _(patch: Patch) -> None:
     def worker(real: Any, self: Queue, threads: int, limits: Any, **named: Any) -> Any:
         return real(self, threads, limits._replace(max_jobs=limits.max_jobs + 1), **named)

@@ -40,7 +40,8 @@ def stopping(state: State, *args: Any) -> bool:
     "FAILURES-7 FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 FAILURES-13 JOBS-7 JOBS-9 "
     "JOBS-11 JOBS-13 JOBS-14 REDIS-4 REDIS-5 REDIS-11 RETRY-1 RETRY-2 RETRY-3 RETRY-4 "
     "RETRY-5 RETRY-6 RETRY-7 RETRY-8 RETRY-9 RETRY-10 RETRY-11 RETRY-12 RETRY-13 RETRY-14 "
-    "TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 WORKERS-13 WORKERS-14 WORKERS-15",
+    "TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 WORKERS-6 WORKERS-10 WORKERS-13 WORKERS-14 "
+    "WORKERS-15 WORKERS-17",
 )
 def _(patch: Patch) -> None:
     real = Machine._admit
@@ -73,7 +74,8 @@ def _(patch: Patch) -> None:
     "waiting threads are not woken for work or for the end",
     "WORKERS-1",
     also="DELIVERY-1 DELIVERY-2 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
-    "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 REDIS-8 RETRY-13 WORKERS-11 WORKERS-14",
+    "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 REDIS-8 RETRY-13 WORKERS-11 WORKERS-14 "
+    "WORKERS-17",
 )
 def _(patch: Patch) -> None:
     from kashvi_sim.world.kernel import Condition
@@ -100,7 +102,7 @@ def _(patch: Patch) -> None:
     "claims while it stops",
     "a worker that was told to stop claims jobs until the queue is empty",
     "WORKERS-3",
-    also="COMMANDS-13 WORKERS-15",
+    also="COMMANDS-13 WORKERS-15 WORKERS-17",
 )
 def _(patch: Patch) -> None:
     def deaf(real: Any, state: State, *args: Any) -> Any:
@@ -138,7 +140,7 @@ def _(patch: Patch) -> None:
     "a stop does not wait for them",
     "WORKERS-3",
     source="Go kashvi: gone 7 ms after SIGTERM",
-    also="COMMANDS-13 COMMANDS-9 WORKERS-5 DELIVERY-1 DISPATCH-1 FAILURES-1",
+    also="COMMANDS-9 COMMANDS-13 DELIVERY-1 DISPATCH-1 FAILURES-1 WORKERS-5 WORKERS-17",
 )
 def _(patch: Patch) -> None:
     def stop_(real: Any, self: Machine, now: int) -> None:
@@ -406,7 +408,8 @@ def _(patch: Patch) -> None:
     "ten at a time, whatever the request",
     "WORKERS-3",
     source="Celery: prefetch",
-    also="DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-17 DISPATCH-3 MEMORY-3 WORKERS-6",
+    also="DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-17 "
+    "DISPATCH-3 MEMORY-3 WORKERS-6 WORKERS-17",
 )
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, worker: str, n: int, lease_s: float, s: Any, want: int) -> Exchange:
