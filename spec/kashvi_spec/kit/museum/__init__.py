@@ -112,6 +112,7 @@ from . import (  # noqa: E402
     leases,  # noqa: F401
     memory,  # noqa: F401
     policies,  # noqa: F401
+    processes,  # noqa: F401
     redis,  # noqa: F401
     retries,  # noqa: F401
     suspects,  # noqa: F401
