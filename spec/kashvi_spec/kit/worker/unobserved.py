@@ -41,6 +41,7 @@ OF_CLAUSES = {
     "REDIS-15": "the kit takes no right away from a worker",
     "REDIS-16": "the kit's server drops no keys",
     "RETRY-5": "the kit can't change a worker's limit",
+    **{f"RETRY-{n}": OF_AREAS["jobs"] for n in range(8, 15)},
     "WORKERS-11": "the kit does not stop the server",
 }
 UNTOLD = "the kit has no judge for it yet"
