@@ -128,7 +128,10 @@ class MariaDb:
         binary, install = _found("mariadbd"), _found("mariadb-install-db")
         if binary is None or install is None:
             missing("MariaDB (apt-get install mariadb-server)")
-        directory.mkdir(parents=True, exist_ok=True)
+        temporary = directory / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        # A server that starts deletes the temporary tables of others in its directory.
+        self._environment = os.environ | {"TMPDIR": str(temporary)}
         as_root = ["--user=root"] if os.geteuid() == 0 else []
         common = ["--no-defaults", f"--datadir={directory}/data", *as_root]
         self._run([str(install), *common, "--auth-root-authentication-method=normal", "--skip-test-db"], "install.log")
@@ -155,7 +158,9 @@ class MariaDb:
     def start(self) -> None:
         if self._process is None:
             with (self.directory / "server.log").open("ab") as log:
-                self._process = subprocess.Popen(self._command, cwd=self.directory, stdout=log, stderr=log)
+                self._process = subprocess.Popen(
+                    self._command, cwd=self.directory, env=self._environment, stdout=log, stderr=log
+                )
             until_true(self._answers, 30, f"mariadbd did not start; see {self.directory}/server.log")
 
     def stop(self) -> None:
@@ -175,7 +180,7 @@ class MariaDb:
 
     def _run(self, command: list[str], log: str) -> None:
         with (self.directory / log).open("wb") as output:
-            subprocess.run(command, cwd=self.directory, stdout=output, stderr=output, check=True)
+            subprocess.run(command, cwd=self.directory, env=self._environment, stdout=output, stderr=output, check=True)
 
 
 SERVERS: dict[str, Callable[[Path], Server]] = {"sqlite": Sqlite, "postgresql": Postgres, "mariadb": MariaDb}
