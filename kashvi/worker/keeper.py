@@ -23,7 +23,7 @@ from .shell import Worker
 STUMBLE_S = 1.0
 """How long it rests after an error that should not be."""
 LOST_MAX = 400
-"""Jobs of the dead that are settled at a time; of one of them, so many that are held. More than a worker claims."""
+"""The most jobs of the dead that are settled at a time: more than one worker claims."""
 
 
 class Keeper:
@@ -120,7 +120,7 @@ class Keeper:
         self.reaped(found)
 
     def reaped(self, found: Expired) -> None:
-        """What was found of workers whose lease ran out."""
+        """Take the jobs of workers whose lease ran out."""
         worker = self._worker
         settlings = self._after_deaths(found)
         with worker.lock:
@@ -166,5 +166,5 @@ class Keeper:
 def _name_of(driver: Driver) -> str:
     try:
         return repr(driver)
-    except BaseException:  # it may be somebody's own
+    except BaseException:  # the app may have written the driver
         return type(driver).__name__

@@ -1,7 +1,7 @@
-"""What runs a worker's machine: threads, a lock and a driver. It decides nothing.
+"""The shell runs a worker's machine, with threads, a lock and a driver. It decides nothing.
 
-Whoever calls the machine holds ``lock``, and sees to its signals before that is free again. No call leaves the process
-while it is held; what was claimed is decoded before it is taken. On the simulator's runtime, threads are greenlets.
+A thread holds ``lock`` while it calls the machine, and carries out the machine's signals before it releases the lock.
+It calls no server and decodes no job meanwhile. On the simulator's runtime, threads are greenlets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .recorder import Recorder
 from .settle import Delivery, Settling
 
 STILL_S = 5.0
-"""A server's clock that does not move for so long was frozen by a test."""
+"""If a server's clock does not move for so long, a test has frozen it."""
 STUMBLE_S = 1.0
 """How long a thread rests after an error that should not be."""
 HAND_BACK_S = 1.0
@@ -60,7 +60,7 @@ class Worker:
         """The keeper was called."""
         self.pause = runtime.condition()
         self.hurried = False
-        """A pause between two tries is not to be waited for."""
+        """True if the next pause between two tries is to end at once."""
         self._wait_refused = False
         """The server does not let us wait, and we have said so."""
 
@@ -71,7 +71,7 @@ class Worker:
 
     @property
     def unsettled(self) -> int:
-        """Of how many jobs the server has not confirmed what became of them."""
+        """The number of jobs whose settlement the server has not confirmed."""
         return self.machine.unsettled
 
     def now(self) -> int:
@@ -266,7 +266,7 @@ class Worker:
         return settle.delivery(raw, self.id, self._runtime.new_id, server_at, claim, place)
 
     def tell(self, request: Request, answer: Exchange, sent_at: float) -> None:
-        """What became of the settlements, for observers and the recorder."""
+        """Tell observers and the recorder the outcome of each settlement."""
         refused = answer.refused
         if self._stream.observed:
             for i, settling in enumerate(request.settlings):
@@ -339,7 +339,7 @@ class Worker:
             events.log.warning("kashvi worker %s can't wait for jobs and looks from time to time: %s", self.id, error)
 
     def server_now(self) -> float:
-        """The server's clock: never before it, ahead by a round trip at the most."""
+        """The server's time: right, or ahead by a round trip at the most."""
         return self._runtime.monotonic() + self.machine.server_ahead / SECOND
 
     # -- from outside -----------------------------------------------------------------------
@@ -374,7 +374,7 @@ class Worker:
         return (request is None or self.exchange(request)) and not (machine.ghost or machine.waiting)
 
     def without(self, threads: int) -> None:
-        """So many threads have ended, or never came to run."""
+        """``threads`` threads have ended, or never ran."""
         with self.lock:
             self.machine.fewer(threads)
             self.signal()
@@ -382,7 +382,7 @@ class Worker:
     # -- for the keeper -----------------------------------------------------------------------
 
     def wait_for_bell(self, seconds: float) -> None:
-        """Until somebody rings, or for so long."""
+        """Wait until a thread calls the keeper, at most for so long."""
         with self.bell:
             if not self.rung:
                 self.bell.wait(seconds)

@@ -252,7 +252,7 @@ def test_max_time_ends_the_worker(kashvi: Shell) -> None:
 
 
 def test_an_option_that_the_app_overrules_is_said_to_be_unused(kashvi: Shell) -> None:
-    """Nobody wonders why the jobs of that server are not run."""
+    """So the user knows why the jobs of that server are not run."""
     (kashvi.directory / "own.py").write_text(
         "import myapp\nfrom kashvi import queue\nqueue.set_driver(queue.MemoryDriver())\n"
     )
@@ -264,7 +264,7 @@ def test_an_option_that_the_app_overrules_is_said_to_be_unused(kashvi: Shell) ->
 
 
 def test_two_failures_of_one_job_id_are_both_sent_back(kashvi: Shell, valkey: RedisServer, queue: Queue) -> None:
-    """Somebody else's ids may come again; what is sent once is a row, not an id."""
+    """Another program's ids may come again; a row is sent once, not an id."""
     for _ in range(2):
         queue.driver.push([b'{"id":"order-1","type":"jobs.Nope","payload":{}}'])
         assert kashvi(*worker_options(valkey), "--stop-when-empty").returncode == 0

@@ -254,7 +254,7 @@ def test_a_sweep_that_is_killed_leaves_no_process_behind(kashvi: Shell) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Not gone, and no zombie that somebody has still to collect."""
+    """Not gone, and no zombie that its parent has still to collect."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -144,7 +144,7 @@ def test_a_second_signal_before_the_workers_run_ends_them_as_soon_as_they_do(mon
 
 
 def test_limits_hold_while_the_server_is_away(kashvi: Shell) -> None:
-    """After a lease; the exit code says that nobody knows whether the queue is empty."""
+    """After a lease; the exit code says that the worker could not learn whether the queue is empty."""
     away = ("queue:work", "--app", "myapp", "--redis-url", NOWHERE, "--lease", "0.5")
     for limit in (["--stop-when-empty"], ["--max-time", "0.5"]):
         shown = kashvi(*away, *limit)

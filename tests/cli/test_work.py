@@ -205,7 +205,7 @@ def test_a_trace_that_cannot_be_written_stops_the_worker_before_it_starts(worker
 
 
 def test_several_processes_are_as_many_workers_and_end_with_the_work(worker: Worker, queue: Queue) -> None:
-    """Each job runs once, whoever takes it."""
+    """Each job runs once, in one of the processes."""
     queue.dispatch_many([Note(n, takes=0.2) for n in range(10)])
     worker.until_empty("--processes", "2", "--trace", "t.jsonl")
     events = [json.loads(line) for line in (worker.shell.directory / "t.jsonl").read_text().splitlines()]

@@ -538,7 +538,7 @@ def test_a_bad_trace_is_rejected_by_its_clause_and_by_no_other(
 
 
 def test_every_trace_clause_has_a_bad_trace() -> None:
-    """Or nobody knows whether its predicate can say no."""
+    """Or its predicate might never say no."""
     assert set(BAD) == set(TRACE_CLAUSES)
 
 

@@ -111,7 +111,7 @@ def test_a_driver_that_raises_what_it_must_not_fails_with_the_error() -> None:
 
 
 def test_on_a_server_it_touches_its_own_keys_alone_and_leaves_none(valkey: RedisServer) -> None:
-    """It may be somebody's."""
+    """It may belong to another program."""
     valkey.client().set("somebody's", "own")
     subject = subject_of(valkey.url)
     assert [one.outcome for one in conformance(subject, selected(about_drivers(), "DELAY-3"))] == ["passed"]

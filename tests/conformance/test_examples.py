@@ -47,6 +47,6 @@ def test_the_python_of_a_clause_runs_by_itself(clause: Clause, code: str) -> Non
     ],
 )
 def test_an_assert_of_a_clause_says_what_it_saw(code: str, why: str) -> None:
-    """Whoever reads it has not written it."""
+    """Its reader has not written it."""
     with pytest.raises(AssertionError, match=why):
         run_code(CLAUSES[0], code)

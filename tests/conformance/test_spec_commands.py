@@ -190,7 +190,7 @@ def test_a_missing_row_counts_where_rows_are_told_of() -> None:
 
 
 def test_a_trace_in_which_the_limit_changed_is_not_judged_by_one_limit() -> None:
-    """Nobody can say afterwards which one held when."""
+    """A trace does not show which one held when."""
     other = [
         dispatched("b"), started("b", 0, worker="v"), raised("b", 0),
         JobFailed(job_id="b", type="t", attempts=1, max_attempts=1, error="e"), recorded("b"),
@@ -316,7 +316,7 @@ def test_the_library_itself_is_a_column_of_the_matrix(tmp_path: Path) -> None:
 def test_a_skipped_test_is_not_tried_at_a_desk_and_a_failure_in_ci(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missing server accuses nobody of anything; a test that failed does, whatever else was skipped."""
+    """A missing server accuses no code; a test that failed does, whatever else was skipped."""
     results, html = tmp_path / "tests.xml", tmp_path / "c.html"
     clause = next(one for one in load() if one.id == "REDIS-7")
     words = ("spec:conformance", "--driver", "memory", "--clauses", "REDIS-7", "--strict", "--html", str(html))

@@ -112,7 +112,7 @@ def test_every_call_of_the_vectors_is_a_chapter_of_the_protocol() -> None:
 
 
 def test_the_numbers_of_the_protocol_are_those_of_the_code() -> None:
-    """Of the ones that nobody may choose."""
+    """Of the ones that no worker may choose."""
     page = text_of("protocol")
     for number in (
         f"about {ports.PROMOTE_MAX} a time",

@@ -136,7 +136,7 @@ def test_a_job_is_postponed_by_a_worker_that_has_it_and_uncounted() -> None:
 
 
 def test_who_was_refused_had_started_the_job_and_lost_it() -> None:
-    """Nobody is refused twice for one attempt, or ends it afterwards, or is refused what is still its own."""
+    """No worker is refused twice for one attempt, or ends it afterwards, or is refused what is still its own."""
     refused = SettleRefused(move="return", owner="w", **about("a", 33))
     before, after = CUT_OFF[:-2], CUT_OFF[-2:]
     assert walk([*before, refused, *after]).rejected

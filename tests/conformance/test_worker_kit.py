@@ -38,7 +38,7 @@ def broken(story: Story) -> set[str]:
 
 
 def after(tale: Tale, job: str, at: float) -> None:
-    """Nothing is told of the job from then on."""
+    """The trace has no event of the job from then on."""
     tale.entries = [one for one in tale.entries if one.job != job or one.at < tale.began + at]
 
 

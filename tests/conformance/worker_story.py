@@ -68,7 +68,7 @@ class Tale(Story):
         self.entries = sorted([*others, *moved], key=lambda entry: entry.at)
 
     def forget(self, *jobs: str) -> None:
-        """Nobody has heard of them since they were pushed."""
+        """The kit has seen no sign of them since they were pushed."""
         self.entries = [entry for entry in self.entries if entry.job not in jobs]
         self.records = [record for record in self.records if record.job not in jobs]
         self.waiting = [wait for wait in self.waiting if wait.job not in jobs]

@@ -76,7 +76,7 @@ FOR_VECTORS = [
     ("redis.call('HDEL', exchanges, worker)", ""),
     ("'%.17g'", "'%.14g'"),
 ]
-"""And what no driver can be brought to by calls alone, such as a list of a worker that nobody knows."""
+"""And what no driver can be brought to by calls alone, such as a list of an unknown worker."""
 FAKEREDIS = subject_of("fakeredis")
 
 

@@ -14,7 +14,7 @@ from kashvi_spec.kit.museum.mutants import Matrix, judging
 CLAUSES = {clause.id: clause for clause in judging()}
 ALL = MUSEUM | VARIANTS
 FEW = len(CLAUSES) // 13
-"""So many clauses of others may reject an exhibit, for what follows from it."""
+"""The most other clauses that may reject an exhibit, for what follows from it."""
 PARTS, AT_ONCE = 32, 4
 """Most trials wait most of the time, in real threads and processes: so some exhibits of a part are tried at a time."""
 

@@ -105,7 +105,7 @@ def machine_on(subject: DriverUnderTest) -> type[RuleBasedStateMachine]:
         @precondition(owned)
         @rule(n=which)
         def rob(self, n: int) -> None:
-            """Somebody settles for one who is alive."""
+            """A worker settles for one that is alive."""
             owners = sorted({job.owner for job in self.oracle.state.jobs} - {NOBODY})
             v = (owners[n % len(owners)] + 1) % WORKERS
             if self.up(v):

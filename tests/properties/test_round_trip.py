@@ -137,7 +137,7 @@ MAKERS: list[Maker] = [
 
 @st.composite
 def jobs(draw: st.DrawFn) -> Any:
-    """A job of a type nobody has seen before."""
+    """A job of a new type."""
     fields = draw(st.dictionaries(names, kinds, max_size=4))
     job_class = draw(st.sampled_from(MAKERS))({name: kind for name, (kind, _) in fields.items()})
     return job_class(**{name: draw(values) for name, (_, values) in fields.items()})
@@ -263,7 +263,7 @@ LOOSE_KINDS: list[Any] = [
 
 
 def as_it_was(value: Any, back: Any) -> bool:
-    """Whether nobody can tell them apart; a fixed offset is one, whatever its class.
+    """True if no user can tell them apart; a fixed offset is one, whatever its class.
 
     Of an integer the float of its value may come back: type checkers take one for the other (PEP 484).
     """

@@ -37,7 +37,7 @@ def test_a_wait_answers_when_a_job_is_due_that_was_delayed_meanwhile(redis_serve
 
 
 def test_a_job_that_was_delayed_between_two_waits_ends_the_next(redis_server: RedisServer) -> None:
-    """Also before the first, when nobody could hear of it yet."""
+    """Also before the first, when no thread could hear of it yet."""
     driver, other = RedisDriver(redis_server.url), RedisDriver(redis_server.url)
     first = other.push([b"a"], 0.5)
     assert driver.wait("w", LONG_S) == first

@@ -147,7 +147,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_that_is_forked_while_a_lock_is_held_dispatches(valkey: RedisServer) -> None:
-    """The thread that held it is not in the child, so nobody would ever let it go."""
+    """The thread that held it is not in the child, so no thread would ever let it go."""
     command = [sys.executable, "-c", FORK, valkey.url]
     assert subprocess.run(command, timeout=20, check=False).returncode == 0
     assert valkey.client().llen("kashvi:queue:jobs") == 2

@@ -24,7 +24,7 @@ JOBS = 3000
 SENT = ("evalsha", "eval", "blmove")
 """What a worker sends; everything else is run by these scripts."""
 TRIPS = 13
-"""One for each three hundred jobs, the first for one (nobody knows yet how long they take), and the worker's leave."""
+"""One for each three hundred jobs, the first for one (their duration is unknown yet), and the worker's leave."""
 COMMANDS = 3221
 ENVELOPE = 66
 LOOKS = 2 * (TRIPS - 1)

@@ -272,7 +272,7 @@ def test_text_columns_that_the_go_program_narrowed_are_widened(database: Databas
 
 
 def test_many_threads_prepare_at_once(database: Database) -> None:
-    """Whoever is slower finds the work done, on a table to make and on one to adopt."""
+    """The slower thread finds the work done, on a table to make and on one to adopt."""
     made_by_go(database)
     together(8, lambda number: SqlFailures(database.url).prepare())
     assert {name: indexes(database)[name] for name in INDEXES} == INDEXES
@@ -659,7 +659,7 @@ def test_database_that_is_down_is_unavailable_until_it_is_back(database: Databas
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 def test_wrong_password_is_unavailable_and_not_shown(database: Database) -> None:
-    """Somebody may yet set it right on the server."""
+    """An administrator may yet set it right on the server."""
     store = SqlFailures(database.url.replace(PASSWORD, "wrong-word"))
     with pytest.raises(StoreUnavailable, match="can't be used right now") as caught:
         store.record([failure(payload=SECRET)])
@@ -684,7 +684,7 @@ def test_table_dropped_meanwhile_is_made_again(database: Database, store: SqlFai
 
 @only("sqlite")
 def test_file_deleted_meanwhile_is_made_again(database: Database, store: SqlFailures) -> None:
-    """Rows do not vanish into a file that nobody else can see."""
+    """Rows do not vanish into a file that no other process can see."""
     store.record([failure("a")])
     Path(database.engine.url.database or "").unlink()
     assert store.record([failure("b")]) == {}
@@ -932,7 +932,7 @@ def test_prepare_is_open_to_an_engine_of_the_caller(database: Database) -> None:
 
 
 def together(threads: int, run: Callable[[int], object]) -> list[object]:
-    """Run on so many threads at the same moment."""
+    """Run on ``threads`` threads at the same moment."""
     barrier = threading.Barrier(threads)
 
     def one(number: int) -> object:

@@ -64,7 +64,7 @@ def test_a_child_that_a_handler_forks_is_no_worker(valkey: RedisServer, tmp_path
 
 
 def test_an_owner_that_is_no_worker_of_ours_is_passed_over(valkey: RedisServer) -> None:
-    """Somebody wrote into our key; the keeper lives."""
+    """Another program wrote into our key; the keeper lives."""
     ran: list[int] = []
 
     @dataclass

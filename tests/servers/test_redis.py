@@ -129,7 +129,7 @@ def test_a_live_workers_job_can_be_settled_by_nobody_else(redis_server: RedisSer
 
 
 def test_a_worker_is_known_to_the_server_before_it_claims_by_a_wait(redis_server: RedisServer) -> None:
-    """Or nobody would look for what it holds; it costs one call, once. Its own first exchange sets the lease."""
+    """Or no worker would look for what it holds; it costs one call, once. Its own first exchange sets the lease."""
     driver, client = RedisDriver(redis_server.url), redis_server.client()
     driver.push([b"a", b"b"])
     assert driver.wait("w", 0.0) == b"a"
@@ -175,7 +175,7 @@ def test_a_key_of_the_wrong_type_fails_the_call_and_loses_nothing(redis_server: 
 
 @pytest.fixture
 def full(redis_server: RedisServer) -> Iterator[Callable[[int], None]]:
-    """Gives the server so many bytes more than it uses, and no more."""
+    """Limits the server to some bytes more than it uses."""
     client: Any = redis_server.client()
 
     def limit(room: int) -> None:

@@ -85,7 +85,7 @@ BY_SERVER_OR_SCRIPT = [
 def test_a_right_that_is_missing_is_named_before_anything_is_done(
     redis_server: RedisServer, user: Any, name: str
 ) -> None:
-    """Not in the middle of a script, which nobody can take back. One server for them all, the others' words for two."""
+    """Not in the middle of a script, which can't be undone. One server for them all, the others' words for two."""
     queue = user(*(right for right in NEEDED if right != name))
     redis_server.client().lpush("kashvi:queue:jobs", "{}")
     with pytest.raises(SettingsRefused, match=f"(?i)may not run {name},|'{name}'"):

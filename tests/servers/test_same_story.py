@@ -22,7 +22,7 @@ TAKES_S = 0.15
 
 @dataclass
 class Work:
-    """Fails so many times; asks an ordinary clock to let time pass."""
+    """Fails ``fails`` times; asks an ordinary clock to let time pass."""
 
     fails: int
 

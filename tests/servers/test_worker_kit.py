@@ -43,7 +43,7 @@ DEPARTURES = {
 }
 """Of the original, as far as Redis shows them: the clause, and what the report says."""
 SHOWN_BY_OTHERS = {
-    "DELIVERY-3", "DELIVERY-5", "DELIVERY-8", "DELIVERY-10", "DELIVERY-14",  # nobody takes over what a dead worker held
+    "DELIVERY-3", "DELIVERY-5", "DELIVERY-8", "DELIVERY-10", "DELIVERY-14",  # no worker takes over what a dead one held
     "ENVELOPE-5", "RETRY-6",  # retries are not on the server
     "TABLE-5",  # what it would hold is dropped
 }  # fmt: skip

@@ -24,7 +24,7 @@ PLANTED: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
         "claim reply lost",
         "settle sent again under a new number",
         "wake-up lost",
-        "nobody reclaims",
+        "no worker reclaims",
         "a lost attempt is never counted",
         "every lost job is counted",
         "reclaim moves instead of settling in place",

@@ -30,7 +30,7 @@ def both(workload: Workload, seed: int, faults: str, **place: Any) -> tuple[Play
 
 
 def assert_same(one: Played, other: Played) -> None:
-    """Of every job: its starts, its attempts, its end. And all else that can be told of a run."""
+    """Of every job: its starts, its attempts, its end. And every figure of the run."""
     assert one.trace_sha256 == other.trace_sha256
     assert one.choices == other.choices
     assert one.violations == other.violations

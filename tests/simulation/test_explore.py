@@ -30,7 +30,7 @@ Told = set[tuple[object, ...]]
 
 
 class Listening(Search):
-    """A search that keeps what was told in any trial, whoever and whenever it was."""
+    """A search that keeps every event of any trial, without process and time."""
 
     def __init__(self, scope: Scope, *, prune: bool = True, reduce: bool = True) -> None:
         super().__init__(scope, {}, prune=prune, reduce=reduce)
@@ -119,7 +119,7 @@ FOUND = {
     "reclaim moves instead of settling in place": Scope(2, 1, 2, 2),
     "retry by the worker's own clock": Scope(2, 2, 2, 1),
     "settle not fenced": Scope(2, 2, 2, 1),
-    "nobody reclaims": Scope(2, 1, 2, 1),
+    "no worker reclaims": Scope(2, 1, 2, 1),
 }
 """Bugs that an order, an outcome or a death brings out. The others need lost replies, long jobs or a stop."""
 
@@ -146,7 +146,7 @@ def _first(explored: Explored) -> dict[tuple[str, int], int]:
 
 @pytest.mark.parametrize("scope", [Scope(1, 1, 2, 1), Scope(1, 2, 2, 1), Scope(1, 1, 3, 1)])
 def test_a_state_that_was_seen_before_has_nothing_new_to_show(scope: Scope) -> None:
-    """Every event that any run at all tells of is told of in the runs that are made."""
+    """Every event of any possible run is emitted in the runs that are made."""
     searched, everything = Listening(scope).run(), Listening(scope, prune=False, reduce=False).run()
     assert searched.told == everything.told
     assert searched.executions < everything.executions
@@ -154,7 +154,7 @@ def test_a_state_that_was_seen_before_has_nothing_new_to_show(scope: Scope) -> N
 
 @pytest.mark.parametrize("scope", [Scope(2, 1, 2, 1), Scope(2, 2, 1, 0)])
 def test_what_is_left_out_at_a_state_comes_to_the_same_as_what_is_tried(scope: Scope) -> None:
-    """Likes in other orders, steps that touch nobody, deaths that leave nothing."""
+    """Likes in other orders, steps that touch no job, deaths that leave nothing."""
     searched, everything = Listening(scope).run(), Listening(scope, reduce=False).run()
     assert searched.told == everything.told
     assert searched.executions < everything.executions

@@ -251,7 +251,7 @@ def test_a_job_that_stops_its_own_workers_succeeds(scene: Scene) -> None:
 
 
 def test_attempts_beyond_what_an_envelope_holds_are_recorded_all_the_same(scene: Scene) -> None:
-    """Somebody else wrote that envelope."""
+    """Another program wrote that envelope."""
     scene.queue.driver.push([b'{"id":"x","type":"jobs.Job","payload":{"fails":true},"attempts":2147483647}'])
     worker = scene.world.process()
     worker.start_workers(1)

@@ -131,7 +131,7 @@ def test_jobs_that_wait_are_counted_and_come_back_to_none() -> None:
 
 
 def test_a_job_that_a_process_took_into_its_death_waits_once() -> None:
-    """It was claimed, nobody told of a start, and it comes back."""
+    """It was claimed, no event shows a start, and it comes back."""
     depths = picture(play(workload_named("poison"), seed=0)).depths
     assert [points[-1][1] for points in depths.values()] == [0, 0, 0]
     assert all(depth >= 0 for points in depths.values() for _, depth in points)
@@ -156,7 +156,7 @@ def test_the_page_asks_nothing_of_the_network(page: str) -> None:
 
 
 def test_a_recording_has_the_same_picture(poison: Played, tmp_path: Path) -> None:
-    """With the names that processes get when nobody gave them one."""
+    """With the names that processes get by default."""
     write(poison.world.events, tmp_path / "t.jsonl")
     recording = record_of([tmp_path / "t.jsonl"])
     shown = picture_of(recording.times, recording.events, recording.names)

@@ -190,7 +190,7 @@ def test_suspects_start_one_at_a_time_though_the_announcement_was_answered_late(
 def test_a_worker_that_gives_up_asks_once_more_after_a_lost_reply(
     new_world: NewWorld, registry: Registry, answers_again: bool
 ) -> None:
-    """The settlement may have been carried out, and somebody should say so; or that nobody knows."""
+    """The settlement may have been carried out: a process says so, or says that it does not know."""
     lost: list[str] = []
 
     def fault(point: str, process: object) -> None:

@@ -104,7 +104,7 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("content", [b"my only copy", b"my only copy\n", b'{"a": 1}\n'])
 def test_a_state_file_of_another_kind_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
-    """A mistyped name must not cost anybody a file."""
+    """A mistyped name must not cost the user a file."""
     state = tmp_path / "thesis.txt"
     state.write_bytes(content)
     with pytest.raises(InvalidSetting, match="no sweep wrote this file"):

@@ -36,7 +36,7 @@ LOOK_S = 0.25
 
 
 def erlang_c(load: float, servers: int) -> float:
-    """The share of jobs that must wait, at an offered load of so many busy servers."""
+    """The share of jobs that must wait, at an offered load of ``load`` busy servers."""
     last = load**servers / math.factorial(servers) * servers / (servers - load)
     return last / (sum(load**k / math.factorial(k) for k in range(servers)) + last)
 
@@ -61,7 +61,7 @@ class Seen(NamedTuple):
     rate: float
     """Jobs a second, over the time that was looked at."""
     in_system: float
-    """How many jobs were on the server or held by a worker, whenever somebody looked."""
+    """How many jobs were on the server or held by a worker, at each look."""
 
 
 class Case(NamedTuple):
@@ -183,7 +183,7 @@ def test_the_textbooks_mean_wait_lies_within_what_was_seen(case: Case, seen: lis
 
 
 def test_every_job_waits_exactly_as_long_as_the_recursion_says(case: Case, seen: list[Seen]) -> None:
-    """In each replication: the workers lose no time and let nobody overtake. (Time passes in whole microseconds.)"""
+    """In each replication: no worker loses time, and no job overtakes another. (Time is in whole microseconds.)"""
     for seed, one in zip(SEEDS, seen, strict=True):
         assert one.waits_s == pytest.approx(recursion(case, seed), abs=1e-4)
 

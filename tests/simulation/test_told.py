@@ -26,7 +26,7 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def silent(patch: pytest.MonkeyPatch, kind: type[events.Event]) -> None:
-    """Nobody hears of this."""
+    """No observer hears of this."""
     real = EventStream.emit
     patch.setattr(EventStream, "emit", lambda self, k, *args, **facts: k is kind or real(self, k, *args, **facts))
 

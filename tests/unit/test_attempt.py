@@ -113,7 +113,7 @@ def test_what_can_be_awaited_is_run(handle: Any, what: str) -> None:
 
 
 def test_a_future_of_another_loop_is_a_failed_attempt() -> None:
-    """Nobody can tell whether it ran."""
+    """The worker can't tell whether it ran."""
     errors, attempts = handled(logged(_future))
     assert attempts == 1
     assert "different loop" in errors[0]
@@ -124,5 +124,5 @@ VALUES: list[Any] = [None, 0, False, "x", [1], [], iter([1]), ValueError(), Futu
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_any_other_value_is_a_success(value: object) -> None:
-    """Nobody looks at it."""
+    """The worker ignores it."""
     assert handled(lambda self: value) == ([], 0)

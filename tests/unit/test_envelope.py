@@ -55,7 +55,7 @@ def test_all_fields_are_read_and_unknown_ones_are_no_obstacle() -> None:
 
 
 def test_payload_may_be_missing() -> None:
-    """The envelope is one all the same; whoever decodes the payload says what is missing."""
+    """The envelope is one all the same; the decoder of the payload says what is missing."""
     assert bytes(envelope.read(b'{"type":"x"}').payload) == b""
 
 
@@ -75,7 +75,7 @@ def test_payload_may_be_missing() -> None:
     ids=ascii,
 )  # fmt: skip
 def test_bytes_that_are_no_envelope_say_why(raw: bytes) -> None:
-    """A clear error for whatever somebody else pushed."""
+    """A clear error for anything that another program pushed."""
     with pytest.raises(NotAnEnvelope, match=r"not an envelope: .+"):
         envelope.read(raw)
 

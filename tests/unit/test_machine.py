@@ -62,7 +62,7 @@ def exchanged(machine: Machine, request: Any, *claimed: Delivery, **more: Any) -
 
 
 def test_four_idle_threads_are_woken_one_by_one_for_four_jobs() -> None:
-    """Each that takes one wakes the next. A thread that goes idle wakes nobody: it would miss the call itself."""
+    """Each that takes one wakes the next. A thread that goes idle wakes none: it would take its own call."""
     machine = made(threads=4)
     lead = machine.free(NOW)
     idle = [machine.free(NOW) for _ in range(3)]

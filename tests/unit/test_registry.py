@@ -234,7 +234,7 @@ def test_two_names_for_one_class_are_refused(registry: Registry) -> None:
 
 
 def test_same_class_may_be_registered_again(registry: Registry) -> None:
-    """Importing twice harms nobody."""
+    """Importing twice does no harm."""
     registry.register("jobs.Email", Email)
     registry.register("jobs.Email", Email)
     assert registry.names() == ["jobs.Email"]

@@ -53,7 +53,7 @@ def test_while_more_is_to_be_read_the_announced_job_stays_where_it_is() -> None:
 
 
 def test_no_count_goes_beyond_what_an_envelope_can_hold() -> None:
-    """Whoever wrote it."""
+    """Also in an envelope of another program."""
     assert told(("running", "a", COUNT_MAX), ("held", "b", 0))[1] == ("a", "return", COUNT_MAX)
 
 

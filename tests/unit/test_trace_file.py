@@ -142,7 +142,7 @@ def test_what_never_was_an_event_is_an_error_torn_or_not(line: bytes) -> None:
 
 
 def test_only_its_owner_may_read_a_trace(tmp_path: Path) -> None:
-    """Job ids and hosts are nobody else's business."""
+    """Other users must not read job ids and hosts."""
     TraceFile(tmp_path / "t.jsonl")
     assert (tmp_path / "t.jsonl").stat().st_mode & 0o077 == 0
 

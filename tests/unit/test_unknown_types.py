@@ -1,4 +1,4 @@
-"""How long a job waits whose type a worker does not know: from the first look on, whoever looks."""
+"""How long a job waits whose type a worker does not know: from the first look of any worker on."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_at_the_end_it_is_recorded_as_it_was() -> None:
 
 @pytest.mark.parametrize("since", [b"1e300", b"-5", b"0"])
 def test_a_time_that_no_server_can_have_written_makes_no_job_wait_for_ever(since: bytes) -> None:
-    """Somebody else's hand: the job is recorded, or waits from now."""
+    """Another program wrote it: the job is recorded, or waits from now."""
     delivery = look(RAW[:-1] + b',"unknown_since":' + since + b"}", 1000.0)
     assert delivery.undeliverable or read(delivery.new).unknown_since == 1000.0
 

@@ -1,10 +1,11 @@
-"""A worker as a machine: all that it knows, and every decision; no lock, clock, thread, driver or chance.
+"""A worker as a machine: it holds all that the worker knows, and makes every decision. It has no lock, clock, thread,
+driver or chance.
 
-Theory of operation. Nobody drives the machine; its callers pull. A thread asks what to do, does it, says how it went,
-and asks again; the worker's keeper does likewise. The machine answers with one step, and what the answer of a server
-means, it is told. Whoever calls it holds one lock, gives the time (microseconds of this process's monotonic clock),
-and afterwards sees to its signals: so many idle threads to wake (``wake``), the keeper to call (``bell``), a pause to
-cut short (``hurry``), and what to tell observers and the log (``news``).
+Theory of operation. The machine does nothing by itself; its callers pull. A thread asks the machine for its next step,
+carries the step out, reports the result, and asks again. The keeper of the worker does the same. A caller holds one
+lock during a call, and passes the time (microseconds of this process's monotonic clock). After the call it carries out
+the machine's signals: it wakes idle threads (``wake``), calls the keeper (``bell``), cuts a pause short
+(``hurry``), and tells observers and the log (``news``).
 
     caller    asks                       is told       does it, and then calls
     thread    ``free``, ``woken``        Delivery      runs the job; ``free`` with how it ended, or ``interrupted``
@@ -22,8 +23,8 @@ cut short (``hurry``), and what to tell observers and the log (``news``).
                                          None          ends: the worker has stopped
     others    ``stop``, ``one_try``, ``hand_back``; they ask ``full``, ``calling``, ``unsettled``, ``stands_still``
 
-What calls it is a shell: ``kashvi.worker.shell`` with threads and a lock, or the simulator's direct shell, which has
-neither: its lock is that nothing else runs meanwhile.
+A shell calls the machine: ``kashvi.worker.shell``, with threads and a lock; or the simulator's direct shell, which
+needs neither, since it runs one step at a time.
 
 There is no dispatcher thread. A thread that finds nothing to run leads: in one exchange it hands over everyone's
 finished work and takes new work for every idle thread; with nothing to hand over or to take, it waits on the server
@@ -35,14 +36,14 @@ for the next job. One exchange and one wait are under way at a time. When all th
       running     announced on the server, a suspect goes first in ``ready``
       elsewhere   what ended goes to ``outbox``, with the next exchange to ``open``, and from there to where it belongs
 
-``holding`` counts what the server thinks this worker has. A reply that was lost, a refused announcement or another
-count than the server's make it reconcile: the last request's number, once more, is answered with a listing, and what
-was not known of is taken on.
+``holding`` counts the jobs that the server has on this worker's lists. After a lost reply, a refused announcement, or
+a count of the server that differs, the worker reconciles: it sends the number of its last request again, the server
+answers with a listing, and the worker takes on the jobs that it did not know of.
 
-Rule 1: nobody but the machine assigns to a field (its caller clears the signals). Rule 2: all that is reached from it
-is a value; ``clone`` copies it, and two machines with the same ``key`` do the same (``state.py``).
-Rule 3: what decides (``choose``, ``suspects``, ``exchange``, ``stop``, ``tend``) changes nothing; what changes
-(``jobs``, ``calls``, ``machine``, one class in three parts) asks these.
+Rule 1: only the machine assigns to its fields; only its caller clears the signals. Rule 2: the machine refers to values
+alone; ``clone`` copies it, and two machines with the same ``key`` do the same (``state.py``). Rule 3: the modules that
+decide (``choose``, ``suspects``, ``exchange``, ``stop``, ``tend``) change nothing; the modules that change (``jobs``,
+``calls``, ``machine``, one class in three parts) ask them.
 """
 
 from .machine import Machine as Machine

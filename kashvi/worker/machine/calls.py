@@ -1,4 +1,4 @@
-"""A worker and its server: what is sent, what an answer changes, what a lost one does."""
+"""A worker's calls of its server: the requests, and the changes that an answer or a lost answer makes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Calls(Jobs):
         return ASK_DUE if now - self.renewed_at > WAIT_MAX // 2 else self._wait(now)
 
     def due(self, now: int, server_due: int | None) -> Wait:
-        """What ``next_due`` said: others may have delayed jobs since our last exchange."""
+        """``next_due`` has answered: other processes may have delayed jobs since our last exchange."""
         if server_due is not None:
             self._due_at(server_due - self.server_ahead)
         return self._wait(now)
@@ -36,7 +36,7 @@ class Calls(Jobs):
         self.next_due_at = at if self.next_due_at is None else min(self.next_due_at, at)
 
     def _wait(self, now: int) -> Wait:
-        """Until the next job is due: what has passed meanwhile is no longer next."""
+        """Wait until the next job is due."""
         if self.next_due_at is not None and self.next_due_at <= now:
             return Wait(0, now)
         at = choose.next_at(self, now)
@@ -61,7 +61,7 @@ class Calls(Jobs):
         self._waited(now)
 
     def wait_lost(self, now: int, maybe_sent: bool) -> None:
-        """Nobody knows what became of a wait."""
+        """A wait failed: the server may have given us a job."""
         self.waiting = self.overtaking = False
         self.look = True
         if maybe_sent:
@@ -76,7 +76,7 @@ class Calls(Jobs):
     # -- exchanges ----------------------------------------------------------------------------
 
     def _request(self, now: int, by_thread: bool) -> Request:
-        """Hand over and take. What an interrupt left unanswered goes first."""
+        """An exchange: hand finished work over, and claim. A request that an interrupt left unanswered goes first."""
         self.exchanging, self.flush_asked = True, False
         self._first_try()
         if self.open is None:
@@ -88,7 +88,7 @@ class Calls(Jobs):
 
     def _sending(self, now: int, claim: bool) -> tuple[list[Settling], int]:
         batch, self.outbox = self.outbox, []
-        for d in reversed(suspects.kept_out(self, now)):  # where it stays in hand, a suspect's death would be doubtful
+        for d in reversed(suspects.kept_out(self, now)):  # held beside a suspect, it would blur the cause of a death
             batch.append(settle.returned(d, now / SECOND))
             self.ready.remove(d)
         starting = choose.may_announce(self, now)
@@ -101,7 +101,7 @@ class Calls(Jobs):
         return batch, max(choose.want(self, now) - starting, 0) if claim and self.stopping_at is None else 0
 
     def _compare(self) -> Request:
-        """Ask for the last answer again, for its listing. Number 0 is no less one."""
+        """Send the last request's number again, for a listing. It may be number 0."""
         self.exchanging = True
         self._first_try()
         return Request(self.n, (), 0, reconciles=True)
@@ -111,7 +111,7 @@ class Calls(Jobs):
         self.backoff = BACKOFF_FIRST
 
     def answered(self, now: int, request: Request, answer: Exchange, claimed: Sequence[Delivery], sent_at: int) -> None:
-        """``claimed``: what was; or, where it ``reconciles``, whatever the answer lists, what is announced first."""
+        """``claimed``: the jobs that the answer brought; if it ``reconciles``, all that it lists, announced first."""
         self.exchanging = self.gave_up = False
         self.renewed_at, self.server_ahead = sent_at, micros(answer.server_at) - sent_at
         if self.server_lost:
@@ -131,7 +131,7 @@ class Calls(Jobs):
             self._call()
 
     def _settled(self, now: int, request: Request, answer: Exchange) -> None:
-        """Refused or not, it is off our books; if the server still has it, we reconcile."""
+        """Drop the settled jobs, also refused ones. If the server has one still, its count differs: we reconcile."""
         self.open = None
         refused, holding, me = answer.refused, self.holding, self.id
         for i, settling in enumerate(request.settlings):
@@ -154,7 +154,7 @@ class Calls(Jobs):
             self.bell = True
 
     def _listed(self, now: int, answer: Exchange, listed: Sequence[Delivery]) -> None:
-        """Take the server's word for what is held. Without a listing, it does not know our last number: ask again."""
+        """Hold what the server lists. An answer without a listing means that it does not know our number: ask again."""
         self.look = True
         if answer.listing is not None:
             self.to_reconcile = False
@@ -162,7 +162,7 @@ class Calls(Jobs):
             self._admit(now, exchange.unknown(known, listed))
 
     def lost(self, now: int, request: Request, maybe_sent: bool) -> Again | None:
-        """No answer came. None: given up."""
+        """No answer came. Returns None if the machine gives up."""
         self.repeated = self.repeated or maybe_sent
         if not self.server_lost:
             self.server_lost = True
@@ -173,13 +173,13 @@ class Calls(Jobs):
             if self.last_try or not maybe_sent:
                 self.unanswered(now)
                 return None
-            self.last_try = True  # it may have been carried out: once more, to know
+            self.last_try = True  # the server may have carried it out: one more try tells
             return Again(request, 0)
         pause, self.backoff = self.backoff, min(self.backoff * 2, BACKOFF_MAX)
         return Again(request, pause)
 
     def unanswered(self, now: int) -> None:
-        """A request is given up, or was interrupted: what it claimed, if it did, shows when it is sent again."""
+        """A request was given up or interrupted. If it claimed jobs, they show when it is sent again."""
         self.exchanging = False
         self.gave_up = stop.gives_up(self, now)
         self.look = True
@@ -187,6 +187,6 @@ class Calls(Jobs):
         self._call()
 
     def stands_still(self, now: int) -> int:
-        """How long the server's clock did, where we wait for it to make jobs due."""
+        """How long the server's clock has not moved, while we wait for it to make jobs due; else 0."""
         waits_for_it = self.limits.until == "drained" and self.next_due_at is not None and not self.running
         return now - self.server_moved_at if waits_for_it else 0

@@ -1,4 +1,4 @@
-"""What an idle thread does next, and how many jobs to ask for: decisions, which change nothing."""
+"""Decides a thread's next step, and the number of jobs to claim. Changes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .steps import SECOND
 
 BATCH_MAX = 300
 HELD_MAX_BYTES = 4 * READ_MAX_BYTES
-"""About how much may wait here: where jobs are large, fewer are claimed."""
+"""About the most bytes of jobs that a worker holds: of large jobs it claims fewer."""
 PREFETCH = SECOND // 50
 """Claim ahead what the threads are likely to finish in this time."""
 
@@ -68,14 +68,14 @@ def ahead(state: State) -> int:
 
 
 def may_announce(state: State, now: int) -> bool:
-    """Whether a suspect may start: none while a wait may have claimed what was ahead of it, and has the first turn."""
+    """Whether a suspect may be announced: not while a wait may have claimed an earlier one, which goes first."""
     if not state.suspects or state.stopping_at is not None or state.overtaking or state.to_reconcile:
         return False
     return suspects.may_start(state, now)
 
 
 def barred(state: State, now: int) -> bool:
-    """What is ready may not start beside a suspect; one that was announced may."""
+    """True if the first ready job must not start beside a suspect. An announced suspect may."""
     return suspects.keep_fresh_out(state, now) and state.ready[0].place == "held"
 
 
@@ -89,7 +89,7 @@ def finished(state: State) -> bool:
 
 
 def next_at(state: State, now: int) -> int | None:
-    """When a job is to become due that a thread waits for, or the turn of other jobs comes."""
+    """When a job that a thread waits for becomes due, or a waiting suspect may start."""
     due, turn = state.next_due_at, suspects.next_at(state, now)
     if not state.waiting or due is None or due <= now:
         return turn
@@ -97,6 +97,6 @@ def next_at(state: State, now: int) -> int | None:
 
 
 def watch(state: State, now: int) -> int | None:
-    """When an idle thread should look up, if at all: none does by then."""
+    """When an idle thread should look up; None if another one does by then."""
     at = next_at(state, now)
     return at if at is not None and (state.watched is None or state.watched > at) else None

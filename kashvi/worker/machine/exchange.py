@@ -1,4 +1,4 @@
-"""What an answer of the server means for what a worker knows: decisions, which change nothing."""
+"""Compares an answer of the server with what the worker knows. Changes nothing."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .steps import Request
 
 
 def comparable(state: State, request: Request) -> bool:
-    """Whether the server's count of what we hold means the same as ours: no wait was under way."""
+    """Whether the server's count of our jobs is comparable with ours: no wait was under way."""
     return request.waits == state.waits and not state.waiting
 
 
 def doubtful(state: State, request: Request, answer: Exchange) -> bool:
-    """Whether a reply was lost on the way, or something that we know of is gone, or the other way round."""
+    """Whether a reply was lost, or the server holds more or fewer jobs for us than we know of."""
     if state.repeated or answer.listing is not None:
         return True
     return comparable(state, request) and answer.holding != state.holding.total()
 
 
 def unknown(known: Counter[bytes], listed: Iterable[Delivery]) -> list[Delivery]:
-    """What the server lists and we did not know of: it is ours now."""
+    """The listed jobs that we did not know of: we take them on."""
     left = known.copy()
     found = []
     for d in listed:

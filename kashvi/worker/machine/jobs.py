@@ -1,4 +1,4 @@
-"""What a worker has: jobs that are claimed, that run, and that are over; and how it stops."""
+"""The jobs of a worker: claimed, running, finished; and its stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .steps import SECOND
 
 
 class Jobs(State):
-    """Changes of what is in hand."""
+    """Changes the jobs that the worker holds."""
 
     def _call(self) -> None:
         """Wake one idle thread, which wakes the next: short jobs need few."""
@@ -25,7 +25,7 @@ class Jobs(State):
             self.wake = self.wake or 1
 
     def _admit(self, now: int, claimed: Iterable[Delivery]) -> None:
-        """Claimed jobs, and announced ones that a listing told of."""
+        """Take on claimed jobs, and announced ones that a listing showed."""
         for d in claimed:
             if d.place == "running":
                 self.ready.appendleft(d)
@@ -44,7 +44,7 @@ class Jobs(State):
         self.suspect_at = self.suspects_since = now
 
     def _announced(self, now: int, d: Delivery, refused: bool) -> None:
-        if refused:  # it may be held all the same: taken over and claimed again unchanged, under another delivery
+        if refused:  # we may hold it all the same, if another worker took it over and we claimed it again unchanged
             self.to_reconcile = True
             if d is self.suspect:
                 self.suspect = None
@@ -58,7 +58,7 @@ class Jobs(State):
         d, took_s = settling.delivery, settling.took_s
         self.running.pop(id(d), None)
         if d.place == "running":
-            if d is self.suspect:  # one before it, that outlived its window, may end later
+            if d is self.suspect:  # an earlier suspect that outlived its window may end later
                 self.suspect = None
             self.urgent = True  # until it is settled, our death would count against a job that has ended
         if not self.outbox:
@@ -88,7 +88,7 @@ class Jobs(State):
 
     @property
     def unsettled(self) -> int:
-        """Of how many jobs the server has not confirmed what became of them."""
+        """The number of jobs whose settlement the server has not confirmed."""
         return sum(s.move != "leave" for s in (*self.outbox, *(self.open.settlings if self.open else ())))
 
     def stop(self, now: int) -> None:
@@ -105,12 +105,12 @@ class Jobs(State):
         self.wake = ALL
 
     def _release_if_stopping(self, now: int) -> None:
-        """What a call that was under way brought."""
+        """Hand back the jobs that a call brought after the stop."""
         if self.stopping_at is not None:
             self._release(now)
 
     def _release(self, now: int) -> None:
-        """Claimed jobs that have not started go back."""
+        """Hand back claimed jobs that have not started."""
         self._owe(now, [settle.returned(d, now / SECOND) for d in stop.going_back(self)])
         if any(d.place == "running" for d in self.ready):
             self.suspect = None
@@ -118,7 +118,7 @@ class Jobs(State):
         self.suspects.clear()
 
     def one_try(self) -> None:
-        """The process is about to exit: it waits no longer for a server that does not answer."""
+        """The process is about to exit: wait no longer for a server that does not answer."""
         if self.stopping_at is not None:
             self.stopping_at -= self.lease
         self.hurry = True

@@ -1,4 +1,4 @@
-"""What the callers of a worker's machine pull: its threads, its keeper, and the process around it."""
+"""The calls of the machine: by the worker's threads, by its keeper, and by the process around it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Machine(Calls):
     # -- a thread ---------------------------------------------------------------------------
 
     def free(self, now: int, ended: Settling | None = None) -> ThreadStep:
-        """A thread has nothing to do; ``ended``: how its attempt did."""
+        """A thread asks for its next step. ``ended``: the outcome of its last attempt."""
         if ended is not None:
             self._ended(now, ended)
         step: ThreadStep = None
@@ -35,7 +35,7 @@ class Machine(Calls):
         elif what == "idle":
             if self.outbox and not self.exchanging:  # a wait is in the way
                 self._ask_to_flush()
-            return self._rest(now)  # and calls nobody: it would miss the call itself
+            return self._rest(now)  # and calls no thread, since it would take its own call
         elif what == "exchange":
             step = self._request(now, by_thread=True)
         elif what == "reconcile":
@@ -49,7 +49,7 @@ class Machine(Calls):
         return step
 
     def woken(self, now: int, idle: Idle) -> ThreadStep:
-        """An idle thread looks up, for whatever reason."""
+        """An idle thread asks for its next step: it was woken, or its time is over."""
         self.roused(idle)
         return self.free(now)
 
@@ -61,12 +61,12 @@ class Machine(Calls):
         self.called = False
 
     def interrupted(self, now: int, d: Delivery, ended: Settling | None) -> None:
-        """A thread was, before its attempt's end was noted. Without an end, the job goes back."""
+        """An interrupt ended the thread before it reported its attempt. Without an outcome, the job goes back."""
         if id(d) in self.running:
             self._ended(now, ended or settle.returned(d, now / SECOND))
 
     def fewer(self, threads: int = 1) -> None:
-        """So many threads have ended, or never came to run."""
+        """``threads`` threads have ended, or never ran."""
         self.alive = max(self.alive - threads, 0)
         self.bell = True
 
@@ -121,7 +121,7 @@ class Machine(Calls):
         return step
 
     def _tend(self, now: int, duty: str) -> KeeperStep:
-        """None: that is done, or nothing to do."""
+        """The step of one duty; None if there is nothing to do."""
         if duty == "rest" and not self.flush_asked:
             return Rest(now + tend.pause(self))
         if duty == "gather" and self.flush_asked:
@@ -136,9 +136,9 @@ class Machine(Calls):
             self._release_hostages(now)
             if tend.exchanges(self, now):
                 return self._request(now, by_thread=False)
-            self.flush_asked = self.owes and not self.exchanging  # what ended just now is due in a moment
+            self.flush_asked = self.owes and not self.exchanging  # work that ended just now is due in a moment
             if self.suspects:
-                self._call()  # one may start by now
+                self._call()  # a suspect may start by now
         if duty == "record" and tend.records(self):
             return self._record()
         return None
@@ -152,7 +152,7 @@ class Machine(Calls):
             self.stuck_at, self.stuck_taken = now, self.taken
 
     def reaped(self, now: int, settlings: Sequence[Settling], more: bool) -> None:
-        """What becomes of the jobs of the dead. ``more``: of them there is more than was read."""
+        """The settlings for the jobs of the dead. ``more``: the dead hold more than this look read."""
         self._owe(now, settlings)
         self.urgent = self.urgent or bool(settlings)
         self.more_dead = more
@@ -186,13 +186,13 @@ class Machine(Calls):
         if self.phase == "leave":
             self.phase = "over"
             if not self.away and stop.may_leave(self):
-                self.one_try()  # others take it off in an hour
+                self.one_try()  # if this fails, another worker removes the name in an hour
                 self._owe(now, [settle.gone(self.id, now / SECOND)])
                 return self._request(now, by_thread=False)
         return None
 
     def _record_the_rest(self, now: int) -> KeeperStep:
-        """If the database is quick enough: what it has not taken waits in ``unrecorded``."""
+        """Record failures, for as long as a stop may take; the rest waits in ``unrecorded`` for another worker."""
         if self.recording:
             self.record_until = self.record_until or now + tend.CLOSE
             if now < self.record_until:

@@ -1,4 +1,4 @@
-"""All that a worker knows, as a value: it can be copied, and two workers with the same key will do the same.
+"""All that a worker knows, as a value: it can be copied, and two workers with the same key go on in the same way.
 
 Each field says how it stands in the key. A time is an age (no older than makes a difference) or a wait, never a point
 in time: so what happens an hour later is the same.
@@ -24,10 +24,10 @@ HOSTAGE = SECOND
 """Claimed jobs that could not start for so long go back to the queue, for others."""
 BACKOFF_FIRST, BACKOFF_MAX = SECOND // 10, 5 * SECOND
 ALL = -1
-"""Of the idle threads: to be woken."""
+"""In ``wake``: the caller wakes all idle threads."""
 
 Told = Callable[["State", Any, int], Hashable]
-"""What the key tells of a field: of a state, the field's value and the time."""
+"""Makes a field's part of the key, from the state, the field's value and the time."""
 Duty = Literal["rest", "gather", "reap", "exchange", "record"]
 Phase = Literal["settle", "record", "leave", "over"]
 
@@ -42,7 +42,7 @@ def setting(state: State, value: object, now: int) -> Hashable:
 
 
 def age(horizon: Callable[[State], int]) -> Told:
-    """How long ago, as far as that can make a difference."""
+    """The time since then, no longer than it can make a difference."""
 
     def told(state: State, at: int | None, now: int) -> Hashable:
         return None if at is None else min(now - at, horizon(state) + 1)
@@ -51,12 +51,12 @@ def age(horizon: Callable[[State], int]) -> Told:
 
 
 def wait(state: State, at: int | None, now: int) -> Hashable:
-    """How long until then."""
+    """The time until then."""
     return None if at is None else max(at - now, 0)
 
 
 def jobs(state: State, some: Iterable[Delivery], now: int) -> Hashable:
-    """As they stand, and in which order they came: that is the order in which they go back."""
+    """The jobs in their places, and the order of their claims: a worker that stops hands them back in that order."""
     order = sorted({d.server_at for d in (*state.ready, *state.suspects)})
     return tuple((d.raw, d.place, order.index(d.server_at)) for d in some)
 
@@ -91,7 +91,7 @@ def last_suspect(state: State, one: Delivery | None, now: int) -> Hashable:
 
 
 def where(matters: Callable[[State], bool]) -> Told:
-    """Told as it is, where it is asked at all."""
+    """The value, where a decision depends on it; elsewhere None."""
     return lambda state, value, now: value if matters(state) else None
 
 
@@ -113,7 +113,7 @@ def _doublings(d: Delivery) -> int:
 
 
 class State(msgspec.Struct, eq=False):
-    """Nobody but the machine assigns to a field; whoever calls it clears the signals, under its lock."""
+    """Only the machine assigns to a field. Its caller, which holds the lock, clears the signals."""
 
     # What it is.
     id: Annotated[str, setting]
@@ -133,15 +133,15 @@ class State(msgspec.Struct, eq=False):
     owed_since: Annotated[int, age(lambda state: FLUSH)] = 0
     """When the first in ``outbox`` came there."""
     urgent: Annotated[bool, as_it_is] = False
-    """What is to be handed over should not wait."""
+    """The next exchange should not wait."""
     holding: Annotated[Counter[bytes], counts] = field(default_factory=Counter)
-    """The envelopes in this worker's two lists on the server, as far as it knows."""
+    """The envelopes that this worker believes to be on its two lists on the server."""
     taken: Annotated[int, where(lambda state: state.limits.max_jobs is not None)] = 0
     """How many attempts began."""
     pace: Annotated[int | None, as_it_is] = None
-    """How long a job takes."""
+    """The moving average of a job's duration."""
     job_bytes: Annotated[int, as_it_is] = 1
-    """How large a job is."""
+    """The average size of the jobs that were claimed last."""
     stuck_at: Annotated[int | None, age(lambda state: HOSTAGE)] = None
     """Since when no attempt began, although jobs are claimed."""
     stuck_taken: Annotated[int, lambda state, value, now: value == state.taken] = 0
@@ -173,9 +173,9 @@ class State(msgspec.Struct, eq=False):
 
     # The exchange.
     n: Annotated[int, number] = 0
-    """The last one's number."""
+    """The number of the last exchange."""
     open: Annotated[Request | None, request] = None
-    """Sent, or about to be, and not answered."""
+    """The request that was sent, or is about to be, and has no answer."""
     exchanging: Annotated[bool, as_it_is] = False
     repeated: Annotated[bool, as_it_is] = False
     """It may have been carried out already."""
@@ -184,7 +184,7 @@ class State(msgspec.Struct, eq=False):
     renewed_at: Annotated[int, age(lambda state: max(state.lease, SECOND))] = 0
     """When the last answered request went out."""
     server_ahead: Annotated[int, as_it_is] = 0
-    """What the server's clock is ahead of ours: never before it, ahead by a round trip at the most."""
+    """The server's clock minus ours: by this sum the server's time is right, or ahead by a round trip at the most."""
     server_lost: Annotated[bool, as_it_is] = False
 
     # What is known of the server.
@@ -193,9 +193,9 @@ class State(msgspec.Struct, eq=False):
     backlog: Annotated[int, as_it_is] = 0
     next_due_at: Annotated[int | None, wait] = None
     to_reconcile: Annotated[bool, as_it_is] = False
-    """What the server thinks we hold must be compared with what we know."""
+    """The worker must compare the server's listing with what it holds."""
     counted_at: Annotated[int, age(lambda state: state.lease // 4)] = 0
-    """When the server's count of what we hold was last compared with ours: never while a thread waits."""
+    """When the worker last compared the server's count of its jobs with its own; it can't while a thread waits."""
     ghost: Annotated[bool, as_it_is] = False
     """A wait whose answer never came may still claim a job."""
     unrecorded: Annotated[int, as_it_is] = 0
@@ -209,48 +209,48 @@ class State(msgspec.Struct, eq=False):
     # The end.
     stopping_at: Annotated[int | None, age(lambda state: state.lease)] = None
     gave_up: Annotated[bool, as_it_is] = False
-    """It ends since the server can't be reached."""
+    """The worker ends because it can't reach the server."""
     away: Annotated[bool, as_it_is] = False
-    """It has ended, and the server was away."""
+    """The worker has ended without its server."""
 
     # The keeper.
     duty: Annotated[Duty, as_it_is] = "rest"
-    """What it looks at next."""
+    """The keeper's next duty."""
     flush_asked: Annotated[bool, as_it_is] = False
     reap_at: Annotated[int, wait] = 0
     more_dead: Annotated[bool, as_it_is] = False
-    """What the dead hold was too much for one look."""
+    """The dead hold more jobs than one look read."""
     recording: Annotated[bool, as_it_is] = False
     phase: Annotated[Phase, as_it_is] = "settle"
-    """Of its end, when the last thread has ended."""
+    """The keeper's progress after the last thread has ended."""
     records: Annotated[int, as_it_is] = 0
-    """How often the recorder was started there."""
+    """How often the keeper has started the recorder since then."""
     record_until: Annotated[int | None, wait] = None
 
-    # Signals to whoever runs the machine.
+    # Signals to the machine's caller.
     wake: Annotated[int, as_it_is] = 0
-    """So many idle threads, or ALL."""
+    """The number of idle threads that the caller wakes, or ALL."""
     bell: Annotated[bool, as_it_is] = False
-    """Call the keeper."""
+    """The caller calls the keeper."""
     hurry: Annotated[bool, as_it_is] = False
-    """Do not pause before the next try: there may be a reason to give up."""
+    """The caller ends the pause before the next try: the machine may give up."""
     news: Annotated[list[str], lines] = field(default_factory=list)
 
     def clone(self) -> Self:
-        """The same, and apart: what is in it are values."""
+        """A copy that shares no container with this one."""
         other = copy(self)
         for name in _containers():
             setattr(other, name, getattr(self, name).copy())
         return other
 
     def key(self, now: int) -> tuple[Hashable, ...]:
-        """All that decides what it will do."""
+        """Everything that its further steps depend on."""
         return tuple(told(self, getattr(self, name), now) for name, told in told_of().items())
 
 
 @cache
 def told_of() -> dict[str, Told]:
-    """By field: how it stands in the key. Asked late, as it takes longer than to start a worker."""
+    """The part of each field in the key. Made at first use: it takes longer than to start a worker."""
     hints = get_type_hints(State, globals(), {}, include_extras=True)
     return {name: hints[name].__metadata__[0] for name in State.__struct_fields__}
 

@@ -1,4 +1,4 @@
-"""What callers of the machine are told to do, and what limits a worker. Times are whole microseconds."""
+"""The steps that the machine gives to its callers, and the limits of a worker. Times are whole microseconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from ..settle import Delivery, Settling
 
 SECOND = 1_000_000
-"""In the machine's unit of time: in whole microseconds, what is over is over in every comparison."""
+"""In whole microseconds, unlike in floats, a time that is over is over in every comparison."""
 
 Until = Literal["stopped", "empty", "drained"]
 
@@ -29,11 +29,11 @@ class Request(NamedTuple):
     settlings: Sequence[Settling]
     want: int
     reconciles: bool = False
-    """The last number once more, for its listing; it changes nothing on the server."""
+    """True if it repeats the last number to get a listing; it changes nothing on the server."""
     by_thread: bool = False
-    """A thread sends it, which comes back for what it brings."""
+    """True if a thread sends it, which then asks for the jobs that it brought."""
     waits: int = -1
-    """How many waits had begun, if none was under way: until one begins, the server's count is comparable."""
+    """The number of waits so far, if none was under way: until the next one, the server's count is comparable."""
 
 
 class Again(NamedTuple):
@@ -55,13 +55,13 @@ class Wait(NamedTuple):
 
 
 class Idle(NamedTuple):
-    """Sleep until woken, or until then; then ``woken``."""
+    """Sleep until another thread wakes this one, at most until then; then ``woken``."""
 
     until: int | None = None
 
 
 class Rest(NamedTuple):
-    """The keeper sleeps until then, or until rung; ``deaf``: whoever rings. Then ``keep``."""
+    """The keeper sleeps until then, or until a thread calls it; ``deaf``: no call wakes it. Then ``keep``."""
 
     until: int
     deaf: bool = False
@@ -72,7 +72,7 @@ class Reap(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Start the recorder, for so many failures; ``recorded`` when it has ended. ``keep`` at once."""
+    """Start the recorder, for ``waiting`` failures; ``recorded`` when it has ended. ``keep`` at once."""
 
     waiting: int
 

@@ -1,4 +1,4 @@
-"""When a worker stops by itself, and when it gives up on its server: decisions, which change nothing."""
+"""Decides when a worker stops by itself, and when it gives its server up. Changes nothing."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from .steps import SECOND
 
 
 def time_is_over(state: State, now: int) -> bool:
-    """After ``max_time``."""
+    """True after ``max_time``."""
     limit = state.limits.max_time_s
     return limit is not None and state.stopping_at is None and now - state.born_at >= limit * SECOND
 
 
 def unheard(state: State, now: int) -> bool:
-    """It can't know whether the queue is empty, which it was to work on until it is."""
+    """True if a worker that is to end when the queue is empty has heard nothing of the queue for a lease."""
     return state.limits.until != "stopped" and state.stopping_at is None and now - state.renewed_at > state.lease
 
 
@@ -30,7 +30,7 @@ def gives_up(state: State, now: int) -> bool:
 
 
 def tired(state: State, now: int) -> bool:
-    """A stopping worker tries for one lease; then its jobs are anyone's."""
+    """True if a stopping worker has tried for one lease: then other workers may take its jobs over."""
     return state.stopping_at is not None and now - state.stopping_at > state.lease
 
 
@@ -40,5 +40,5 @@ def going_back(state: State) -> list[Delivery]:
 
 
 def may_leave(state: State) -> bool:
-    """Whether it may go off the list of workers: nothing of ours may still arrive."""
+    """Whether the worker may remove its name: no job may arrive for it any more."""
     return not (state.ghost or state.holding or state.server_lost)

@@ -1,7 +1,8 @@
-"""Jobs that were in a process when it died: what becomes of them, and when a worker starts them again.
+"""Suspects, the jobs that a process held when it died: their settlings, and the time at which a worker starts them.
 
-Nobody can know which job killed a process, and no job is charged for another's death. What may have run beside others
-is suspected and not charged. Suspects run apart, the graver the more so, until a death has one name.
+Any of the jobs may have killed the process, and no job is charged for another's crash. So a job that may have run
+beside others becomes a suspect, and is not charged. Suspects run apart, the graver the more so, until a death has one
+cause.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from ..settle import Delivery, Settling
 from .state import State
 
 WINDOW_LEASES = 10
-"""So long a suspect has its process's suspects to itself; twice as long for each further death."""
+"""The leases for which no other suspect starts beside a suspect; twice as many after each further death."""
 GRAVE = 2
-"""From here on a suspect has fresh jobs kept out, too. It waits a lease for those that run; doubled likewise."""
+"""From this grade on, no fresh job starts beside a suspect. It waits a lease for running ones; doubled likewise."""
 DOUBLINGS_MAX = 20
 
 
@@ -29,7 +30,7 @@ def after_death(
     server_at: float,
     type_limit: Callable[[Delivery], int] = lambda d: 0,
 ) -> list[Settling]:
-    """What becomes of the jobs of one dead worker, to be settled in this order and in one exchange.
+    """The settlings for the jobs of one dead worker, in this order and for one exchange.
 
     ``theirs``: as ``Driver.expired`` has them; ``whole``: it is all they had. An announced attempt is lost only if it
     is certain that no other job ran: it is the only announced one, and all that is held was a suspect before, and so
@@ -42,7 +43,7 @@ def after_death(
     certain = len(running) == 1 and not any(d.envelope and not d.lost for d in held)
     if certain and held and not whole:
         running = []
-    # What is returned later is nearer the head: the announced before the held, the last announced first of all.
+    # A job that is returned later is nearer the head: announced ones before held ones, the last announced first of all.
     out = [settle.lost(d, ended_at, max_attempts, False, 0 if d.suspect else 1) for d in held]
     for d in reversed(running):
         graver = 2 if d is running[0] and not certain else 1
@@ -51,12 +52,12 @@ def after_death(
 
 
 def place_of(d: Delivery, waiting: Collection[Delivery]) -> int:
-    """The gravest first, in whichever order they came: a wait and an exchange may overtake each other."""
+    """The place of a suspect: the gravest first. A wait and an exchange may bring them in any order."""
     return next((i for i, other in enumerate(waiting) if other.lost < d.lost), len(waiting))
 
 
 def may_start(state: State, now: int) -> bool:
-    """Whether the first may be announced. Announced means counted, so not before a thread is free for it."""
+    """Whether the first suspect may be announced. Its attempt counts from then on, so a thread must be free for it."""
     if not state.suspects or alone(state, now):
         return False
     running = len(state.running)
@@ -67,21 +68,21 @@ def may_start(state: State, now: int) -> bool:
 
 
 def keep_fresh_out(state: State, now: int) -> bool:
-    """A grave suspect waits, or runs in its window: nothing fresh starts."""
+    """True if a grave suspect waits, or runs in its window: then no fresh job starts."""
     if state.suspects and state.suspects[0].lost >= GRAVE:
         return True
     return state.suspect is not None and state.suspect.lost >= GRAVE and alone(state, now)
 
 
 def kept_out(state: State, now: int) -> list[Delivery]:
-    """Fresh jobs that were claimed and may not start: they are for others."""
+    """Fresh jobs that were claimed and may not start: they go back, for other workers."""
     if not state.ready or state.stopping_at is not None or not keep_fresh_out(state, now):
         return []
     return [d for d in state.ready if d.place == "held"]
 
 
 def next_at(state: State, now: int) -> int | None:
-    """When more may start than now, if nothing ends until then."""
+    """When a suspect may start that may not start now, if no attempt ends until then."""
     at = None
     if state.suspect is not None and alone(state, now):
         at = state.suspect_at + window(state, state.suspect)
@@ -91,7 +92,7 @@ def next_at(state: State, now: int) -> int | None:
 
 
 def alone(state: State, now: int) -> bool:
-    """The last that was announced has its process's suspects to itself."""
+    """True while the last announced suspect keeps the others waiting."""
     return state.suspect is not None and now < state.suspect_at + window(state, state.suspect)
 
 

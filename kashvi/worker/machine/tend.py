@@ -1,4 +1,4 @@
-"""What the keeper has to look after: decisions, which change nothing."""
+"""Decides the duties of the keeper. Changes nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .steps import SECOND
 
 TICK = SECOND
 MORE = SECOND // 10
-"""Until the next look at what the dead hold, where it was too much for one."""
+"""The pause until the next look at the jobs of the dead, if they were too many for one."""
 CLOSE = 10 * SECOND
 """How long a worker that ends waits for the failure table."""
 RECORDS_MAX = 2
@@ -20,11 +20,11 @@ THEN: dict[Duty, Duty] = {
     "exchange": "record",
     "record": "rest",
 }
-"""One round of the keeper: each duty once, then a rest. So what fails is not tried again without one."""
+"""One round of the keeper: each duty once, then a rest. So a duty that fails is tried again after a rest."""
 
 
 def third(state: State) -> int:
-    """Of a lease: how often it is renewed, and the dead are looked for. Three of them are no less than a lease."""
+    """A third of a lease, rounded up: the keeper renews the lease and looks for the dead as often."""
     return -(-state.lease // 3)
 
 
@@ -35,12 +35,12 @@ def pause(state: State) -> int:
 
 
 def reaps(state: State, now: int) -> bool:
-    """Whether to look for the dead; not while settlings for them, or about suspects, have not gone out yet."""
+    """Whether to look for the dead: not before settlings for them, or of suspects, have gone out."""
     return state.stopping_at is None and now >= state.reap_at and not state.urgent
 
 
 def exchanges(state: State, now: int) -> bool:
-    """Whether to renew the lease, or to hand over what has waited, as no thread comes to it."""
+    """Whether the keeper makes an exchange, to renew the lease or to hand over work that no thread came to."""
     if state.exchanging:
         return False
     if now - state.renewed_at >= third(state):
@@ -54,16 +54,16 @@ def records(state: State) -> bool:
 
 
 def stuck(state: State) -> bool:
-    """All threads are busy: what they hold back may be for others."""
+    """True if all threads are busy and claimed jobs wait, which other workers could run."""
     return len(state.running) >= state.threads and bool(state.ready or state.suspects)
 
 
 def hostages(state: State, now: int) -> bool:
-    """It was so for long enough, and no attempt began meanwhile."""
+    """True if it was so for long enough, and no attempt began meanwhile."""
     return state.stuck_at is not None and state.stuck_taken == state.taken and now - state.stuck_at >= HOSTAGE
 
 
 def settles(state: State, now: int) -> bool:
-    """Whether there is something left to settle when the last thread has ended, and a server to settle with."""
+    """Whether the keeper settles after the last thread has ended: something is left, and the server is not given up."""
     left = state.to_reconcile or bool(state.outbox) or state.open is not None
     return left and not (state.server_lost and stop.gives_up(state, now))

@@ -182,7 +182,7 @@ def _table(console: Console, title: str, rows: list[Row]) -> None:
         if row.wrong:
             by.append(f" {row.wrong}", "bold red")
         elif exhibit.legal:
-            by = Text("nobody", "green")
+            by = Text("no clause", "green")
         follows = Text(", ".join(_ids(row.rejected.keys() - exhibit.clauses)), "dim")
         table.add_row(Text(exhibit.name), Text(exhibit.source, "dim"), by, follows)
     console.print(table)

@@ -19,7 +19,7 @@ from ..museum import MUSEUM, Exhibit
 @examples(
     """
 kashvi spec:plant "constant backoff" spec:show RETRY-2
-kashvi spec:plant "nobody reclaims" sim:sweep --seeds 50
+kashvi spec:plant "no worker reclaims" sim:sweep --seeds 50
 kashvi spec:plant "early promotion" sim:run storm --faults all --token k2-…
 kashvi spec:plant "constant backoff"
 kashvi spec:plant

@@ -118,8 +118,8 @@ def _files(traces: tuple[Path, ...]) -> Iterator[Trace]:
         found = [event for event in told if not isinstance(event, FaultStruck)]
         if not found:
             raise click.BadParameter(f"{path} holds no event of kashvi", param_hint="TRACE")
-        nobody_knows_which = passed_over[ROLLED_BACK] or struck["repeated_id"]
-        excused = {event.job_id for event in found if isinstance(event, JobEvent)} if nobody_knows_which else ()
+        ids_are_unsure = passed_over[ROLLED_BACK] or struck["repeated_id"]
+        excused = {event.job_id for event in found if isinstance(event, JobEvent)} if ids_are_unsure else ()
         yield Trace(str(path), found, None, excused, SET_BACK_S * struck["server_back"])
 
 

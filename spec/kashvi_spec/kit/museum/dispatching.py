@@ -329,7 +329,7 @@ def _(patch: Patch) -> None:
     where(patch, JobType, "encode", unwritable, encode)
 
 
-@exhibit("nobody looks whether it would come back", "a tuple goes out, and a list arrives", "DISPATCH-9")
+@exhibit("a payload is not read back", "a tuple goes out, and a list arrives", "DISPATCH-9")
 def _(patch: Patch) -> None:
     def encode(real: Any, self: JobType, one: Any) -> bytes:
         try:

@@ -259,7 +259,7 @@ def _(patch: Patch) -> None:
     where(patch, attempt, "check_ran", lambda returned: isinstance(returned, list), lambda real, returned: None)
 
 
-@exhibit("a generator that nobody runs is a success", "what it would do is lost", "JOBS-9")
+@exhibit("a returned generator is a success", "the worker never runs it, and the job is gone", "JOBS-9")
 def _(patch: Patch) -> None:
     where(patch, attempt, "check_ran", lambda returned: not isinstance(returned, list), lambda real, returned: None)
 
@@ -389,7 +389,7 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "a coroutine that nobody awaits is a success",
+    "a returned coroutine is a success",
     "the job is gone, and never ran",
     "JOBS-14",
     source="Celery #6552: an async task is never awaited",

@@ -112,7 +112,7 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "nobody reclaims",
+    "no worker reclaims",
     "jobs of a dead process stay in its list",
     "DELIVERY-1 DELIVERY-2",
     source="AsyncTasQ: no reaper; taskiq-redis #131",

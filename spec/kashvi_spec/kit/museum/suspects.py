@@ -193,7 +193,7 @@ def _(patch: Patch) -> None:
     patch.setattr(suspects, "patience", lambda state, d: 10**15)
 
 
-@exhibit("a grave suspect waits for nobody", "it starts beside jobs that have just begun", "DELIVERY-15")
+@exhibit("a grave suspect does not wait", "it starts beside jobs that have just begun", "DELIVERY-15")
 def _(patch: Patch) -> None:
     patch.setattr(suspects, "patience", lambda state, d: 0)
 

@@ -72,7 +72,7 @@ def killed_is_run_again(story: Story) -> Iterator[Finding]:
 def lease_is_kept(story: Story) -> Iterator[Finding]:
     held = [one for one in _running_when_killed(story) + _held_up(story) if story.elsewhere(one.name)]
     if not held:
-        raise NotSeen("nobody took over a job of a worker that was killed or held up (see DELIVERY-2)")
+        raise NotSeen("no worker took over a job of a worker that was killed or held up (see DELIVERY-2)")
     for one in held:
         second = story.told(one.name)[1]
         # Its lease may have been renewed some time before, but less than half a lease.
