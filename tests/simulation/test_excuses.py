@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from kashvi_sim.runs.play import unwanted
+from kashvi_sim.runs.verdict import unwanted
 from kashvi_sim.world.excuses import ROLLED_BACK, excuse
 from kashvi_sim.world.world import World
 from kashvi_spec.judging import Violation

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import fakeredis
 import pytest
-from kashvi_sim.runs.play import play, undisturbed
+from kashvi_sim.runs.play import play
+from kashvi_sim.runs.undisturbed import undisturbed
 from kashvi_sim.search.explore import Explored, explore
 from kashvi_sim.search.fingerprint import Walk, process_text
 from kashvi_sim.search.liveness import live_after

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import logging
 import math
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -20,12 +17,11 @@ import sqlalchemy as sa
 from kashvi_spec.predicates.safety import Violation
 
 from kashvi.errors import DriverError
-from kashvi.events import AttemptLost, JobDispatched, JobReturned
+from kashvi.events import JobDispatched
 from kashvi.failures.table import TABLE
 from kashvi.jobs.envelope import seal
 from kashvi.ports import FailureStore
 from kashvi.registry import Registry
-from kashvi.retries import GiveUp, Snooze
 
 from ..world.dealings import Dealings
 from ..world.direct.line import DirectLine
@@ -41,9 +37,12 @@ from ..world.world import World
 from .figures import Figures, figures_of
 from .recording import Shift
 from .reference import Beside
+from .scripted import job_class_of
 from .told import rows_wrong, table_told, told_wrongly
+from .undisturbed import undisturbed
 from .upkeep import dear, late_upkeep, left_behind
-from .workload import Acts, Attempt, Script, Workload
+from .verdict import recorded_wrongly, settled_twice, undeserved, unwanted
+from .workload import Acts, Script, Workload
 
 LOOK_S = 1.0
 """How often the run checks whether all jobs have ended."""
@@ -210,7 +209,7 @@ class Run:
 
     def job_class(self, job_type: str, acts: Acts) -> Any:
         """The job class of a type."""
-        return _job_class(job_type, acts, self.world)
+        return job_class_of(job_type, acts, self.world)
 
     def play(self) -> None:
         world = self.world
@@ -342,9 +341,8 @@ class Run:
     def judge(self) -> tuple[list[Violation], list[Excused]]:
         """The violations, and the excused ones. The events, the server and the table must agree on each job's end."""
         world = self.world
-        violations, excused = world.judge(
-            with_store=False
-        )  # a killed recorder emits no events, so the rows are compared
+        # A killed recorder emits no events, so the rows are compared.
+        violations, excused = world.judge(with_store=False)
         if not self.drained:
             stats = world.server.driver.stats()
             violations.append(Violation("drains", "", f"left on the server: {stats}"))
@@ -356,20 +354,7 @@ class Run:
         violations += settled_twice(world)
         if world.dealings is not None:
             violations += world.dealings.violations
-        rows = Counter(self.rows())
-        failed = Counter(job_id for job_id, moves in world.ended.items() if "fail" in moves)
-        for job_id in sorted((rows | failed).keys()):
-            if job_id in world.rolled_back or job_id in world.others.repeated:
-                continue
-            if world.refused_rows.get(job_id) == math.inf:
-                failed[job_id] = min(
-                    failed[job_id], rows[job_id]
-                )  # refused for ever; after any other refusal the row comes
-            if job_id.startswith("sha256:") and (world.rolled_back or world.others.repeated):
-                continue  # a second failure under one id: the server forgot the first, or there were two
-            if rows[job_id] != failed[job_id]:
-                why = f"{rows[job_id]} rows in the table, where {failed[job_id]} is right"
-                violations.append(Violation("recorded iff exhausted", job_id, why))
+        violations += recorded_wrongly(world, self.rows())
         return violations, excused
 
     def rows(self) -> Sequence[str]:
@@ -378,81 +363,3 @@ class Run:
         with self.world.database.connect() as connection:
             ids = connection.scalars(sa.text(f"SELECT job_id FROM {TABLE}"))
             return [job_id or "" for job_id in ids]
-
-
-def settled_twice(world: World) -> Iterator[Violation]:
-    """Violations for jobs that the server settled for good more than once."""
-    for job_id, moves in sorted(world.ended.items()):
-        if len(moves) > 1 and job_id and job_id not in world.rolled_back and job_id not in world.others.repeated:
-            yield Violation("settle fenced", job_id, f"settled for good {len(moves)} times: {moves}")
-
-
-def unwanted(world: World) -> Iterator[Violation]:
-    """Violations for jobs of other programs that were not settled exactly once."""
-    ended, pushed = world.others_ended(), world.others.pushed
-    if not pushed - world.others.forgotten <= ended <= pushed and not world.rolled_back:
-        yield Violation(
-            "none lost", "", f"{world.others.pushed} jobs without ids were pushed, and {ended} were settled"
-        )
-
-
-def undeserved(world: World) -> Iterator[Violation]:
-    """Violations for leases that ran out without a cause, and lost attempts that were never announced."""
-    for lost in world.unannounced:
-        if lost.job_id not in world.rolled_back:
-            yield Violation("attempts bounded", lost.job_id, f"attempt {lost.attempt} was counted, never announced")
-    if world.struck:
-        return
-    for event in world.events:
-        if isinstance(event, AttemptLost) or (isinstance(event, JobReturned) and event.suspect):
-            yield Violation("lease kept", event.job_id, "taken from a worker that was alive and well")
-
-
-@dataclass
-class _Numbered:
-    """The base of a script's jobs; a new dataclass for each run would take a twentieth of the run."""
-
-    n: int
-
-
-def _job_class(job_type: str, acts: Acts, world: World) -> Any:
-    """A job class that acts by the script."""
-    kernel = world.kernel
-
-    class Job(_Numbered):
-        def act(self) -> Attempt:
-            return acts(self.n, world.attempt)
-
-        def ends(self, act: Attempt) -> None:
-            if act.kills:
-                task: Any = kernel.current
-                world.struck["poison"] += 1
-                world.end(task.process)
-            elif act.snooze_s is not None:
-                raise Snooze(act.snooze_s)
-            elif act.error:
-                raise GiveUp(act.error) if act.gives_up else RuntimeError(act.error)
-
-        def handle(self) -> None:
-            act = self.act()
-            if act.takes_s > 0:
-                kernel.sleep(act.takes_s)
-            self.ends(act)
-
-    Job.__name__ = Job.__qualname__ = job_type.rpartition(".")[2]
-    return Job
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """No garbage collection inside the context: a collected greenlet would run its ``finally``. No log either."""
-    collecting, log = gc.isenabled(), logging.getLogger("kashvi")
-    level = log.level
-    gc.disable()
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        if collecting:
-            gc.enable()

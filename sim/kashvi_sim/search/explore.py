@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ..runs.play import undisturbed
+from ..runs.undisturbed import undisturbed
 from .hands import Hands
 from .scope import Scope
 from .search import Broken, Search

@@ -17,7 +17,8 @@ from kashvi_spec.predicates.safety import Judge, Violation, all_predicates
 from kashvi.events import AttemptLost, JobReturned
 from kashvi.ports import Failure, Refusal
 
-from ..runs.play import Run, Swarm, settled_twice, undeserved
+from ..runs.play import Run, Swarm
+from ..runs.verdict import settled_twice, undeserved
 from ..runs.workload import Acts
 from ..world.faults import RULES, Faults, Moment, Rule, rules_named
 from ..world.kernel import Entry, Kernel, Task

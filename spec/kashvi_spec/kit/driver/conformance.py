@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kashvi_sim.runs.play import undisturbed
+from kashvi_sim.runs.undisturbed import undisturbed
 from kashvi_sim.world.kernel import EPOCH, Kernel
 from kashvi_sim.world.server import GivenServer
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from kashvi_sim.runs.play import undisturbed
+from kashvi_sim.runs.undisturbed import undisturbed
 from kashvi_sim.world.excuses import OF_MANY, OF_ONE_JOB
 from kashvi_sim.world.kernel import Kernel
 from kashvi_sim.world.process import SimQueue

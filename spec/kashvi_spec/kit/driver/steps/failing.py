@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import SimpleNamespace
 
-from kashvi_sim.runs.play import undisturbed
+from kashvi_sim.runs.undisturbed import undisturbed
 
 from kashvi.events import EventStream
 from kashvi.ports import READ_MAX_BYTES, Failure, Refusal

@@ -1,0 +1,46 @@
+"""Job classes that act by a script: how long an attempt takes, and its outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kashvi.retries import GiveUp, Snooze
+
+from ..world.world import World
+from .workload import Acts, Attempt
+
+
+@dataclass
+class _Numbered:
+    """The base of a script's jobs; a new dataclass for each run would take a twentieth of the run."""
+
+    n: int
+
+
+def job_class_of(job_type: str, acts: Acts, world: World) -> Any:
+    """A job class that acts by the script."""
+    kernel = world.kernel
+
+    class Job(_Numbered):
+        def act(self) -> Attempt:
+            return acts(self.n, world.attempt)
+
+        def ends(self, act: Attempt) -> None:
+            if act.kills:
+                task: Any = kernel.current
+                world.struck["poison"] += 1
+                world.end(task.process)
+            elif act.snooze_s is not None:
+                raise Snooze(act.snooze_s)
+            elif act.error:
+                raise GiveUp(act.error) if act.gives_up else RuntimeError(act.error)
+
+        def handle(self) -> None:
+            act = self.act()
+            if act.takes_s > 0:
+                kernel.sleep(act.takes_s)
+            self.ends(act)
+
+    Job.__name__ = Job.__qualname__ = job_type.rpartition(".")[2]
+    return Job
