@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import dispatch
+from . import dispatch, settings
 from .dispatch import Sealed
 from .drivers.memory import MemoryDriver
-from .errors import DriverError, InvalidSetting, NotAJob, ReplyLost, SettingsRefused, StoreError, WorkersRunning
+from .errors import InvalidSetting, NotAJob, ReplyLost, StoreError, WorkersRunning
 from .events import EventStream, Observer
 from .failures.recent import FailedJob, FailedJobs
 from .jobs.codec import Job
 from .jobs.envelope import text_of
-from .ports import Checking, Driver, FailureStore, Runtime, Stats, Task
+from .ports import Driver, FailureStore, Runtime, Stats, Task
 from .registry import Registry, default_name
 from .retries import Retry
 from .runtime import SystemRuntime
@@ -72,14 +71,14 @@ class Queue:
         runtime: Runtime | None = None,
     ) -> None:
         self.registry = REGISTRY if registry is None else registry
-        self.payload_limit = _at_least("payload_limit", payload_limit, 1)
+        self.payload_limit = settings.at_least("payload_limit", payload_limit, 1)
         self.lease_s = lease_s
         self.unknown_for_s = unknown_for_s
         self._runtime = runtime or SystemRuntime()
         self._lock = self._runtime.condition()
         self._max_attempts = 3
         self.set_max_retry(max_attempts)
-        self._driver = None if driver is None else _driver_of(driver)
+        self._driver = None if driver is None else settings.driver_of(driver)
         self._driver_set = driver is not None
         self._store: FailureStore | None = None
         self._store_set = False
@@ -188,7 +187,7 @@ class Queue:
     def _apush(
         self, sealed: list[Sealed], delay_s: float, timeout: float | None, answer: Callable[[list[Sealed]], T]
     ) -> Awaitable[T]:
-        timeout_s = None if timeout is None else _seconds("timeout", timeout)
+        timeout_s = None if timeout is None else settings.seconds("timeout", timeout)
 
         async def push() -> T:
             try:
@@ -214,7 +213,7 @@ class Queue:
 
     @lease_s.setter
     def lease_s(self, seconds: float) -> None:
-        self._lease_s = _seconds("lease_s", seconds)
+        self._lease_s = settings.seconds("lease_s", seconds)
 
     @property
     def unknown_for_s(self) -> float:
@@ -226,7 +225,7 @@ class Queue:
 
     @unknown_for_s.setter
     def unknown_for_s(self, seconds: float) -> None:
-        self._unknown_for_s = _seconds("unknown_for_s", seconds, zero=True)
+        self._unknown_for_s = settings.seconds("unknown_for_s", seconds, zero=True)
 
     @property
     def driver(self) -> Driver:
@@ -253,7 +252,7 @@ class Queue:
         Raises InvalidSetting, and WorkersRunning while workers of this queue run.
         """
         self._check_stopped("the driver")
-        self._driver = _driver_of(driver)
+        self._driver = settings.driver_of(driver)
         self._driver_set = True
 
     @property
@@ -267,7 +266,7 @@ class Queue:
         Job types with a limit of their own (``retry=Retry(attempts=…)``) keep it.
         Raises InvalidSetting for less than 1.
         """
-        self._max_attempts = _at_least("max_retry (attempts in all)", attempts, 1)
+        self._max_attempts = settings.at_least("max_retry (attempts in all)", attempts, 1)
 
     def use_db(self, database: sqlalchemy.Engine | str) -> None:
         """Record failed jobs in the table ``kashvi_failed_jobs`` of this SQLAlchemy engine or URL.
@@ -329,7 +328,7 @@ class Queue:
         """
         from .worker.pool import Workers
 
-        worker, keeper = self._worker(_at_least("the number of workers", n, 1), limits, interruptible=False)
+        worker, keeper = self._worker(settings.at_least("the number of workers", n, 1), limits, interruptible=False)
         workers = Workers(worker, keeper, self._runtime)
         self._workers = [*self._running(), workers]
         return workers
@@ -385,12 +384,12 @@ class Queue:
 
         limits = limits or Limits()
         if limits.max_jobs is not None:
-            _at_least("max_jobs", limits.max_jobs, 1)
+            settings.at_least("max_jobs", limits.max_jobs, 1)
         if limits.max_time_s is not None:
-            _seconds("max_time", limits.max_time_s)
+            settings.seconds("max_time", limits.max_time_s)
         self._worked = True
         driver, runtime, stream = self.driver, self._runtime, self._stream
-        _check(driver)
+        settings.check(driver)
         recorder = Recorder(driver, self.store, runtime, stream, self._remember)
 
         def max_attempts() -> int:
@@ -440,49 +439,5 @@ class Queue:
         return [w for w in self._workers if isinstance(w, Worker) or w.is_alive()]
 
 
-def _driver_of(driver: Driver | str) -> Driver:
-    if isinstance(driver, str):
-        from .drivers.redis import RedisDriver
-
-        return RedisDriver(driver)
-    if isinstance(driver, type):
-        made = f"an instance, {driver.__name__}(...)"
-        raise InvalidSetting("the driver", f"the class {driver.__name__}", made)
-    if not callable(getattr(driver, "exchange", None)):  # its repr may hold a password
-        allowed = "a redis:// URL, a RedisDriver(client), a MemoryDriver() or another Driver"
-        raise InvalidSetting("the driver", f"an object of type {type(driver).__name__}", allowed)
-    return driver
-
-
 def _nothing() -> None:
     """Do nothing."""
-
-
-def _check(driver: Driver) -> None:
-    """Log the driver's warnings before workers start. Raises SettingsRefused."""
-    if not isinstance(driver, Checking):
-        return
-    try:
-        for warning in driver.check():
-            log.warning("kashvi: %s", warning)
-    except SettingsRefused:
-        raise
-    except DriverError:
-        """Workers try again, and log it."""
-
-
-def _at_least(name: str, value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidSetting(name, value, f"a whole number, {least} or more")
-    return value
-
-
-def _seconds(name: str, value: object, *, zero: bool = False) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 <= value < math.inf
-        or (value == 0 and not zero)
-    ):
-        raise InvalidSetting(name, value, "a number of seconds, 0 or more" if zero else "a number of seconds above 0")
-    return float(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kashvi import queues
+from kashvi import settings
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.events import EventStream, WorkerStarted, WorkerStopped
 from kashvi.ports import Exchange
@@ -312,7 +312,11 @@ def _(patch: Patch) -> None:
 def counting(patch: Patch, when: Any, mend: Any) -> None:
     """Convert a number that should be refused."""
     where(
-        patch, queues, "_at_least", lambda name, value, least: when(value), lambda real, name, value, least: mend(value)
+        patch,
+        settings,
+        "at_least",
+        lambda name, value, least: when(value),
+        lambda real, name, value, least: mend(value),
     )
 
 
@@ -331,7 +335,7 @@ def _(patch: Patch) -> None:
     def at_least(real: Any, name: str, value: int, least: int) -> int:
         return value
 
-    where(patch, queues, "_at_least", lambda name, value, least: value == 0 and "attempts" in name, at_least)
+    where(patch, settings, "at_least", lambda name, value, least: value == 0 and "attempts" in name, at_least)
 
 
 @exhibit("no number is the default", "None means three, or five", "WORKERS-8")

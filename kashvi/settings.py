@@ -1,0 +1,58 @@
+"""Checks of the settings that an app gives to a queue."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from .errors import DriverError, InvalidSetting, SettingsRefused
+from .ports import Checking, Driver
+
+log = logging.getLogger("kashvi")
+
+
+def driver_of(driver: Driver | str) -> Driver:
+    """The driver, also for a URL. Raises InvalidSetting for anything else."""
+    if isinstance(driver, str):
+        from .drivers.redis import RedisDriver
+
+        return RedisDriver(driver)
+    if isinstance(driver, type):
+        made = f"an instance, {driver.__name__}(...)"
+        raise InvalidSetting("the driver", f"the class {driver.__name__}", made)
+    if not callable(getattr(driver, "exchange", None)):  # its repr may hold a password
+        allowed = "a redis:// URL, a RedisDriver(client), a MemoryDriver() or another Driver"
+        raise InvalidSetting("the driver", f"an object of type {type(driver).__name__}", allowed)
+    return driver
+
+
+def check(driver: Driver) -> None:
+    """Log the driver's warnings before workers start. Raises SettingsRefused."""
+    if not isinstance(driver, Checking):
+        return
+    try:
+        for warning in driver.check():
+            log.warning("kashvi: %s", warning)
+    except SettingsRefused:
+        raise
+    except DriverError:
+        """Workers try again, and log it."""
+
+
+def at_least(name: str, value: object, least: int) -> int:
+    """The value, if it is a whole number of ``least`` or more. Raises InvalidSetting."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidSetting(name, value, f"a whole number, {least} or more")
+    return value
+
+
+def seconds(name: str, value: object, *, zero: bool = False) -> float:
+    """The value, if it is a finite number above 0, or 0 with ``zero``. Raises InvalidSetting."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 <= value < math.inf
+        or (value == 0 and not zero)
+    ):
+        raise InvalidSetting(name, value, "a number of seconds, 0 or more" if zero else "a number of seconds above 0")
+    return float(value)
