@@ -15,13 +15,8 @@ log = logging.getLogger("kashvi")
 _here = threading.local()
 
 
-async def wait_for(awaitable: Awaitable[object]) -> object:
-    """A coroutine of any awaitable."""
-    return await awaitable
-
-
 def run(awaitable: Awaitable[object], context: Context) -> object:
-    """Await it on this thread's loop, and cancel the tasks that it leaves behind. Raises LoopIsRunning."""
+    """Await it on this thread's loop, which is kept for the next attempt. Raises LoopIsRunning."""
     if asyncio._get_running_loop() is not None:
         if inspect.iscoroutine(awaitable):
             awaitable.close()
@@ -29,11 +24,21 @@ def run(awaitable: Awaitable[object], context: Context) -> object:
     runner: asyncio.Runner | None = getattr(_here, "runner", None)
     if runner is None:
         runner = _here.runner = asyncio.Runner()
+    return run_on(runner, awaitable, context)
+
+
+def run_on(runner: asyncio.Runner, awaitable: Awaitable[object], context: Context) -> object:
+    """Await it on the runner's loop, and cancel the tasks that it leaves behind."""
     try:
-        return runner.run(wait_for(awaitable), context=context)
+        return runner.run(_awaited(awaitable), context=context)
     finally:
         if left := asyncio.all_tasks(runner.get_loop()):
             runner.run(cancel(left))
+
+
+async def _awaited(awaitable: Awaitable[object]) -> object:
+    """A coroutine of any awaitable."""
+    return await awaitable
 
 
 async def cancel(tasks: set[asyncio.Task[object]]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from contextvars import Context
 from selectors import DefaultSelector, SelectorKey
 
-from kashvi.loops import cancel, wait_for
+from kashvi.loops import run_on
 
 from .kernel import EPOCH, Kernel
 
@@ -54,8 +54,4 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 def run(kernel: Kernel, awaitable: Awaitable[object], context: Context) -> object:
     """As ``kashvi.loops.run``, on a loop of its own."""
     with asyncio.Runner(loop_factory=lambda: VirtualLoop(kernel)) as runner:
-        try:
-            return runner.run(wait_for(awaitable), context=context)
-        finally:
-            if left := asyncio.all_tasks(runner.get_loop()):
-                runner.run(cancel(left))
+        return run_on(runner, awaitable, context)
