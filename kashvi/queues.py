@@ -17,14 +17,13 @@ from .jobs.codec import Job
 from .jobs.envelope import text_of
 from .ports import Driver, FailureStore, Runtime, Stats, Task
 from .registry import Registry, default_name
-from .retries import Retry
 from .runtime import SystemRuntime
 from .text import visible
-from .worker.retry import UNKNOWN_FOR_S
 
 if TYPE_CHECKING:  # a process that only dispatches does not load these
     import sqlalchemy
 
+    from .retries import Retry
     from .worker.hooks import Hook
     from .worker.keeper import Keeper
     from .worker.machine.steps import Limits, Until
@@ -65,7 +64,7 @@ class Queue:
         max_attempts: int = 3,
         payload_limit: int = PAYLOAD_LIMIT,
         lease_s: float = LEASE_S,
-        unknown_for_s: float = UNKNOWN_FOR_S,
+        unknown_for_s: float = settings.UNKNOWN_FOR_S,
         database: sqlalchemy.Engine | str | None = None,
         registry: Registry | None = None,
         runtime: Runtime | None = None,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import DuplicateJobName, InvalidSetting, NotAJob, UnknownJobType, UnregisteredJob
 from .jobs.codec import Job, JobType, why_no_job
-from .retries import Retry
+
+if TYPE_CHECKING:
+    from .retries import Retry
 
 NAME_MAX = 255
 """The longest name that the failure table holds."""

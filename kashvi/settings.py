@@ -1,4 +1,4 @@
-"""Checks of the settings that an app gives to a queue."""
+"""The settings that an app gives to a queue: their checks, and a default."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import math
 
 from .errors import DriverError, InvalidSetting, SettingsRefused
 from .ports import Checking, Driver
+
+UNKNOWN_FOR_S = 600.0
+"""How long a job waits for a worker that knows its type: as long as Kubernetes waits for a stuck rollout."""
 
 log = logging.getLogger("kashvi")
 

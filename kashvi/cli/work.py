@@ -12,9 +12,9 @@ from .. import __version__
 from ..drivers.memory import MemoryDriver
 from ..errors import RedisRequired
 from ..queues import LEASE_S, Queue
+from ..settings import UNKNOWN_FOR_S
 from ..trace import TraceFile
 from ..worker import Limits
-from ..worker.retry import UNKNOWN_FOR_S
 from . import logs
 from .options import (
     Seconds,

@@ -12,13 +12,15 @@ import re
 import reprlib
 from collections.abc import Callable
 from datetime import datetime, time
-from typing import Any, Protocol, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
 
 import msgspec
 
 from ..errors import InvalidSetting, NotAJob, PayloadMismatch, UnencodableJob
-from ..retries import Retry, checked
 from .fields import Difference, difference, field_names, parts, same, stdlib_date
+
+if TYPE_CHECKING:
+    from ..retries import Retry
 
 
 class Job(Protocol):
@@ -41,7 +43,7 @@ class JobType:
         if why := why_no_job(self.job_class):
             raise NotAJob(factory, why if self.factory is None else f"what it returned is none, for {why}")
         self.type_json = msgspec.json.encode(name)
-        self.retry = checked(retry) or _policy_of(self.job_class)
+        self.retry = _policy(retry, self.job_class)
         attempts = self.retry.attempts if self.retry else None
         self.limit_json = b',"max_attempts":%d}' % attempts if attempts else b""
         """The end of an envelope, if the type has its own limit."""
@@ -96,11 +98,16 @@ class JobType:
             raise PayloadMismatch(self.name, _text(error)) from error
 
 
-def _policy_of(job_class: type) -> Retry | None:
-    """The policy in the class's attribute ``retry``; any other attribute of that name is the class's own business."""
+def _policy(given: Retry | None, job_class: type) -> Retry | None:
+    """The policy given, or the one in the class's attribute ``retry``. Any other attribute of that name is the class's
+    own business."""
     found = inspect.getattr_static(job_class, "retry", None)
-    if not (isinstance(found, Retry) or (isinstance(found, type) and issubclass(found, Retry))):
+    if given is None and found is None:
         return None
+    from ..retries import Retry, checked  # only apps with policies need it
+
+    if given is not None or not (isinstance(found, Retry) or (isinstance(found, type) and issubclass(found, Retry))):
+        return checked(given)
     if isinstance(found, type) or "retry" in (field_names(job_class) or ()):
         why = "a policy, not a field: retry = Retry(…) without an annotation, or retry: ClassVar[Retry] = Retry(…)"
         raise InvalidSetting(f"retry of {job_class.__qualname__}", found, why)

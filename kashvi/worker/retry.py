@@ -14,8 +14,6 @@ from .. import retries
 from ..delays import seconds_of
 from ..retries import Retry
 
-UNKNOWN_FOR_S = 600.0
-"""How long a job waits for a worker that knows its type: as long as Kubernetes waits for a stuck rollout."""
 UNKNOWN_FIRST_S, UNKNOWN_MAX_S = 1.0, 10.0
 
 

@@ -12,11 +12,11 @@ from kashvi_spec.kit.driver import vectors
 from kashvi_spec.kit.driver.vectors import InMemory, OnRedis, Vector, differences
 
 from examples.worker_in_plain_python.protocol import Server, Settlement
-from kashvi import ports
+from kashvi import ports, settings
 from kashvi.errors import CommandRefused
 from kashvi.jobs import envelope
 from kashvi.ports import Expired, LostDelivery
-from kashvi.worker import retry, settle
+from kashvi.worker import settle
 from tests.servers.launch import RedisServer
 
 VECTORS = vectors.load()
@@ -121,7 +121,7 @@ def test_the_numbers_of_the_protocol_are_those_of_the_code() -> None:
         f"{ports.NAME_MAX} printable ASCII characters",
         f"{settle.ERROR_MAX:,} characters",
         f"{envelope.COUNT_MAX}",
-        f"{retry.UNKNOWN_FOR_S:.0f} s",
+        f"{settings.UNKNOWN_FOR_S:.0f} s",
         f"in less than {ports.WAIT_MAX_S:g} s",
         f"brings the claim to {ports.READ_MAX_BYTES >> 20} MiB",
     ):
