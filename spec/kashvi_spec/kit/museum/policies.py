@@ -8,7 +8,7 @@ import msgspec
 
 from kashvi import retries
 from kashvi.errors import InvalidDelay
-from kashvi.jobs import codec, envelope
+from kashvi.jobs import envelope
 from kashvi.jobs.codec import JobType
 from kashvi.retries import Exponential, Retry
 from kashvi.worker import attempt, retry, settle
@@ -242,7 +242,7 @@ def _(patch: Patch) -> None:
     source="Celery: an option that it does not know becomes an attribute",
 )
 def _(patch: Patch) -> None:
-    where(patch, codec, "checked", lambda given: not isinstance(given, Retry), lambda real, given: None)
+    where(patch, retries, "checked", lambda given: not isinstance(given, Retry), lambda real, given: None)
 
 
 @exhibit("the class's policy wins", "over the one at the registration", "JOBS-15")
