@@ -277,8 +277,8 @@ class Worker:
 
     def check_clock(self) -> None:
         """Raises ClockStandsStill."""
-        if self.machine.stands_still(self.now()) > STILL_S * SECOND:
-            raise ClockStandsStill(self.machine.stands_still(self.now()) / SECOND)
+        if self.machine.stands_still > STILL_S * SECOND:
+            raise ClockStandsStill(self.machine.stands_still / SECOND)
 
     def _wait(self, step: AskDue | Wait) -> None:
         """Wait on the server for one job."""

@@ -638,3 +638,43 @@ def test_the_keeper_renews_a_third_of_a_lease_after_the_last_answer() -> None:
     assert tend.exchanges(machine, NOW + 10 * SECOND)
     machine.exchanging = True
     assert not tend.exchanges(machine, NOW + 10 * SECOND)
+
+
+# -- the server's clock, and what an outage leaves -----------------------------------------------------
+
+
+def heard(machine: Machine, now: int, server_s: float, **more: Any) -> None:
+    """An exchange, answered at once."""
+    step = machine._request(now, by_thread=True)
+    machine.answered(now, step, answer(**more)._replace(server_at=server_s), [], now)
+
+
+def test_a_clock_stands_still_from_answer_to_answer() -> None:
+    """Not while there is no answer, as in an outage; and not in a worker that waits for nothing that is due."""
+    machine = limited(Limits("drained"))
+    heard(machine, NOW, 1000.0, next_due_s=60.0)
+    heard(machine, NOW + 6 * SECOND, 1000.0, next_due_s=60.0)
+    assert machine.stands_still == 6 * SECOND
+    heard(machine, NOW + 7 * SECOND, 1007.0, next_due_s=60.0)
+    assert machine.stands_still == 0
+    step = machine._request(NOW + 8 * SECOND, by_thread=True)
+    assert machine.lost(NOW + 20 * SECOND, step, maybe_sent=True) is not None
+    assert machine.stands_still == 0
+    listing = machine._compare()
+    machine.answered(NOW + 20 * SECOND, listing, answer()._replace(server_at=1020.0), [], NOW + 20 * SECOND)
+    assert machine.stands_still == 0
+    other = limited(Limits("empty"))
+    heard(other, NOW, 1000.0, next_due_s=60.0)
+    heard(other, NOW + 6 * SECOND, 1000.0, next_due_s=60.0)
+    assert other.stands_still == 0
+
+
+def test_after_an_old_request_was_answered_the_keeper_hands_over_what_ended_meanwhile() -> None:
+    """No thread may be idle to do it, and its next tick is a second away."""
+    machine = working(2, job(1), job(2))
+    step = request(machine.free(NOW, done(job(3))))
+    machine._ended(NOW, done(job(4)))
+    machine.bell = False
+    machine.answered(NOW, step._replace(by_thread=False), answer(holding=2), [], NOW)
+    assert machine.outbox
+    assert (machine.flush_asked, machine.bell) == (True, True)

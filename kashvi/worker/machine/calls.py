@@ -113,7 +113,10 @@ class Calls(Jobs):
     def answered(self, now: int, request: Request, answer: Exchange, claimed: Sequence[Delivery], sent_at: int) -> None:
         """``claimed``: the jobs that the answer brought; if it ``reconciles``, all that it lists, announced first."""
         self.exchanging = self.gave_up = False
-        self.renewed_at, self.server_ahead = sent_at, micros(answer.server_at) - sent_at
+        server_at = micros(answer.server_at)
+        self.renewed_at, self.server_ahead = sent_at, server_at - sent_at
+        if server_at != self.server_at:
+            self.server_at, self.server_moved_at = server_at, sent_at
         if self.server_lost:
             self.server_lost = False
             self.news.append("server back")
@@ -129,6 +132,8 @@ class Calls(Jobs):
         self._release_if_stopping(now)
         if self.stopping_at is not None or not request.by_thread:
             self._call()
+            if self.owes:  # an old request went first, and no idle thread may be there to hand over the rest
+                self._ask_to_flush()
 
     def _settled(self, now: int, request: Request, answer: Exchange) -> None:
         """Drop the settled jobs, also refused ones. If the server has one still, its count differs: we reconcile."""
@@ -142,8 +147,6 @@ class Calls(Jobs):
                 holding[d.raw] = left
 
     def _learnt(self, now: int, request: Request, answer: Exchange, sent_at: int) -> None:
-        if (server_at := micros(answer.server_at)) != self.server_at:
-            self.server_at, self.server_moved_at = server_at, now
         self.backlog, self.unrecorded = answer.ready, answer.unrecorded
         self.next_due_at = None if answer.next_due_s is None else now + not_before(answer.next_due_s)
         if exchange.comparable(self, request):
@@ -186,7 +189,8 @@ class Calls(Jobs):
         self._release_if_stopping(now)
         self._call()
 
-    def stands_still(self, now: int) -> int:
-        """How long the server's clock has not moved, while we wait for it to make jobs due; else 0."""
+    @property
+    def stands_still(self) -> int:
+        """How long the server's clock has not moved from answer to answer, while we wait for it to make jobs due."""
         waits_for_it = self.limits.until == "drained" and self.next_due_at is not None and not self.running
-        return now - self.server_moved_at if waits_for_it else 0
+        return max(self.renewed_at - self.server_moved_at, 0) if waits_for_it else 0

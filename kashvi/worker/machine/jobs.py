@@ -86,6 +86,11 @@ class Jobs(State):
         """Finished work is to be handed over, or the server wants a sign of life after a wait."""
         return bool(self.outbox) or self.waited_at is not None
 
+    def _ask_to_flush(self) -> None:
+        """Have the keeper hand over what is finished, if no thread does so soon."""
+        if not self.flush_asked:
+            self.flush_asked = self.bell = True
+
     @property
     def unsettled(self) -> int:
         """The number of jobs whose settlement the server has not confirmed."""

@@ -82,11 +82,6 @@ class Machine(Calls):
             self._ask_to_flush()
         return d
 
-    def _ask_to_flush(self) -> None:
-        """Have the keeper hand over what is finished, if no thread does so soon."""
-        if not self.flush_asked:
-            self.flush_asked = self.bell = True
-
     def _rest(self, now: int) -> Idle:
         self.idle += 1
         at = None if self.stopping_at is not None else choose.watch(self, now)

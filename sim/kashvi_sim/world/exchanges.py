@@ -161,6 +161,8 @@ class Exchanges(Timed):
             return
         if one.waiting_since is not None and due > one.waiting_since + WAIT_MAX_S:
             return  # a wait hangs that was to end before
+        if one.held_up_from < due <= one.held_up_at:
+            return  # it hung then
         if not any(self._world.struck[rule] for rule in JUMPS):
             self._within(
                 "looks when due", now.at - max(due, one.two_free.at, renewed.at), MOMENT_S, "after a job was due"
