@@ -110,6 +110,8 @@ class Dealings(Ends):
         elif isinstance(event, events.WorkerStarted):
             one.worker, one.threads, one.began = event.worker, event.threads, self._now(one)
             self._counts(one)
+        elif isinstance(event, events.RetryScheduled | events.JobSnoozed):
+            one.ended.pop(event.job_id, None)  # it may have arrived as bytes without an id
         elif isinstance(event, events.JobReturned | events.AttemptLost):
             one.suspected = one.suspected or event.owner != one.worker
         elif isinstance(event, events.WorkerStopping):

@@ -121,5 +121,6 @@ class Ends(Exchanges):
         if one.lost != one.told_lost:
             self._broken("server told of", f"its server is {'lost' if one.lost else 'back'}, and it told nothing")
         if self._world.stored and one.faltered_at < since.at and not any(self._world.struck[rule] for rule in DATABASE):
-            for job_id in sorted(one.exhausted & {id_of(raw) for _, raw in self._world.server.contents().unrecorded}):
+            left = {id_of(raw) for _, raw in self._world.server.contents().unrecorded}
+            for job_id in sorted(one.exhausted & left - self._world.rolled_back.keys()):
                 self._broken("recorded at the end", "its worker has stopped, and the table took whatever came", job_id)

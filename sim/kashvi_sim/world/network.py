@@ -181,7 +181,12 @@ class Line:
         return self._call("unrecorded", lambda: self._server.unrecorded(limit, skip))
 
     def recorded(self, envelopes: Sequence[bytes]) -> None:
-        self._call("recorded", lambda: self._server.recorded(envelopes))
+        def effect() -> None:
+            self._server.recorded(envelopes)
+            for envelope in envelopes:
+                self._world.touched(envelope)
+
+        self._call("recorded", effect)
 
     def stats(self) -> Stats:
         return self._call("stats", self._server.stats)

@@ -11,7 +11,6 @@ from kashvi.events import (
     AttemptStarted,
     AttemptSucceeded,
     Event,
-    JobDispatched,
     JobEvent,
     JobReturned,
     SettleRefused,
@@ -350,36 +349,13 @@ class ExcusedForAReason(_OfTheDead):
 
     name = "excused for a reason"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: set[str] = set()
-        self._renamed: set[str] = set()
-        """The ids that a takeover was the first to show: a job without one gets a new id from each process."""
-
-    def watches(self) -> Watches:
-        return super().watches() | {JobDispatched: self._dispatched}
-
-    def _dispatched(self, event: JobDispatched) -> None:
-        self._known.add(event.job_id)
-        if self._open:
-            self._close(event)
-
-    def _started(self, run: AttemptStarted) -> None:
-        self._known.add(run.job_id)
-        super()._started(run)
-
     def _refused(self, event: SettleRefused) -> None:
         if self._processes.get(event.owner, event.process) != event.process:
             # It was there when the dead worker's lists were read.
-            at = event.server_at or 0.0
-            gone = Taken(event.job_id, at, lost=False, fresh=True, announced=False, grave=0, run=None)
+            at, run = event.server_at or 0.0, self._runs.get(event.owner, {}).get(event.job_id)
+            gone = Taken(event.job_id, at, lost=False, fresh=True, announced=False, grave=0, run=run)
             self._open.setdefault((event.process, event.owner, at), _Together([], event.at)).jobs.append(gone)
         super()._refused(event)
-
-    def _take(self, event: JobEvent, owner: str, taken: Taken) -> None:
-        super()._take(event, owner, taken)
-        if taken.job_id not in self._known:
-            self._renamed.add(taken.job_id)
 
     def judges(self, taken: Taken) -> bool:
         return taken.announced and not taken.lost
@@ -390,9 +366,9 @@ class ExcusedForAReason(_OfTheDead):
             return "its process died, where no other job ran, and no attempt was counted"
         if taken.grave < GRAVE or taken.run is None or not lease_s:
             return ""
-        if any(one.run is None and (one.announced or one.job_id in self._renamed) for one in beside):
-            return ""  # it ran there, since an unknown time: under another id, or by a claim of before a takeover
-        apart_s = max((abs(one.run.at - taken.run.at) for one in beside if one.run), default=0.0)
+        if any(one.run is None for one in beside):
+            return ""  # it may have run there, since an unknown time
+        apart_s = max(abs(one.run.at - taken.run.at) for one in beside if one.run)
         if apart_s >= patience_s(lease_s, taken.grave) - CLOCK_S:
             return ""
         return f"excused again, for {beside[0].job_id}, which had begun {apart_s:.3f} s before it or after it"
