@@ -54,7 +54,7 @@ def worker_name(name: str) -> str:
 
 
 class Settlement(NamedTuple):
-    """One change to one job in ``owner``'s ``place``; refused if the job is gone or ``owner``'s lease still runs."""
+    """One change to one job in ``owner``'s ``place``; refused if the job is gone or ``owner`` is alive."""
 
     move: Move
     owner: str
@@ -65,6 +65,8 @@ class Settlement(NamedTuple):
     """The envelope to store elsewhere (retry, fail, return)."""
     in_s: float = 0.0
     """retry: seconds from now until it is due; fail: seconds since it failed, negated."""
+    lease_end: float | None = None
+    """Another worker's lease, as ``expired`` read it; refused if it has another end by now. None: any end will do."""
 
 
 class Exchange(NamedTuple):
@@ -104,6 +106,8 @@ class LostDelivery(NamedTuple):
     owner: str
     place: Place
     envelope: bytes
+    lease_end: float | None = None
+    """When the lease ran out, by the server's clock."""
 
 
 class Expired(NamedTuple):
@@ -184,7 +188,8 @@ class Driver(Protocol):
 
         ``n`` grows by one from call to call of a worker. A repeated number changes nothing, not even the lease, and
         answers with the stored refusals and a ``listing``; a lower one is refused (CommandRefused). Another worker's
-        job may be settled only after its lease ran out; its entry may be removed (``leave``) an hour later.
+        job may be settled only after its lease ran out, and only if that lease still ends at the settlement's
+        ``lease_end``; its entry may be removed (``leave``) an hour later.
 
         Jobs due at one time are promoted in the order of their bytes. A driver may settle before or after it
         promotes, and may merge delayed entries of the same bytes.

@@ -48,7 +48,7 @@ workers = sa.Table(
     "workers",
     metadata,
     sa.Column("name", sa.String(200), primary_key=True),
-    sa.Column("deadline", sa.Float, nullable=False),
+    sa.Column("lease_end", sa.Float, nullable=False),
     sa.Column("n", sa.Integer, nullable=False),
     sa.Column("settled_at", sa.Float, nullable=False),
     sa.Column("refused", sa.JSON, nullable=False),
@@ -109,7 +109,7 @@ class SqliteDriver:
                 listing = (_in(c, "held", worker), _in(c, "running", worker))
                 return self._answer(c, worker, now, known.settled_at, tuple(known.refused), [], listing)
             refused = tuple(i for i, s in enumerate(settlements) if not self._settle(c, worker, s, now))
-            values = {"name": worker, "deadline": now + lease_s, "n": n, "settled_at": now, "refused": refused}
+            values = {"name": worker, "lease_end": now + lease_s, "n": n, "settled_at": now, "refused": refused}
             c.execute(sa.insert(workers).prefix_with("OR REPLACE"), values)
             self._promote(c, now)
             claimed = self._claim(c, worker, want)
@@ -157,11 +157,11 @@ class SqliteDriver:
 
     def _settle(self, c: sa.Connection, worker: str, s: Settlement, now: float) -> bool:
         if s.owner != worker:
-            deadline = c.scalar(sa.select(workers.c.deadline).where(workers.c.name == s.owner))
-            if deadline is None or deadline > now:
+            lease_end = c.scalar(sa.select(workers.c.lease_end).where(workers.c.name == s.owner))
+            if lease_end is None or lease_end > now or s.lease_end not in (None, lease_end):
                 return False
             if s.move == "leave":
-                return deadline <= now - GONE_AFTER_S and _leave(c, s.owner)
+                return lease_end <= now - GONE_AFTER_S and _leave(c, s.owner)
         elif s.move == "leave":
             return True
         mine = (jobs.c.place == s.place, jobs.c.owner == s.owner, jobs.c.envelope == s.old)
@@ -182,7 +182,7 @@ class SqliteDriver:
 
     def wait(self, worker: str, seconds: float) -> bytes | None:
         with self._transaction() as c:  # one that no list names would take what it claims into its death
-            first = {"name": worker_name(worker), "deadline": self.now() + FIRST_LEASE_S}
+            first = {"name": worker_name(worker), "lease_end": self.now() + FIRST_LEASE_S}
             c.execute(sa.insert(workers).prefix_with("OR IGNORE"), first | {"n": 0, "settled_at": 0.0, "refused": ()})
         polls = int(seconds / POLL_S)
         for poll in range(polls + 1):
@@ -204,17 +204,17 @@ class SqliteDriver:
     def expired(self, limit: int) -> Expired:
         with self._transaction() as c:
             now = self.now()
-            over = sa.select(workers.c.name, workers.c.deadline).where(workers.c.deadline <= now)
+            over = sa.select(workers.c.name, workers.c.lease_end).where(workers.c.lease_end <= now)
             lost: list[LostDelivery] = []
             gone: list[str] = []
             more = False
-            for owner, deadline in c.execute(over.order_by(workers.c.deadline, workers.c.name)):
-                found = [LostDelivery(owner, "running", e) for e in reversed(_in(c, "running", owner))]
-                found += [LostDelivery(owner, "held", e) for e in reversed(_in(c, "held", owner))]
+            for owner, lease_end in c.execute(over.order_by(workers.c.lease_end, workers.c.name)):
+                found = [LostDelivery(owner, "running", e, lease_end) for e in reversed(_in(c, "running", owner))]
+                found += [LostDelivery(owner, "held", e, lease_end) for e in reversed(_in(c, "held", owner))]
                 read = so_many_of(lost, found, limit)
                 lost += found[:read]
                 more = more or read < len(found)
-                if not found and deadline <= now - GONE_AFTER_S:
+                if not found and lease_end <= now - GONE_AFTER_S:
                     gone.append(owner)
             return Expired(lost, gone[:limit], more)
 

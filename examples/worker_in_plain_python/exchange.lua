@@ -1,5 +1,5 @@
 -- The exchange of spec/protocol.md, step by step. On a Redis Cluster all keys would have to come as KEYS.
--- KEYS: prefix   ARGV: worker n lease want now|'', then per settlement: move owner place old new in_s
+-- KEYS: prefix   ARGV: worker n lease want now|'', then per settlement: move owner place old new in_s lease_end|''
 local prefix, worker = KEYS[1], ARGV[1]
 local n, lease, want, now = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not now then
@@ -20,7 +20,7 @@ redis.call('ZCARD', delayed)
 redis.call('ZCARD', workers)
 redis.call('ZCARD', unrecorded)
 count(worker)
-for i = 6, #ARGV, 6 do count(ARGV[i + 1]) end
+for i = 6, #ARGV, 7 do count(ARGV[i + 1]) end
 
 -- 2: which number was the last?
 local stored = redis.call('HGET', exchanges, worker) or '0 0 '
@@ -29,10 +29,10 @@ last = tonumber(last)
 if n < last then return redis.error_reply('exchange ' .. n .. ' after ' .. last) end
 local repeated = n == last
 
-local function settle(move, owner, place, old, new, in_s)
+local function settle(move, owner, place, old, new, in_s, read_end)
   if owner ~= worker then
     local ends = tonumber(redis.call('ZSCORE', workers, owner) or now + 1)
-    if ends > now then return false end
+    if ends > now or (read_end and ends ~= read_end) then return false end
     if move == 'leave' then
       if ends > now - 3600 or count(owner) > 0 then return false end
       redis.call('ZREM', workers, owner)
@@ -59,10 +59,11 @@ if not repeated then
   redis.call('ZREM', workers, '') -- a full server allows it, and with it all that follows
   redis.call('ZADD', workers, text(now + lease), worker) -- 3: renew
   local found, leaving = {}, false
-  for i = 6, #ARGV, 6 do -- 4: settle
-    local move, owner, place, old, new, in_s = unpack(ARGV, i, i + 5)
+  for i = 6, #ARGV, 7 do -- 4: settle
+    local move, owner, place, old, new, in_s, read_end = unpack(ARGV, i, i + 6)
     leaving = leaving or (move == 'leave' and owner == worker)
-    if not settle(move, owner, place, old, new, tonumber(in_s)) then found[#found + 1] = (i - 6) / 6 end
+    local settled = settle(move, owner, place, old, new, tonumber(in_s), tonumber(read_end))
+    if not settled then found[#found + 1] = (i - 6) / 7 end
   end
   settled_at, refused = text(now), table.concat(found, ' ')
   redis.call('HSET', exchanges, worker, n .. ' ' .. settled_at .. ' ' .. refused) -- 5: remember

@@ -18,6 +18,16 @@ class Settlement(NamedTuple):
     old: bytes = b""
     new: bytes = b""
     in_s: float = 0.0
+    lease_end: float | None = None
+    """Of another worker: as it was read."""
+
+
+class Left(NamedTuple):
+    """What a dead worker has left: its jobs, newest first, and when its lease ended."""
+
+    held: list[bytes]
+    running: list[bytes]
+    lease_end: float
 
 
 class Answer(NamedTuple):
@@ -60,7 +70,8 @@ class Server:
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Answer:
         args: list[Any] = [worker, n, repr(lease_s), want, repr(self._time()) if self._time else ""]
         for one in settlements:
-            args += (one.move, one.owner, one.place, one.old, one.new, repr(one.in_s))
+            lease_end = "" if one.lease_end is None else repr(one.lease_end)
+            args += (one.move, one.owner, one.place, one.old, one.new, repr(one.in_s), lease_end)
         now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running = (
             self._exchange([self._prefix], args)
         )
@@ -95,8 +106,8 @@ class Server:
         first = self._client.zrange(self._key("delayed"), 0, 0, withscores=True)
         return max(first[0][1] - self.now(), 0.0) if first else None
 
-    def dead(self) -> tuple[dict[bytes, tuple[list[bytes], list[bytes]]], list[bytes]]:
-        """Held and announced jobs of each worker whose lease ran out, newest first; and the workers gone for good."""
+    def dead(self) -> tuple[dict[bytes, Left], list[bytes]]:
+        """What each worker has left whose lease ran out; and the workers gone for good."""
         now = self.now()
         found = {}
         gone = []
@@ -106,7 +117,7 @@ class Server:
                 pipe.lrange(self._key(place).encode() + b":" + owner, 0, -1)
             running, held = pipe.execute()
             if held or running:
-                found[owner] = (held, running)
+                found[owner] = Left(held, running, ends)
             elif ends <= now - 3600:
                 gone.append(owner)
         return found, gone

@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
@@ -58,6 +58,8 @@ class Ended:
     wait_s: float = 0.0
     at: float = 0.0
     owner: str | bytes = ""
+    lease_end: float | None = None
+    """When the owner's lease ended, if it is another worker."""
 
 
 class Worker:
@@ -266,6 +268,7 @@ class Worker:
                     ended.claim.raw if ended.claim else b"",
                     ended.new,
                     ended.wait_s - (now - ended.at),
+                    ended.lease_end,
                 )
                 for ended in outbox
             ]
@@ -326,13 +329,14 @@ class Worker:
     def take_over(self) -> None:
         """Settle for workers whose lease is over: each as a whole, in one exchange."""
         found, gone = self.server.dead()
-        for owner, (held, running) in found.items():
+        for owner, left in found.items():
             if owner != self.name.encode():
-                self.exchange([self.of_the_dead(owner, *one) for one in verdicts(held, running)], 0)
+                ended = [self.of_the_dead(*one) for one in verdicts(left.held, left.running)]
+                self.exchange([replace(one, owner=owner, lease_end=left.lease_end) for one in ended], 0)
         if gone:
             self.exchange([Ended("leave", None, owner=owner) for owner in gone], 0)
 
-    def of_the_dead(self, owner: bytes, raw: bytes, place: str, deaths: int, certain: bool) -> Ended:
+    def of_the_dead(self, raw: bytes, place: str, deaths: int, certain: bool) -> Ended:
         """The settlement of a dead worker's job. ``deaths``: the number to add to its ``lost``."""
         claim = claimed(raw, place)
         if claim.envelope is None:
@@ -343,7 +347,6 @@ class Worker:
         else:
             new = claim.envelope.rewritten(id=claim.job_id, lost=min(claim.lost + deaths, COUNT_MAX)) if deaths else raw
             ended = Ended("return", claim, new, at=time.monotonic())
-        ended.owner = owner
         return ended
 
     def record(self) -> None:

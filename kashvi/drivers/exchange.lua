@@ -2,7 +2,8 @@
 --
 -- KEYS: jobs delayed workers exchanges unrecorded held running [held running of each other owner]
 -- ARGV: worker n want lease now|'' gone_after chunk,
---       then per settlement: move, owner, index of its list in KEYS, old, new, in_s;
+--       then per settlement: move, owner, index of its list in KEYS, old, new, in_s,
+--       and for another owner: the end of its lease as it was read, or '';
 --       or '', k, and k times old: the worker's own, held, are done
 --
 -- Envelopes are bytes here: nothing decodes them.
@@ -54,17 +55,18 @@ local function holds_nothing(owner_held, owner_running)
 end
 
 -- Check, add, then remove.
-local function settle(move, owner, list_index, old, new, in_s)
+local function settle(move, owner, list_index, old, new, in_s, read_end)
   local list = KEYS[list_index]
-  local deadline = now + lease
+  local lease_end = now + lease
   if owner ~= worker then
-    deadline = tonumber(redis.call('ZSCORE', workers, owner) or now + 1)
-    if deadline > now then return false end
+    lease_end = tonumber(redis.call('ZSCORE', workers, owner) or now + 1)
+    if lease_end > now then return false end
+    if read_end ~= '' and lease_end ~= tonumber(read_end) then return false end
   end
   if move == 'done' then return redis.call('LREM', list, -1, old) == 1 end
   if move == 'leave' then
     if owner == worker then return true end
-    if deadline > now - gone_after or not holds_nothing(list, KEYS[list_index + 1]) then return false end
+    if lease_end > now - gone_after or not holds_nothing(list, KEYS[list_index + 1]) then return false end
     redis.call('ZREM', workers, owner)
     redis.call('HDEL', exchanges, owner)
     return true
@@ -101,8 +103,8 @@ while at <= #ARGV do
     at = last_old + 1
   else
     leaving = leaving or (move == 'leave' and owner == worker)
-    note(settle(move, owner, tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]))
-    at = at + 6
+    note(settle(move, owner, tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]))
+    at = at + (owner == worker and 6 or 7)
   end
 end
 refused = table.concat(refused, ' ')

@@ -144,8 +144,10 @@ class MemoryDriver:
 
     def _settle(self, worker: str, s: Settlement, now: float) -> bool:
         store = self.store
-        if s.owner != worker and store.workers.get(s.owner, now + 1) > now:
-            return False
+        if s.owner != worker:
+            lease_end = store.workers.get(s.owner, now + 1)
+            if lease_end > now or s.lease_end not in (None, lease_end):
+                return False
         if s.move == "leave":
             return s.owner == worker or self._leave(worker, s.owner, now)
         place = (store.held if s.place == "held" else store.running).get(s.owner, [])
@@ -229,15 +231,16 @@ class MemoryDriver:
             lost: list[LostDelivery] = []
             gone: list[str] = []
             more = False
-            for owner, deadline in sorted(store.workers.items(), key=lambda w: (w[1], w[0])):
-                if deadline > now:
+            for owner, lease_end in sorted(store.workers.items(), key=lambda w: (w[1], w[0])):
+                if lease_end > now:
                     break
-                found = [LostDelivery(owner, "running", e) for e in reversed(store.running.get(owner, []))]
-                found += [LostDelivery(owner, "held", e) for e in reversed(store.held.get(owner, []))]
+                running, held = store.running.get(owner, []), store.held.get(owner, [])
+                found = [LostDelivery(owner, "running", e, lease_end) for e in reversed(running)]
+                found += [LostDelivery(owner, "held", e, lease_end) for e in reversed(held)]
                 read = so_many_of(lost, found, limit)
                 lost += found[:read]
                 more = more or read < len(found)
-                if not found and deadline <= now - GONE_AFTER_S:
+                if not found and lease_end <= now - GONE_AFTER_S:
                     gone.append(owner)
             return Expired(lost, gone[:limit], more)
 

@@ -117,6 +117,8 @@ class RedisDriver:
             at = lists[s.owner] + (s.place == "running")
             leaves = leaves or (s.move == "leave" and s.owner == worker)
             args += (s.move, self._odd.get(s.owner, s.owner), at, s.old, s.new, repr(s.in_s))
+            if s.owner != worker:
+                args.append("" if s.lease_end is None else repr(s.lease_end))
         (now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running) = (
             self._server.run(_EXCHANGE, keys, args)
         )
@@ -155,20 +157,21 @@ class RedisDriver:
     def expired(self, limit: int) -> Expired:
         """Several reads. A stale one is harmless, since settling checks again."""
         now, entries = self._server.run(_EXPIRED, [self._workers], [self._now()])
-        deadlines = {self._name(owner): float(at) for owner, at in _pairs(entries)}
+        lease_ends = {self._name(owner): float(at) for owner, at in _pairs(entries)}
         lost: list[LostDelivery] = []
-        owners, size = list(deadlines), 0
+        owners, size = list(lease_ends), 0
         for at in range(0, len(owners), OWNERS_MAX):
             part = owners[at : at + OWNERS_MAX]
             places: list[tuple[str, Place]] = [(o, p) for o in part for p in ("running", "held")]
             keys = [key for o in part for key in reversed(self._lists(o))]
             whole, *lists = self._server.run(_LISTED, keys, [limit - len(lost), READ_MAX_BYTES - size])
-            lost += [LostDelivery(o, place, e) for (o, place), found in zip(places, lists, strict=True) for e in found]
+            for (owner, place), found in zip(places, lists, strict=True):
+                lost += [LostDelivery(owner, place, e, lease_ends[owner]) for e in found]
             size = sum(len(one.envelope) for one in lost)
             if not whole or len(lost) >= limit or size >= READ_MAX_BYTES:
                 return Expired(lost, [], more=not whole or at + OWNERS_MAX < len(owners))
         busy = {delivery.owner for delivery in lost}
-        old = (o for o, deadline in deadlines.items() if deadline <= float(now) - GONE_AFTER_S)
+        old = (o for o, lease_end in lease_ends.items() if lease_end <= float(now) - GONE_AFTER_S)
         return Expired(lost, [owner for owner in old if owner not in busy][:limit])
 
     def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:

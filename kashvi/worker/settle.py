@@ -31,6 +31,8 @@ class Delivery(msgspec.Struct, eq=False, gc=False, frozen=True):
     suspect: bool
     error: str = ""
     """The reason if the bytes are not an envelope."""
+    lease_end: float | None = None
+    """If it is another worker's: when its lease ran out, by the server's clock."""
 
     @property
     def lost(self) -> int:
@@ -45,15 +47,17 @@ def delivery(
     server_at: float,
     claim: str = "exchange",
     place: Place = "held",
+    lease_end: float | None = None,
 ) -> Delivery:
     """Decode a claimed job; one without an id gets one."""
     try:
         read = envelope.read(raw)
     except NotAnEnvelope as error:
-        return Delivery(raw, owner, server_at, claim, place, None, new_id(), "", 0, False, str(error))
+        return Delivery(raw, owner, server_at, claim, place, None, new_id(), "", 0, False, str(error), lease_end)
     return Delivery(
-        raw, owner, server_at, claim, place, read, read.id or new_id(), read.type, read.attempts, read.lost > 0
-    )
+        raw, owner, server_at, claim, place, read, read.id or new_id(), read.type, read.attempts, read.lost > 0,
+        lease_end=lease_end,
+    )  # fmt: skip
 
 
 class Settling(msgspec.Struct, eq=False, gc=False):
@@ -90,7 +94,8 @@ class Settling(msgspec.Struct, eq=False, gc=False):
     def sent(self, monotonic: float) -> Settlement:
         """The settlement as sent now, with durations: the server does not know this process's clock."""
         d = self.delivery
-        return Settlement(self.move, d.owner, d.place, d.raw, self.new, self.wait_s - (monotonic - self.ended_at))
+        in_s = self.wait_s - (monotonic - self.ended_at)
+        return Settlement(self.move, d.owner, d.place, d.raw, self.new, in_s, d.lease_end)
 
 
 def succeeded(d: Delivery, ended_at: float, took_s: float | None = None) -> Settling:

@@ -46,9 +46,9 @@ class Plain:
     def expired(self, limit: int) -> Expired:
         found, gone = self._server.dead()
         lost = [
-            LostDelivery(owner.decode(), place, raw)
-            for owner, lists in found.items()
-            for place, raws in zip(("held", "running"), lists, strict=True)
+            LostDelivery(owner.decode(), place, raw, left.lease_end)
+            for owner, left in found.items()
+            for place, raws in (("held", left.held), ("running", left.running))
             for raw in raws
         ]
         return Expired(lost, [owner.decode() for owner in gone])

@@ -52,6 +52,16 @@ def test_while_more_is_to_be_read_the_announced_job_stays_where_it_is() -> None:
     assert told(("running", "a", 1), whole=False) == [("a", "retry", 2)]  # one of `held` is read, if there is any
 
 
+def test_each_settlement_for_a_dead_worker_names_the_end_of_its_lease() -> None:
+    """As the look had it: the server compares."""
+    found = [
+        LostDelivery("dead", "running", envelope("a", 1), 17.25),
+        LostDelivery("dead", "held", b"no envelope", 17.25),
+    ]
+    made = after_death(found, True, 0.0, map(str, count()).__next__, 3, 0.0)
+    assert [one.sent(0.0).lease_end for one in made] == [17.25, 17.25]
+
+
 def test_no_count_goes_beyond_what_an_envelope_can_hold() -> None:
     """Also in an envelope of another program."""
     assert told(("running", "a", COUNT_MAX), ("held", "b", 0))[1] == ("a", "return", COUNT_MAX)

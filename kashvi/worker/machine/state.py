@@ -69,7 +69,8 @@ def owed(state: State, some: Iterable[Settling], now: int) -> Hashable:
     """How long a retry has waited already counts; of all else, only the first one's age does (``owed_since``)."""
     return tuple(
         (s.move, s.delivery.owner, s.delivery.raw, s.delivery.place, s.new, s.wait_s,
-         round(now - s.ended_at * 1e6) if s.move in ("retry", "fail") else 0)
+         round(now - s.ended_at * 1e6) if s.move in ("retry", "fail") else 0,
+         s.delivery.lease_end and round(now - s.delivery.lease_end * 1e6))
         for s in some
     )  # fmt: skip
 

@@ -37,7 +37,10 @@ def after_death(
     was waiting. While more of ``held`` may say otherwise, the announced one stays where it is.
     ``type_limit``: the limit of attempts of a job's type, 0 if it has none of its own.
     """
-    found = [settle.delivery(one.envelope, one.owner, new_id, server_at, place=one.place) for one in theirs]
+    found = [
+        settle.delivery(one.envelope, one.owner, new_id, server_at, place=one.place, lease_end=one.lease_end)
+        for one in theirs
+    ]
     held = [d for d in found if d.place == "held"]
     running = [d for d in found if d.place == "running"]
     certain = len(running) == 1 and not any(d.envelope and not d.lost for d in held)

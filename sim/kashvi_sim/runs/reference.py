@@ -96,7 +96,9 @@ class Reference:
 
     def _settle(self, worker: str, s: Settlement, now: float) -> bool:
         queue, owner = self.queue, self.queue.workers.get(s.owner)
-        if owner is None or (s.owner != worker and owner.deadline > now):
+        if owner is None:
+            return False
+        if s.owner != worker and (owner.deadline > now or s.lease_end not in (None, owner.deadline)):
             return False
         if s.move == "leave":
             if s.owner == worker:

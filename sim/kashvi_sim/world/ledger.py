@@ -102,6 +102,8 @@ class Ledger:
         if settlement.move in ("retry", "fail", "return", "done"):
             job_id = id_of(settlement.new or settlement.old)
             ends = self._ends.get((process, job_id), ()) if settlement.owner == worker else ()
+            if settlement.owner != worker and settlement.lease_end is None:
+                self.slips.append((job_id, "settled for the dead, and the end of their lease is not said"))
             if why := slip(settlement, settlement.owner == worker, ends, now, self._registry):
                 self.slips.append((job_id, f"settled as {settlement.move!r}, and {why}"))
 

@@ -375,3 +375,25 @@ def _(patch: Patch) -> None:
         return sum(map(bool, self.store.held.values())) > 40
 
     where(patch, MemoryDriver, "expired", many, expired)
+
+
+@exhibit(
+    "an old look at the dead is good enough",
+    "they came back, and died of another job",
+    "DELIVERY-16",
+    source="ours, until 0.3: a job was charged for a death beside a fresh one",
+)
+def _(patch: Patch) -> None:
+    def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
+        return bool(real(self, worker, s._replace(lease_end=None), now))
+
+    settling(patch, lambda self, worker, s: s.lease_end not in (None, self.store.workers.get(s.owner)), settle)
+
+
+@exhibit("a look at the dead has no date", "so nobody can tell an old one", "DELIVERY-16")
+def _(patch: Patch) -> None:
+    def expired(real: Any, self: MemoryDriver, limit: int) -> Expired:
+        found: Expired = real(self, limit)
+        return found._replace(lost=[one._replace(lease_end=None) for one in found.lost])
+
+    where(patch, MemoryDriver, "expired", lambda self, limit: any(self.store.held.values()), expired)

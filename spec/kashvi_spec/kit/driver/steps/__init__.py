@@ -57,6 +57,10 @@ class Bench:
     def worker(self, name: str = "w", lease: float = 10.0) -> Hand:
         return Hand(self, name, lease * self.second, self.driver)
 
+    def lease_end(self, owner: str) -> float | None:
+        """The end of a dead worker's lease, as ``expired`` has it."""
+        return {one.owner: one.lease_end for one in self.driver.expired(100).lost}[owner]
+
     def lost(self, limit: int = 100) -> list[tuple[str, str, bytes]]:
         return [(one.owner, one.place, one.envelope) for one in self.driver.expired(limit).lost]
 
@@ -104,9 +108,16 @@ class Hand:
         return not self.exchange(self.settlement(move, old, new, place, owner)).refused
 
     def settlement(
-        self, move: Move, old: bytes = b"", new: bytes = b"", place: Place = "held", owner: str = "", in_s: float = 0.0
+        self,
+        move: Move,
+        old: bytes = b"",
+        new: bytes = b"",
+        place: Place = "held",
+        owner: str = "",
+        in_s: float = 0.0,
+        lease_end: float | None = None,
     ) -> Settlement:
-        return Settlement(move, owner or self.name, place, old, new, in_s * self.bench.second)
+        return Settlement(move, owner or self.name, place, old, new, in_s * self.bench.second, lease_end)
 
 
 Run = Callable[[Bench], None]

@@ -62,6 +62,32 @@ def _(bench: Bench) -> None:
     expect(w.claim(5), [b"b"], "claimed after that")
 
 
+@step("DELIVERY-16")
+def _(bench: Bench) -> None:
+    """A takeover is refused if its worker came back after the look at its jobs, even if it has died again since."""
+    bench.push(b"a", b"b", b"c")
+    w, v = bench.worker("w"), bench.worker("v")
+    w.claim(2)
+    bench.let_pass(11)
+    old = bench.lease_end("w")
+    expect(old is not None, True, "expired says when the lease ended")
+    w.exchange()
+    bench.let_pass(11)
+    late = (
+        v.settlement("return", b"b", b"b", owner="w", lease_end=old),
+        v.settlement("retry", b"a", b"a", owner="w", lease_end=old),
+    )
+    expect(v.exchange(*late).refused, (0, 1), "refused of a takeover of before it came back")
+    new = bench.lease_end("w")
+    timely = (
+        v.settlement("return", b"b", b"b2", owner="w", lease_end=new),
+        v.settlement("return", b"a", b"a2", owner="w", lease_end=new),
+        v.settlement("done", b"b", owner="w", lease_end=new),
+    )
+    expect(v.exchange(*timely).refused, (2,), "refused of one after it")
+    expect(v.claim(5), [b"a2", b"b2", b"c"], "claimed after that")
+
+
 @step("DELIVERY-2", needs_clock=True)
 def _(bench: Bench) -> None:
     """``expired`` lists a job that a worker claimed by a wait, if the worker makes no exchange."""
