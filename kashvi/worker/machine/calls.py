@@ -41,8 +41,8 @@ class Calls(Jobs):
             return Wait(0, now)
         at = choose.next_at(self, now)
         left = WAIT_MAX if at is None else max(at - now, 0)
-        if left < WAIT_MAX and self.idle and choose.watch(self, now) is not None:
-            self.wake = self.wake or 1  # it will watch: a server may end our wait 100 ms late
+        if self.idle and choose.watch(self, now) is not None:
+            self.wake = self.wake or 1  # it will watch: a server may end our wait 100 ms late, and a network much later
         return Wait(min(WAIT_MAX, left), now)
 
     def waited(self, now: int, wait: Wait, got: Delivery | int | None) -> None:

@@ -47,8 +47,6 @@ class Dealing:
     aside_since: float | None = None
     held_up_at: float = 0.0
     """When the last wait ended that a fault held up."""
-    held_up_from: float = 0.0
-    """When that wait was to end."""
     lost: bool = False
     """True if its last exchange failed."""
     told_lost: bool = False

@@ -53,7 +53,6 @@ class Dealings(Ends):
             if held_up_s > ROUNDING_S:
                 one.aside_s += held_up_s
                 one.held_up_at = self._world.kernel.time
-                one.held_up_from = one.waiting_since + WAIT_MAX_S
             one.waiting_since = None
 
     def next_due(self, process: SimRuntime) -> None:

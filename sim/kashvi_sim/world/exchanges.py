@@ -89,6 +89,9 @@ class Exchanges(Timed):
                 self._announces(one, id_of(s.old), read(s.old).lost)
         if n > one.n and one.renewed and not one.may_end:
             self._looks(one, one.renewed)
+        limits = one.process.limits
+        if n > one.n and limits and limits.max_jobs is not None and want and want + one.begun > limits.max_jobs:
+            self._broken("limits kept", f"asks for {want} after {one.begun} jobs, under {limits}")
         self._numbered(one, n, [(s.move, s.old) for s in settlements], want)
         self._within("rests for a reason", one.process.sleeps - one.rested, 3, "rests between two exchanges")
         one.rested = one.process.sleeps
@@ -96,9 +99,6 @@ class Exchanges(Timed):
         if one.renewed and not one.may_end:
             most_s = lease_s / 3 + min(TICK_S, lease_s / 3) + FLUSH_S
             self._within("renewed in time", self._moved_s(one, one.renewed), most_s, "no exchange for so long")
-        limits = one.process.limits
-        if limits and limits.max_jobs is not None and want and want + one.begun > limits.max_jobs:
-            self._broken("limits kept", f"asks for {want} after {one.begun} jobs, under {limits}")
         if one.stopping:
             self._sends_at_its_end(one)
         if one.failed and not one.may_end:
@@ -159,10 +159,6 @@ class Exchanges(Timed):
         now, due = self._now(one), one.due_at
         if due is None or due > now.at or one.two_free is None or now.stuck_s > renewed.stuck_s or one.suspected:
             return
-        if one.waiting_since is not None and due > one.waiting_since + WAIT_MAX_S:
-            return  # a wait hangs that was to end before
-        if one.held_up_from < due <= one.held_up_at:
-            return  # it hung then
         if not any(self._world.struck[rule] for rule in JUMPS):
             self._within(
                 "looks when due", now.at - max(due, one.two_free.at, renewed.at), MOMENT_S, "after a job was due"
