@@ -159,6 +159,8 @@ class Exchanges(Timed):
         now, due = self._now(one), one.due_at
         if due is None or due > now.at or one.two_free is None or now.stuck_s > renewed.stuck_s or one.suspected:
             return
+        if one.doubts and (one.waiting_since is not None or one.held_up_at > due):
+            return  # it reconciles first, after the wait
         if not any(self._world.struck[rule] for rule in JUMPS):
             self._within(
                 "looks when due", now.at - max(due, one.two_free.at, renewed.at), MOMENT_S, "after a job was due"
