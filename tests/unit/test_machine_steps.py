@@ -678,3 +678,17 @@ def test_after_an_old_request_was_answered_the_keeper_hands_over_what_ended_mean
     machine.answered(NOW, step._replace(by_thread=False), answer(holding=2), [], NOW)
     assert machine.outbox
     assert (machine.flush_asked, machine.bell) == (True, True)
+
+
+def test_a_worker_that_has_given_its_server_up_ended_without_it_also_if_it_owes_nothing() -> None:
+    """Its caller hears of the error."""
+    machine = made()
+    step = request(machine.free(NOW))
+    machine.stop(NOW)
+    late = NOW + 2 * machine.lease
+    assert machine.lost(late, step, maybe_sent=False) is None
+    machine.open = None
+    machine.fewer()
+    while machine.keep(late) is not None:
+        """Whatever is left to do."""
+    assert machine.away
