@@ -171,6 +171,7 @@ def _(patch: Patch) -> None:
     "any worker may settle any job: leases are not checked",
     "DELIVERY-3",
     source="Oban, River: rescue by elapsed time",
+    also="DELIVERY-16",
 )
 def _(patch: Patch) -> None:
     def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
@@ -214,8 +215,8 @@ def renewing(patch: Patch, when: Callable[[MemoryDriver, str], bool]) -> None:
     "an exchange without settlements and claims",
     "DELIVERY-3 DELIVERY-4",
     source="Celery #5935: visibility timeout",
-    also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DELIVERY-14 DELIVERY-15 DISPATCH-1 WORKERS-5 WORKERS-13 WORKERS-14 "
-    "DELAY-10",
+    also="DELAY-10 DELIVERY-1 DELIVERY-5 DELIVERY-11 DELIVERY-14 DELIVERY-15 DELIVERY-16 "
+    "DISPATCH-1 WORKERS-5 WORKERS-13 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, worker: str, *args: Any) -> Exchange:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kashvi.errors import CommandRefused, InvalidSetting
-from kashvi.ports import Driver
+from kashvi.ports import Driver, Settlement
 from kashvi.runtime import SystemRuntime
 
 from . import Bench, envelopes, expect, step
@@ -65,27 +65,24 @@ def _(bench: Bench) -> None:
 @step("DELIVERY-16")
 def _(bench: Bench) -> None:
     """A takeover is refused if its worker came back after the look at its jobs, even if it has died again since."""
-    bench.push(b"a", b"b", b"c")
+    bench.push(b"a", b"b")
     w, v = bench.worker("w"), bench.worker("v")
     w.claim(2)
     bench.let_pass(11)
-    old = bench.lease_end("w")
-    expect(old is not None, True, "expired says when the lease ended")
+
+    def takeover() -> tuple[Settlement, ...]:
+        """As a look at its jobs decides it now."""
+        seen = bench.lease_end("w")
+        expect(seen is not None, True, "expired says when the lease ended")
+        back = v.settlement("return", b"b", b"b2", owner="w", lease_end=seen)
+        return back, v.settlement("retry", b"a", b"a2", owner="w", in_s=60, lease_end=seen)
+
+    late = takeover()
     w.exchange()
     bench.let_pass(11)
-    late = (
-        v.settlement("return", b"b", b"b", owner="w", lease_end=old),
-        v.settlement("retry", b"a", b"a", owner="w", lease_end=old),
-    )
     expect(v.exchange(*late).refused, (0, 1), "refused of a takeover of before it came back")
-    new = bench.lease_end("w")
-    timely = (
-        v.settlement("return", b"b", b"b2", owner="w", lease_end=new),
-        v.settlement("return", b"a", b"a2", owner="w", lease_end=new),
-        v.settlement("done", b"b", owner="w", lease_end=new),
-    )
-    expect(v.exchange(*timely).refused, (2,), "refused of one after it")
-    expect(v.claim(5), [b"a2", b"b2", b"c"], "claimed after that")
+    expect(bench.counts(), (0, 0, 2, 0), "ready, delayed, held, unrecorded after it")
+    expect(v.exchange(*takeover()).refused, (), "refused of one after it")
 
 
 @step("DELIVERY-2", needs_clock=True)
