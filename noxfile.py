@@ -65,7 +65,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All but the tests of ``servers`` and ``stress``; or what follows ``--``, as pytest takes it."""
     install(session, "test", "example")
-    run_all(session, RESULTS[0], "-n", "2", "--maxschedchunk", "4", "--ignore=tests/servers", "--ignore=tests/stress")
+    run_all(session, RESULTS[0], "-n", "2", "--maxschedchunk", "1", "--ignore=tests/servers", "--ignore=tests/stress")
 
 
 @nox.session
