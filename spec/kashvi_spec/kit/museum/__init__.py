@@ -73,6 +73,21 @@ def where(patch: Patch, target: Any, name: str, condition: Callable[..., bool], 
     patch.setattr(target, name, changed)
 
 
+def value(
+    patch: Patch, module: Any, name: str, instead: object, reader: Any, call: str, when: Callable[..., bool]
+) -> None:
+    """Change a module's value at the first ``reader.call(…)`` for which ``when`` holds, before anything reads it.
+
+    A clause whose checks make no such call need not be tried.
+    """
+
+    def changed(real: Any, *args: Any, **named: Any) -> Any:
+        patch.setattr(module, name, instead)
+        return real(*args, **named)
+
+    where(patch, reader, call, when, changed)
+
+
 def exhibit(name: str, about: str, clauses: str, *, source: str = "ours", also: str = "") -> Callable[[Plant], Plant]:
     """Add a bug to the museum. ``clauses``, ``also``: ids, separated by blanks."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from kashvi import raised
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import StoreUnavailable
 from kashvi.events import AttemptFailed
@@ -17,7 +17,8 @@ from kashvi.failures.recent import FailedJob, FailedJobs
 from kashvi.failures.sql import SqlFailures
 from kashvi.jobs import envelope
 from kashvi.ports import Failure, Refusal, Settlement, Unrecorded
-from kashvi.worker import retry, settle
+from kashvi.raised import KEPT
+from kashvi.worker import attempt, retry, settle
 from kashvi.worker.attempt import Attempts
 from kashvi.worker.machine import Machine
 from kashvi.worker.recorder import BATCH, Recorder
@@ -365,7 +366,10 @@ def _(patch: Patch) -> None:
 
 @exhibit("a traceback without end", "of an error that says a lot", "FAILURES-13", source="ours")
 def _(patch: Patch) -> None:
-    patch.setattr(raised, "KEPT", 10**9)
+    def whole(error: BaseException) -> str:
+        return "".join(traceback.format_exception(error))
+
+    where(patch, attempt, "traceback_of", lambda error: len(whole(error)) > KEPT, lambda real, error: whole(error))
 
 
 @exhibit(

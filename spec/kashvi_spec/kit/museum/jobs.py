@@ -19,6 +19,7 @@ from kashvi.registry import Registry, default_name
 from kashvi.runtime import SystemRuntime
 from kashvi.worker import attempt, hooks, settle
 from kashvi.worker.attempt import Attempts
+from kashvi.worker.hooks import Attempt
 
 from . import Patch, exhibit, where
 
@@ -290,8 +291,10 @@ def decorating(patch: Patch, do: Any) -> None:
 
 @exhibit("attempts count from nought", "as Python's lists do", "JOBS-11")
 def _(patch: Patch) -> None:
-    real = hooks.Attempt
-    patch.setattr(hooks, "Attempt", lambda job_id, name, n: real(job_id, name, n - 1))
+    def made(real: Any, cls: type[Attempt], job_id: str, name: str, n: int) -> Any:
+        return real(cls, job_id, name, n - 1)
+
+    where(patch, Attempt, "__new__", lambda *_: True, made)
 
 
 @exhibit(

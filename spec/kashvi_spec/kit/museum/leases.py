@@ -15,7 +15,7 @@ from kashvi.ports import Exchange, Expired, LostDelivery, Settlement
 from kashvi.worker.keeper import Keeper
 from kashvi.worker.machine import tend
 
-from . import Patch, exhibit, where
+from . import Patch, exhibit, value, where
 
 
 def settling(patch: Patch, when: Callable[[MemoryDriver, str, Settlement], bool], instead: Any) -> None:
@@ -188,7 +188,10 @@ def _(patch: Patch) -> None:
     also="DELIVERY-2",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(memory, "FIRST_LEASE_S", 0.0)
+    def unknown(self: MemoryDriver, worker: str, seconds: float) -> bool:
+        return worker not in self.store.workers
+
+    value(patch, memory, "FIRST_LEASE_S", 0.0, MemoryDriver, "wait", unknown)
 
 
 def renewing(patch: Patch, when: Callable[[MemoryDriver, str], bool]) -> None:

@@ -133,7 +133,9 @@ class Matrix:
         if not self._reached:
             self._look(processes)
         doubtful: dict[str, Row] = {}
-        for row in self._tried_at_once(self.exhibits if exhibits is None else exhibits, processes):
+        chosen = self.exhibits if exhibits is None else exhibits
+        longest_first = sorted(chosen, key=lambda one: len(self.tried(one)), reverse=True)
+        for row in self._tried_at_once(longest_first, processes):
             if row.wrong and not row.exhibit.legal:
                 doubtful[row.exhibit.name] = row
             else:

@@ -232,7 +232,7 @@ def _(patch: Patch) -> None:
 
 @exhibit("a job may snooze unseen", "nothing is said, however often", "RETRY-14")
 def _(patch: Patch) -> None:
-    patch.setattr(attempt, "SNOOZED_OFTEN", 2**40)
+    where(patch, attempt, "warn", lambda text: "was snoozed" in text, lambda real, text: None)
 
 
 @exhibit(

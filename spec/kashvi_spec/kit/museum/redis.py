@@ -22,7 +22,7 @@ from kashvi.errors import CommandRefused, DriverError, DriverUnavailable, Settin
 from kashvi.worker.machine.steps import Wait
 from kashvi.worker.shell import Worker
 
-from . import Patch, exhibit, where
+from . import Patch, exhibit, value, where
 
 
 def calling(patch: Patch, change: Any, when: Any) -> None:
@@ -357,7 +357,7 @@ def _(patch: Patch) -> None:
 
 @exhibit("a replica's no is taken for a server's", "and its connection is kept", "REDIS-12", source="ours, once")
 def _(patch: Patch) -> None:
-    patch.setattr(connection, "OF_THE_COMMAND", re.compile(""))
+    value(patch, connection, "OF_THE_COMMAND", re.compile(""), Connections, "_text", lambda self, error: True)
 
 
 @exhibit("one connection is given up", "the others go on leading to the old primary", "REDIS-12")
@@ -382,7 +382,10 @@ def _(patch: Patch) -> None:
 
 @exhibit("MOVED is an error like any other", "so the URL of another node never works", "REDIS-14", source="ours, once")
 def _(patch: Patch) -> None:
-    patch.setattr(connection, "HOPS_MAX", 1)
+    def elsewhere(real: Any, self: Connections, error: Exception, pool: Any) -> CommandRefused:
+        return CommandRefused(str(error), self.server)
+
+    where(patch, Connections, "_elsewhere", lambda *_: True, elsewhere)
 
 
 @exhibit("a prefix without a hash tag is let pass", "jobs are pushed that no script can take", "REDIS-14")
@@ -393,7 +396,8 @@ def _(patch: Patch) -> None:
 @exhibit("a missing right is met in the middle", "no script looks for it first", "REDIS-15", source="ours, once")
 def _(patch: Patch) -> None:
     text = "return {}"
-    patch.setattr(driver, "_RIGHTS", SimpleNamespace(text=text, sha=hashlib.sha1(text.encode()).hexdigest()))
+    nothing = SimpleNamespace(text=text, sha=hashlib.sha1(text.encode()).hexdigest())
+    value(patch, driver, "_RIGHTS", nothing, RedisDriver, "check", lambda self: True)
 
 
 @exhibit("what will never work is tried again", "as if it were an outage", "REDIS-15", source="ours, once")

@@ -12,7 +12,7 @@ from kashvi.worker.machine import Machine, choose, suspects
 from kashvi.worker.machine.state import State
 from kashvi.worker.settle import Delivery, Settling
 
-from . import Patch, exhibit, where
+from . import Patch, exhibit, value, where
 
 
 @exhibit(
@@ -169,7 +169,10 @@ def _(patch: Patch) -> None:
     also="DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(suspects, "GRAVE", 1)
+    def any_is_there(state: State, now: int) -> bool:
+        return bool(state.suspects or state.suspect)
+
+    value(patch, suspects, "GRAVE", 1, suspects, "keep_fresh_out", any_is_there)
 
 
 @exhibit(

@@ -198,13 +198,11 @@ def _(patch: Patch) -> None:
 
 @exhibit("away is taken for empty", "the caller gets no error", "WORKERS-12")
 def _(patch: Patch) -> None:
-    real = Keeper.keep
-
-    def keep(self: Keeper) -> None:
+    def ends(real: Any, self: Keeper) -> None:
         real(self)
         self._worker.error = None
 
-    patch.setattr(Keeper, "keep", keep)
+    where(patch, Keeper, "ends", lambda self: self._worker.machine.away, ends)
 
 
 @exhibit(
@@ -239,21 +237,16 @@ def _(patch: Patch) -> None:
 
 @exhibit("Ctrl-C costs the job", "it is neither settled nor handed back", "WORKERS-6", source="Huey, RQ #2236")
 def _(patch: Patch) -> None:
-    real = Worker.run
+    def interrupted(real: Any, self: Machine, *args: Any) -> None:
+        real(self, *args)
+        self.outbox = [one for one in self.outbox if one.move != "return"]
 
-    def run(self: Worker) -> None:
-        try:
-            real(self)
-        except KeyboardInterrupt:
-            self.machine.outbox = [one for one in self.machine.outbox if one.move != "return"]
-            raise
-
-    patch.setattr(Worker, "run", run)
+    where(patch, Machine, "interrupted", lambda *_: True, interrupted)
 
 
 def interrupted(patch: Patch, interruptible: bool) -> None:
     """Change the effect of KeyboardInterrupt on ``work()``."""
-    real, real_init = Queue.work, Attempts.__init__
+    real = Queue.work
 
     def work(self: Queue, **named: Any) -> None:
         try:
@@ -261,13 +254,13 @@ def interrupted(patch: Patch, interruptible: bool) -> None:
         except KeyboardInterrupt:
             return
 
-    def init(self: Attempts, *args: Any, **named: Any) -> None:
-        real_init(self, *args, **named | {"interruptible": False})
+    def init(real: Any, self: Attempts, *args: Any, **named: Any) -> None:
+        real(self, *args, **named | {"interruptible": False})
 
     if interruptible:
         patch.setattr(Queue, "work", work)
     else:
-        patch.setattr(Attempts, "__init__", init)
+        where(patch, Attempts, "__init__", lambda self, *_, **named: named["interruptible"], init)
 
 
 def emptying(patch: Patch, until: str, instead: Any) -> None:
@@ -394,8 +387,11 @@ def _(patch: Patch) -> None:
     source="ours, until now",
 )
 def _(patch: Patch) -> None:
+    def stumbled(self: Worker, error: BaseException) -> None:
+        raise error
+
     patch.setattr(SystemRuntime, "interruptible", lambda self: True)
-    patch.setattr(Worker, "_ran_to_the_end", lambda self: self._run() is None)
+    patch.setattr(Worker, "stumbled", stumbled)
     patch.setattr(Attempts, "over", lambda self, d: None)
 
 
