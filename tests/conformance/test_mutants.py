@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from kashvi_spec.kit.museum import MUSEUM, Exhibit, Patch, where
+from kashvi_spec.kit.museum import MUSEUM, Exhibit, Patch, mutants, where
 from kashvi_spec.kit.museum.mutants import Row, Trial, judging, run_all
 
 from kashvi.drivers.memory import MemoryDriver
@@ -98,6 +98,14 @@ def test_a_change_under_a_condition_is_made_there_alone() -> None:
     assert driver.stats().ready == 1
 
 
+@pytest.fixture
+def few_clauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has nothing to judge by but these."""
+    few = [clause for clause in CLAUSES if clause.area in ("delivery", "failures")]
+    monkeypatch.setattr(mutants, "judging", lambda: few)
+
+
+@pytest.mark.usefixtures("few_clauses")
 def test_the_command_tells_people_and_programs_what_rejects_a_mutant(tmp_path: Path) -> None:
     """And writes the matrix as a page."""
     page = tmp_path / "mutants.html"
@@ -112,6 +120,7 @@ def test_the_command_tells_people_and_programs_what_rejects_a_mutant(tmp_path: P
     assert "But lost, asked for one that is held: " in page.read_text()
 
 
+@pytest.mark.usefixtures("few_clauses")
 def test_the_command_exits_with_1_for_one_that_survives_and_shows_it_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what rejects it instead."""
     wrong = replace(MUSEUM["all that is lost at once"], clauses=frozenset({"DELIVERY-1"}))
@@ -123,6 +132,7 @@ def test_the_command_exits_with_1_for_one_that_survives_and_shows_it_first(monke
     assert "1 of 2 mutants" in ran.output
 
 
+@pytest.mark.usefixtures("few_clauses")
 def test_the_command_exits_with_1_where_kashvi_itself_breaks_a_clause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then nothing can be said of others. Several clauses see this; their checks run beside each other."""
     monkeypatch.setattr(MemoryDriver, "recorded", lambda self, envelopes: self.store.unrecorded.clear())

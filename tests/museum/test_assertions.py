@@ -17,7 +17,7 @@ from kashvi_spec.kit.driver import conformance
 from kashvi_spec.kit.driver.steps import STEPS
 from kashvi_spec.kit.museum import MUSEUM
 
-from .test_matrix import matrix
+from .test_matrix import AT_ONCE, matrix
 
 TAKEN_OUT = [
     ("bytes as text", "ENVELOPE-5", "expect(bench.worker().claim(10), odd, 'claimed')"),
@@ -65,7 +65,7 @@ def test_without_one_assertion_a_known_bad_implementation_survives(
 ) -> None:
     """All clauses accept it that rejected it before."""
     exhibit = MUSEUM[name]
-    [before] = matrix().rows(1, [exhibit])
+    [before] = matrix().rows(AT_ONCE, [exhibit])
     assert clause in before.rejected
 
     without = Without(statement)

@@ -15,8 +15,9 @@ CLAUSES = {clause.id: clause for clause in judging()}
 ALL = MUSEUM | VARIANTS
 FEW = len(CLAUSES) // 13
 """The most other clauses that may reject an exhibit, for what follows from it."""
-PARTS, AT_ONCE = 32, 4
-"""Most trials wait most of the time, in real threads and processes: so some exhibits of a part are tried at a time."""
+PARTS, AT_ONCE = 8, 4
+"""Trials often wait, in real threads and processes: so some exhibits of a part are tried at a time. At the end of a
+part the longest trial goes on alone: so parts are large."""
 
 
 @cache
