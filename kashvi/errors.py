@@ -27,6 +27,9 @@
     ├── StoreError                the failure table
     │   └── StoreUnavailable
     ├── NoAttempt                 current() where none runs
+    ├── AttemptError              current().check(): the attempt is to end
+    │   ├── TimedOut
+    │   └── AttemptOver
     └── ClockStandsStill          a frozen clock, which work(drain=True) would wait for
 
 An error holds its facts as attributes and builds its message from them.
@@ -283,6 +286,28 @@ class NoAttempt(KashviError, LookupError):
         super().__init__(
             "no attempt runs here: current() answers in handle(), in the hooks around it, and in threads and tasks "
             "that were given a copy of its context (contextvars.copy_context().run)"
+        )
+
+
+class AttemptError(KashviError):
+    """``current().check()``: the attempt is to end now."""
+
+
+class TimedOut(AttemptError):
+    """The attempt's time limit has passed. ``timeout_s``: the limit."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        super().__init__(f"timed out after {timeout_s:g} s")
+
+
+class AttemptOver(AttemptError):
+    """The attempt is no longer this worker's: it has ended, or was handed back. What it does now counts for nothing."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"this attempt at job {job_id} is over: it has ended, or its worker has handed the job back to the queue"
         )
 
 

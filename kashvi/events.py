@@ -55,13 +55,16 @@ class AttemptStarted(JobEvent, frozen=True, kw_only=True):
     """The envelope's ``lost``: how grave a suspect it is."""
     type_limit: int = 0
     """The type's own limit of attempts; 0: none, so the worker's applies."""
+    timeout_s: float = 0.0
+    """The type's time limit, from now on; 0: none."""
 
 
 class AttemptSucceeded(JobEvent, frozen=True, kw_only=True):
-    """``handle()`` returned; the job is not settled yet."""
+    """``handle()`` returned; the job is not settled yet. ``late``: after its time limit."""
 
     attempt: int
     duration_s: float
+    late: bool = False
 
 
 class AttemptFailed(JobEvent, frozen=True, kw_only=True, dict=True):
@@ -72,12 +75,27 @@ class AttemptFailed(JobEvent, frozen=True, kw_only=True, dict=True):
     error: str
     gave_up: bool = False
     """True if the handler, or the type's policy, gives the job up: no further attempt follows."""
+    timed_out: Literal["", "obeyed", "late", "stuck"] = ""
+    """If its time limit had passed: whether the handler obeyed, raised something else, or did not end."""
 
     @property
     def exception(self) -> BaseException | None:
         """The exception of ``handle()`` while observers are called; None later, and in traces."""
         raised: BaseException | None = self.__dict__.get("raised")
         return raised
+
+
+class AttemptStuck(JobEvent, frozen=True, kw_only=True):
+    """The time limit has passed, and the handler has not obeyed in time. ``duration_s``: so far.
+
+    The attempt goes on and stays this worker's. ``replaced``: another thread was opened in place of its thread.
+    """
+
+    attempt: int
+    worker: str
+    timeout_s: float
+    duration_s: float
+    replaced: bool = False
 
 
 class HookFailed(JobEvent, frozen=True, kw_only=True):
@@ -234,6 +252,7 @@ AnyJobEvent = (
     | AttemptStarted
     | AttemptSucceeded
     | AttemptFailed
+    | AttemptStuck
     | HookFailed
     | AttemptSnoozed
     | AttemptLost

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Awaitable
 from contextvars import Context
 
-from .errors import LoopIsRunning
+from .errors import LoopIsRunning, TimedOut
 
 log = logging.getLogger("kashvi")
 _here = threading.local()
@@ -34,6 +34,18 @@ def run_on(runner: asyncio.Runner, awaitable: Awaitable[object], context: Contex
     finally:
         if left := asyncio.all_tasks(runner.get_loop()):
             runner.run(cancel(left))
+
+
+async def within(awaitable: Awaitable[object], seconds: float, timeout_s: float) -> object:
+    """Await it for ``seconds``, then cancel it. Raises TimedOut, with the time limit, if it ends by that."""
+    limit = asyncio.timeout(max(seconds, 0.0))
+    try:
+        async with limit:
+            return await awaitable
+    except TimeoutError:
+        if limit.expired():
+            raise TimedOut(timeout_s) from None
+        raise
 
 
 async def _awaited(awaitable: Awaitable[object]) -> object:

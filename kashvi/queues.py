@@ -52,6 +52,7 @@ class Queue:
     max_attempts: how often a job is tried in all.
     payload_limit: bytes of JSON a job may have.
     lease_s: seconds without a renewal after which a worker's jobs are given to others.
+    obey_s: seconds that a handler may take to end after its time limit; then it is stuck.
     unknown_for_s: seconds that a job of an unknown type waits for a worker that knows it; 0: it fails at once.
     database: an SQLAlchemy engine or URL for ``kashvi_failed_jobs``.
     registry: the job types; by default one registry shared by all queues.
@@ -64,6 +65,7 @@ class Queue:
         max_attempts: int = 3,
         payload_limit: int = PAYLOAD_LIMIT,
         lease_s: float = LEASE_S,
+        obey_s: float = settings.OBEY_S,
         unknown_for_s: float = settings.UNKNOWN_FOR_S,
         database: sqlalchemy.Engine | str | None = None,
         registry: Registry | None = None,
@@ -72,6 +74,7 @@ class Queue:
         self.registry = REGISTRY if registry is None else registry
         self.payload_limit = settings.at_least("payload_limit", payload_limit, 1)
         self.lease_s = lease_s
+        self.obey_s = obey_s
         self.unknown_for_s = unknown_for_s
         self._runtime = runtime or SystemRuntime()
         self._lock = self._runtime.condition()
@@ -101,30 +104,43 @@ class Queue:
     @overload
     def job(self, name: J, /) -> J: ...
     @overload
-    def job(self, name: str | None = None, /, *, retry: Retry | None = None) -> Callable[[J], J]: ...
-    def job(self, name: J | str | None = None, /, *, retry: Retry | None = None) -> J | Callable[[J], J]:
+    def job(
+        self, name: str | None = None, /, *, retry: Retry | None = None, timeout: float | timedelta | None = None
+    ) -> Callable[[J], J]: ...
+    def job(
+        self, name: J | str | None = None, /, *, retry: Retry | None = None, timeout: float | timedelta | None = None
+    ) -> J | Callable[[J], J]:
         """Class decorator: ``@queue.job("jobs.WelcomeEmailJob")``.
 
         Bare ``@queue.job`` takes the last module segment and the class name.
         retry: the type's policy (``kashvi.retries``), in place of the class's attribute ``retry``.
-        Raises NotAJob, DuplicateJobName, InvalidSetting (bare, in a script; a ``retry`` that is no policy).
+        timeout: the time limit of an attempt (seconds or a timedelta), in place of the class's attribute ``timeout``.
+        Raises NotAJob, DuplicateJobName, InvalidSetting (bare, in a script; a ``retry`` that is no policy, a
+        ``timeout`` that is no time above 0).
         """
 
         def decorate(job_class: J) -> J:
             if not isinstance(job_class, type):
                 raise NotAJob(job_class, "it is not a class; nothing was called")
-            self.registry.register(given or default_name(job_class), job_class, retry)
+            self.registry.register(given or default_name(job_class), job_class, retry, timeout)
             return job_class
 
         given = name if isinstance(name, str) else None
         return decorate if name is None or isinstance(name, str) else decorate(name)
 
-    def register(self, name: str, factory: Callable[[], Job] | type[Any], *, retry: Retry | None = None) -> None:
+    def register(
+        self,
+        name: str,
+        factory: Callable[[], Job] | type[Any],
+        *,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> None:
         """Give a job type its name: a class, or a function that returns an instance with default fields.
 
-        ``retry``: as for ``job``. Raises NotAJob, DuplicateJobName, InvalidSetting.
+        ``retry``, ``timeout``: as for ``job``. Raises NotAJob, DuplicateJobName, InvalidSetting.
         """
-        self.registry.register(name, factory, retry)
+        self.registry.register(name, factory, retry, timeout)
 
     # -- dispatching ------------------------------------------------------------------------
 
@@ -213,6 +229,15 @@ class Queue:
     @lease_s.setter
     def lease_s(self, seconds: float) -> None:
         self._lease_s = settings.seconds("lease_s", seconds)
+
+    @property
+    def obey_s(self) -> float:
+        """Seconds that a handler may take to end after its time limit; then it is stuck. For workers started later."""
+        return self._obey_s
+
+    @obey_s.setter
+    def obey_s(self, seconds: float) -> None:
+        self._obey_s = settings.seconds("obey_s", seconds, zero=True)
 
     @property
     def unknown_for_s(self) -> float:
@@ -395,7 +420,16 @@ class Queue:
             return self._max_attempts
 
         worker_id, now = runtime.new_id(), micros(runtime.monotonic())
-        machine = Machine.new(worker_id, threads, self.lease_s, limits, now, has_store=recorder.has_store)
+        machine = Machine.new(
+            worker_id,
+            threads,
+            self.lease_s,
+            limits,
+            now,
+            has_store=recorder.has_store,
+            obey_s=self.obey_s,
+            spare=0 if interruptible else threads,
+        )
         attempts = Attempts(
             worker_id,
             self.registry,

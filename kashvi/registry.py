@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from .errors import DuplicateJobName, InvalidSetting, NotAJob, UnknownJobType, UnregisteredJob
@@ -21,21 +22,31 @@ class Registry:
     def __init__(self) -> None:
         self._by_name: dict[str, JobType] = {}
         self._by_class: dict[type, JobType] = {}
+        self.time_limits: dict[str, float] = {}
+        """The types with a time limit, in seconds."""
 
-    def register(self, name: str, factory: Callable[[], Job] | type[Job], retry: Retry | None = None) -> None:
+    def register(
+        self,
+        name: str,
+        factory: Callable[[], Job] | type[Job],
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> None:
         """Give a job type its wire name.
 
         ``factory`` is the class, or a function that returns an instance whose fields serve as defaults.
         ``retry``: the type's policy, in place of the class's attribute ``retry``.
+        ``timeout``: the time limit of an attempt, in place of the class's attribute ``timeout``.
         The same class (by module and qualified name) may be registered again, as a reload does.
         Raises NotAJob, DuplicateJobName, InvalidSetting for a name that is empty, too long, not printable, or starts
-        with the ``*`` by which Go marks a pointer, and for a ``retry`` that is no policy.
+        with the ``*`` by which Go marks a pointer, and for a ``retry`` that is no policy or a ``timeout`` that is no
+        time.
         """
         if not isinstance(name, str) or not is_a_name(name):
             raise InvalidSetting(
                 "a job name", name, 'a printable text like "jobs.WelcomeEmailJob", without a leading *'
             )
-        new = JobType(name, factory, retry)
+        new = JobType(name, factory, retry, timeout)
         for old in (self._by_name.get(name), self._by_class.get(new.job_class)):
             if old and (old.origin, old.name) != (new.origin, new.name):
                 if old.name == name:
@@ -43,6 +54,10 @@ class Registry:
                 raise DuplicateJobName(old.name, f"{old.origin}, which has one name only", f"a second name {name!r}")
         self._by_name[name] = new
         self._by_class[new.job_class] = new
+        if new.timeout_s:
+            self.time_limits[name] = new.timeout_s
+        else:
+            self.time_limits.pop(name, None)
 
     def named(self, name: str) -> JobType:
         """The type of that name. ``*jobs.X``, Go's pointer type, is read as ``jobs.X``. Raises UnknownJobType."""
@@ -55,6 +70,10 @@ class Registry:
         """The retry policy of the type of that name; None if it has none or is not known."""
         found = self.find(name)
         return found.retry if found else None
+
+    def time_limit(self, name: str) -> float | None:
+        """The time limit of the type of that name, in seconds; None if it has none or is not known."""
+        return self.time_limits.get(name) or self.time_limits.get(name.removeprefix("*"))
 
     def find(self, name: str) -> JobType | None:
         """The type of that name; None if it is not known."""

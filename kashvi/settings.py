@@ -10,6 +10,8 @@ from .ports import Checking, Driver
 
 UNKNOWN_FOR_S = 600.0
 """How long a job waits for a worker that knows its type: as long as Kubernetes waits for a stuck rollout."""
+OBEY_S = 5.0
+"""How long a handler may take to end after its time limit."""
 
 log = logging.getLogger("kashvi")
 

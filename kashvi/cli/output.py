@@ -59,10 +59,14 @@ class Lines:
             case events.AttemptStarted() if self._verbose:
                 self._job(event, "RUNNING", "yellow", attempt=event.attempt)
             case events.AttemptSucceeded():
-                self._job(event, f"{took(event.duration_s)} DONE", "green", attempt=event.attempt)
+                self._job(
+                    event, f"{took(event.duration_s)} DONE" + ", late" * event.late, "green", attempt=event.attempt
+                )
                 self._done += 1
             case events.AttemptFailed():
                 self._job(event, f"{took(event.duration_s)} FAIL", "red", event.error, attempt=event.attempt)
+            case events.AttemptStuck():
+                self._job(event, f"{took(event.duration_s)} STUCK", "red", attempt=event.attempt)
             case events.RetryScheduled():
                 self._retried += 1
                 if self._verbose:
@@ -92,12 +96,10 @@ class Lines:
                 pass  # shown with -v
             case events.JobDispatched() | events.JobSucceeded() | events.WorkerStopping() | events.WorkerStopped():
                 pass
-            case events.JobSnoozed():
-                pass  # its attempt was shown
             case events.ServerLost() | events.ServerBack() | events.StoreLost() | events.StoreBack():
                 pass  # the log has these, and the next
-            case events.FailureRefused() | events.HookFailed():
-                pass
+            case events.FailureRefused() | events.HookFailed() | events.JobSnoozed():
+                pass  # the last's attempt was shown
             case _:
                 assert_never(event)
 

@@ -11,16 +11,21 @@ import math
 import re
 import reprlib
 from collections.abc import Callable
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
 
 import msgspec
 
-from ..errors import InvalidSetting, NotAJob, PayloadMismatch, UnencodableJob
+from ..delays import seconds_of
+from ..errors import InvalidDelay, InvalidSetting, NotAJob, PayloadMismatch, UnencodableJob
 from .fields import Difference, difference, field_names, parts, same, stdlib_date
 
 if TYPE_CHECKING:
     from ..retries import Retry
+
+
+LEAST_S = 1e-6
+"""The shortest time limit."""
 
 
 class Job(Protocol):
@@ -34,9 +39,16 @@ class JobType:
 
     ``factory``, where given, supplies the fields that a payload leaves out; it is called for every attempt.
     ``retry``: its policy; by default the one in the class's attribute ``retry``, if there is one.
+    ``timeout``: an attempt's time limit; by default the class's attribute ``timeout``, likewise.
     """
 
-    def __init__(self, name: str, factory: Callable[[], Job] | type[Job], retry: Retry | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        factory: Callable[[], Job] | type[Job],
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> None:
         self.name = name
         self.factory = None if isinstance(factory, type) else factory
         self.job_class: type[Any] = factory if isinstance(factory, type) else type(_called(factory))
@@ -44,6 +56,7 @@ class JobType:
             raise NotAJob(factory, why if self.factory is None else f"what it returned is none, for {why}")
         self.type_json = msgspec.json.encode(name)
         self.retry = _policy(retry, self.job_class)
+        self.timeout_s = _time_limit(timeout, self.job_class)
         attempts = self.retry.attempts if self.retry else None
         self.limit_json = b',"max_attempts":%d}' % attempts if attempts else b""
         """The end of an envelope, if the type has its own limit."""
@@ -112,6 +125,23 @@ def _policy(given: Retry | None, job_class: type) -> Retry | None:
         why = "a policy, not a field: retry = Retry(…) without an annotation, or retry: ClassVar[Retry] = Retry(…)"
         raise InvalidSetting(f"retry of {job_class.__qualname__}", found, why)
     return found
+
+
+def _time_limit(given: object, job_class: type) -> float | None:
+    """The time limit given, or the one in the class's attribute ``timeout``, if that is a time and no field."""
+    where = f"timeout of {job_class.__qualname__}"
+    if given is None:
+        given = inspect.getattr_static(job_class, "timeout", None)
+        is_time = isinstance(given, int | float | timedelta) and not isinstance(given, bool)
+        if not is_time or "timeout" in (field_names(job_class) or ()):
+            return None
+    try:
+        seconds = seconds_of(given)
+    except InvalidDelay:
+        seconds = 0.0
+    if seconds < LEAST_S:
+        raise InvalidSetting(where, given, "a number of seconds above 0, up to 100 years, or a timedelta")
+    return seconds
 
 
 def why_no_job(job_class: type) -> str | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import Context, copy_context
 from typing import Any
 
 from .. import events
 from ..delays import seconds_of
-from ..errors import HandleNotRun, PayloadMismatch, UndeliverableJob, UnknownJobType
+from ..errors import HandleNotRun, PayloadMismatch, TimedOut, UndeliverableJob, UnknownJobType
 from ..jobs.codec import Job
 from ..jobs.envelope import Envelope
 from ..ports import Runtime
@@ -20,8 +20,8 @@ from ..registry import Registry, is_a_name
 from ..retries import Snooze
 from ..text import visible
 from . import retry, settle
-from .hooks import RUNNING, Hook, enclosed
-from .settle import Delivery, Settling
+from .hooks import RUNNING, Hook, Timekeeper, enclosed
+from .settle import Delivery, Settling, TimeLimit
 
 WHY_MAX = 1000
 """The most characters of the reason why a policy is ignored."""
@@ -57,6 +57,9 @@ class Attempts:
         self.interruptible = interruptible
         self._over: dict[int, Settling] = {}
         self._process = runtime.process()
+        self._time_limits = registry.time_limits
+        self.timekeeper: Timekeeper
+        """The worker's; it sets it."""
 
     def make(self, d: Delivery) -> Settling:
         """Make an attempt. Raises KeyboardInterrupt if interruptible, and a logging handler's errors (see ``over``)."""
@@ -106,12 +109,15 @@ class Attempts:
         number: int,
         error: str | None = None,
         cause: BaseException | None = None,
+        timed_out: str = "",
     ) -> Settling:
         """Emit the end of an attempt. If that is interrupted, ``over`` has the outcome."""
         d = settling.delivery
         facts: dict[str, Any] = {} if error is None else {"error": error, "gave_up": settling.gave_up}
         if settling.snoozed:
             facts = {"wait_s": settling.wait_s}
+        if timed_out:
+            facts |= {"late": True} if error is None else {"timed_out": timed_out}
         try:
             if cause is not None:
                 events.log.debug("attempt %d of %s failed", number, visible(f"{d.type} {d.job_id}"), exc_info=cause)
@@ -128,7 +134,7 @@ class Attempts:
         return self._over.pop(id(d), None)
 
     def _handle(self, d: Delivery, job: Job) -> Settling:
-        RUNNING.set(d)
+        RUNNING.set((d, self.timekeeper))
         began = self.begun(d)
         try:
             if self._hooks:
@@ -142,13 +148,17 @@ class Attempts:
 
     def begun(self, d: Delivery) -> float:
         """Emit the start of an attempt; the monotonic time of it."""
+        timeout_s = (self._time_limits and self._registry.time_limit(d.type)) or 0.0
         if self._stream.observed:
             self._stream.emit(
                 events.AttemptStarted, job_id=d.job_id, type=d.type, attempt=d.attempts + 1,
                 worker=self._worker, claim=d.claim, suspect=d.suspect, lost=d.lost, server_at=d.server_at,
-                type_limit=self._limit_of(d.type),
+                type_limit=self._limit_of(d.type), timeout_s=timeout_s,
             )  # fmt: skip
-        return self._runtime.monotonic()
+        began = self._runtime.monotonic()
+        if timeout_s:
+            self.timekeeper.begins(d, began, timeout_s)
+        return began
 
     def failed(self, d: Delivery, began: float, error: BaseException) -> Settling:
         """``handle()`` raised. Raises the same if it interrupts the caller of ``work()``."""
@@ -159,15 +169,25 @@ class Attempts:
             raise error
         if self._runtime.closing():
             return self._returned(d)
-        wait_s, error = asked_for(error)
+        limit = self._passed(d, ended, error) if self._time_limits else None
+        wait_s, error = (None, error) if limit else asked_for(error)
         if wait_s is not None:
             return self._snoozed(d, ended, wait_s, ended - began)
-        text = describe(error)
-        settling = self._failed(d, ended, text, error, ended - began)
+        text, reason, timed_out = describe(error), error, ""
+        if limit:
+            text, reason, timed_out = _too_late(limit, error)
+        settling = self._failed(d, ended, text, reason, ended - began)
         settling.took_s = ended - began
         if settling.move == "fail":
             settle.traced(settling, traceback_of(error))
-        return self._told(settling, events.AttemptFailed, d.attempts + 1, text, error)
+        return self._told(settling, events.AttemptFailed, d.attempts + 1, text, error, timed_out)
+
+    def _passed(self, d: Delivery, ended: float, error: BaseException | None) -> TimeLimit | None:
+        """The attempt's time limit, if it had passed at its end."""
+        limit = self.timekeeper.limit(d)
+        if limit and (self.timekeeper.has_passed(limit, ended) or isinstance(error, TimedOut)):
+            return limit
+        return None
 
     def succeeded(self, d: Delivery, began: float) -> Settling:
         if self._runtime.process() != self._process:
@@ -176,7 +196,8 @@ class Attempts:
         settling = settle.succeeded(d, ended, ended - began)
         if not self._stream.observed:
             return settling
-        return self._told(settling, events.AttemptSucceeded, d.attempts + 1)
+        timed_out = "late" if self._time_limits and self._passed(d, ended, None) else ""
+        return self._told(settling, events.AttemptSucceeded, d.attempts + 1, timed_out=timed_out)
 
     def _enclosed(self, d: Delivery, job: Job) -> BaseException | None:
         """Run the handler inside the hooks; returns what the attempt raised."""
@@ -209,10 +230,20 @@ class Attempts:
         return copy_context().run(enclosed, self._hooks, handle, ended, passed_over)
 
     def _finish(self, returned: object, context: Context) -> None:
-        """Run what an async ``handle()`` returned."""
+        """Run what an async ``handle()`` returned, until its time limit passes."""
         if inspect.isawaitable(returned):
+            returned = self._limited(returned)
             returned = self._runtime.run_async(returned, context)
         check_ran(returned)
+
+    def _limited(self, awaitable: Awaitable[object]) -> Awaitable[object]:
+        running = RUNNING.get() if self._time_limits else None
+        limit = running and self.timekeeper.limit(running[0])
+        if not limit:
+            return awaitable
+        from ..loops import within  # only async jobs need it
+
+        return within(awaitable, self.timekeeper.remaining_s(limit), limit.timeout_s)
 
     def end_thread(self) -> None:
         """This thread makes no more attempts."""
@@ -257,6 +288,15 @@ class Attempts:
     def type_limit(self, d: Delivery) -> int:
         """The limit of an attempt that died with its process: of the type, if it is known here, else the envelope's."""
         return self._limit_of(d.type) if self._registry.find(d.type) else settle.limit_in(d)
+
+
+def _too_late(limit: TimeLimit, error: BaseException) -> tuple[str, TimedOut, str]:
+    """Of an attempt that raised after its time limit: the text, the error for its policy, and the outcome."""
+    if isinstance(error, TimedOut):
+        return str(error), error, "obeyed"
+    reason = TimedOut(limit.timeout_s)
+    reason.__cause__ = error
+    return f"{reason}: {describe(error)}", reason, "late"
 
 
 def warn(text: str) -> None:

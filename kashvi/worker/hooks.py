@@ -5,16 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from datetime import datetime
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import InvalidSetting, NoAttempt
-from .settle import Delivery
+from .settle import Delivery, TimeLimit
 
 
-class Attempt(NamedTuple):
-    """The running attempt, as handlers and hooks see it (JOBS-11)."""
+class Timekeeper(Protocol):
+    """The time limits of a worker's running attempts."""
 
+    def begins(self, d: Delivery, began: float, timeout_s: float) -> None:
+        """An attempt with a time limit has begun, at this time of the monotonic clock."""
+
+    def limit(self, d: Delivery) -> TimeLimit | None:
+        """The attempt's time limit; None if it has none, or is over."""
+
+    def has_passed(self, limit: TimeLimit, at: float) -> bool:
+        """Whether it had passed then."""
+
+    def remaining_s(self, limit: TimeLimit) -> float:
+        """The seconds until the limit passes; negative afterwards."""
+
+    def deadline(self, limit: TimeLimit) -> datetime:
+        """The time on this host's clock when the limit passes."""
+
+    def check(self, d: Delivery, limit: TimeLimit | None) -> None:
+        """Raises TimedOut after the limit, and AttemptOver after the attempt's end."""
+
+
+class _Facts(NamedTuple):
     job_id: str
     """The same at every attempt and after a takeover, so an idempotency key."""
     type: str
@@ -22,8 +43,38 @@ class Attempt(NamedTuple):
     """Counted from 1."""
 
 
+class Attempt(_Facts):
+    """The running attempt, as handlers and hooks see it (JOBS-11, JOBS-17)."""
+
+    _time: Timekeeper
+    _delivery: Delivery
+    _limit: TimeLimit | None
+
+    @property
+    def timeout_s(self) -> float | None:
+        """The time limit of the type, in seconds; None if there is none."""
+        return self._limit.timeout_s if self._limit else None
+
+    @property
+    def remaining_s(self) -> float | None:
+        """The seconds until the time limit passes, 0 afterwards; None if there is none."""
+        return max(self._time.remaining_s(self._limit), 0.0) if self._limit else None
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the time limit passes, by this host's clock, in UTC; None if there is none."""
+        return self._time.deadline(self._limit) if self._limit else None
+
+    def check(self) -> None:
+        """Raises TimedOut once the time limit has passed, and AttemptOver once the attempt is no longer this worker's.
+
+        A long handler calls it from time to time, in its thread or in another one; both are AttemptErrors.
+        """
+        self._time.check(self._delivery, self._limit)
+
+
 Hook = Callable[[Attempt], AbstractContextManager[Any]]
-RUNNING: ContextVar[Delivery | None] = ContextVar("the running attempt", default=None)
+RUNNING: ContextVar[tuple[Delivery, Timekeeper] | None] = ContextVar("the running attempt", default=None)
 
 
 def current() -> Attempt:
@@ -31,10 +82,13 @@ def current() -> Attempt:
 
     Raises NoAttempt elsewhere (JOBS-11).
     """
-    d = RUNNING.get()
-    if d is None:
+    running = RUNNING.get()
+    if running is None:
         raise NoAttempt
-    return Attempt(d.job_id, d.type, d.attempts + 1)
+    d, time = running
+    attempt = Attempt(d.job_id, d.type, d.attempts + 1)
+    attempt._time, attempt._delivery, attempt._limit = time, d, time.limit(d)
+    return attempt
 
 
 def enclosed(

@@ -13,9 +13,11 @@ from itertools import groupby
 from .. import events
 from ..errors import DriverError
 from ..ports import Driver, Expired, Runtime
+from ..text import visible
 from . import settle
+from .attempt import warn
 from .machine import suspects
-from .machine.steps import SECOND, KeeperStep, Reap, Record, Request, Rest
+from .machine.steps import SECOND, KeeperStep, Reap, Record, Request, Rest, Stuck
 from .recorder import Recorder
 from .settle import Delivery, Settling
 from .shell import Worker
@@ -99,6 +101,27 @@ class Keeper:
             self._reap()
         elif isinstance(step, Record):
             self.start_recorder(step)
+        elif isinstance(step, Stuck):
+            self.stuck(step)
+
+    def stuck(self, step: Stuck) -> None:
+        """An attempt does not obey its time limit."""
+        d, limit, worker = step.limit.delivery, step.limit, self._worker
+        if step.opens:
+            try:
+                self._runtime.spawn(worker.run, f"kashvi-in-place-of-{d.job_id[-12:]}")
+            except BaseException:  # no more threads to be had
+                with worker.lock:
+                    worker.machine.not_opened()
+                    worker.signal()
+                raise
+        self._stream.emit(
+            events.AttemptStuck, job_id=d.job_id, type=d.type, attempt=d.attempts + 1, worker=worker.id,
+            timeout_s=limit.timeout_s, duration_s=step.took / SECOND, replaced=step.opens,
+        )  # fmt: skip
+        what = "another thread runs in its place" if step.opens else "its thread is lost until it ends"
+        told = f"{visible(d.type)} {visible(d.job_id)} has not ended {step.took / SECOND:g} s after its start"
+        warn(f"{told}, under a time limit of {limit.timeout_s:g} s: {what}")
 
     def ends(self) -> None:
         worker = self._worker

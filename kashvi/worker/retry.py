@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from .. import retries
 from ..delays import seconds_of
+from ..errors import TimedOut
 from ..retries import Retry
 
 UNKNOWN_FIRST_S, UNKNOWN_MAX_S = 1.0, 10.0
@@ -51,13 +52,18 @@ def decide_by(
     elapsed_s: float,
     chance: Callable[[], float],
 ) -> RetryAfter | GiveUp:
-    """As ``decide``, by the type's policy. Raises InvalidDelay for a wait that is none, and what the policy raises."""
-    if isinstance(error, retries.GiveUp):
+    """As ``decide``, by the type's policy. Raises InvalidDelay for a wait that is none, and what the policy raises.
+
+    A TimedOut is tried again whatever ``retry_on`` says; what was raised too late is its cause.
+    """
+    late = error.__cause__ if isinstance(error, TimedOut) else None
+    if isinstance(error, retries.GiveUp) or isinstance(late, retries.GiveUp):
         return GiveUp(early=True)
     if policy is None:
         return decide(attempt, max_attempts)
     unwanted = policy.retry_on is not None and not isinstance(error, policy.retry_on)
-    if unwanted or isinstance(error, policy.give_up_on):
+    unwanted = unwanted and not isinstance(error, TimedOut)
+    if unwanted or isinstance(error, policy.give_up_on) or isinstance(late, policy.give_up_on):
         return GiveUp(early=True)
     if attempt >= max_attempts or policy.backoff is None:
         return decide(attempt, max_attempts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -58,6 +59,18 @@ def delivery(
         raw, owner, server_at, claim, place, read, read.id or new_id(), read.type, read.attempts, read.lost > 0,
         lease_end=lease_end,
     )  # fmt: skip
+
+
+class TimeLimit(NamedTuple):
+    """Of a running attempt. Times are whole microseconds of this process's monotonic clock, as the machine has them."""
+
+    delivery: Delivery
+    timeout_s: float
+    deadline: int
+    obey_until: int | None = None
+    """Until when the handler may obey, once the keeper has seen that the limit has passed."""
+    stuck: bool = False
+    """It has not obeyed."""
 
 
 class Settling(msgspec.Struct, eq=False, gc=False):

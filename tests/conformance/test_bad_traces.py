@@ -14,6 +14,7 @@ from kashvi.events import (
     AttemptLost,
     AttemptSnoozed,
     AttemptStarted,
+    AttemptStuck,
     AttemptSucceeded,
     Event,
     FailureRecorded,
@@ -81,6 +82,33 @@ def did(job_id: str, at: float, n: int = 1, process: str = "p") -> list[Event]:
 
 def raised(job_id: str, at: float, n: int = 1, error: str = "e", gave_up: bool = False) -> Event:
     return AttemptFailed(attempt=n, duration_s=0.0, error=error, gave_up=gave_up, **about(job_id, at))
+
+
+def limited(job_id: str, at: float, limit_s: float, n: int = 1) -> Event:
+    """An attempt with a time limit starts."""
+    return AttemptStarted(attempt=n, worker="w", claim="exchange", timeout_s=limit_s, **about(job_id, at))
+
+
+def stuck(job_id: str, at: float, took_s: float, limit_s: float, *, replaced: bool = False) -> Event:
+    facts = {"worker": "w", "timeout_s": limit_s, "duration_s": took_s, "replaced": replaced}
+    return AttemptStuck(attempt=1, **facts, **about(job_id, at))
+
+
+def done_after(job_id: str, at: float, took_s: float, *, late: bool) -> list[Event]:
+    return [
+        AttemptSucceeded(attempt=1, duration_s=took_s, late=late, **about(job_id, at)),
+        JobSucceeded(attempts=1, **about(job_id, at)),
+    ]
+
+
+def failed_after(job_id: str, at: float, took_s: float, error: str, timed_out: Any = "") -> list[Event]:
+    """Its first attempt; a second one succeeds."""
+    return [
+        AttemptFailed(attempt=1, duration_s=took_s, error=error, timed_out=timed_out, **about(job_id, at)),
+        retried(job_id, at),
+        started(job_id, at + 1, 2),
+        *did(job_id, at + 1, 2),
+    ]
 
 
 def given_up(job_id: str, at: float, n: int = 1) -> Event:
@@ -165,7 +193,39 @@ OWN_BACKOFFS_BROKEN = [
     ("Quadratic(seconds=5.0, jitter=False)", 5.0),
 ]
 
+TIMED_OUT = "timed out after 3 s"
+TIME_LIMITS_BROKEN = [
+    [limited("a", 0, 3), *done_after("a", 2, 2, late=True)],
+    [limited("a", 0, 3), *done_after("a", 4, 4, late=False)],
+    [limited("a", 0, 3), *failed_after("a", 2, 2, TIMED_OUT, "obeyed")],
+    [limited("a", 0, 3), *failed_after("a", 4, 4, "e")],
+    [limited("a", 0, 3), *failed_after("a", 4, 4, "ValueError: e", "late")],
+    [limited("a", 0, 3), *failed_after("a", 9, 9, f"{TIMED_OUT}: stuck", "stuck")],
+    [started("a", 0), *failed_after("a", 4, 4, TIMED_OUT, "obeyed")],
+    [limited("a", 0, 3), stuck("a", 2, 2, 3), *done_after("a", 9, 9, late=True)],
+    [limited("a", 0, 3), stuck("a", 8, 8, 3), stuck("a", 9, 9, 3), *done_after("a", 9, 9, late=True)],
+    [started("a", 0), stuck("a", 8, 8, 3), *did("a", 9)],
+    [
+        limited("a", 0, 3), AttemptSnoozed(attempt=1, duration_s=4.0, wait_s=5.0, **about("a", 4)),
+        JobSnoozed(attempts=0, wait_s=5.0, due=9.0, snoozed=1, **about("a", 4)), started("a", 9), *did("a", 9),
+    ],
+]  # fmt: skip
+IN_ITS_PLACE = [
+    worker(), *map(dispatched, "abc"), limited("a", 0, 3), stuck("a", 8, 8, 3, replaced=True),
+    *done_after("a", 10, 10, late=True),
+]  # fmt: skip
+
 GOOD: dict[str, list[Event]] = {
+    "attempts with a time limit": [
+        worker(), dispatched("a"), dispatched("b"), dispatched("c"), limited("a", 0, 3),
+        *failed_after("a", 3, 3, TIMED_OUT, "obeyed"), limited("b", 10, 3), *failed_after("b", 12, 2, "e"),
+        limited("c", 20, 3), *failed_after("c", 24, 4, f"{TIMED_OUT}: ValueError: e", "late"),
+    ],
+    "threads in place of stuck ones": [
+        worker(), dispatched("a"), dispatched("b"), dispatched("c"), limited("a", 0, 3),
+        stuck("a", 8, 8, 3, replaced=True), started("b", 8), *did("b", 9), *done_after("a", 10, 10, late=True),
+        stopping(), started("c", 10), *did("c", 10),
+    ],
     "a type with its own limit and backoff, whose event of a retry comes late": [
         dispatched("a"), started("a", 0), raised("a", 0), own_wait("a", 0, 2, EXPONENTIAL, limit=5),
         started("a", 2, 2), raised("a", 2, 2), own_wait("a", 2, 6, EXPONENTIAL, 2, 5), started("a", 8, 3),
@@ -367,9 +427,14 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
         (
             [worker(), dispatched("a"), dispatched("b"), started("a", 0), started("b", 0), *did("a", 1), *did("b", 1)],
             set(),
-        )
+        ),
+        ([*IN_ITS_PLACE, started("b", 11), started("c", 11), *did("b", 12), *did("c", 12)], set()),
     ],
     "WORKERS-3": [
+        (
+            [*IN_ITS_PLACE, stopping(), started("b", 11), *did("b", 11), started("c", 12), *did("c", 12)],
+            set(),
+        ),
         (
             [
                 worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0), *did("a", 1), stopping(),
@@ -483,6 +548,7 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
          {"attempts counted"}),
         ([dispatched("a"), started("a", 0), *snoozed("a", 0, 5, told_s=1), started("a", 5), *did("a", 5)], set()),
     ],
+    "WORKERS-18": [([dispatched("a"), *trace], set()) for trace in TIME_LIMITS_BROKEN],
     "FAILURES-1": [
         (EXHAUSTED[:-1], set()),
         ([dispatched("a"), started("a", 0), *did("a", 0), recorded("a")], set()),

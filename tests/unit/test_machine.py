@@ -28,11 +28,12 @@ from kashvi.worker.machine.steps import (
     Record,
     Request,
     Rest,
+    Stuck,
     Wait,
     micros,
     not_before,
 )
-from kashvi.worker.settle import Delivery
+from kashvi.worker.settle import Delivery, TimeLimit
 
 NOW = 1000 * SECOND
 ROOM = Path(kashvi.worker.machine.__file__).parent
@@ -271,6 +272,7 @@ def busy() -> Machine:
     machine._admit(NOW, [job(1), job(2), job(3, lost=1), job(4, lost=2)])
     machine.outbox = [settle.succeeded(job(5), NOW / SECOND)]
     machine.running = {1: job(6)}
+    machine.time_limits = {1: TimeLimit(machine.running[1], 3.0, NOW + SECOND)}
     machine.open = Request(3, [settle.succeeded(job(7), NOW / SECOND)], 2, waits=0)
     machine.suspect = job(8, lost=1)
     machine.stopping_at = machine.waited_at = machine.stuck_at = machine.owed_since = machine.suspect_at = NOW
@@ -383,7 +385,7 @@ def test_the_room_of_the_machine_is_closed() -> None:
 def test_the_table_of_steps_names_every_step_and_every_call() -> None:
     """The theory of operation is held against the code."""
     text = kashvi.worker.machine.__doc__ or ""
-    for kind in (Request, AskDue, Wait, Idle, Delivery, Rest, Reap, Record, Again):
+    for kind in (Request, AskDue, Wait, Idle, Delivery, Rest, Reap, Record, Stuck, Again):
         assert kind.__name__ in text
     calls: dict[str, Callable[..., Any]] = {
         name: one

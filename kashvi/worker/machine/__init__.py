@@ -8,7 +8,8 @@ the machine's signals: it wakes idle threads (``wake``), calls the keeper (``bel
 (``hurry``), and tells observers and the log (``news``).
 
     caller    asks                       is told       does it, and then calls
-    thread    ``free``, ``woken``        Delivery      runs the job; ``free`` with how it ended, or ``interrupted``
+    thread    ``free``, ``woken``        Delivery      runs the job, with a time limit after ``limit``; ``free`` with
+                                                       how it ended, or ``interrupted``
                                          Request       sends the exchange; ``answered``, ``lost`` or ``unanswered``
                                          AskDue        asks when a job is due; ``due``, which answers with a Wait
                                          Wait          waits on the server; ``waited`` or ``wait_lost``
@@ -20,6 +21,7 @@ the machine's signals: it wakes idle threads (``wake``), calls the keeper (``bel
                                          Reap          reads what the dead hold; ``reaped``
                                          Request       as above; ``keep``
                                          Record        starts the recorder, which calls ``recorded``; ``keep``
+                                         Stuck         says so, and may open a thread, or ``not_opened``; ``keep``
                                          None          ends: the worker has stopped
     others    ``stop``, ``one_try``, ``hand_back``; they ask ``full``, ``calling``, ``unsettled``, ``stands_still``
 
@@ -40,10 +42,13 @@ for the next job. One exchange and one wait are under way at a time. When all th
 a count of the server that differs, the worker reconciles: it sends the number of its last request again, the server
 answers with a listing, and the worker takes on the jobs that it did not know of.
 
+An attempt with a time limit is not ended from outside. The keeper looks at the limits that have passed: an attempt that
+goes on for too long after its limit is stuck, and another thread is opened in its place.
+
 Rule 1: only the machine assigns to its fields; only its caller clears the signals. Rule 2: the machine refers to values
 alone; ``clone`` copies it, and two machines with the same ``key`` do the same (``state.py``). Rule 3: the modules that
-decide (``choose``, ``suspects``, ``exchange``, ``stop``, ``tend``) change nothing; the modules that change (``jobs``,
-``calls``, ``machine``, one class in three parts) ask them.
+decide (``choose``, ``suspects``, ``exchange``, ``stop``, ``tend``, ``timeouts``) change nothing; the modules that
+change (``jobs``, ``calls``, ``machine``, one class in three parts) ask them.
 """
 
 from .machine import Machine as Machine

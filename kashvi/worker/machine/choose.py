@@ -51,7 +51,7 @@ def want(state: State, now: int) -> int:
     waiting = len(state.suspects)
     if suspects.keep_fresh_out(state, now):
         return 0
-    free = max(state.threads - len(state.running), 0)
+    free = max(state.threads + state.opened - len(state.running), 0)
     room = min(BATCH_MAX, max(state.threads, HELD_MAX_BYTES // state.job_bytes))
     # Suspects that wait for their turn are no work for the threads that are free, only for the memory.
     wanted = min(free + ahead(state), room - waiting) - len(state.ready)

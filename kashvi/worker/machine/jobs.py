@@ -57,6 +57,8 @@ class Jobs(State):
         """An attempt is over."""
         d, took_s = settling.delivery, settling.took_s
         self.running.pop(id(d), None)
+        if self.time_limits:
+            self.time_limits.pop(id(d), None)
         if d.place == "running":
             if d is self.suspect:  # an earlier suspect that outlived its window may end later
                 self.suspect = None

@@ -5,21 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import settle
-from ..settle import Delivery, Settling
-from . import choose, stop, tend
+from ..settle import Delivery, Settling, TimeLimit
+from . import choose, stop, tend, timeouts
 from .calls import Calls
 from .state import FLUSH
-from .steps import REAP, SECOND, Idle, KeeperStep, Limits, Record, Request, Rest, ThreadStep, micros
+from .steps import (
+    REAP,
+    SECOND,
+    Idle,
+    KeeperStep,
+    Limits,
+    Record,
+    Request,
+    Rest,
+    Stuck,
+    ThreadStep,
+    micros,
+)
 
 
 class Machine(Calls):
     """One worker. ``now``: this process's monotonic clock, in microseconds; given with each call."""
 
     @classmethod
-    def new(cls, worker: str, threads: int, lease_s: float, limits: Limits, now: int, *, has_store: bool) -> Machine:
+    def new(
+        cls,
+        worker: str,
+        threads: int,
+        lease_s: float,
+        limits: Limits,
+        now: int,
+        *,
+        has_store: bool,
+        obey_s: float = 5.0,
+        spare: int = 0,
+    ) -> Machine:
         return cls(
             worker, threads, micros(lease_s), limits, has_store, now, alive=threads, renewed_at=now, counted_at=now,
-            reap_at=now, server_moved_at=now,
+            reap_at=now, server_moved_at=now, obey=micros(obey_s), spare=spare,
         )  # fmt: skip
 
     # -- a thread ---------------------------------------------------------------------------
@@ -28,6 +51,8 @@ class Machine(Calls):
         """A thread asks for its next step. ``ended``: the outcome of its last attempt."""
         if ended is not None:
             self._ended(now, ended)
+            if self.opened and self._has_surplus():
+                return None
         step: ThreadStep = None
         what = choose.choose(self, now)
         if what == "run":
@@ -82,6 +107,23 @@ class Machine(Calls):
             self._ask_to_flush()
         return d
 
+    def limit(self, d: Delivery, began: int, timeout_s: float) -> None:
+        """An attempt with a time limit has begun."""
+        self.time_limits[id(d)] = TimeLimit(d, timeout_s, began + micros(timeout_s))
+
+    def _has_surplus(self) -> bool:
+        """Whether this thread ends: its stuck attempt is over, and another thread was opened in its place."""
+        if not timeouts.surplus(self):
+            return False
+        self.opened -= 1
+        self._ask_to_flush()
+        return True
+
+    def not_opened(self) -> None:
+        """The thread in place of a stuck one could not be started."""
+        self.opened -= 1
+        self.fewer()
+
     def _rest(self, now: int) -> Idle:
         self.idle += 1
         at = None if self.stopping_at is not None else choose.watch(self, now)
@@ -118,9 +160,11 @@ class Machine(Calls):
     def _tend(self, now: int, duty: str) -> KeeperStep:
         """The step of one duty; None if there is nothing to do."""
         if duty == "rest" and not self.flush_asked:
-            return Rest(now + tend.pause(self))
+            return Rest(tend.rests_until(self, now))
         if duty == "gather" and self.flush_asked:
             return Rest(now + FLUSH, deaf=True)
+        if duty == "limits" and self.time_limits:
+            return self._look_at_time_limits(now)
         if duty == "reap":
             if stop.time_is_over(self, now):
                 self.stop(now)
@@ -137,6 +181,20 @@ class Machine(Calls):
         if duty == "record" and tend.records(self):
             return self._record()
         return None
+
+    def _look_at_time_limits(self, now: int) -> Stuck | None:
+        for one in timeouts.passed(self, now):
+            # From now on: a process that was stopped for a while gives its handlers time, too.
+            self.time_limits[id(one.delivery)] = one._replace(obey_until=now + self.obey)
+        limit = timeouts.disobeyed(self, now)
+        if limit is None:
+            return None
+        self.duty = "limits"  # there may be more
+        self.time_limits[id(limit.delivery)] = limit._replace(stuck=True)
+        opens = timeouts.may_open(self)
+        self.opened += opens
+        self.alive += opens
+        return Stuck(limit, now - limit.deadline + micros(limit.timeout_s), opens)
 
     def _release_hostages(self, now: int) -> None:
         if not tend.stuck(self):

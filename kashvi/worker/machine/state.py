@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 import msgspec
 from msgspec import field
 
-from ..settle import Delivery, Settling
+from ..settle import Delivery, Settling, TimeLimit
 from .steps import SECOND, Limits, Request
 
 FLUSH = SECOND // 50
@@ -28,7 +28,7 @@ ALL = -1
 
 Told = Callable[["State", Any, int], Hashable]
 """Makes a field's part of the key, from the state, the field's value and the time."""
-Duty = Literal["rest", "gather", "reap", "exchange", "record"]
+Duty = Literal["rest", "gather", "limits", "reap", "exchange", "record"]
 Phase = Literal["settle", "record", "leave", "over"]
 
 
@@ -81,6 +81,14 @@ def request(state: State, one: Request | None, now: int) -> Hashable:
 
 def counts(state: State, counted: Counter[bytes], now: int) -> Hashable:
     return frozenset(counted.items())
+
+
+def time_limits(state: State, some: dict[int, TimeLimit], now: int) -> Hashable:
+    """In the order in which the attempts began."""
+    return tuple(
+        (one.delivery.raw, one.stuck or wait(state, one.deadline, now), wait(state, one.obey_until, now))
+        for one in some.values()
+    )
 
 
 def lines(state: State, some: list[str], now: int) -> Hashable:
@@ -157,6 +165,16 @@ class State(msgspec.Struct, eq=False):
     suspect_at: Annotated[int, suspect_age] = 0
     overtaking: Annotated[bool, as_it_is] = False
     """Suspects were claimed by an exchange while a wait was under way that is not over yet."""
+
+    # Time limits.
+    time_limits: Annotated[dict[int, TimeLimit], time_limits] = field(default_factory=dict)
+    """Of the attempts under way that have one."""
+    obey: Annotated[int, setting] = 5 * SECOND
+    """How long a handler may take to obey its time limit."""
+    spare: Annotated[int, setting] = 0
+    """The most threads that are opened in place of stuck ones."""
+    opened: Annotated[int, as_it_is] = 0
+    """The threads that are open in place of stuck ones."""
 
     # Threads.
     alive: Annotated[int, as_it_is] = 0

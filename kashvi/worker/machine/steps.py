@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Literal, NamedTuple
 
-from ..settle import Delivery, Settling
+from ..settle import Delivery, Settling, TimeLimit
 
 SECOND = 1_000_000
 """In whole microseconds, unlike in floats, a time that is over is over in every comparison."""
@@ -77,9 +77,17 @@ class Record(NamedTuple):
     waiting: int
 
 
+class Stuck(NamedTuple):
+    """Tell that an attempt is stuck, and open a thread in its place if it ``opens`` one. Then ``keep``."""
+
+    limit: TimeLimit
+    took: int
+    opens: bool
+
+
 ASK_DUE, REAP = AskDue(), Reap()
 ThreadStep = Delivery | Request | AskDue | Wait | Idle | None
-KeeperStep = Request | Reap | Record | Rest | None
+KeeperStep = Request | Reap | Record | Rest | Stuck | None
 
 
 def micros(seconds: float) -> int:

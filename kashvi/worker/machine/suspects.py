@@ -64,7 +64,7 @@ def may_start(state: State, now: int) -> bool:
     if not state.suspects or alone(state, now):
         return False
     running = len(state.running)
-    if running + (0 if keep_fresh_out(state, now) else len(state.ready)) >= state.threads:
+    if running + (0 if keep_fresh_out(state, now) else len(state.ready)) >= state.threads + state.opened:
         return False
     first = state.suspects[0]
     return first.lost < GRAVE or not running or now >= state.suspects_since + patience(state, first)

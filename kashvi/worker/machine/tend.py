@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import stop
+from . import stop, timeouts
 from .state import FLUSH, HOSTAGE, Duty, State
 from .steps import SECOND
 
@@ -15,7 +15,8 @@ RECORDS_MAX = 2
 
 THEN: dict[Duty, Duty] = {
     "rest": "gather",
-    "gather": "reap",
+    "gather": "limits",
+    "limits": "reap",
     "reap": "exchange",
     "exchange": "record",
     "record": "rest",
@@ -32,6 +33,12 @@ def pause(state: State) -> int:
     if state.more_dead and state.stopping_at is None:
         return MORE
     return min(TICK, third(state))
+
+
+def rests_until(state: State, now: int) -> int:
+    until = now + pause(state)
+    at = timeouts.next_at(state) if state.time_limits else None
+    return until if at is None else min(until, at)
 
 
 def reaps(state: State, now: int) -> bool:
@@ -55,7 +62,7 @@ def records(state: State) -> bool:
 
 def stuck(state: State) -> bool:
     """True if all threads are busy and claimed jobs wait, which other workers could run."""
-    return len(state.running) >= state.threads and bool(state.ready or state.suspects)
+    return len(state.running) >= state.threads + state.opened and bool(state.ready or state.suspects)
 
 
 def hostages(state: State, now: int) -> bool:

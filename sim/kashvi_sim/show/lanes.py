@@ -209,6 +209,10 @@ class _Painter:
                 return mark("failed", f"given up in attempt {event.attempts}: {event.error}", what="RETRY-10")
             case events.JobFailed():
                 return mark("failed", f"failed for good after {event.attempts} attempts: {event.error}")
+            case events.AttemptStuck():
+                return mark(
+                    "failed", f"attempt {event.attempt} does not end after its time limit of {event.timeout_s:g} s"
+                )
             case events.HookFailed():
                 return mark("failed", f"the hook {event.hook} raised, too: {event.error}", what="JOBS-13")
             case events.AttemptLost():

@@ -61,7 +61,11 @@ def _told(event: SimEvent) -> str:
         case events.AttemptSnoozed():
             return f"attempt {event.attempt} snoozes after {event.duration_s:.6f} s: again in {event.wait_s:g} s"
         case events.AttemptSucceeded():
-            return f"attempt {event.attempt} succeeded after {event.duration_s:.6f} s"
+            late = ", late" if event.late else ""
+            return f"attempt {event.attempt} succeeded after {event.duration_s:.6f} s{late}"
+        case events.AttemptStuck():
+            more = ": another thread runs in its place" if event.replaced else ""
+            return f"attempt {event.attempt} is stuck after {event.duration_s:.6f} s{more}"
         case events.AttemptLost():
             return f"attempt {event.attempt} died with its process"
         case events.JobSucceeded():

@@ -40,6 +40,7 @@ class SimQueue(Queue):
             max_attempts=world.max_attempts,
             lease_s=world.lease_s,
             unknown_for_s=world.unknown_for_s,
+            obey_s=world.obey_s,
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from kashvi.jobs.codec import Job, JobType
@@ -23,9 +24,16 @@ class Stage(Registry):
         self._world = world
         self._process = process
         self._staged: dict[str, _Staged] = {}
+        self.time_limits = world.registry.time_limits
 
-    def register(self, name: str, factory: Callable[[], Job] | type[Job], retry: Retry | None = None) -> None:
-        self._world.registry.register(name, factory, retry)
+    def register(
+        self,
+        name: str,
+        factory: Callable[[], Job] | type[Job],
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> None:
+        self._world.registry.register(name, factory, retry, timeout)
 
     def find(self, name: str) -> JobType | None:
         return self._world.registry.find(name)

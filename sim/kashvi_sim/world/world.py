@@ -28,6 +28,7 @@ from kashvi.failures.engine import engine_of
 from kashvi.ports import EARLIER_S, FailureStore, Settlement
 from kashvi.queues import Queue
 from kashvi.registry import Registry
+from kashvi.settings import OBEY_S
 
 from .clock import Escape, HandlerTime
 from .dealings import Dealings
@@ -104,6 +105,7 @@ class World(Judged, Struck):
         max_attempts: int = 3,
         lease_s: float = 30.0,
         unknown_for_s: float = 20.0,
+        obey_s: float = OBEY_S,
         database: sa.Engine | str | None = None,
         table: FailureStore | None = None,
         virtual_handlers: bool = True,
@@ -116,7 +118,7 @@ class World(Judged, Struck):
         self.server: Server = (serve or MemoryServer)(self.kernel)
         self.client = client
         self.registry = registry or Registry()
-        self.lease_s, self.unknown_for_s, self.max_attempts = lease_s, unknown_for_s, max_attempts
+        self.lease_s, self.unknown_for_s, self.obey_s, self.max_attempts = lease_s, unknown_for_s, obey_s, max_attempts
         self.events: list[Event] = []
         self.times: list[float] = []
         """The time of each event, by the world's clock."""

@@ -16,6 +16,7 @@ from kashvi.events import (
     AttemptLost,
     AttemptSnoozed,
     AttemptStarted,
+    AttemptStuck,
     AttemptSucceeded,
     Event,
     FailureRecorded,
@@ -234,7 +235,7 @@ class _Teller:
             before = self._told.get(event.process, 0)  # a worker does not start a job of an unknown type
             item = Item("postponed", self._actor(event.process), number=event.attempts, after=before)
             self._note(item, event, event.server_at)
-        elif not isinstance(event, AttemptLost | FailureRefused | HookFailed | PolicyIgnored):
+        elif not isinstance(event, AttemptLost | AttemptStuck | FailureRefused | HookFailed | PolicyIgnored):
             assert_never(event)
 
     def _cut_off(self, event: SettleRefused, actor: int) -> int:

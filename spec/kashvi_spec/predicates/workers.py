@@ -7,6 +7,7 @@ from kashvi.events import (
     AttemptLost,
     AttemptSnoozed,
     AttemptStarted,
+    AttemptStuck,
     AttemptSucceeded,
     JobReturned,
     WorkerStarted,
@@ -18,7 +19,7 @@ from ..judging import ROUNDING_S, Predicate, Watches
 
 
 class ThreadsBounded(Predicate):
-    """A worker runs no more attempts at a time than it has threads."""
+    """A worker runs no more attempts at a time than it has threads: one more for each in place of a stuck one."""
 
     name = "threads bounded"
 
@@ -26,11 +27,14 @@ class ThreadsBounded(Predicate):
         super().__init__()
         self._threads: dict[str, int] = {}
         self._running: dict[str, set[tuple[str, str]]] = {}
+        self._replaced: dict[str, set[tuple[str, str]]] = {}
+        """The stuck attempts in whose place a thread was opened."""
 
     def watches(self) -> Watches:
         return {
             WorkerStarted: self._worker,
             AttemptStarted: self._started,
+            AttemptStuck: self._stuck,
             AttemptSucceeded: self._over,
             AttemptFailed: self._over,
             AttemptSnoozed: self._over,
@@ -48,13 +52,17 @@ class ThreadsBounded(Predicate):
         threads = self._threads.get(event.worker)
         if threads is not None:
             self.judged += 1
-            if len(running) > threads:
+            if len(running) > threads + len(self._replaced.get(event.worker, ())):
                 self.breaks(event.job_id, f"runs beside {len(running) - 1} on {threads} threads")
 
     def _over(self, event: AttemptSucceeded | AttemptFailed | AttemptSnoozed | JobReturned) -> None:
         run = event.process, event.job_id
-        for running in self._running.values():
+        for running in (*self._running.values(), *self._replaced.values()):
             running.discard(run)
+
+    def _stuck(self, event: AttemptStuck) -> None:
+        if event.replaced:
+            self._replaced.setdefault(event.worker, set()).add((event.process, event.job_id))
 
 
 class SilentAfterStop(Predicate):
@@ -76,6 +84,7 @@ class SilentAfterStop(Predicate):
         return {
             WorkerStarted: self._worker,
             AttemptStarted: self._started,
+            AttemptStuck: self._stuck,
             AttemptSucceeded: self._over,
             AttemptFailed: self._over,
             AttemptSnoozed: self._over,
@@ -105,10 +114,15 @@ class SilentAfterStop(Predicate):
                 self.judged += 1
                 self.breaks(event.job_id, "started by a worker that had been told to stop")
 
-    def _over(self, event: AttemptSucceeded | AttemptFailed | AttemptSnoozed | JobReturned) -> None:
+    def _over(self, event: AttemptSucceeded | AttemptFailed | AttemptSnoozed | AttemptStuck | JobReturned) -> None:
         worker = self._runs.pop((event.process, event.job_id), None)
         if worker is not None:
             self._idle[worker] += 1
+
+    def _stuck(self, event: AttemptStuck) -> None:
+        """The thread in its place is idle now; when the attempt ends, one of the two does."""
+        if event.replaced:
+            self._over(event)
 
 
 class LeaseKept(Predicate):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kashvi.errors import DriverError
 from kashvi.ports import Expired
 from kashvi.worker.keeper import LOST_MAX, STUMBLE_S, Keeper
-from kashvi.worker.machine.steps import SECOND, KeeperStep, Reap, Request, Rest
+from kashvi.worker.machine.steps import SECOND, KeeperStep, Reap, Request, Rest, Stuck
 
 from ..kernel import Turns
 from .exchange import Exchanges
@@ -50,6 +50,8 @@ class DirectKeeper:
             except DriverError:
                 """The exchange that follows says so."""
             keeper.reaped(found)
+        elif isinstance(step, Stuck):
+            keeper.stuck(step)
         elif step is not None:
             keeper.start_recorder(step)
 

@@ -16,6 +16,7 @@ from kashvi_sim.world.runtime import SimRuntime
 from kashvi_sim.world.server import MemoryServer, Server
 from kashvi_sim.world.world import World
 
+from kashvi import current
 from kashvi.errors import NotAnEnvelope, ReplyLost
 from kashvi.jobs.envelope import read
 from kashvi.registry import Registry
@@ -79,7 +80,7 @@ class _Stage:
         self._replies_to_lose: set[SimRuntime] = set()
         registry = Registry()
         self._job_class = _job_class(self)
-        registry.register(NAME, self._job_class, example.retry.made() if example.retry else None)
+        registry.register(NAME, self._job_class, example.retry.made() if example.retry else None, example.timeout)
         self.world = World(
             serve=serve,
             fault=self._strike,
@@ -87,6 +88,7 @@ class _Stage:
             max_attempts=example.max_attempts,
             lease_s=example.lease,
             unknown_for_s=example.unknown_for,
+            obey_s=example.obey,
             database="sqlite://" if example.table else None,
             virtual_handlers=False,
         )
@@ -192,15 +194,14 @@ def _job_class(stage: _Stage) -> type[Any]:
         def handle(self) -> None:
             job, name = stage.example.jobs[self.index], stage.example.job_names()[self.index]
             before = sum(other == name for _, other in stage.notes.attempts)
+            outcome = job.outcomes[min(before, len(job.outcomes) - 1)]
             stage.notes.attempts.append((stage.now(), name))
             stage.notes.running += 1
             stage.notes.most_running = max(stage.notes.most_running, stage.notes.running)
             try:
-                if job.takes:
-                    stage.world.kernel.sleep(job.takes)
+                _take(stage, job.takes, check=outcome == "obey")
             finally:
                 stage.notes.running -= 1
-            outcome = job.outcomes[min(before, len(job.outcomes) - 1)]
             if outcome == "die":
                 task: Any = stage.world.kernel.current
                 stage.world.end(task.process)
@@ -216,3 +217,15 @@ def _job_class(stage: _Stage) -> type[Any]:
                 raise SystemExit(f"{name} exits")
 
     return ExampleJob
+
+
+def _take(stage: _Stage, seconds: float, *, check: bool) -> None:
+    """Take this long; ``check``: and ask each second whether to go on."""
+    over = stage.world.kernel.time + seconds
+    while check and stage.world.kernel.time + 1 < over:
+        stage.world.kernel.sleep(1)
+        current().check()
+    if (left := over - stage.world.kernel.time) > 0:
+        stage.world.kernel.sleep(left)
+    if check:
+        current().check()

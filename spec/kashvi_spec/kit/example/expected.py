@@ -9,7 +9,15 @@ from typing import Any
 import sqlalchemy as sa
 from kashvi_sim.world.world import World
 
-from kashvi.events import JobFailed, JobSnoozed, JobSucceeded, PolicyIgnored, SettleRefused
+from kashvi.events import (
+    AttemptStuck,
+    AttemptSucceeded,
+    JobFailed,
+    JobSnoozed,
+    JobSucceeded,
+    PolicyIgnored,
+    SettleRefused,
+)
 
 from .situation import Example
 
@@ -114,6 +122,14 @@ class Seen:
     def _seen_snoozed(self) -> dict[str, int]:
         told = [event for event in self.world.events if isinstance(event, JobSnoozed)]
         return {self.notes.names[event.job_id]: event.snoozed for event in sorted(told, key=lambda one: one.snoozed)}
+
+    def _seen_late(self) -> dict[str, int]:
+        told = [event for event in self.world.events if isinstance(event, AttemptSucceeded) and event.late]
+        return Counter(self.notes.names[event.job_id] for event in told)
+
+    def _seen_stuck(self) -> dict[str, int]:
+        told = [event for event in self.world.events if isinstance(event, AttemptStuck)]
+        return Counter(self.notes.names[event.job_id] for event in told)
 
     def _seen_ignored(self) -> int:
         return sum(isinstance(event, PolicyIgnored) for event in self.world.events)

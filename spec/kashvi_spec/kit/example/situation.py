@@ -8,9 +8,9 @@ from typing import Literal
 import msgspec
 from kashvi_sim.runs.policy import Policy
 
-Outcome = Literal["ok", "fail", "refuse", "exit", "give up", "snooze", "die"]
+Outcome = Literal["ok", "fail", "refuse", "exit", "give up", "snooze", "obey", "die"]
 """ok: ``handle()`` returns. fail, refuse, exit, give up, snooze: it raises ValueError, ConnectionRefusedError,
-SystemExit, GiveUp, Snooze. die: its process dies."""
+SystemExit, GiveUp, Snooze. obey: it calls ``check()`` from time to time, and returns. die: its process dies."""
 What = Literal[
     "kill", "stop", "pause", "cut off", "reply lost", "server down", "server clock", "database down", "max attempts"
 ]
@@ -72,6 +72,10 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     unknown_for: float = 600
     retry: Policy | None = None
     """The type's retry policy."""
+    timeout: float | None = None
+    """The type's time limit."""
+    obey: float = 5
+    """How long a handler may take to obey it."""
     table: bool = False
     """True if there is a failure table."""
     for_s: float | None = None
@@ -96,6 +100,10 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The largest number of attempts under way at one time."""
     snoozed: dict[str, int] | None = None
     """How often the server was told that each job snoozes; all that do must be listed."""
+    late: dict[str, int] | None = None
+    """How often each job succeeded after its time limit; all that did must be listed."""
+    stuck: dict[str, int] | None = None
+    """How often each job was told to be stuck; all that were must be listed."""
     ignored: int | None = None
     """The number of attempts after which the policy was ignored."""
     refused: int | None = None
@@ -123,7 +131,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 EXPECTATIONS = (
     "attempts_at", "order", "starts", "starts_of", "last_start_between", "at_most_at_once",
-    "ended", "failed_after", "failed_at", "error", "rows", "snoozed", "ignored", "refused", "left",
+    "ended", "failed_after", "failed_at", "error", "rows", "snoozed", "late", "stuck",
+    "ignored", "refused", "left",
 )  # fmt: skip
 
 

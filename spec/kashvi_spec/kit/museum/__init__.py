@@ -132,6 +132,7 @@ from . import (  # noqa: E402
     retries,  # noqa: F401
     suspects,  # noqa: F401
     table,  # noqa: F401
+    timeouts,  # noqa: F401
     variants,  # noqa: F401
     workers,  # noqa: F401
 )

@@ -178,7 +178,7 @@ def _(patch: Patch) -> None:
     where(patch, Registry, "register", named_otherwise, register)
 
 
-@exhibit("a module is imported once", "the same class again is refused", "JOBS-5", also="JOBS-15")
+@exhibit("a module is imported once", "the same class again is refused", "JOBS-5", also="JOBS-15 JOBS-16")
 def _(patch: Patch) -> None:
     def register(real: Any, self: Registry, name: str, factory: Any, *policy: Any) -> None:
         raise InvalidSetting("a job name", name, "registered once")
@@ -334,7 +334,12 @@ def _(patch: Patch) -> None:
     patch.setattr(attempt, "copy_context", _Thread)
 
 
-@exhibit("a context is only new after a success", "what failed leaves its variables", "JOBS-12", also="JOBS-11 JOBS-14")
+@exhibit(
+    "a context is only new after a success",
+    "what failed leaves its variables",
+    "JOBS-12",
+    also="JOBS-11 JOBS-14 WORKERS-18",
+)
 def _(patch: Patch) -> None:
     kept: list[Any] = [None]
     real, failed = contextvars.copy_context, settle.failed

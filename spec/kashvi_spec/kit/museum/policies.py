@@ -247,11 +247,11 @@ def _(patch: Patch) -> None:
 
 @exhibit("the class's policy wins", "over the one at the registration", "JOBS-15")
 def _(patch: Patch) -> None:
-    def init(real: Any, self: JobType, name: str, factory: Any, given: Retry | None = None) -> None:
-        real(self, name, factory, None)
+    def init(real: Any, self: JobType, name: str, factory: Any, given: Any = None, *rest: Any) -> None:
+        real(self, name, factory, None, *rest)
 
     where(
         patch, JobType, "__init__",
-        lambda self, name, factory, given=None: given is not None and isinstance(vars(factory).get("retry"), Retry),
+        lambda self, name, factory, given=None, *rest: given and isinstance(vars(factory).get("retry"), Retry),
         init,
     )  # fmt: skip

@@ -39,9 +39,9 @@ def waiting(patch: Patch, seconds: Callable[[int], float], when: Callable[[int],
     also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-18 COMMANDS-19 "
     "DELIVERY-1 DELIVERY-8 DELIVERY-10 DELIVERY-16 DELIVERY-17 DISPATCH-1 ENVELOPE-4 "
     "FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-7 FAILURES-8 FAILURES-12 "
-    "FAILURES-13 JOBS-7 JOBS-9 JOBS-11 JOBS-13 JOBS-14 REDIS-4 REDIS-5 REDIS-11 RETRY-2 "
-    "RETRY-3 RETRY-4 RETRY-5 RETRY-7 RETRY-8 RETRY-9 RETRY-10 RETRY-11 RETRY-12 RETRY-13 "
-    "RETRY-14 TABLE-2 TABLE-6 WORKERS-10",
+    "FAILURES-13 JOBS-7 JOBS-9 JOBS-11 JOBS-13 JOBS-14 REDIS-4 REDIS-5 REDIS-11 "
+    "RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 RETRY-8 RETRY-9 RETRY-10 RETRY-11 "
+    "RETRY-12 RETRY-13 RETRY-14 TABLE-2 TABLE-6 WORKERS-10 WORKERS-18",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.RetryAfter(float(n)) if n <= most else retry.GiveUp())
@@ -52,8 +52,8 @@ def _(patch: Patch) -> None:
     "one attempt less than allowed",
     "RETRY-1",
     also="DELIVERY-8 DELIVERY-10 DELIVERY-16 DELIVERY-17 ENVELOPE-4 FAILURES-1 FAILURES-4 "
-    "FAILURES-5 FAILURES-13 JOBS-7 JOBS-11 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 "
-    "RETRY-8 RETRY-10 RETRY-11 RETRY-13 TABLE-2",
+    "FAILURES-5 FAILURES-13 JOBS-7 JOBS-11 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 "
+    "RETRY-7 RETRY-8 RETRY-10 RETRY-11 RETRY-13 TABLE-2 WORKERS-18",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.GiveUp(), lambda n, most: n == most - 1)
@@ -176,7 +176,8 @@ def resting(patch: Patch, limit: Callable[[int], bool]) -> None:
     "for as many seconds as the limit, before the failure is recorded",
     "RETRY-3",
     source="Go kashvi: it sleeps before it looks at the limit",
-    also="DELIVERY-10 FAILURES-4 FAILURES-5 JOBS-2 RETRY-8 RETRY-9 RETRY-10 RETRY-11 RETRY-12 TABLE-2 WORKERS-13",
+    also="DELIVERY-10 FAILURES-4 FAILURES-5 JOBS-2 RETRY-8 RETRY-9 RETRY-10 RETRY-11 "
+    "RETRY-12 TABLE-2 WORKERS-13 WORKERS-18",
 )
 def _(patch: Patch) -> None:
     resting(patch, lambda most: most == 3)

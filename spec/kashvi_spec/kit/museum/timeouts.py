@@ -1,0 +1,191 @@
+"""Bugs of time limits: attempts that end too late, and those that do not end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kashvi.errors import InvalidSetting, TimedOut
+from kashvi.jobs import codec
+from kashvi.worker import attempt, retry, settle
+from kashvi.worker.attempt import Attempts
+from kashvi.worker.machine import Machine, timeouts
+from kashvi.worker.machine.state import State
+from kashvi.worker.settle import Delivery, Settling, TimeLimit
+from kashvi.worker.timekeeper import OfMachine
+
+from . import Patch, exhibit, where
+
+
+def timed(self: Attempts, d: Delivery, *rest: Any) -> bool:
+    """True of an attempt with a time limit."""
+    return self.timekeeper.limit(d) is not None
+
+
+@exhibit(
+    "a limit of no time is none",
+    "0 and what is no number mean for ever",
+    "JOBS-16",
+    source="RQ: a timeout of -1 is infinite, and so is a mistake",
+)
+def _(patch: Patch) -> None:
+    def time_limit(real: Any, given: object, job_class: type) -> Any:
+        try:
+            return real(given, job_class)
+        except InvalidSetting:
+            return None
+
+    where(patch, codec, "_time_limit", lambda given, job_class: given is not None, time_limit)
+
+
+@exhibit("the class's limit wins", "over the one at the registration", "JOBS-16")
+def _(patch: Patch) -> None:
+    where(
+        patch, codec, "_time_limit",
+        lambda given, job_class: given is not None and "timeout" in vars(job_class),
+        lambda real, given, job_class: real(None, job_class) or real(given, job_class),
+    )  # fmt: skip
+
+
+@exhibit(
+    "a limit for all attempts",
+    "what the first one took is gone",
+    "WORKERS-18",
+    source="Sidekiq's retry_for, asynq's Deadline: of the job, not of the attempt",
+)
+def _(patch: Patch) -> None:
+    where(
+        patch, Machine, "limit",
+        lambda self, d, *rest: d.attempts > 0,
+        lambda real, self, d, began, timeout_s: real(self, d, began, timeout_s / 2),
+    )  # fmt: skip
+
+
+@exhibit("an attempt is never over", "what it left behind goes on", "JOBS-17")
+def _(patch: Patch) -> None:
+    def check(real: Any, self: OfMachine, d: Delivery, limit: TimeLimit | None) -> None:
+        if limit and self.remaining_s(limit) <= 0 and self.limit(d):
+            raise TimedOut(limit.timeout_s)
+
+    where(patch, OfMachine, "check", lambda self, d, limit: id(d) not in self._machine.running, check)
+
+
+@exhibit("less than no time remains", "a negative number is handed on", "JOBS-17")
+def _(patch: Patch) -> None:
+    from kashvi.worker.hooks import Attempt
+
+    def remaining_s(self: Attempt) -> float | None:
+        return self._time.remaining_s(self._limit) if self._limit else None
+
+    patch.setattr(Attempt, "remaining_s", property(remaining_s))
+
+
+@exhibit(
+    "a late success is a failure",
+    "its work is done, and is done again",
+    "WORKERS-18",
+    source="asynq: once the context is done, its error decides",
+    also="DELIVERY-1 DISPATCH-1 JOBS-17 WORKERS-19",
+)
+def _(patch: Patch) -> None:
+    def succeeded(real: Any, self: Attempts, d: Delivery, began: float) -> Settling:
+        limit = self._passed(d, self._runtime.monotonic(), None)
+        return self.failed(d, began, TimedOut(limit.timeout_s)) if limit else real(self, d, began)
+
+    where(patch, Attempts, "succeeded", timed, succeeded)
+
+
+@exhibit(
+    "the next job is timed out",
+    "an exception is thrown into a thread that has ended the attempt by then",
+    "WORKERS-18",
+    source="Dramatiq: the exception is raised after the lock is released, in whatever runs there",
+    also="WORKERS-19",
+)
+def _(patch: Patch) -> None:
+    thrown: list[TimedOut] = []
+
+    def succeeded(real: Any, self: Attempts, d: Delivery, began: float) -> Settling:
+        if thrown:
+            return self.failed(d, began, thrown.pop())
+        if limit := self._passed(d, self._runtime.monotonic(), None):
+            thrown.append(TimedOut(limit.timeout_s))
+        settling: Settling = real(self, d, began)
+        return settling
+
+    where(patch, Attempts, "succeeded", timed, succeeded)
+
+
+@exhibit(
+    "who is late may snooze",
+    "a job that can't keep its limit is never recorded",
+    "WORKERS-18",
+    also="DELIVERY-1 DISPATCH-1",
+)
+def _(patch: Patch) -> None:
+    def failed(real: Any, self: Attempts, d: Delivery, began: float, error: BaseException) -> Settling:
+        wait_s, _ = attempt.asked_for(error)
+        ended = self._runtime.monotonic()
+        return real(self, d, began, error) if wait_s is None else self._snoozed(d, ended, wait_s, ended - began)
+
+    where(patch, Attempts, "failed", timed, failed)
+
+
+@exhibit(
+    "a timeout is an error like others",
+    "that retry_on does not list",
+    "WORKERS-18",
+    source="Laravel: a timeout is retried or not by another setting than other errors",
+)
+def _(patch: Patch) -> None:
+    def decide_by(real: Any, policy: Any, n: int, most: int, error: BaseException, *rest: Any) -> Any:
+        return real(policy, n, most, error.__cause__ or RuntimeError(), *rest)
+
+    where(
+        patch, retry, "decide_by",
+        lambda policy, n, most, error, *rest: isinstance(error, TimedOut) and policy and policy.retry_on is not None,
+        decide_by,
+    )  # fmt: skip
+
+
+@exhibit(
+    "stuck threads are lost",
+    "one by one, until the worker runs nothing",
+    "WORKERS-19",
+    source="Dramatiq #211, #653: threads used up in a call that does not return",
+)
+def _(patch: Patch) -> None:
+    def may_open(real: Any, state: State) -> bool:
+        return False
+
+    where(patch, timeouts, "may_open", lambda state: state.spare > 0, may_open)
+
+
+@exhibit(
+    "a thread in place of another stays",
+    "when the stuck attempt has ended, there is one too many",
+    "WORKERS-19",
+    also="WORKERS-1",
+)
+def _(patch: Patch) -> None:
+    where(patch, timeouts, "surplus", lambda state: state.opened > 0, lambda real, state: False)
+
+
+@exhibit(
+    "a stuck attempt is settled while it runs",
+    "its retry starts beside it",
+    "WORKERS-19",
+    source="remoulade: the message is requeued, and its thread goes on",
+    also="FAILURES-5 JOBS-2 WORKERS-13",
+)
+def _(patch: Patch) -> None:
+    def look(real: Any, self: Machine, now: int) -> Any:
+        step = real(self, now)
+        if step is not None:
+            d = step.limit.delivery
+            self._owe(now, [settle.failed(d, now / 1e6, "timed out", 3)])
+            self.limit(msgspec.structs.replace(d), now, 1e6)
+        return step
+
+    where(patch, Machine, "_look_at_time_limits", lambda self, now: bool(self.time_limits), look)

@@ -1,0 +1,204 @@
+"""Time limits where the clauses' examples do not reach: policies, pauses, threads that can't be had."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from kashvi_sim.world.process import SimQueue
+from kashvi_sim.world.world import World
+
+from kashvi import current
+from kashvi.errors import InvalidSetting, TimedOut
+from kashvi.events import AttemptFailed, AttemptStarted, AttemptStuck, JobFailed
+from kashvi.queue import Queue
+from kashvi.registry import Registry
+from kashvi.retries import GiveUp, Retry, Snooze
+from kashvi.worker.retry import GiveUp as GivesUp
+from kashvi.worker.retry import RetryAfter, decide_by
+
+WAITS: list[float | None] = []
+
+
+@dataclass
+class Hangs:
+    seconds: float
+
+    def handle(self) -> None:
+        WAITS.append(current().remaining_s)
+        world().kernel.sleep(self.seconds)
+
+
+_worlds: list[World] = []
+
+
+def world() -> World:
+    return _worlds[-1]
+
+
+@pytest.fixture
+def limited() -> SimQueue:
+    """A process of a world with jobs that may take 3 s, and 5 s more to obey."""
+    registry = Registry()
+    registry.register("jobs.Hangs", Hangs, timeout=3)
+    _worlds.append(World(registry=registry, virtual_handlers=False, max_attempts=2))
+    WAITS.clear()
+    return world().process()
+
+
+def told(kind: type[Any]) -> list[Any]:
+    return [event for event in world().events if type(event) is kind]
+
+
+def test_each_attempt_has_the_whole_time_limit(limited: SimQueue) -> None:
+    """It counts from the attempt's start, not from the claim or the first one."""
+    limited.dispatch_many([Hangs(2), Hangs(2)])
+    limited.start_workers(1)
+    world().run(for_s=10)
+    assert WAITS == [3.0, 3.0]
+    assert told(AttemptFailed) == []
+
+
+def test_a_worker_whose_every_thread_is_stuck_claims_nothing(limited: SimQueue) -> None:
+    """Two threads, and two in their places; the fifth job waits for another worker, or until one ends."""
+    limited.dispatch_many([Hangs(100) for _ in range(5)])
+    limited.start_workers(2)
+    world().run(for_s=60)
+    assert [event.replaced for event in told(AttemptStuck)] == [True, True, False, False]
+    assert len(told(AttemptStarted)) == 4
+    assert (limited.stats().ready, limited.stats().held) == (1, 4)
+    world().run(for_s=60)
+    assert len(told(AttemptStarted)) == 5
+    world().close()
+
+
+def test_when_the_stuck_have_ended_there_are_as_many_threads_as_before(limited: SimQueue) -> None:
+    """Each that was opened has ended, and no other."""
+    limited.dispatch_many([Hangs(20), Hangs(30)])
+    handle = limited.start_workers(2)
+    world().run(for_s=40)
+    machine: Any = handle._worker.machine
+    assert (machine.alive, machine.opened, machine.time_limits) == (2, 0, {})
+    world().terminate(limited.process)
+    world().run(for_s=5)
+    assert not handle.is_alive()
+
+
+def test_a_stop_waits_for_a_stuck_thread_and_opens_none(limited: SimQueue) -> None:
+    """As for any job that runs: the process is its app's."""
+    limited.dispatch_many([Hangs(20), Hangs(1)])
+    handle = limited.start_workers(1)
+    world().run(for_s=4)
+    world().terminate(limited.process)
+    world().run(for_s=10)
+    assert [event.replaced for event in told(AttemptStuck)] == [False]
+    assert handle.is_alive()
+    world().run(for_s=10)
+    assert not handle.is_alive()
+
+
+def test_a_process_that_stood_still_gives_its_handlers_time(limited: SimQueue) -> None:
+    """Its clock went on, and its handlers did not: none is stuck that ends in time after it."""
+    limited.dispatch(Hangs(2))
+    limited.start_workers(1)
+    world().run(for_s=1)
+    limited.process.pause(100)
+    world().run(for_s=110)
+    assert told(AttemptStuck) == []
+
+
+def test_a_thread_that_can_not_be_opened_is_not_counted(limited: SimQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process has no more threads to give; the worker ends as ever when the stuck one has."""
+    limited.dispatch_many([Hangs(20), Hangs(1)])
+    handle = limited.start_workers(1)
+    real = limited.process.spawn
+
+    def spawn(run: Callable[[], None], name: str) -> Any:
+        if "in-place" in name:
+            raise RuntimeError("can't start new thread")
+        return real(run, name)
+
+    monkeypatch.setattr(limited.process, "spawn", spawn)
+    world().run(for_s=30)
+    machine: Any = handle._worker.machine
+    assert (machine.alive, machine.opened) == (1, 0)
+    assert len(told(AttemptStarted)) == 2
+
+
+def test_work_opens_no_thread() -> None:
+    """Its one thread is the caller's."""
+    queue, seen, ends = Queue(registry=Registry(), obey_s=0), [], threading.Event()
+
+    @queue.job("jobs.Waits", timeout=0.01)
+    @dataclass
+    class Waits:
+        def handle(self) -> None:
+            assert ends.wait(20)
+
+    def observe(event: Any) -> None:
+        seen.append(event)
+        if isinstance(event, AttemptStuck):
+            ends.set()
+
+    queue.observe(observe)
+    queue.dispatch(Waits())
+    queue.work(stop_when_empty=True)
+    assert [event.replaced for event in seen if isinstance(event, AttemptStuck)] == [False]
+    assert [event.late for event in seen if hasattr(event, "late")] == [True]
+
+
+LATE_SNOOZE, LATE_ERROR, LATE_GIVE_UP = TimedOut(3), TimedOut(3), TimedOut(3)
+LATE_SNOOZE.__cause__, LATE_ERROR.__cause__, LATE_GIVE_UP.__cause__ = Snooze(5), OSError("e"), GiveUp("no")
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "tried_again"),
+    [
+        (None, TimedOut(3), True),
+        (None, LATE_GIVE_UP, False),
+        (Retry(retry_on=ValueError), TimedOut(3), True),
+        (Retry(retry_on=ValueError), LATE_ERROR, True),
+        (Retry(give_up_on=TimedOut), TimedOut(3), False),
+        (Retry(give_up_on=TimedOut), LATE_SNOOZE, False),
+        (Retry(give_up_on=OSError), LATE_ERROR, False),
+        (Retry(give_up_on=OSError), TimedOut(3), True),
+    ],
+)
+def test_a_policy_sees_a_timeout_whatever_was_raised(
+    policy: Retry | None, error: BaseException, tried_again: bool
+) -> None:
+    """It is asked by TimedOut, and by what was raised as its cause."""
+    assert isinstance(decide_by(policy, 1, 3, error, 4.0, lambda: 0.0), RetryAfter if tried_again else GivesUp)
+    assert isinstance(decide_by(policy, 3, 3, error, 4.0, lambda: 0.0), GivesUp)
+
+
+def test_a_backoff_is_given_the_timeout(limited: SimQueue) -> None:
+    """Also where the handler raised something else, too late."""
+    given: list[BaseException] = []
+
+    def backoff(attempt: int, error: BaseException, elapsed_s: float, chance: float) -> float:
+        given.append(error)
+        return 1
+
+    @dataclass
+    class Fails(Hangs):
+        def handle(self) -> None:
+            super().handle()
+            raise ValueError("no card")
+
+    world().registry.register("jobs.Fails", Fails, Retry(attempts=2, backoff=backoff), 3)
+    limited.dispatch(Fails(4))
+    limited.start_workers(1)
+    world().run(for_s=20)
+    assert [str(error) for error in given] == ["timed out after 3 s"]
+    assert isinstance(given[0].__cause__, ValueError)
+    assert [event.error for event in told(JobFailed)] == ["timed out after 3 s: ValueError: no card"]
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), True, "5"])
+def test_the_time_to_obey_is_a_number_of_seconds(seconds: Any) -> None:
+    with pytest.raises(InvalidSetting, match="obey_s must be a number of seconds, 0 or more"):
+        Queue(obey_s=seconds)
