@@ -6,7 +6,7 @@ and ``stats`` may take several round trips; they change nothing.)
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
@@ -145,6 +145,31 @@ class Stats:
     held: int
     unrecorded: int
     workers: int
+
+
+Where = Literal["ready", "delayed", "running"]
+WHERE: tuple[Where, ...] = ("ready", "delayed", "running")
+
+
+class Shown(NamedTuple):
+    """A job on the queue, as a driver shows it."""
+
+    envelope: bytes
+    due: float | None = None
+    """Of a delayed job: Unix seconds of the server's clock."""
+    worker: str = ""
+    """Of a job on a worker's lists: the worker."""
+
+
+@runtime_checkable
+class Showing(Protocol):
+    """A driver that can show its jobs."""
+
+    def show(self, where: Where, limit: int) -> Iterator[Shown]:
+        """Up to ``limit`` jobs: ready ones in their order, delayed ones by due time, running ones worker by worker.
+
+        Changes nothing. A job that moves meanwhile may be shown twice, or not at all. Raises DriverError.
+        """
 
 
 @runtime_checkable

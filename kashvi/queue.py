@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .dispatch import Sealed
     from .drivers.redis import RedisDriver
     from .failures.table import FailedJobRecord
+    from .queued import QueuedJob
     from .worker import Limits
     from .worker.hooks import Attempt, Hook
     from .worker.pool import Workers
@@ -85,6 +86,7 @@ failed_jobs = _default.failed_jobs
 observe = _default.observe
 around = _default.around
 stats = _default.stats
+jobs = _default.jobs
 start_workers = _default.start_workers
 work = _default.work
 
@@ -112,6 +114,10 @@ def __getattr__(name: str) -> Any:
         from .worker import Limits
 
         return Limits
+    if name == "QueuedJob":
+        from .queued import QueuedJob
+
+        return QueuedJob
     if name == "Workers":
         from .worker.pool import Workers
 
@@ -128,6 +134,7 @@ __all__ = [
     "MemoryDriver",
     "MemoryQueueWarning",
     "Queue",
+    "QueuedJob",
     "RedisDriver",
     "Registry",
     "TraceFile",
@@ -142,6 +149,7 @@ __all__ = [
     "dispatch_many",
     "failed_jobs",
     "job",
+    "jobs",
     "observe",
     "register",
     "set_driver",

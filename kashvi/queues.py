@@ -15,7 +15,7 @@ from .events import EventStream, Observer
 from .failures.recent import FailedJob, FailedJobs
 from .jobs.codec import Job
 from .jobs.envelope import text_of
-from .ports import Driver, FailureStore, Runtime, Stats, Task
+from .ports import Driver, FailureStore, Runtime, Stats, Task, Where
 from .registry import Registry, default_name
 from .runtime import SystemRuntime
 from .text import visible
@@ -23,6 +23,7 @@ from .text import visible
 if TYPE_CHECKING:  # a process that only dispatches does not load these
     import sqlalchemy
 
+    from .queued import QueuedJob
     from .retries import Retry
     from .worker.hooks import Hook
     from .worker.keeper import Keeper
@@ -342,6 +343,16 @@ class Queue:
     def stats(self) -> Stats:
         """The numbers of jobs that are ready, delayed, held by workers, and unrecorded. Raises DriverError."""
         return self.driver.stats()
+
+    def jobs(self, where: Where = "ready", *, limit: int = 100) -> list[QueuedJob]:
+        """Up to ``limit`` jobs that are ``ready`` (in their order), ``delayed`` (by due time), or ``running`` (on a
+        worker's list: started, or about to be). Changes nothing.
+
+        Jobs move meanwhile: one may be missing, or be there twice. Raises InvalidSetting, DriverError (COMMANDS-20).
+        """
+        from .queued import jobs
+
+        return list(jobs(self.driver, where, settings.at_least("limit", limit, 1)))
 
     # -- working ----------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": ("kashvi.cli.demo:demo", "Run sample jobs in memory and show what happens (3 s)."),
     "queue:work": ("kashvi.cli.work:work", "Run jobs from the queue."),
     "queue:stats": ("kashvi.cli.doctor:stats", "Count the jobs that are ready, delayed and held."),
+    "queue:list": ("kashvi.cli.queued:list_jobs", "List the jobs that are ready, delayed and running."),
     "queue:doctor": ("kashvi.cli.doctor:doctor", "Check the app, the server and the failure table."),
     "queue:failed": ("kashvi.cli.failed:failed", "List failed jobs."),
     "queue:retry": ("kashvi.cli.failed:retry", "Send failed jobs back to the queue."),

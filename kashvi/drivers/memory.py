@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import islice
 
@@ -23,8 +23,10 @@ from ..ports import (
     LostDelivery,
     Runtime,
     Settlement,
+    Shown,
     Stats,
     Unrecorded,
+    Where,
     at_once,
     so_many_of,
     worker_name,
@@ -254,6 +256,19 @@ class MemoryDriver:
         with self.store.condition:
             for envelope in envelopes:
                 self.store.unrecorded.pop(envelope, None)
+
+    def show(self, where: Where, limit: int) -> Iterator[Shown]:
+        store = self.store
+        with store.condition:
+            if where == "ready":
+                found = [Shown(envelope) for envelope in reversed(store.jobs)]
+            elif where == "delayed":
+                found = [Shown(envelope, due) for due, envelope in sorted(store.delayed)]
+            else:
+                workers = sorted(store.held.keys() | store.running.keys())
+                lists = ((w, [*store.running.get(w, []), *store.held.get(w, [])]) for w in workers)
+                found = [Shown(envelope, worker=worker) for worker, jobs in lists for envelope in jobs]
+        return iter(found[:limit])
 
     def stats(self) -> Stats:
         store = self.store

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import redis
@@ -23,13 +24,16 @@ from ..ports import (
     LostDelivery,
     Place,
     Settlement,
+    Shown,
     Stats,
     Unrecorded,
+    Where,
     worker_name,
 )
 from .bell import Waits
 from .connection import BLOCK_MAX_S, Connections, Script
 from .health import Health, read_health
+from .shown import pages
 
 CHUNK_MAX = 500
 """The most jobs that a script moves in one command: Lua passes not many more arguments safely."""
@@ -191,6 +195,28 @@ class RedisDriver:
             if set(workers) == set(known):
                 return Stats(ready, delayed, held, unrecorded, len(workers))
             known = workers
+
+    def show(self, where: Where, limit: int) -> Iterator[Shown]:
+        if where == "ready":
+            return pages(lambda first, last: self._shown(self._jobs, first, last), limit)
+        if where == "delayed":
+            return pages(self._shown_delayed, limit)
+        return islice(self._shown_running(limit), limit)
+
+    def _shown(self, key: Any, first: int, last: int, worker: str = "") -> list[Shown]:
+        """A part of a list, from its right end, which is the oldest."""
+        found = self._server.call("LRANGE", key, -last - 1, -first - 1)
+        return [Shown(envelope, worker=worker) for envelope in reversed(found)]
+
+    def _shown_delayed(self, first: int, last: int) -> list[Shown]:
+        found = self._server.call("ZRANGE", self._delayed, first, last, "WITHSCORES")
+        return [Shown(envelope, float(due)) for envelope, due in _pairs(found)]
+
+    def _shown_running(self, limit: int) -> Iterator[Shown]:
+        for raw in self._server.call("ZRANGE", self._workers, 0, -1):
+            worker = self._name(raw)
+            for key in reversed(self._lists(worker)):
+                yield from pages(lambda first, last: self._shown(key, first, last, worker), limit)  # noqa: B023
 
     def check(self) -> list[str]:
         """Warnings for the operator. Changes nothing.

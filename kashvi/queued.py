@@ -1,0 +1,70 @@
+"""The jobs on a queue, read without being changed: ready, delayed, and held by workers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from .errors import InvalidSetting, NotAnEnvelope
+from .jobs.envelope import read, text_of
+from .ports import WHERE, Driver, Showing, Shown, Where
+
+TIMED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-")
+"""A UUIDv7, which begins with the time: Unix milliseconds in 48 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """A job on the queue, as it was a moment ago."""
+
+    id: str
+    """Empty for a job without an id, as the Go program sends it, and for bytes that are not an envelope."""
+    type: str
+    """The wire name; empty for bytes that are not an envelope."""
+    payload: str
+    """JSON as it was dispatched; ``base64:…`` for bytes that are not UTF-8 text."""
+    attempts: int
+    """The attempts that have failed."""
+    where: Where
+    due: datetime | None = None
+    """Of a delayed job, in UTC."""
+    worker: str = ""
+    """Of a running job: the id of the worker that has it."""
+    dispatched_at: datetime | None = None
+    """The time in the id, in UTC, if kashvi made it."""
+    lost: int = 0
+    """How grave a suspect it is, after a death of its process; 0: it is none."""
+
+
+def jobs(driver: Driver, where: Where, limit: int) -> Iterator[QueuedJob]:
+    """Up to ``limit`` jobs of one place. Raises InvalidSetting, DriverError."""
+    if where not in WHERE:
+        raise InvalidSetting("where", where, f"one of {', '.join(WHERE)}")
+    if not isinstance(driver, Showing):
+        raise InvalidSetting("the driver", driver, "one with a method show(where, limit), to read the jobs it has")
+    return (_job(one, where) for one in driver.show(where, limit))
+
+
+def _job(shown: Shown, where: Where) -> QueuedJob:
+    due = None if shown.due is None else _moment(shown.due)
+    try:
+        one = read(shown.envelope)
+    except NotAnEnvelope:
+        return QueuedJob("", "", text_of(shown.envelope), 0, where, due, shown.worker)
+    payload = text_of(bytes(one.payload))
+    return QueuedJob(one.id, one.type, payload, one.attempts, where, due, shown.worker, _made_at(one.id), one.lost)
+
+
+def _made_at(job_id: str) -> datetime | None:
+    found = TIMED.match(job_id)
+    return _moment(int(found[1] + found[2], 16) / 1000) if found else None
+
+
+def _moment(at: float) -> datetime | None:
+    """None for a score of another program that is no time: infinite, or beyond the year 9999."""
+    try:
+        return datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
