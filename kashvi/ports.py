@@ -53,6 +53,14 @@ def worker_name(name: str) -> str:
     return name
 
 
+class FollowUp(NamedTuple):
+    """A job that is added in the step that settles another one as done."""
+
+    envelope: bytes
+    in_s: float = 0.0
+    """Seconds from now until it is due; 0: it is ready at once."""
+
+
 class Settlement(NamedTuple):
     """One change to one job in ``owner``'s ``place``; refused if the job is gone or ``owner`` is alive."""
 
@@ -67,6 +75,8 @@ class Settlement(NamedTuple):
     """retry: seconds from now until it is due; fail: seconds since it failed, negated."""
     lease_end: float | None = None
     """Another worker's lease, as ``expired`` read it; refused if it has another end by now. None: any end will do."""
+    follow_ups: Sequence[FollowUp] = ()
+    """done: the jobs to add, in this order, unless it is refused. Only given to a driver that is ``Following``."""
 
 
 class Exchange(NamedTuple):
@@ -193,6 +203,15 @@ class Retrying(Protocol):
 
     def push_retried(self, failure: str, envelope: bytes) -> bool:
         """Send a failed job back once for each ``failure``, a text that names it; False if it was sent before."""
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A driver whose ``exchange`` adds the ``follow_ups`` of a settlement. To any other driver none is given."""
+
+    @property
+    def follows_up(self) -> bool:
+        """True if it does."""
 
 
 class Driver(Protocol):

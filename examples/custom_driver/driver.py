@@ -61,6 +61,8 @@ _COUNTED = sa.select(jobs.c.place, jobs.c.owner, sa.func.count(), sa.func.min(jo
 class SqliteDriver:
     """A handle on the queue in a file. ``now``: the clock that leases and delays are counted by."""
 
+    follows_up = True
+
     def __init__(self, path: str, *, now: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep):
         self.path = path
         self.now = now
@@ -89,14 +91,8 @@ class SqliteDriver:
 
     def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
         with self._transaction() as c:
-            if delay_s > 0:
-                due = self.now() + delay_s
-                rows = [{"place": "delayed", "rank": due, "envelope": envelope} for envelope in envelopes]
-            else:
-                due, last = None, _edge(c, sa.func.max)
-                rows = [{"place": "ready", "rank": last + n, "envelope": e} for n, e in enumerate(envelopes, 1)]
-            if rows:
-                c.execute(sa.insert(jobs), rows)
+            due = self.now() + delay_s if delay_s > 0 else None
+            _add(c, envelopes, due)
             return due
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
@@ -170,6 +166,8 @@ class SqliteDriver:
             return False
         if s.move == "done":
             c.execute(sa.delete(jobs).where(jobs.c.id == job))
+            for envelope, in_s in s.follow_ups:
+                _add(c, [envelope], now + in_s if in_s > 0 else None)
         elif s.move == "retry":
             _move(c, job, "delayed", "", now + s.in_s, s.new)
         elif s.move == "fail":
@@ -242,6 +240,15 @@ def _without_a_flush_per_commit(connection: sqlite3.Connection, record: object) 
     """A crash of the machine may cost the last moments; a crash of a process costs nothing."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _add(c: sa.Connection, envelopes: Sequence[bytes], due: float | None) -> None:
+    """``due``: None for jobs that are ready."""
+    last = _edge(c, sa.func.max) if due is None else 0.0
+    place = "ready" if due is None else "delayed"
+    rows = [{"place": place, "rank": due or last + n, "envelope": e} for n, e in enumerate(envelopes, 1)]
+    if rows:
+        c.execute(sa.insert(jobs), rows)
 
 
 def _move(c: sa.Connection, job: int, place: str, owner: str, rank: float, envelope: bytes | None = None) -> None:

@@ -1,5 +1,6 @@
 -- The exchange of spec/protocol.md, step by step. On a Redis Cluster all keys would have to come as KEYS.
--- KEYS: prefix   ARGV: worker n lease want now|'', then per settlement: move owner place old new in_s lease_end|''
+-- KEYS: prefix   ARGV: worker n lease want now|'', then per settlement: move owner place old new in_s lease_end|'' k,
+-- and k times envelope in_s of a follow-up
 local prefix, worker = KEYS[1], ARGV[1]
 local n, lease, want, now = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not now then
@@ -20,7 +21,12 @@ redis.call('ZCARD', delayed)
 redis.call('ZCARD', workers)
 redis.call('ZCARD', unrecorded)
 count(worker)
-for i = 6, #ARGV, 7 do count(ARGV[i + 1]) end
+local settlements, at = {}, 6
+while at <= #ARGV do
+  settlements[#settlements + 1] = at
+  count(ARGV[at + 1])
+  at = at + 8 + 2 * ARGV[at + 7]
+end
 
 -- 2: which number was the last?
 local stored = redis.call('HGET', exchanges, worker) or '0 0 '
@@ -29,10 +35,15 @@ last = tonumber(last)
 if n < last then return redis.error_reply('exchange ' .. n .. ' after ' .. last) end
 local repeated = n == last
 
-local function settle(move, owner, place, old, new, in_s, read_end)
+local function delay(envelope, in_s)
+  redis.call('ZADD', delayed, text(now + in_s), envelope)
+  if in_s < 0.6 then redis.pcall('PUBLISH', delayed, text(now + in_s)) end
+end
+
+local function settle(at, move, owner, place, old, new, in_s, read_end, follow_ups)
   if owner ~= worker then
     local ends = tonumber(redis.call('ZSCORE', workers, owner) or now + 1)
-    if ends > now or (read_end and ends ~= read_end) then return false end
+    if ends > now or (read_end ~= '' and ends ~= tonumber(read_end)) then return false end
     if move == 'leave' then
       if ends > now - 3600 or count(owner) > 0 then return false end
       redis.call('ZREM', workers, owner)
@@ -43,10 +54,11 @@ local function settle(move, owner, place, old, new, in_s, read_end)
   if move == 'leave' then return true end
   local list, from = key(place, owner), move == 'return' and 1 or -1
   if not redis.call('LPOS', list, old, 'RANK', from) then return false end
-  if move == 'retry' then
-    redis.call('ZADD', delayed, text(now + in_s), new)
-    if in_s < 0.6 then redis.pcall('PUBLISH', delayed, text(now + in_s)) end
+  for i = at + 8, at + 6 + 2 * follow_ups, 2 do
+    local envelope, due_in = ARGV[i], tonumber(ARGV[i + 1])
+    if due_in > 0 then delay(envelope, due_in) else redis.call('LPUSH', jobs, envelope) end
   end
+  if move == 'retry' then delay(new, tonumber(in_s)) end
   if move == 'fail' then redis.call('ZADD', unrecorded, text(now + in_s), new) end
   if move == 'return' then redis.call('RPUSH', jobs, new) end
   if move == 'start' then redis.call('LPUSH', key('running', owner), old) end
@@ -59,11 +71,9 @@ if not repeated then
   redis.call('ZREM', workers, '') -- a full server allows it, and with it all that follows
   redis.call('ZADD', workers, text(now + lease), worker) -- 3: renew
   local found, leaving = {}, false
-  for i = 6, #ARGV, 7 do -- 4: settle
-    local move, owner, place, old, new, in_s, read_end = unpack(ARGV, i, i + 6)
-    leaving = leaving or (move == 'leave' and owner == worker)
-    local settled = settle(move, owner, place, old, new, tonumber(in_s), tonumber(read_end))
-    if not settled then found[#found + 1] = (i - 6) / 7 end
+  for i, first in ipairs(settlements) do -- 4: settle
+    leaving = leaving or (ARGV[first] == 'leave' and ARGV[first + 1] == worker)
+    if not settle(first, unpack(ARGV, first, first + 7)) then found[#found + 1] = i - 1 end
   end
   settled_at, refused = text(now), table.concat(found, ' ')
   redis.call('HSET', exchanges, worker, n .. ' ' .. settled_at .. ' ' .. refused) -- 5: remember

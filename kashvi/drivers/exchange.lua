@@ -4,6 +4,7 @@
 -- ARGV: worker n want lease now|'' gone_after chunk,
 --       then per settlement: move, owner, index of its list in KEYS, old, new, in_s,
 --       and for another owner: the end of its lease as it was read, or '';
+--       for done, new is '' or the number of its follow-ups, and these come last: envelope, in_s|'' each;
 --       or '', k, and k times old: the worker's own, held, are done
 --
 -- Envelopes are bytes here: nothing decodes them.
@@ -54,8 +55,26 @@ local function holds_nothing(owner_held, owner_running)
   return redis.call('LLEN', owner_held) + redis.call('LLEN', owner_running) == 0
 end
 
--- Check, add, then remove.
-local function settle(move, owner, list_index, old, new, in_s, read_end)
+local function delay(envelope, in_s)
+  local due = text(now + in_s)
+  redis.call('ZADD', delayed, due, envelope)
+  if in_s < 0.6 then redis.pcall('PUBLISH', delayed, due) end -- wakes who would wait for longer
+  some_delayed = true
+end
+
+-- The follow-ups in ARGV: an envelope and its in_s each.
+local function follow(first, last)
+  for i = first, last, 2 do
+    if ARGV[i + 1] == '' then
+      redis.call('LPUSH', jobs, ARGV[i])
+    else
+      delay(ARGV[i], tonumber(ARGV[i + 1]))
+    end
+  end
+end
+
+-- Check, add, then remove. first, last: where the follow-ups are in ARGV.
+local function settle(move, owner, list_index, old, new, in_s, read_end, first, last)
   local list = KEYS[list_index]
   local lease_end = now + lease
   if owner ~= worker then
@@ -63,7 +82,7 @@ local function settle(move, owner, list_index, old, new, in_s, read_end)
     if lease_end > now then return false end
     if read_end ~= '' and lease_end ~= tonumber(read_end) then return false end
   end
-  if move == 'done' then return redis.call('LREM', list, -1, old) == 1 end
+  if move == 'done' and new == '' then return redis.call('LREM', list, -1, old) == 1 end
   if move == 'leave' then
     if owner == worker then return true end
     if lease_end > now - gone_after or not holds_nothing(list, KEYS[list_index + 1]) then return false end
@@ -73,11 +92,10 @@ local function settle(move, owner, list_index, old, new, in_s, read_end)
   end
   local from = move == 'return' and 1 or -1 -- jobs come back the newest first, all others leave about in order
   if not redis.call('LPOS', list, old, 'RANK', from) then return false end
-  if move == 'retry' then
-    local due = text(now + tonumber(in_s))
-    redis.call('ZADD', delayed, due, new)
-    if tonumber(in_s) < 0.6 then redis.pcall('PUBLISH', delayed, due) end -- wakes who would wait for longer
-    some_delayed = true
+  if move == 'done' then
+    follow(first, last)
+  elseif move == 'retry' then
+    delay(new, tonumber(in_s))
   elseif move == 'fail' then
     redis.call('ZADD', unrecorded, text(now + tonumber(in_s)), new)
   elseif move == 'return' then
@@ -103,8 +121,10 @@ while at <= #ARGV do
     at = last_old + 1
   else
     leaving = leaving or (move == 'leave' and owner == worker)
-    note(settle(move, owner, tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]))
-    at = at + (owner == worker and 6 or 7)
+    local new, first = ARGV[at + 4], at + (owner == worker and 6 or 7)
+    local last = first - 1 + (move == 'done' and new ~= '' and 2 * tonumber(new) or 0)
+    note(settle(move, owner, tonumber(ARGV[at + 2]), ARGV[at + 3], new, ARGV[at + 5], ARGV[at + 6], first, last))
+    at = last + 1
   end
 end
 refused = table.concat(refused, ' ')

@@ -20,6 +20,7 @@ from ..ports import (
     Condition,
     Exchange,
     Expired,
+    FollowUp,
     LostDelivery,
     Runtime,
     Settlement,
@@ -62,6 +63,8 @@ class MemoryStore:
 
 class MemoryDriver:
     """A process's handle on a MemoryStore of its own, or on a shared one."""
+
+    follows_up = True
 
     def __init__(self, *, runtime: Runtime | None = None, store: MemoryStore | None = None) -> None:
         runtime = runtime or SystemRuntime()
@@ -155,6 +158,8 @@ class MemoryDriver:
         place = (store.held if s.place == "held" else store.running).get(s.owner, [])
         if s.old not in place:
             return False
+        if s.follow_ups:
+            self._follow(s.follow_ups, now)
         if s.move == "retry":
             self._delay(now + s.in_s, s.new)
         elif s.move == "fail":
@@ -172,6 +177,16 @@ class MemoryDriver:
             store.running[s.owner].append(s.old)
         place.remove(s.old)
         return True
+
+    def _follow(self, follow_ups: Sequence[FollowUp], now: float) -> None:
+        store = self.store
+        for envelope, in_s in follow_ups:
+            if in_s > 0:
+                self._delay(now + in_s, envelope)
+            else:
+                store.jobs.appendleft(envelope)
+        if store.waiting:
+            store.condition.notify_all()
 
     def _delay(self, due: float, envelope: bytes) -> None:
         store = self.store

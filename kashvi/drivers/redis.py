@@ -58,6 +58,8 @@ class RedisDriver:
     real server in virtual time. Raises InvalidSetting.
     """
 
+    follows_up = True
+
     def __init__(
         self,
         client: redis.Redis | redis.RedisCluster | str,
@@ -107,7 +109,7 @@ class RedisDriver:
         run = 0
         leaves = False
         for s in settlements:
-            if s.move == "done" and s.owner == worker and s.place == "held":
+            if s.move == "done" and s.owner == worker and s.place == "held" and not s.follow_ups:
                 if not run:  # the hot path: each argument costs as much as all else about a job
                     run = len(args) + 1
                     args += ("", 0)
@@ -120,9 +122,11 @@ class RedisDriver:
                 keys += self._lists(s.owner)
             at = lists[s.owner] + (s.place == "running")
             leaves = leaves or (s.move == "leave" and s.owner == worker)
-            args += (s.move, self._odd.get(s.owner, s.owner), at, s.old, s.new, repr(s.in_s))
+            args += (s.move, self._odd.get(s.owner, s.owner), at, s.old, len(s.follow_ups) or s.new, repr(s.in_s))
             if s.owner != worker:
                 args.append("" if s.lease_end is None else repr(s.lease_end))
+            for envelope, in_s in s.follow_ups:
+                args += (envelope, repr(in_s) if in_s > 0 else "")
         (now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running) = (
             self._server.run(_EXCHANGE, keys, args)
         )

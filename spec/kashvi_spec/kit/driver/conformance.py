@@ -21,7 +21,7 @@ from kashvi.worker.attempt import describe
 from ...clauses import Clause, ids_by_predicate, load
 from ..example.examples import Ran, follow
 from ..example.situation import example_of
-from .steps import STEPS, Bench, Step, emptied
+from .steps import STEPS, Bench, Lacking, Step, emptied, follow_ups_of
 from .subject import DriverUnderTest
 
 PATIENCE_S = 60.0
@@ -111,9 +111,20 @@ class Suite:
         for n, text in enumerate(clause.examples, 1):
             verdict.examples += 1
             where = f"example {n}" if len(clause.examples) > 1 else "the example"
-            ran = self._attempt(lambda text=text: follow(example_of(text), self._serve), where, verdict)  # type: ignore[misc]
+            ran = self._attempt(lambda text=text: self._follow(text), where, verdict)  # type: ignore[misc]
             if ran is not None:
                 self._told(ran, where, verdict)
+
+    def _follow(self, text: str) -> Ran:
+        example = example_of(text)
+
+        def serve(kernel: Kernel) -> GivenServer:
+            server = self._serve(kernel)
+            if any(job.sends for job in example.jobs):
+                follow_ups_of(server.driver)
+            return server
+
+        return follow(example, serve)
 
     def was_judged(self, verdict: Verdict) -> None:
         """A clause that was never checked counts as broken."""
@@ -181,7 +192,10 @@ class Suite:
             verdict.reasons.append(f"{what}: the driver did not come back within {PATIENCE_S:g} s")
             return None
         ran, error = came[0]
-        if isinstance(error, AssertionError):
+        if isinstance(error, Lacking):
+            verdict.lacking = [str(error)]
+            verdict.examples = verdict.steps = 0
+        elif isinstance(error, AssertionError):
             verdict.reasons.append(f"{what} But {error}" if what.endswith(".") else f"{what}: {error}")
         elif error is not None:
             verdict.reasons.append(f"{what}: the driver raised {describe(error)}")

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from kashvi.drivers.memory import MemoryDriver, MemoryStore
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import CommandRefused
-from kashvi.ports import Driver, Settlement
+from kashvi.ports import Driver, FollowUp, Settlement
 from kashvi.runtime import SystemRuntime
 
 from ...clauses import PLACES
@@ -108,11 +108,7 @@ class Spoken:
         return {"due": self.driver.push([text.encode() for text in envelopes], delay_s)}
 
     def _exchange(self, worker: str, n: int, lease_s: float, settlements: list[dict[str, Any]], want: int) -> Any:
-        sent = [
-            Settlement(**one | {name: one[name].encode() for name in ("old", "new") if name in one})
-            for one in settlements
-        ]
-        answer = self.driver.exchange(worker, n, lease_s, sent, want)._asdict()
+        answer = self.driver.exchange(worker, n, lease_s, [_sent(one) for one in settlements], want)._asdict()
         listing = answer["listing"]
         return answer | {
             "refused": list(answer["refused"]),
@@ -212,6 +208,12 @@ class InMemory(Spoken):
         for place, lists in (("held", store.held), ("running", store.running)):
             found |= {f"{place}:{worker}": _texts(entries[::-1]) for worker, entries in lists.items()}
         return {name: value for name, value in found.items() if value}
+
+
+def _sent(one: dict[str, Any]) -> Settlement:
+    follow_ups = tuple(FollowUp(text.encode(), in_s) for text, in_s in one.get("follow_ups", ()))
+    old_and_new = {name: one[name].encode() for name in ("old", "new") if name in one}
+    return Settlement(**one | old_and_new | {"follow_ups": follow_ups})
 
 
 def _texts(envelopes: Any) -> list[str]:

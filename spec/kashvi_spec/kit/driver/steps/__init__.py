@@ -47,6 +47,10 @@ class Bench:
         else:
             SystemRuntime().sleep(seconds * REAL_S)
 
+    def needs_follow_ups(self) -> None:
+        """Raises Lacking."""
+        follow_ups_of(self.driver)
+
     def another_handle(self) -> Driver:
         assert self._subject.again is not None
         return self._subject.again(self.driver)
@@ -68,6 +72,16 @@ class Bench:
         """Ready, delayed, held, unrecorded."""
         stats = self.driver.stats()
         return stats.ready, stats.delayed, stats.held, stats.unrecorded
+
+
+class Lacking(Exception):
+    """The driver lacks an ability that a check needs."""
+
+
+def follow_ups_of(driver: Driver) -> None:
+    """Raises Lacking if the driver has none."""
+    if not getattr(driver, "follows_up", False):
+        raise Lacking("it has no follow-ups, which is allowed: current().dispatch() says so")
 
 
 @dataclass

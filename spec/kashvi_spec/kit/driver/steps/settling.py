@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kashvi.ports import FollowUp
+
 from . import Bench, expect, step
 
 
@@ -100,3 +102,36 @@ def _(bench: Bench) -> None:
     expect(w.exchange(w.settlement("done", b"a")).refused, (0,), "refused when settled from the list it has left")
     expect(w.settle("done", b"a", place="running"), True, "settled from where it is")
     expect(bench.counts(), (0, 0, 1, 0), "ready, delayed, held, unrecorded")
+
+
+@step("JOBS-16")
+def _(bench: Bench) -> None:
+    """The follow-ups of a job that is done are added with it, in order, at once or delayed."""
+    bench.needs_follow_ups()
+    bench.push(b"a")
+    w = bench.worker()
+    w.claim()
+    follow_ups = (FollowUp(b"b"), FollowUp(b"c", 3 * bench.second), FollowUp(b"d"))
+    done = w.exchange(w.settlement("done", b"a")._replace(follow_ups=follow_ups))
+    expect((done.refused, bench.counts()), ((), (2, 1, 0, 0)), "refused; ready, delayed, held, unrecorded")
+    expect(w.claim(5), [b"b", b"d"], "claimed")
+    bench.let_pass(3 + bench.moment)
+    expect(w.claim(), [b"c"], f"claimed {bench.moment} s after the delayed one is due")
+
+
+@step("JOBS-16")
+def _(bench: Bench) -> None:
+    """No follow-up is added for what is refused, or when a request is repeated."""
+    bench.needs_follow_ups()
+    bench.push(b"a")
+    w, v = bench.worker("w"), bench.worker("v")
+    w.claim()
+    v.exchange()
+    follow_ups = (FollowUp(b"b"), FollowUp(b"c", 60 * bench.second))
+    done = w.settlement("done", b"a")._replace(follow_ups=follow_ups)
+    expect(v.exchange(done._replace(owner="v")).refused, (0,), "refused of what another worker holds")
+    expect(bench.counts(), (0, 0, 1, 0), "ready, delayed, held, unrecorded after that")
+    w.exchange(done)
+    w.repeat(done)
+    expect(w.exchange(done).refused, (0,), "refused the second time")
+    expect(bench.counts(), (1, 1, 0, 0), "ready, delayed, held, unrecorded")
