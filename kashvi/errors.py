@@ -8,12 +8,14 @@
     │   ├── HandleNotRun
     │   │   └── LoopIsRunning
     │   ├── PayloadTooLarge
+    │   ├── TooManyFollowUps
     │   └── DuplicateJobName
     ├── SettingError              a setting or an argument
     │   ├── InvalidDelay
     │   ├── InvalidSetting
     │   │   └── UnusableSetting
     │   ├── WorkersRunning
+    │   ├── NoFollowUps
     │   └── RedisRequired
     ├── UndeliverableJob          what a worker found on the queue
     │   ├── NotAnEnvelope
@@ -127,6 +129,16 @@ class PayloadTooLarge(JobError, ValueError):
         )
 
 
+class TooManyFollowUps(JobError, ValueError):
+    """More follow-ups than one attempt may have; none of this call's jobs was added."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        super().__init__(
+            f"an attempt may have {most:,} follow-ups and {most_bytes:,} bytes of them, since one request carries them "
+            "all: dispatch one follow-up that dispatches the others, or use queue.dispatch_many(), which sends at once"
+        )
+
+
 class DuplicateJobName(JobError, ValueError):
     """One name for two job types, or two names for one."""
 
@@ -178,6 +190,16 @@ class WorkersRunning(SettingError, RuntimeError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} can't change while workers of this queue are running. Stop them first.")
+
+
+class NoFollowUps(SettingError):
+    """The queue's driver can't add jobs in the step that settles another one."""
+
+    def __init__(self, driver: object) -> None:
+        super().__init__(
+            f"the driver {type(driver).__qualname__} has no follow-ups (kashvi.ports.Following): call "
+            "queue.dispatch(job), which sends at once, or use another driver"
+        )
 
 
 class RedisRequired(SettingError):
@@ -302,12 +324,16 @@ class TimedOut(AttemptError):
 
 
 class AttemptOver(AttemptError):
-    """The attempt is no longer this worker's: it has ended, or was handed back. What it does now counts for nothing."""
+    """The attempt is no longer this worker's: it has ended, or was handed back; or this is a child process.
+
+    What it does now counts for nothing, and a follow-up would never be sent.
+    """
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(
-            f"this attempt at job {job_id} is over: it has ended, or its worker has handed the job back to the queue"
+            f"this attempt at job {job_id} is over: it has ended, its worker has handed the job back to the queue, "
+            "or this is a child process"
         )
 
 

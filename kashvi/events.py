@@ -39,6 +39,15 @@ class JobDispatched(JobEvent, frozen=True, kw_only=True):
     """The server took the job. ``due``: server time before which it must not start; None: no delay."""
 
     due: float | None = None
+    parent: str = ""
+    """The id of the job whose follow-up it is, if it is one."""
+
+
+class FollowUpKept(JobEvent, frozen=True, kw_only=True):
+    """A handler dispatched a follow-up: it is sent when attempt number ``attempt`` of ``parent`` is settled as done."""
+
+    parent: str
+    attempt: int
 
 
 class AttemptStarted(JobEvent, frozen=True, kw_only=True):
@@ -60,11 +69,13 @@ class AttemptStarted(JobEvent, frozen=True, kw_only=True):
 
 
 class AttemptSucceeded(JobEvent, frozen=True, kw_only=True):
-    """``handle()`` returned; the job is not settled yet. ``late``: after its time limit."""
+    """``handle()`` returned; the job is not settled yet. ``late``: after its time limit. ``follow_ups``: how many are
+    sent when it is settled as done."""
 
     attempt: int
     duration_s: float
     late: bool = False
+    follow_ups: int = 0
 
 
 class AttemptFailed(JobEvent, frozen=True, kw_only=True, dict=True):
@@ -249,6 +260,7 @@ class StoreBack(Event, frozen=True, kw_only=True):
 
 AnyJobEvent = (
     JobDispatched
+    | FollowUpKept
     | AttemptStarted
     | AttemptSucceeded
     | AttemptFailed

@@ -411,6 +411,7 @@ class Queue:
 
     def _worker(self, threads: int, limits: Limits | None, *, interruptible: bool) -> tuple[Worker, Keeper]:
         from .worker.attempt import Attempts
+        from .worker.follow_ups import FollowUps
         from .worker.keeper import Keeper
         from .worker.machine import Machine
         from .worker.machine.steps import Limits, micros
@@ -447,6 +448,7 @@ class Queue:
             runtime,
             stream,
             max_attempts,
+            FollowUps(driver, self.registry, runtime, stream, self.payload_limit),
             self._hooks,
             unknown_for_s=self.unknown_for_s,
             interruptible=interruptible,

@@ -98,8 +98,8 @@ class Lines:
                 pass
             case events.ServerLost() | events.ServerBack() | events.StoreLost() | events.StoreBack():
                 pass  # the log has these, and the next
-            case events.FailureRefused() | events.HookFailed() | events.JobSnoozed():
-                pass  # the last's attempt was shown
+            case events.FailureRefused() | events.HookFailed() | events.JobSnoozed() | events.FollowUpKept():
+                pass  # the attempts of the last two are shown
             case _:
                 assert_never(event)
 

@@ -20,8 +20,9 @@ from ..registry import Registry, is_a_name
 from ..retries import Snooze
 from ..text import visible
 from . import retry, settle
-from .hooks import RUNNING, Hook, Timekeeper, enclosed
-from .settle import Delivery, Settling, TimeLimit
+from .follow_ups import FollowUps
+from .hooks import RUNNING, Hook, Running, Timekeeper, enclosed
+from .settle import Delivery, Kept, Settling, TimeLimit
 
 WHY_MAX = 1000
 """The most characters of the reason why a policy is ignored."""
@@ -39,6 +40,7 @@ class Attempts:
         runtime: Runtime,
         stream: events.EventStream,
         max_attempts: Callable[[], int],
+        follow_ups: FollowUps,
         hooks: Sequence[Hook] = (),
         *,
         unknown_for_s: float,
@@ -49,6 +51,7 @@ class Attempts:
         self._runtime = runtime
         self._stream = stream
         self._max_attempts = max_attempts
+        self.follow_ups = follow_ups
         self._hooks = hooks
         self._unknown_for_s = unknown_for_s
         self._unknown: set[str] = set()
@@ -118,6 +121,8 @@ class Attempts:
             facts = {"wait_s": settling.wait_s}
         if timed_out:
             facts |= {"late": True} if error is None else {"timed_out": timed_out}
+        if settling.follow_ups:
+            facts |= {"follow_ups": len(settling.follow_ups)}
         try:
             if cause is not None:
                 events.log.debug("attempt %d of %s failed", number, visible(f"{d.type} {d.job_id}"), exc_info=cause)
@@ -134,7 +139,7 @@ class Attempts:
         return self._over.pop(id(d), None)
 
     def _handle(self, d: Delivery, job: Job) -> Settling:
-        RUNNING.set((d, self.timekeeper))
+        RUNNING.set(running := Running(d, self.timekeeper, self.follow_ups))
         began = self.begun(d)
         try:
             if self._hooks:
@@ -143,8 +148,9 @@ class Attempts:
             elif (returned := (context := copy_context()).run(job.handle)) is not None:
                 self._finish(returned, context)
         except BaseException as error:
+            running.over = True
             return self.failed(d, began, error)
-        return self.succeeded(d, began)
+        return self.succeeded(d, began, running.end())
 
     def begun(self, d: Delivery) -> float:
         """Emit the start of an attempt; the monotonic time of it."""
@@ -189,11 +195,11 @@ class Attempts:
             return limit
         return None
 
-    def succeeded(self, d: Delivery, began: float) -> Settling:
+    def succeeded(self, d: Delivery, began: float, follow_ups: tuple[Kept, ...]) -> Settling:
         if self._runtime.process() != self._process:
             self._runtime.exit(None)  # a child that the handler forked; its parent has the job
         ended = self._runtime.monotonic()
-        settling = settle.succeeded(d, ended, ended - began)
+        settling = settle.succeeded(d, ended, ended - began, follow_ups)
         if not self._stream.observed:
             return settling
         timed_out = "late" if self._time_limits and self._passed(d, ended, None) else ""
@@ -238,7 +244,7 @@ class Attempts:
 
     def _limited(self, awaitable: Awaitable[object]) -> Awaitable[object]:
         running = RUNNING.get() if self._time_limits else None
-        limit = running and self.timekeeper.limit(running[0])
+        limit = running and self.timekeeper.limit(running.delivery)
         if not limit:
             return awaitable
         from ..loops import within  # only async jobs need it

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
+from ..delays import seconds_of
 from ..errors import InvalidSetting, NoAttempt
-from .settle import Delivery, TimeLimit
+from .follow_ups import FollowUps
+from .settle import Delivery, Kept, TimeLimit
 
 
 class Timekeeper(Protocol):
@@ -35,6 +39,24 @@ class Timekeeper(Protocol):
         """Raises TimedOut after the limit, and AttemptOver after the attempt's end."""
 
 
+class Running(msgspec.Struct, eq=False, gc=False):
+    """An attempt under way."""
+
+    delivery: Delivery
+    timekeeper: Timekeeper
+    follow_ups: FollowUps
+    kept: list[Kept] | None = None
+    """None until a follow-up is dispatched: most attempts have none."""
+    size: int = 0
+    """The bytes of all that is kept."""
+    over: bool = False
+
+    def end(self) -> tuple[Kept, ...]:
+        """The attempt has succeeded; returns its follow-ups. None is added from now on."""
+        self.over = True  # before the look at ``kept``; ``keep`` does the reverse, so no follow-up is lost between them
+        return () if self.kept is None else self.follow_ups.taken(self)
+
+
 class _Facts(NamedTuple):
     job_id: str
     """The same at every attempt and after a takeover, so an idempotency key."""
@@ -44,10 +66,9 @@ class _Facts(NamedTuple):
 
 
 class Attempt(_Facts):
-    """The running attempt, as handlers and hooks see it (JOBS-11, JOBS-17)."""
+    """The running attempt, as handlers and hooks see it (JOBS-11, JOBS-17, JOBS-18)."""
 
-    _time: Timekeeper
-    _delivery: Delivery
+    _running: Running
     _limit: TimeLimit | None
 
     @property
@@ -58,23 +79,46 @@ class Attempt(_Facts):
     @property
     def remaining_s(self) -> float | None:
         """The seconds until the time limit passes, 0 afterwards; None if there is none."""
-        return max(self._time.remaining_s(self._limit), 0.0) if self._limit else None
+        return max(self._running.timekeeper.remaining_s(self._limit), 0.0) if self._limit else None
 
     @property
     def deadline(self) -> datetime | None:
         """When the time limit passes, by this host's clock, in UTC; None if there is none."""
-        return self._time.deadline(self._limit) if self._limit else None
+        return self._running.timekeeper.deadline(self._limit) if self._limit else None
 
     def check(self) -> None:
         """Raises TimedOut once the time limit has passed, and AttemptOver once the attempt is no longer this worker's.
 
         A long handler calls it from time to time, in its thread or in another one; both are AttemptErrors.
         """
-        self._time.check(self._delivery, self._limit)
+        self._running.timekeeper.check(self._running.delivery, self._limit)
+
+    def dispatch(self, job: object) -> str:
+        """Dispatch a follow-up: it is sent in the step that settles this attempt as done, and never if the attempt
+        ends otherwise (JOBS-18). Returns the id that it will have.
+
+        The payload is captured here. Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge,
+        TooManyFollowUps, AttemptOver, and NoFollowUps if the queue's driver has none.
+        """
+        return self._keep((job,), 0.0)[0]
+
+    def dispatch_after(self, job: object, delay: float | timedelta) -> str:
+        """As ``dispatch``; the job is due ``delay`` (seconds or a timedelta) after the end of this attempt.
+
+        Raises InvalidDelay, and what ``dispatch`` raises.
+        """
+        return self._keep((job,), seconds_of(delay))[0]
+
+    def dispatch_many(self, jobs: Iterable[object]) -> list[str]:
+        """As ``dispatch``, for several jobs, in order; returns their ids. If one can't be dispatched, none is kept."""
+        return self._keep(jobs, 0.0)
+
+    def _keep(self, jobs: Iterable[object], delay_s: float) -> list[str]:
+        return self._running.follow_ups.keep(self._running, jobs, delay_s)
 
 
 Hook = Callable[[Attempt], AbstractContextManager[Any]]
-RUNNING: ContextVar[tuple[Delivery, Timekeeper] | None] = ContextVar("the running attempt", default=None)
+RUNNING: ContextVar[Running | None] = ContextVar("the running attempt", default=None)
 
 
 def current() -> Attempt:
@@ -85,9 +129,9 @@ def current() -> Attempt:
     running = RUNNING.get()
     if running is None:
         raise NoAttempt
-    d, time = running
+    d = running.delivery
     attempt = Attempt(d.job_id, d.type, d.attempts + 1)
-    attempt._time, attempt._delivery, attempt._limit = time, d, time.limit(d)
+    attempt._running, attempt._limit = running, running.timekeeper.limit(d)
     return attempt
 
 

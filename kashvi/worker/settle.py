@@ -11,7 +11,7 @@ from .. import events
 from ..errors import NotAnEnvelope
 from ..jobs import envelope
 from ..jobs.envelope import Envelope
-from ..ports import Move, Place, Settlement
+from ..ports import FollowUp, Move, Place, Settlement
 from . import retry
 
 ERROR_MAX = 10_000
@@ -73,6 +73,16 @@ class TimeLimit(NamedTuple):
     """It has not obeyed."""
 
 
+class Kept(NamedTuple):
+    """A follow-up that waits for the end of its attempt."""
+
+    job_id: str
+    type: str
+    envelope: bytes
+    delay_s: float
+    """From the end of the attempt; 0: none."""
+
+
 class Settling(msgspec.Struct, eq=False, gc=False):
     """A settlement to send. Times are this process's monotonic seconds."""
 
@@ -103,16 +113,24 @@ class Settling(msgspec.Struct, eq=False, gc=False):
     """The traceback of an exhausted job's last attempt."""
     took_s: float | None = None
     """The duration of ``handle()``, if it ended."""
+    follow_ups: tuple[Kept, ...] = ()
+    """If done: the jobs to send in the same step."""
+
+    @property
+    def follow_up_bytes(self) -> int:
+        return sum(len(one.envelope) for one in self.follow_ups)
 
     def sent(self, monotonic: float) -> Settlement:
         """The settlement as sent now, with durations: the server does not know this process's clock."""
-        d = self.delivery
-        in_s = self.wait_s - (monotonic - self.ended_at)
-        return Settlement(self.move, d.owner, d.place, d.raw, self.new, in_s, d.lease_end)
+        d, ago = self.delivery, monotonic - self.ended_at
+        if not self.follow_ups:
+            return Settlement(self.move, d.owner, d.place, d.raw, self.new, self.wait_s - ago, d.lease_end)
+        sent = tuple(FollowUp(k.envelope, k.delay_s and max(k.delay_s - ago, 0.0)) for k in self.follow_ups)
+        return Settlement(self.move, d.owner, d.place, d.raw, follow_ups=sent)
 
 
-def succeeded(d: Delivery, ended_at: float, took_s: float | None = None) -> Settling:
-    return Settling("done", d, ended_at, attempts=d.attempts + 1, took_s=took_s)
+def succeeded(d: Delivery, ended_at: float, took_s: float | None = None, follow_ups: tuple[Kept, ...] = ()) -> Settling:
+    return Settling("done", d, ended_at, attempts=d.attempts + 1, took_s=took_s, follow_ups=follow_ups)
 
 
 def failed(
@@ -253,6 +271,11 @@ def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: flo
         stream.emit(events.AttemptLost, attempt=s.attempts, owner=d.owner, **about)
     if s.move == "done":
         stream.emit(events.JobSucceeded, attempts=s.attempts, **about)
+        for one in s.follow_ups:
+            due = server_at + one.delay_s - (sent_at - s.ended_at) if one.delay_s else None
+            stream.emit(
+                events.JobDispatched, job_id=one.job_id, type=one.type, due=due, parent=d.job_id, server_at=server_at
+            )
     elif s.move == "return":
         stream.emit(
             events.JobReturned,

@@ -373,7 +373,12 @@ class Worker:
             if machine.exchanging:
                 return False  # the server does not answer: the lease will run out
             request = machine.hand_back(self.now())
-        return (request is None or self.exchange(request)) and not (machine.ghost or machine.waiting)
+        while request is not None:
+            if not self.exchange(request):
+                return False
+            with self.lock:
+                request = machine.hand_over(self.now())
+        return not (machine.ghost or machine.waiting)
 
     def without(self, threads: int) -> None:
         """``threads`` threads have ended, or never ran."""

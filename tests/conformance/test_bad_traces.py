@@ -18,6 +18,7 @@ from kashvi.events import (
     AttemptSucceeded,
     Event,
     FailureRecorded,
+    FollowUpKept,
     JobDispatched,
     JobFailed,
     JobPostponed,
@@ -78,6 +79,17 @@ def did(job_id: str, at: float, n: int = 1, process: str = "p") -> list[Event]:
         AttemptSucceeded(attempt=n, duration_s=0.0, **about(job_id, at, process)),
         JobSucceeded(attempts=n, **about(job_id, at, process)),
     ]
+
+
+def keeps(parent: str, *job_ids: str, n: int = 1, process: str = "p") -> list[Event]:
+    """An attempt has follow-ups."""
+    return [FollowUpKept(job_id=one, type="t", parent=parent, attempt=n, process=process) for one in job_ids]
+
+
+def sends(parent: str, *job_ids: str, process: str = "p") -> list[Event]:
+    """They are sent, and run."""
+    told: list[Event] = [JobDispatched(job_id=one, type="t", parent=parent, process=process) for one in job_ids]
+    return [*told, *(event for one in job_ids for event in (started(one, 9), *did(one, 9)))]
 
 
 def raised(job_id: str, at: float, n: int = 1, error: str = "e", gave_up: bool = False) -> Event:
@@ -239,6 +251,18 @@ GOOD: dict[str, list[Event]] = {
     "a job that snoozes": [
         dispatched("a"), started("a", 0), *snoozed("a", 0, 5), started("a", 5), raised("a", 5), retried("a", 5),
         started("a", 6, 2), *did("a", 6, 2),
+    ],
+    "follow-ups of the attempt that is done, and of none before": [
+        dispatched("a"), started("a", 0), *keeps("a", "b", "c"), raised("a", 0), retried("a", 0),
+        started("a", 1, 2), *keeps("a", "d", "e", n=2), *did("a", 1, 2), *sends("a", "d", "e"),
+    ],
+    "follow-ups of a process that could not tell that it sent them": [
+        worker(), worker("v", process="q"), dispatched("a"), started("a", 0), *keeps("a", "b"), *did("a", 0),
+        started("b", 1, worker="v", process="q"), *did("b", 1, process="q"), stopped("v", "q"),
+    ],
+    "an attempt that runs again where it was handed back": [
+        worker(), dispatched("a"), started("a", 0), *keeps("a", "b"), returned("a", 1, suspect=False, process="p"),
+        started("a", 1), *keeps("a", "c"), *did("a", 1), *sends("a", "c"), stopped(),
     ],
     "an exhausted job": EXHAUSTED,
     "a job that is taken over": TAKEN_OVER,
@@ -421,6 +445,39 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
                 *did("b", 70, process="q"),
             ],
             {"fresh kept out"},
+        ),
+    ],
+    "JOBS-18": [
+        ([dispatched("a"), started("a", 0), *keeps("a", "b"), *did("a", 0)], set()),
+        (
+            [
+                dispatched("a"), started("a", 0), *keeps("a", "b"), raised("a", 0), retried("a", 0), started("b", 0),
+                *did("b", 0), started("a", 1, 2), *did("a", 1, 2),
+            ],
+            set(),
+        ),
+        (
+            [
+                dispatched("a"), started("a", 0), *keeps("a", "b", "c", "d"), *did("a", 0), *sends("a", "b", "d"),
+            ],
+            set(),
+        ),
+        (
+            [
+                *TAKEN_OVER[:3], *keeps("a", "b"), *TAKEN_OVER[3:6], *keeps("a", "c", process="q"), *TAKEN_OVER[6:-1],
+                did("a", 40)[0], SettleRefused(move="done", owner="w", **about("a", 40)),
+                *sends("a", "c", process="q"), started("b", 41, worker="v", process="q"), *did("b", 41, process="q"),
+                stopped("v", "q"),
+            ],
+            set(),
+        ),
+        (
+            [
+                worker(), worker("v", process="q"), dispatched("a"), started("a", 0), *keeps("a", "b"),
+                started("b", 1, worker="v", process="q"),
+                *did("b", 1, process="q"), raised("a", 2, gave_up=True), given_up("a", 2), recorded("a"), stopped(),
+            ],
+            set(),
         ),
     ],
     "WORKERS-1": [

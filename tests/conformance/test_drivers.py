@@ -16,7 +16,7 @@ from kashvi_spec.kit.driver.subject import Clock, subject_of
 from kashvi_spec.kit.pytest_plugin import HeldClause
 
 from examples.custom_driver.conformance import sqlite
-from kashvi.drivers.memory import MemoryDriver
+from kashvi.drivers.memory import MemoryDriver, MemoryStore
 from kashvi.errors import InvalidSetting
 from kashvi.runtime import SystemRuntime
 from tests.servers.launch import RedisServer
@@ -69,6 +69,22 @@ def test_a_driver_for_one_process_is_not_asked_what_others_see() -> None:
     assert verdict.outcome == "incapable"
     assert verdict.reasons == ["it says that no other process can open its queue"]
     assert {one.outcome for one in conformance(ALONE, selected(about_drivers(), "DELIVERY"))} == {"passed"}
+
+
+class Before(MemoryDriver):
+    """As one that was written before there were follow-ups."""
+
+    follows_up = False
+
+
+def test_a_driver_without_follow_ups_is_not_asked_for_them() -> None:
+    """And keeps all else."""
+    plain = replace(MEMORY, empty=lambda now: Before(store=MemoryStore(now, SystemRuntime().condition())))
+    plain = replace(plain, again=lambda one: Before(store=one.store))
+    [verdict] = conformance(plain, selected(about_drivers(), "JOBS-18"))
+    assert verdict.outcome == "incapable"
+    assert verdict.reasons == ["it has no follow-ups, which is allowed: current().dispatch() says so"]
+    assert {one.outcome for one in conformance(plain, selected(about_drivers(), "RETRY"))} == {"passed"}
 
 
 def test_a_driver_with_a_clock_of_its_own_is_held_to_the_steps_alone() -> None:

@@ -87,10 +87,10 @@ class Process(Protocol):
 class Fleet:
     """Worker processes on one server, and a queue to feed them."""
 
-    def __init__(self, server: RedisServer, directory: Path) -> None:
+    def __init__(self, server: RedisServer, directory: Path, app: str = APP) -> None:
         self.server = server
         self.directory = directory
-        (directory / "app.py").write_text(APP)
+        (directory / "app.py").write_text(app)
         registry = Registry()
         registry.register("jobs.Good", Good)
         registry.register("jobs.Poison", Poison)
@@ -185,8 +185,8 @@ class Forked:
 class Nursery(Fleet):
     """Its processes are forked."""
 
-    def __init__(self, server: RedisServer, directory: Path) -> None:
-        super().__init__(server, directory)
+    def __init__(self, server: RedisServer, directory: Path, app: str = APP) -> None:
+        super().__init__(server, directory, app)
         with (directory / "out.txt").open("ab") as out:
             self._parent = subprocess.Popen(
                 [sys.executable, "-c", NURSERY],

@@ -33,7 +33,7 @@ from kashvi.worker.machine.steps import (
     micros,
     not_before,
 )
-from kashvi.worker.settle import Delivery, TimeLimit
+from kashvi.worker.settle import Delivery, Kept, TimeLimit
 
 NOW = 1000 * SECOND
 ROOM = Path(kashvi.worker.machine.__file__).parent
@@ -57,6 +57,10 @@ def answer(*claimed: Delivery, holding: int | None = None, **more: Any) -> Excha
 def exchanged(machine: Machine, request: Any, *claimed: Delivery, **more: Any) -> None:
     assert isinstance(request, Request)
     machine.answered(NOW, request, answer(*claimed, **more), list(claimed), NOW)
+
+
+def with_follow_ups(number: int, size: int) -> settle.Settling:
+    return settle.succeeded(job(number), 1000.0, 0.0, tuple(Kept("", "t", b"x" * size, 0.0) for _ in range(number)))
 
 
 # -- wake-ups ---------------------------------------------------------------------------------------
@@ -341,6 +345,58 @@ def test_nobody_else_assigns_to_a_field() -> None:
                 if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
                     owner = ast.unparse(node.value)
                     assert not owner.endswith("machine") or node.attr in signals, f"{path.name}: {ast.unparse(node)}"
+
+
+def test_a_request_carries_what_a_server_takes() -> None:
+    """What is left goes next, first of all by number, then by size; the first settlement always goes."""
+    machine = made()
+    for _ in range(3):
+        machine._ended(NOW, with_follow_ups(30_000, 1))
+    machine._ended(NOW, with_follow_ups(1, 40 * 1024 * 1024))
+    machine._ended(NOW, with_follow_ups(1, 1))
+    machine._ended(NOW, with_follow_ups(0, 1))
+    sent = []
+    while machine.outbox:
+        request = machine.free(NOW)
+        assert isinstance(request, Request)
+        sent.append([len(settling.follow_ups) for settling in request.settlings])
+        exchanged(machine, request)
+    assert sent == [[30_000], [30_000], [30_000], [1], [1, 0]]
+    assert machine.owed_bytes == 0
+
+
+def test_no_job_starts_while_too_many_bytes_of_follow_ups_are_not_sent() -> None:
+    """A server that is away must not fill the memory."""
+    machine = made(threads=2)
+    first = machine.free(NOW)
+    exchanged(machine, first, *(job(n) for n in range(3)))
+    step = machine.free(NOW)
+    assert isinstance(step, Delivery)
+    done = settle.succeeded(step, 1000.0, 0.0, (Kept("", "t", b"x" * (33 << 20), 0.0),))
+    request = machine.free(NOW, done)
+    assert isinstance(request, Request)
+    assert isinstance(machine.free(NOW), Idle)
+    exchanged(machine, request, holding=2)
+    assert isinstance(machine.free(NOW), Delivery)
+
+
+def test_a_process_that_hands_back_sends_all_of_it() -> None:
+    """Also what one request could not carry."""
+    machine = made(threads=2)
+    first = machine.free(NOW)
+    exchanged(machine, first, job(1), job(2))
+    step = machine.free(NOW)
+    assert isinstance(step, Delivery)
+    machine._ended(NOW, with_follow_ups(1, 33 << 20))
+    machine._ended(NOW, with_follow_ups(1, 33 << 20))
+    machine.stop(NOW)
+    moves = []
+    request = machine.hand_back(NOW)
+    while request is not None:
+        moves.append([settling.move for settling in request.settlings])
+        exchanged(machine, request)
+        request = machine.hand_over(NOW)
+    assert moves == [["done"], ["done", "return", "return"]]
 
 
 def test_time_that_passes_is_in_the_key_only_as_far_as_it_matters() -> None:

@@ -23,7 +23,8 @@ the machine's signals: it wakes idle threads (``wake``), calls the keeper (``bel
                                          Record        starts the recorder, which calls ``recorded``; ``keep``
                                          Stuck         says so, and may open a thread, or ``not_opened``; ``keep``
                                          None          ends: the worker has stopped
-    others    ``stop``, ``one_try``, ``hand_back``; they ask ``full``, ``calling``, ``unsettled``, ``stands_still``
+    others    ``stop``, ``one_try``, ``hand_back``, ``hand_over``; they ask ``full``, ``calling``, ``unsettled``,
+              ``stands_still``
 
 A shell calls the machine: ``kashvi.worker.shell``, with threads and a lock; or the simulator's direct shell, which
 needs neither, since it runs one step at a time.

@@ -88,6 +88,9 @@ class Calls(Jobs):
 
     def _sending(self, now: int, claim: bool) -> tuple[list[Settling], int]:
         batch, self.outbox = self.outbox, []
+        if self.owed_bytes:
+            sent = exchange.sendable(batch)
+            batch, self.outbox = batch[:sent], batch[sent:]
         for d in reversed(suspects.kept_out(self, now)):  # held beside a suspect, it would blur the cause of a death
             batch.append(settle.returned(d, now / SECOND))
             self.ready.remove(d)
@@ -96,7 +99,8 @@ class Calls(Jobs):
             d = self.suspects.popleft()
             self._begin(now, d)
             batch.append(settle.started(d, now / SECOND))
-        self.look = self.urgent = False
+        self.look = False
+        self.urgent = self.urgent and bool(self.outbox)
         self.waited_at = None
         return batch, max(choose.want(self, now) - starting, 0) if claim and self.stopping_at is None else 0
 
@@ -145,6 +149,8 @@ class Calls(Jobs):
                 self._announced(now, d, i in refused)
             elif d.owner == me and (left := holding.pop(d.raw, 0) - 1) > 0:
                 holding[d.raw] = left
+        if self.owed_bytes:
+            self.owed_bytes -= sum(settling.follow_up_bytes for settling in request.settlings)
 
     def _learnt(self, now: int, request: Request, answer: Exchange, sent_at: int) -> None:
         self.backlog, self.unrecorded = answer.ready, answer.unrecorded

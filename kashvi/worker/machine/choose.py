@@ -6,6 +6,7 @@ from typing import Literal
 
 from ...ports import READ_MAX_BYTES
 from . import suspects
+from .exchange import OWED_MAX_BYTES
 from .state import FLUSH, State
 from .steps import SECOND
 
@@ -22,6 +23,7 @@ def choose(state: State, now: int) -> Next:
     """The order of the questions is the design: run what may run, settle, claim, end, wait; else be idle."""
     late = state.outbox and (state.urgent or now - state.owed_since > FLUSH)  # finished work has waited long enough
     may_run = state.ready and state.stopping_at is None and (state.exchanging or not late)
+    may_run = may_run and state.owed_bytes <= OWED_MAX_BYTES  # no more follow-ups in memory before these are sent
     if may_run and not ((state.suspects or state.suspect) and barred(state, now)):
         return "run"
     if state.gave_up:

@@ -1,14 +1,29 @@
-"""Compares an answer of the server with what the worker knows. Changes nothing."""
+"""Decides how much a request carries, and compares its answer with what the worker knows. Changes nothing."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ...ports import Exchange
-from ..settle import Delivery
+from ..settle import Delivery, Settling
 from .state import State
 from .steps import Request
+
+FOLLOW_UPS_MAX = 50_000
+OWED_MAX_BYTES = 32 * 1024 * 1024
+"""The most follow-ups, and the most bytes of them, that one request carries: a server refuses a larger one for ever."""
+
+
+def sendable(outbox: Sequence[Settling]) -> int:
+    """How many of these settlings go into one request: the first at least."""
+    number = size = 0
+    for i, settling in enumerate(outbox):
+        number += len(settling.follow_ups)
+        size += settling.follow_up_bytes
+        if i and settling.follow_ups and (number > FOLLOW_UPS_MAX or size > OWED_MAX_BYTES):
+            return i
+    return len(outbox)
 
 
 def comparable(state: State, request: Request) -> bool:

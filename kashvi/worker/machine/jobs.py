@@ -66,6 +66,8 @@ class Jobs(State):
         if not self.outbox:
             self.owed_since = now
         self.outbox.append(settling)
+        if settling.follow_ups:
+            self.owed_bytes += settling.follow_up_bytes
         if took_s is not None:
             took = int(took_s * SECOND)
             pace = took if self.pace is None else self.pace + (took - self.pace) // 5

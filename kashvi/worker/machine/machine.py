@@ -141,6 +141,10 @@ class Machine(Calls):
     def hand_back(self, now: int) -> Request | None:
         """Return what runs, uncounted, whether or not it ends in time. None: there is nothing to hand over."""
         self._owe(now, [settle.returned(d, now / SECOND) for d in self.running.values()])
+        return self.hand_over(now)
+
+    def hand_over(self, now: int) -> Request | None:
+        """The next request of a process that hands back: one may not carry all. None: nothing is left."""
         if not self.outbox and self.open is None:
             return None
         return self._request(now, by_thread=False)

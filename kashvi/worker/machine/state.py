@@ -68,8 +68,8 @@ def attempts(state: State, some: dict[int, Delivery], now: int) -> Hashable:
 def owed(state: State, some: Iterable[Settling], now: int) -> Hashable:
     """How long a retry has waited already counts; of all else, only the first one's age does (``owed_since``)."""
     return tuple(
-        (s.move, s.delivery.owner, s.delivery.raw, s.delivery.place, s.new, s.wait_s,
-         round(now - s.ended_at * 1e6) if s.move in ("retry", "fail") else 0,
+        (s.move, s.delivery.owner, s.delivery.raw, s.delivery.place, s.new, s.wait_s, s.follow_ups,
+         round(now - s.ended_at * 1e6) if s.move in ("retry", "fail") or s.follow_ups else 0,
          s.delivery.lease_end and round(now - s.delivery.lease_end * 1e6))
         for s in some
     )  # fmt: skip
@@ -143,6 +143,8 @@ class State(msgspec.Struct, eq=False):
     """When the first in ``outbox`` came there."""
     urgent: Annotated[bool, as_it_is] = False
     """The next exchange should not wait."""
+    owed_bytes: Annotated[int, as_it_is] = 0
+    """The bytes of follow-ups in ``outbox`` and ``open``."""
     holding: Annotated[Counter[bytes], counts] = field(default_factory=Counter)
     """The envelopes that this worker believes to be on its two lists on the server."""
     taken: Annotated[int, where(lambda state: state.limits.max_jobs is not None)] = 0

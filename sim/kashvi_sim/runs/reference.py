@@ -46,6 +46,10 @@ class Reference:
         self._driver = driver
         self._now = now
 
+    @property
+    def follows_up(self) -> bool:
+        return bool(getattr(self._driver, "follows_up", False))
+
     def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
         due = self._driver.push(envelopes, delay_s)
         if delay_s > 0:
@@ -111,6 +115,11 @@ class Reference:
         if s.old not in place:
             return False
         place.remove(s.old)
+        for envelope, in_s in s.follow_ups:
+            if in_s > 0:
+                queue.delayed[envelope] = now + in_s
+            else:
+                queue.jobs.append(envelope)
         if s.move == "retry":
             queue.delayed[s.new] = now + s.in_s
         elif s.move == "fail":

@@ -242,6 +242,8 @@ class _Painter:
                 return None  # a span
             case events.JobDispatched() | events.JobSucceeded() | events.FailureRecorded() | events.FailureRefused():
                 return None
+            case events.FollowUpKept():
+                return None  # its dispatch comes later, or never
             case events.WorkerStarted() | events.WorkerStopped():
                 return None  # the ends of a lane
             case _:

@@ -25,7 +25,7 @@ class Timeline:
             yield event, self.line(at, event)
 
     def line(self, at: float, event: Event) -> str:
-        what = _told(cast("SimEvent", event))
+        what = self._kept(event) if type(event) is events.FollowUpKept else _told(cast("SimEvent", event))
         where = self._process(event)
         job = self.name(event) if isinstance(event, events.JobEvent) else ""
         return visible(f"{at - EPOCH:12.6f}  {where:<4} {job:<28} {what}")
@@ -34,6 +34,9 @@ class Timeline:
         """The short name of an event's job: its type, and a number."""
         number = self._jobs.setdefault(event.job_id, f"#{len(self._jobs) + 1}")
         return f"{event.type or '(no envelope)'} {number}"
+
+    def _kept(self, event: events.FollowUpKept) -> str:
+        return f"{_told(event)} of {self._jobs.get(event.parent, event.parent)}"
 
     def _process(self, event: Event) -> str:
         if isinstance(event, FaultStruck | ProcessKilled):
@@ -52,6 +55,8 @@ def _told(event: SimEvent) -> str:
         case events.JobDispatched(due=due):
             assert due is not None
             return f"dispatched, due at {due - EPOCH:.6f}"
+        case events.FollowUpKept():
+            return f"a follow-up, kept for the end of attempt {event.attempt}"
         case events.AttemptStarted():
             return f"attempt {event.attempt}" + (", a suspect" if event.suspect else "")
         case events.AttemptFailed():

@@ -33,6 +33,7 @@ ROLLED_BACK = frozenset(
         "fresh kept out",
         "charged alone",
         "excused for a reason",
+        "follow-ups all or none",
     }
 )
 """Predicates that a rolled-back server may violate, for the jobs whose data it lost."""

@@ -60,6 +60,7 @@ class End(NamedTuple):
     error: str | None
     snoozed_s: float | None = None
     """The wait that the handler asked for."""
+    follow_ups: int = 0
 
 
 class Ledger:
@@ -89,7 +90,10 @@ class Ledger:
         elif isinstance(event, AttemptSucceeded | AttemptFailed | AttemptSnoozed):
             error = event.error if isinstance(event, AttemptFailed) else None
             wait_s = event.wait_s if isinstance(event, AttemptSnoozed) else None
-            self._ends.setdefault((event.process, event.job_id), []).append(End(now, event.attempt, error, wait_s))
+            left = event.follow_ups if isinstance(event, AttemptSucceeded) else 0
+            self._ends.setdefault((event.process, event.job_id), []).append(
+                End(now, event.attempt, error, wait_s, left)
+            )
             # A job that was taken over from this process may have come back while its attempt still runs.
             took = [now - began for began in self._began.get((event.process, event.job_id, event.attempt), [now])]
             if not any(abs(event.duration_s - took_s) < TIME_S for took_s in took):
@@ -111,7 +115,9 @@ class Ledger:
 def slip(s: Settlement, own: bool, ends: Sequence[End], now: float, registry: Registry) -> str:
     """The reason why a settlement is wrong, else empty. ``ends``: of its process's attempts at the job."""
     if s.move == "done":
-        return "with another envelope" if s.new else ""
+        return "with another envelope" if s.new else _follow_up_slip(s, ends)
+    if s.follow_ups:
+        return "with follow-ups"
     try:
         old: dict[str, Any] = _fields(s.old)
         attempts, suspicion = read(s.old).attempts, read(s.old).lost
@@ -149,6 +155,14 @@ def slip(s: Settlement, own: bool, ends: Sequence[End], now: float, registry: Re
     if s.move == "retry" and policy and policy.backoff:
         return ""  # a predicate judges its wait
     return _time_slip(s, own and not postponed, after.attempts, possible, now)
+
+
+def _follow_up_slip(s: Settlement, ends: Sequence[End]) -> str:
+    """The reason why its follow-ups are wrong, else empty."""
+    left = [end.follow_ups for end in ends if end.error is None and end.snoozed_s is None]
+    if left and len(s.follow_ups) not in left:
+        return f"with {len(s.follow_ups)} follow-ups, and its attempt has {left[-1]}"
+    return ""
 
 
 def snoozes(s: Settlement) -> bool:

@@ -65,6 +65,10 @@ class Line:
         self.cut = 0
         """How often its connections were cut."""
 
+    @property
+    def follows_up(self) -> bool:
+        return bool(getattr(self._server, "follows_up", False))
+
     def __repr__(self) -> str:
         return "simulated"
 
@@ -101,13 +105,15 @@ class Line:
             for i, settlement in enumerate(settlements):
                 if i not in answer.refused:
                     world.settled(settlement, self._process)
+                    if settlement.follow_ups:
+                        world.pushed([one.envelope for one in settlement.follow_ups])
             for envelope in answer.claimed:
                 world.touched(envelope)
                 if not world.direct:
                     world.ledger.claimed.setdefault(id_of(envelope), set()).add(answer.server_at)
         if answer.ready:
             world.serve()
-        if any(s.move == "retry" and s.in_s < WAIT_MAX_S for s in settlements) and answer.next_due_s is not None:
+        if answer.next_due_s is not None and any(map(_soon_due, settlements)):
             world.ring(answer.server_at + answer.next_due_s)
         return answer
 
@@ -232,6 +238,13 @@ class Line:
             raise DriverUnavailable("connection refused", "the simulated server")
         if world.refusal and now < world.refusing_until and call in world.refused_calls:
             raise CommandRefused(world.refusal, "the simulated server")
+
+
+def _soon_due(s: Settlement) -> bool:
+    """True if it delays a job for less than a wait may take."""
+    if s.move == "retry":
+        return s.in_s < WAIT_MAX_S
+    return any(0 < one.in_s < WAIT_MAX_S for one in s.follow_ups)
 
 
 class Database:

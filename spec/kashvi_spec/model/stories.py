@@ -21,6 +21,7 @@ from kashvi.events import (
     Event,
     FailureRecorded,
     FailureRefused,
+    FollowUpKept,
     HookFailed,
     JobDispatched,
     JobEvent,
@@ -108,7 +109,7 @@ def stories(trace: Sequence[Event], set_back_s: float = 0.0) -> Iterable[Told]:
     silent = silent_processes(trace)
     of_job: dict[str, list[JobEvent]] = {}
     for event in trace:
-        if isinstance(event, JobEvent):
+        if isinstance(event, JobEvent) and not isinstance(event, FollowUpKept):  # it may never be sent
             of_job.setdefault(event.job_id, []).append(event)
     for job_id, events in of_job.items():
         yield _Teller(process_of, silent, set_back_s).tell(job_id, events)
@@ -235,7 +236,9 @@ class _Teller:
             before = self._told.get(event.process, 0)  # a worker does not start a job of an unknown type
             item = Item("postponed", self._actor(event.process), number=event.attempts, after=before)
             self._note(item, event, event.server_at)
-        elif not isinstance(event, AttemptLost | AttemptStuck | FailureRefused | HookFailed | PolicyIgnored):
+        elif not isinstance(
+            event, AttemptLost | AttemptStuck | FailureRefused | FollowUpKept | HookFailed | PolicyIgnored
+        ):
             assert_never(event)
 
     def _cut_off(self, event: SettleRefused, actor: int) -> int:

@@ -359,7 +359,10 @@ class Drains(Predicate):
 
 
 class Fifo(Predicate):
-    """A process's immediate jobs are claimed in the order of dispatch, as far as the server's clock shows it."""
+    """A process's immediate jobs are claimed in the order of dispatch, as far as the server's clock shows it.
+
+    Likewise the follow-ups of one job; those of several may have their events in another order than they were sent.
+    """
 
     name = "FIFO"
 
@@ -382,7 +385,7 @@ class Fifo(Predicate):
 
     def _dispatched(self, event: JobDispatched) -> None:
         if event.due is None:
-            self._position.setdefault(event.job_id, (event.process, len(self._position)))
+            self._position.setdefault(event.job_id, (event.parent or event.process, len(self._position)))
 
     def _excuse(self, event: JobEvent) -> None:
         self._excused.add(event.job_id)

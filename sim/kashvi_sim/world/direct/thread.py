@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from kashvi.errors import CommandRefused, DriverError, unexpected
 from kashvi.jobs.codec import Job
+from kashvi.worker.hooks import RUNNING, Running
 from kashvi.worker.machine.steps import SECOND, AskDue, Idle, Request, ThreadStep, Wait
 from kashvi.worker.settle import Delivery, Settling
 from kashvi.worker.shell import STUMBLE_S
@@ -108,16 +109,16 @@ class DirectThread:
         job = attempts.decoded(d)
         if isinstance(job, Settling):
             return job
-        began = attempts.begun(d)
+        running, began = Running(d, attempts.timekeeper, attempts.follow_ups), attempts.begun(d)
         try:
-            yield from self._handled(job)
+            yield from self._handled(job, running)
         except BaseException as error:
             if self._kernel.is_closed:
                 raise
             return attempts.failed(d, began, error)
-        return attempts.succeeded(d, began)
+        return attempts.succeeded(d, began, running.end())
 
-    def _handled(self, job: Job) -> Turns[None]:
+    def _handled(self, job: Job, running: Running) -> Turns[None]:
         """What ``handle()`` on a stage does."""
         world, process, task = self._world, self._process, self._kernel.current
         assert task is not None
@@ -132,6 +133,7 @@ class DirectThread:
             act = declared.act()
             if act.takes_s > 0 and self._kernel.waits(None, act.takes_s):
                 yield
+            RUNNING.set(running)
             declared.ends(act)
             if process.dead:
                 yield  # and never goes on

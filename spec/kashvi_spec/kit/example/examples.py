@@ -190,12 +190,20 @@ def _job_class(stage: _Stage) -> type[Any]:
     class ExampleJob:
         index: int = 0
         padding: str = ""
+        which: int = 0
 
         def handle(self) -> None:
             job, name = stage.example.jobs[self.index], stage.example.job_names()[self.index]
+            if self.which:
+                stage.notes.attempts.append((stage.now(), f"{name}.{self.which}"))
+                return
             before = sum(other == name for _, other in stage.notes.attempts)
             outcome = job.outcomes[min(before, len(job.outcomes) - 1)]
             stage.notes.attempts.append((stage.now(), name))
+            for n, delay in enumerate(job.sends, 1):
+                sent, follow_up = current(), ExampleJob(self.index, which=n)
+                job_id = sent.dispatch_after(follow_up, delay) if delay else sent.dispatch(follow_up)
+                stage.notes.names[job_id] = f"{name}.{n}"
             stage.notes.running += 1
             stage.notes.most_running = max(stage.notes.most_running, stage.notes.running)
             try:

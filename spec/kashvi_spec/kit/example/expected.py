@@ -66,7 +66,7 @@ class Seen:
     def _seen_attempts_at(self) -> Any:
         if isinstance(self.example.attempts_at, tuple):
             return tuple(at for at, _ in self.notes.attempts)
-        by_name: dict[str, tuple[float, ...]] = dict.fromkeys(self.example.job_names(), ())
+        by_name: dict[str, tuple[float, ...]] = dict.fromkeys(self.example.all_names(), ())
         for at, name in self.notes.attempts:
             by_name[name] += (at,)
         return by_name
@@ -78,13 +78,13 @@ class Seen:
         return len(self.notes.attempts)
 
     def _seen_starts_of(self) -> dict[str, int]:
-        return Counter(name for _, name in self.notes.attempts)
+        return dict.fromkeys(self.example.all_names(), 0) | Counter(name for _, name in self.notes.attempts)
 
     def _seen_last_start_between(self) -> float:
         return max((at for at, _ in self.notes.attempts), default=-1.0)
 
     def _seen_ended(self) -> dict[str, str]:
-        ended = dict.fromkeys(self.example.job_names(), "not")
+        ended = dict.fromkeys(self.example.all_names(), "not")
         for event in self.world.events:
             if isinstance(event, JobSucceeded | JobFailed) and event.job_id in self.notes.names:
                 ended[self.notes.names[event.job_id]] = "failed" if isinstance(event, JobFailed) else "succeeded"

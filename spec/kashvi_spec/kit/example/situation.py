@@ -26,6 +26,8 @@ class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     takes: float = 0
     snooze: float = 5
     """The seconds of a Snooze."""
+    sends: tuple[float, ...] = ()
+    """The delays of the follow-ups that each attempt dispatches at its begin: named a.1, a.2 …; 0: no delay."""
     name: str = ""
     """By default a, b, c …"""
     copies: int = 1
@@ -113,6 +115,12 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def job_names(self) -> list[str]:
         """The name of each job, in order."""
         return [job.name or chr(ord("a") + n) for n, job in enumerate(self.jobs)]
+
+    def all_names(self) -> list[str]:
+        """The names of jobs and of their follow-ups."""
+        jobs = zip(self.job_names(), self.jobs, strict=True)
+        follow_ups = [f"{name}.{n}" for name, job in jobs for n in range(1, len(job.sends) + 1)]
+        return self.job_names() + follow_ups
 
     @property
     def runs_s(self) -> float:

@@ -123,6 +123,7 @@ from . import (  # noqa: E402
     envelope,  # noqa: F401
     exchanges,  # noqa: F401
     failures,  # noqa: F401
+    follow_ups,  # noqa: F401
     jobs,  # noqa: F401
     leases,  # noqa: F401
     memory,  # noqa: F401

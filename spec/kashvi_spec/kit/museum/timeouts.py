@@ -76,7 +76,7 @@ def _(patch: Patch) -> None:
     from kashvi.worker.hooks import Attempt
 
     def remaining_s(self: Attempt) -> float | None:
-        return self._time.remaining_s(self._limit) if self._limit else None
+        return self._running.timekeeper.remaining_s(self._limit) if self._limit else None
 
     patch.setattr(Attempt, "remaining_s", property(remaining_s))
 

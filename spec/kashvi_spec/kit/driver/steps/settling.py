@@ -104,7 +104,7 @@ def _(bench: Bench) -> None:
     expect(bench.counts(), (0, 0, 1, 0), "ready, delayed, held, unrecorded")
 
 
-@step("JOBS-16")
+@step("JOBS-18")
 def _(bench: Bench) -> None:
     """The follow-ups of a job that is done are added with it, in order, at once or delayed."""
     bench.needs_follow_ups()
@@ -119,7 +119,7 @@ def _(bench: Bench) -> None:
     expect(w.claim(), [b"c"], f"claimed {bench.moment} s after the delayed one is due")
 
 
-@step("JOBS-16")
+@step("JOBS-18")
 def _(bench: Bench) -> None:
     """No follow-up is added for what is refused, or when a request is repeated."""
     bench.needs_follow_ups()

@@ -1,0 +1,68 @@
+"""Follow-ups: jobs that a handler dispatches through ``current()``. They are sent in the exchange that settles its
+attempt as done (JOBS-18)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from .. import dispatch, events
+from ..errors import AttemptOver, NoFollowUps, TooManyFollowUps
+from ..ports import Driver, Runtime
+from ..registry import Registry
+from .settle import Kept
+
+if TYPE_CHECKING:
+    from .hooks import Running
+
+MANY_MAX = 1000
+BYTES_MAX = 8 * 1024 * 1024
+"""The most follow-ups of one attempt, and the most bytes of their envelopes: one request carries them all."""
+
+
+class FollowUps:
+    """Keeps the follow-ups of one worker's attempts."""
+
+    def __init__(
+        self, driver: Driver, registry: Registry, runtime: Runtime, stream: events.EventStream, payload_limit: int
+    ) -> None:
+        self._driver = driver
+        self._registry = registry
+        self._runtime = runtime
+        self._stream = stream
+        self._payload_limit = payload_limit
+        self._process = runtime.process()
+        self._lock = runtime.condition()
+        """Several threads of one attempt may dispatch."""
+
+    def keep(self, running: Running, jobs: Iterable[object], delay_s: float) -> list[str]:
+        """Seal the jobs and keep them, all or none; returns their ids.
+
+        Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge, AttemptOver, NoFollowUps, TooManyFollowUps.
+        """
+        if not getattr(self._driver, "follows_up", False):
+            raise NoFollowUps(self._driver)
+        sealed = [
+            dispatch.seal_job(job, self._registry, self._runtime, self._payload_limit)
+            for job in islice(jobs, MANY_MAX + 1)
+        ]
+        size = sum(len(one.envelope) for one in sealed)
+        d = running.delivery
+        with self._lock:
+            kept = running.kept = [] if running.kept is None else running.kept
+            if running.over or self._runtime.process() != self._process:
+                raise AttemptOver(d.job_id)
+            if len(kept) + len(sealed) > MANY_MAX or running.size + size > BYTES_MAX:
+                raise TooManyFollowUps(MANY_MAX, BYTES_MAX)
+            kept += [Kept(one.job_id, one.type, one.envelope, delay_s) for one in sealed]
+            running.size += size
+        if self._stream.observed:
+            about = {"parent": d.job_id, "attempt": d.attempts + 1}
+            for one in sealed:
+                self._stream.emit(events.FollowUpKept, job_id=one.job_id, type=one.type, **about)
+        return [one.job_id for one in sealed]
+
+    def taken(self, running: Running) -> tuple[Kept, ...]:
+        with self._lock:
+            return tuple(running.kept or ())

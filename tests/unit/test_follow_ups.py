@@ -1,0 +1,219 @@
+"""Follow-ups, where the clauses' examples do not reach: threads, tasks, forks, stops, hooks, traces."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kashvi import current
+from kashvi.errors import AttemptOver, NoAttempt
+from kashvi.events import FollowUpKept, JobDispatched, JobFailed
+from kashvi.queue import Queue
+from kashvi.registry import Registry
+from kashvi.worker.hooks import Attempt
+
+ran: list[str] = []
+
+
+@dataclass
+class Child:
+    name: str
+
+    def handle(self) -> None:
+        ran.append(self.name)
+
+
+@dataclass
+class Does:
+    what: str
+    path: str = ""
+
+    def handle(self) -> None:
+        ACTS[self.what](self)
+
+
+ACTS: dict[str, Callable[[Does], None]] = {}
+
+
+def act(name: str) -> Callable[[Callable[[Does], None]], Callable[[Does], None]]:
+    def note(does: Callable[[Does], None]) -> Callable[[Does], None]:
+        ACTS[name] = does
+        return does
+
+    return note
+
+
+@dataclass
+class Gathers:
+    async def handle(self) -> None:
+        async def one(name: str) -> None:
+            current().dispatch(Child(name))
+
+        await asyncio.gather(one("task 1"), one("task 2"))
+        await asyncio.to_thread(lambda: current().dispatch(Child("thread")))
+
+
+@pytest.fixture
+def queue() -> Queue:
+    ran.clear()
+    queue = Queue(registry=Registry(), max_attempts=1)
+    for job_class in (Child, Does, Gathers):
+        queue.register(f"jobs.{job_class.__name__}", job_class)
+    return queue
+
+
+def test_tasks_and_threads_of_the_attempt_may_dispatch(queue: Queue) -> None:
+    """Each has a copy of its context."""
+    queue.dispatch(Gathers())
+    queue.work(stop_when_empty=True)
+    assert ran == ["task 1", "task 2", "thread"]
+    assert queue.failed_jobs() == []
+
+
+def test_a_thread_without_the_context_is_told_so(queue: Queue) -> None:
+    raised: list[BaseException] = []
+
+    @act("hands its attempt to a thread")
+    def _(job: Does) -> None:
+        attempt = current()
+
+        def elsewhere() -> None:
+            try:
+                attempt.dispatch(Child("no"))
+            except NoAttempt as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+
+    queue.dispatch(Does("hands its attempt to a thread"))
+    queue.work(stop_when_empty=True)
+    assert "no attempt runs here" in str(raised[0])
+    assert ran == []
+
+
+def test_a_thread_that_outlives_its_attempt_is_told_that_it_is_over(queue: Queue) -> None:
+    kept: list[contextvars.Context] = []
+
+    @act("leaves its context")
+    def _(job: Does) -> None:
+        current().dispatch(Child("in time"))
+        kept.append(contextvars.copy_context())
+
+    job_id = queue.dispatch(Does("leaves its context"))
+    queue.work(stop_when_empty=True)
+    with pytest.raises(AttemptOver, match=f"attempt 1 of jobs.Does {job_id} is over"):
+        kept[0].run(lambda: current().dispatch(Child("late")))
+    queue.work(stop_when_empty=True)
+    assert ran == ["in time"]
+
+
+def test_a_forked_child_has_no_follow_ups(queue: Queue, tmp_path: Path) -> None:
+    """Its parent has the job."""
+
+    @act("forks")
+    def _(job: Does) -> None:
+        if child := os.fork():
+            os.waitpid(child, 0)
+            current().dispatch(Child("of the parent"))
+            return
+        try:
+            current().dispatch(Child("of the child"))
+        except AttemptOver as error:
+            Path(job.path).write_text(str(error))
+        os._exit(0)
+
+    queue.dispatch(Does("forks", str(tmp_path / "told")))
+    queue.work(stop_when_empty=True)
+    assert "ran in another process" in (tmp_path / "told").read_text()
+    assert ran == ["of the parent"]
+
+
+def test_a_stop_sends_the_follow_ups_of_what_it_lets_end(queue: Queue) -> None:
+    told_to_stop = threading.Event()
+
+    @act("ends after the stop")
+    def _(job: Does) -> None:
+        current().dispatch(Child("after the stop"))
+        workers.request_stop()
+        told_to_stop.set()
+
+    workers = queue.start_workers(1)
+    queue.dispatch(Does("ends after the stop"))
+    assert told_to_stop.wait(20)
+    assert workers.join(20)
+    assert (queue.stats().ready, queue.stats().held, ran) == (1, 0, [])
+
+
+def test_a_hook_that_fails_on_the_way_out_drops_the_follow_ups(queue: Queue) -> None:
+    """Its commit has failed: what the handler wrote is not there."""
+
+    @queue.around
+    @contextmanager
+    def commits(attempt: Attempt) -> Iterator[None]:
+        yield
+        attempt.dispatch(Child("by the hook"))
+        raise RuntimeError("no commit")
+
+    @act("dispatches")
+    def _(job: Does) -> None:
+        current().dispatch(Child("by the handler"))
+
+    queue.dispatch(Does("dispatches"))
+    queue.work(stop_when_empty=True)
+    assert ran == []
+    assert [failed.error for failed in queue.failed_jobs()] == ["RuntimeError: no commit"]
+
+
+def test_a_hook_may_add_follow_ups(queue: Queue) -> None:
+    @queue.around
+    @contextmanager
+    def audits(attempt: Attempt) -> Iterator[None]:
+        yield
+        if attempt.type != "jobs.Child":
+            attempt.dispatch(Child("audit"))
+
+    @act("nothing")
+    def _(job: Does) -> None: ...
+
+    queue.dispatch(Does("nothing"))
+    queue.work(stop_when_empty=True)
+    assert ran == ["audit"]
+
+
+def test_an_interrupt_hands_back_and_sends_nothing(queue: Queue) -> None:
+    @act("is interrupted")
+    def _(job: Does) -> None:
+        current().dispatch(Child("no"))
+        raise KeyboardInterrupt
+
+    queue.dispatch(Does("is interrupted"))
+    with pytest.raises(KeyboardInterrupt):
+        queue.work(stop_when_empty=True)
+    assert (queue.stats().ready, queue.stats().held) == (1, 0)
+
+
+def test_the_events_tell_whose_follow_up_a_job_is(queue: Queue) -> None:
+    @act("dispatches one")
+    def _(job: Does) -> None:
+        ids.append(current().dispatch(Child("one")))
+
+    ids: list[str] = []
+    seen: list[object] = []
+    queue.observe(seen.append)
+    parent = queue.dispatch(Does("dispatches one"))
+    queue.work(stop_when_empty=True)
+    kept = [event for event in seen if isinstance(event, FollowUpKept)]
+    sent = [event for event in seen if isinstance(event, JobDispatched) and event.parent]
+    assert [(one.job_id, one.parent, one.attempt) for one in kept] == [(ids[0], parent, 1)]
+    assert [(one.job_id, one.parent, one.due) for one in sent] == [(ids[0], parent, None)]
+    assert not any(isinstance(event, JobFailed) for event in seen)
