@@ -5,6 +5,8 @@
         assert_dispatched(WelcomeEmail, where=lambda job: job.to == "ada@example.com")
         assert_dispatched(ChargeCard, times=0)
 
+A handler is called by ``assert_dispatched.handle(job)``, where its follow-ups are recorded, too.
+
 ``from kashvi.testing import assert_dispatched`` in ``conftest.py`` makes it known; kashvi-sim brings it along. It holds
 for every queue of the process. To run jobs in a test, with retries and delays in virtual time, use the fixture ``sim``
 of kashvi-sim.
@@ -12,9 +14,11 @@ of kashvi-sim.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from unittest import mock
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from .dispatch import Sealed
     from .events import EventStream
     from .ports import Driver, Runtime
+    from .queues import Queue
     from .registry import Registry
 
 T = TypeVar("T")
@@ -42,6 +47,37 @@ class Dispatches:
 
     def __init__(self) -> None:
         self.all: list[Dispatched] = []
+        self._jobs: dict[str, Any] = {}
+        """Jobs that are sealed and not dispatched yet, by id."""
+
+    def note(self, job_id: str, delay_s: float) -> None:
+        """A job was dispatched that was sealed before."""
+        self.all.append(Dispatched(self._jobs.pop(job_id), job_id, delay_s))
+
+    def handle(self, job: object, queue: Queue | None = None) -> None:
+        """Call ``handle()`` of a new instance of this job as its first attempt, without hooks. ``kashvi.current()``
+        answers; if it returns, its follow-ups are recorded. Raises what it raises.
+
+        ``queue``: the job's; by default the functions of ``kashvi.queue``. A coroutine is run to its end.
+        """
+        from . import dispatch
+        from .queue import default
+        from .worker.attempt import check_ran
+        from .worker.follow_ups import FollowUps, Running
+        from .worker.hooks import RUNNING
+        from .worker.settle import delivery
+
+        queue = queue or default()
+        runtime, limit = queue._runtime, queue.payload_limit
+        sealed = dispatch.seal_job(job, queue.registry, runtime, limit)
+        follow_ups = FollowUps(queue.driver, queue.registry, runtime, queue._stream, limit)
+        running = Running(delivery(sealed.envelope, "test", runtime.new_id, runtime.now()), follow_ups)
+        context = copy_context()
+        context.run(RUNNING.set, running)
+        returned = context.run(self._jobs.pop(sealed.job_id).handle)
+        check_ran(runtime.run_async(returned, context) if inspect.isawaitable(returned) else returned)
+        for one in running.end():
+            self.note(one.job_id, one.delay_s)
 
     def __call__(
         self, job_class: type[T], *, times: int | None = None, where: Callable[[T], bool] | None = None
@@ -71,17 +107,17 @@ def recorded() -> Iterator[Dispatches]:
     from .jobs.envelope import read
     from .queue import MemoryQueueWarning
 
-    dispatches, jobs = Dispatches(), dict[str, Any]()
+    dispatches = Dispatches()
     seal = dispatch.seal_job
 
     def seal_job(job: object, registry: Registry, runtime: Runtime, payload_limit: int) -> Sealed:
         sealed = seal(job, registry, runtime, payload_limit)
-        jobs[sealed.job_id] = registry.named(sealed.type).decode(bytes(read(sealed.envelope).payload))
+        dispatches._jobs[sealed.job_id] = registry.named(sealed.type).decode(bytes(read(sealed.envelope).payload))
         return sealed
 
     def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> None:
         for one in sealed:
-            dispatches.all.append(Dispatched(jobs.pop(one.job_id), one.job_id, delay_s))
+            dispatches.note(one.job_id, delay_s)
             stream.emit(JobDispatched, job_id=one.job_id, type=one.type)
 
     with (

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from kashvi.errors import UnencodableJob
+from kashvi import current
+from kashvi.errors import NoAttempt, UnencodableJob
 from kashvi.events import Event, JobDispatched
 from kashvi.queue import Queue
 from kashvi.registry import Registry
@@ -56,6 +57,41 @@ def test_what_was_dispatched_is_returned_as_a_worker_would_see_it(queue: Queue) 
     assert assert_dispatched(Charge, times=3)[2].order == 3
     assert [one.delay_s for one in assert_dispatched.all] == [0, 60, 0, 0, 0]
     assert ran == []
+
+
+@dataclass
+class SignUp:
+    name: str
+    fails: bool = False
+
+    def handle(self) -> None:
+        current().dispatch(Welcome(self.name, []))
+        current().dispatch_after(Charge(current().attempt), 60)
+        if self.fails:
+            raise ValueError("no such name")
+
+
+@dataclass
+class Later:
+    async def handle(self) -> None:
+        await asyncio.sleep(0)
+        current().dispatch(Charge(5))
+
+
+def test_a_handler_is_called_and_its_follow_ups_are_dispatched_if_it_returns(queue: Queue) -> None:
+    """As by a worker: ``current()`` answers, and what fails sends nothing."""
+    for job_class in (SignUp, Later):
+        queue.register(f"jobs.{job_class.__name__}", job_class)
+    with recorded() as assert_dispatched:
+        assert_dispatched.handle(SignUp("ada"), queue)
+        with pytest.raises(ValueError, match="no such name"):
+            assert_dispatched.handle(SignUp("bob", fails=True), queue)
+        assert_dispatched.handle(Later(), queue)
+    assert assert_dispatched(Welcome) == [Welcome("ada", [])]
+    assert [(one.job, one.delay_s) for one in assert_dispatched.all[1:]] == [(Charge(1), 60), (Charge(5), 0)]
+    assert ran == []
+    with pytest.raises(NoAttempt):
+        current()
 
 
 def test_what_was_not_is_told_with_what_was(queue: Queue) -> None:
