@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from unittest import mock
 
 import pytest
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .ports import Driver, Runtime
     from .queues import Queue
     from .registry import Registry
+    from .worker.hooks import Timekeeper
 
 T = TypeVar("T")
 
@@ -63,15 +64,25 @@ class Dispatches:
         from . import dispatch
         from .queue import default
         from .worker.attempt import check_ran
-        from .worker.follow_ups import FollowUps, Running
-        from .worker.hooks import RUNNING
-        from .worker.settle import delivery
+        from .worker.follow_ups import FollowUps
+        from .worker.hooks import RUNNING, Running
+        from .worker.settle import Delivery, TimeLimit, delivery
+
+        class NoLimit:
+            """No attempt has a time limit here."""
+
+            def limit(self, d: Delivery) -> TimeLimit | None:
+                return None
+
+            def check(self, d: Delivery, limit: TimeLimit | None) -> None:
+                """It is in time."""
 
         queue = queue or default()
         runtime, limit = queue._runtime, queue.payload_limit
         sealed = dispatch.seal_job(job, queue.registry, runtime, limit)
         follow_ups = FollowUps(queue.driver, queue.registry, runtime, queue._stream, limit)
-        running = Running(delivery(sealed.envelope, "test", runtime.new_id, runtime.now()), follow_ups)
+        d = delivery(sealed.envelope, "test", runtime.new_id, runtime.now())
+        running = Running(d, cast("Timekeeper", NoLimit()), follow_ups)
         context = copy_context()
         context.run(RUNNING.set, running)
         returned = context.run(self._jobs.pop(sealed.job_id).handle)

@@ -22,7 +22,7 @@ from . import Patch, exhibit, where
     "a repeated number claims anew",
     "a lost reply is answered with more jobs",
     "DELIVERY-6",
-    also="DELIVERY-1 DISPATCH-1 RETRY-6",
+    also="DELIVERY-1 DISPATCH-1 JOBS-18 RETRY-6",
 )
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, worker: str, n: int, *args: Any) -> Exchange:
@@ -55,7 +55,7 @@ def _(patch: Patch) -> None:
     "the worker never reconciles after a lost reply",
     "DELIVERY-6",
     source="Celery #1789, RQ #1716",
-    also="DELIVERY-1 DISPATCH-1",
+    also="DELIVERY-1 DISPATCH-1 JOBS-18",
 )
 def _(patch: Patch) -> None:
     def choose_(real: Any, state: State, now: int) -> Any:
@@ -87,7 +87,7 @@ def _(patch: Patch) -> None:
     "a lost reply is answered by doing it twice",
     "DELIVERY-6",
     source="redis-py: commands are sent again",
-    also="DELIVERY-1 DISPATCH-1 RETRY-6",
+    also="DELIVERY-1 DISPATCH-1 JOBS-18 RETRY-6",
 )
 def _(patch: Patch) -> None:
     real = Worker.exchange

@@ -28,7 +28,7 @@ from . import Patch, exhibit, where
     "what is no job is called unregistered",
     "None, 5 and a class are refused with the wrong advice",
     "JOBS-1",
-    also="DISPATCH-6",
+    also="DISPATCH-6 JOBS-19",
 )
 def _(patch: Patch) -> None:
     def of(real: Any, self: Registry, one: Any) -> JobType:
@@ -123,7 +123,12 @@ def lacks(self: JobType, payload: bytes) -> bool:
         return False
 
 
-@exhibit("a nameless type is named at the dispatch", "in this process, and in no worker", "JOBS-4")
+@exhibit(
+    "a nameless type is named at the dispatch",
+    "in this process, and in no worker",
+    "JOBS-4",
+    also="JOBS-19",
+)
 def _(patch: Patch) -> None:
     def of(real: Any, self: Registry, one: Any) -> JobType:
         self.register(default_name(type(one)), type(one))
@@ -137,6 +142,7 @@ def _(patch: Patch) -> None:
     "the worker that claims it loses it",
     "JOBS-4",
     source="Go kashvi: Dispatch itself returns no error",
+    also="JOBS-19",
 )
 def _(patch: Patch) -> None:
     where(patch, Registry, "of", nameless, lambda real, self, one: JobType(type(one).__name__, type(one)))
@@ -338,7 +344,7 @@ def _(patch: Patch) -> None:
     "a context is only new after a success",
     "what failed leaves its variables",
     "JOBS-12",
-    also="JOBS-11 JOBS-14 WORKERS-18",
+    also="JOBS-11 JOBS-14 JOBS-18 JOBS-19 WORKERS-18",
 )
 def _(patch: Patch) -> None:
     kept: list[Any] = [None]

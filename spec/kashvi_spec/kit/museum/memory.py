@@ -59,7 +59,12 @@ def _(patch: Patch) -> None:
     remembering(patch, read=False)
 
 
-@exhibit("memory outlives its process", "the next process finds the jobs of the last", "MEMORY-2")
+@exhibit(
+    "memory outlives its process",
+    "the next process finds the jobs of the last",
+    "MEMORY-2",
+    also="JOBS-19",
+)
 def _(patch: Patch) -> None:
     remembering(patch, read=True)
 
