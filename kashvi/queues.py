@@ -411,11 +411,11 @@ class Queue:
 
     def _worker(self, threads: int, limits: Limits | None, *, interruptible: bool) -> tuple[Worker, Keeper]:
         from .worker.attempt import Attempts
-        from .worker.follow_ups import FollowUps
         from .worker.keeper import Keeper
         from .worker.machine import Machine
         from .worker.machine.steps import Limits, micros
         from .worker.recorder import Recorder
+        from .worker.running import FollowUps
         from .worker.shell import Worker
 
         limits = limits or Limits()

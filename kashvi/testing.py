@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .ports import Driver, Runtime
     from .queues import Queue
     from .registry import Registry
-    from .worker.hooks import Timekeeper
+    from .worker.running import Timekeeper
 
 T = TypeVar("T")
 
@@ -64,8 +64,8 @@ class Dispatches:
         from . import dispatch
         from .queue import default
         from .worker.attempt import check_ran
-        from .worker.follow_ups import FollowUps
-        from .worker.hooks import RUNNING, Running
+        from .worker.hooks import RUNNING
+        from .worker.running import FollowUps, Running
         from .worker.settle import Delivery, TimeLimit, delivery
 
         class NoLimit:

@@ -20,8 +20,8 @@ from ..registry import Registry, is_a_name
 from ..retries import Snooze
 from ..text import visible
 from . import retry, settle
-from .follow_ups import FollowUps
-from .hooks import RUNNING, Hook, Running, Timekeeper, enclosed
+from .hooks import RUNNING, Hook, enclosed
+from .running import FollowUps, Running, Timekeeper
 from .settle import Delivery, Kept, Settling, TimeLimit
 
 WHY_MAX = 1000

@@ -7,54 +7,12 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
-
-import msgspec
+from typing import Any, NamedTuple
 
 from ..delays import seconds_of
 from ..errors import InvalidSetting, NoAttempt
-from .follow_ups import FollowUps
-from .settle import Delivery, Kept, TimeLimit
-
-
-class Timekeeper(Protocol):
-    """The time limits of a worker's running attempts."""
-
-    def begins(self, d: Delivery, began: float, timeout_s: float) -> None:
-        """An attempt with a time limit has begun, at this time of the monotonic clock."""
-
-    def limit(self, d: Delivery) -> TimeLimit | None:
-        """The attempt's time limit; None if it has none, or is over."""
-
-    def has_passed(self, limit: TimeLimit, at: float) -> bool:
-        """Whether it had passed then."""
-
-    def remaining_s(self, limit: TimeLimit) -> float:
-        """The seconds until the limit passes; negative afterwards."""
-
-    def deadline(self, limit: TimeLimit) -> datetime:
-        """The time on this host's clock when the limit passes."""
-
-    def check(self, d: Delivery, limit: TimeLimit | None) -> None:
-        """Raises TimedOut after the limit, and AttemptOver after the attempt's end."""
-
-
-class Running(msgspec.Struct, eq=False, gc=False):
-    """An attempt under way."""
-
-    delivery: Delivery
-    timekeeper: Timekeeper
-    follow_ups: FollowUps
-    kept: list[Kept] | None = None
-    """None until a follow-up is dispatched: most attempts have none."""
-    size: int = 0
-    """The bytes of all that is kept."""
-    over: bool = False
-
-    def end(self) -> tuple[Kept, ...]:
-        """The attempt has succeeded; returns its follow-ups. None is added from now on."""
-        self.over = True  # before the look at ``kept``; ``keep`` does the reverse, so no follow-up is lost between them
-        return () if self.kept is None else self.follow_ups.taken(self)
+from .running import Running
+from .settle import TimeLimit
 
 
 class _Facts(NamedTuple):

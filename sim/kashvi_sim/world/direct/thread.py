@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from kashvi.errors import CommandRefused, DriverError, unexpected
 from kashvi.jobs.codec import Job
-from kashvi.worker.hooks import RUNNING, Running
+from kashvi.worker.hooks import RUNNING
 from kashvi.worker.machine.steps import SECOND, AskDue, Idle, Request, ThreadStep, Wait
+from kashvi.worker.running import Running
 from kashvi.worker.settle import Delivery, Settling
 from kashvi.worker.shell import STUMBLE_S
 

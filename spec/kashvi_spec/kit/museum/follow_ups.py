@@ -7,9 +7,8 @@ from typing import Any
 
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.ports import Exchange, Settlement
-from kashvi.worker import attempt, follow_ups, hooks
-from kashvi.worker.follow_ups import FollowUps
-from kashvi.worker.hooks import Running
+from kashvi.worker import attempt, hooks, running
+from kashvi.worker.running import FollowUps, Running
 from kashvi.worker.settle import Settling
 
 from . import Patch, exhibit, where
@@ -112,12 +111,12 @@ def _(patch: Patch) -> None:
     source="Celery #3021: a group of any size is made first",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(follow_ups, "MANY_MAX", 1_000_000)
+    patch.setattr(running, "MANY_MAX", 1_000_000)
 
 
 @exhibit("follow-ups of any size", "as if only their number counted", "JOBS-19")
 def _(patch: Patch) -> None:
-    patch.setattr(follow_ups, "BYTES_MAX", 1 << 40)
+    patch.setattr(running, "BYTES_MAX", 1 << 40)
 
 
 @exhibit("a driver without follow-ups drops them", "the handler is told nothing", "JOBS-19")

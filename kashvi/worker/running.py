@@ -1,24 +1,67 @@
-"""Follow-ups: jobs that a handler dispatches through ``current()``. They are sent in the exchange that settles its
-attempt as done (JOBS-18)."""
+"""An attempt under way: its time limit, and its follow-ups.
+
+Follow-ups are jobs that a handler dispatches through ``current()``. They are sent in the exchange that settles its
+attempt as done (JOBS-18).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Protocol
+
+import msgspec
 
 from .. import dispatch, events
 from ..errors import AttemptOver, NoFollowUps, TooManyFollowUps
 from ..ports import Driver, Runtime
 from ..registry import Registry
-from .settle import Kept
-
-if TYPE_CHECKING:
-    from .hooks import Running
+from .settle import Delivery, Kept, TimeLimit
 
 MANY_MAX = 1000
 BYTES_MAX = 8 * 1024 * 1024
 """The most follow-ups of one attempt, and the most bytes of their envelopes: one request carries them all."""
+
+
+class Timekeeper(Protocol):
+    """The time limits of a worker's running attempts."""
+
+    def begins(self, d: Delivery, began: float, timeout_s: float) -> None:
+        """An attempt with a time limit has begun, at this time of the monotonic clock."""
+
+    def limit(self, d: Delivery) -> TimeLimit | None:
+        """The attempt's time limit; None if it has none, or is over."""
+
+    def has_passed(self, limit: TimeLimit, at: float) -> bool:
+        """Whether it had passed then."""
+
+    def remaining_s(self, limit: TimeLimit) -> float:
+        """The seconds until the limit passes; negative afterwards."""
+
+    def deadline(self, limit: TimeLimit) -> datetime:
+        """The time on this host's clock when the limit passes."""
+
+    def check(self, d: Delivery, limit: TimeLimit | None) -> None:
+        """Raises TimedOut after the limit, and AttemptOver after the attempt's end."""
+
+
+class Running(msgspec.Struct, eq=False, gc=False):
+    """An attempt under way."""
+
+    delivery: Delivery
+    timekeeper: Timekeeper
+    follow_ups: FollowUps
+    kept: list[Kept] | None = None
+    """None until a follow-up is dispatched: most attempts have none."""
+    size: int = 0
+    """The bytes of all that is kept."""
+    over: bool = False
+
+    def end(self) -> tuple[Kept, ...]:
+        """The attempt has succeeded; returns its follow-ups. None is added from now on."""
+        self.over = True  # before the look at ``kept``; ``keep`` does the reverse, so no follow-up is lost between them
+        return () if self.kept is None else self.follow_ups.taken(self)
 
 
 class FollowUps:
