@@ -87,7 +87,8 @@ class Dispatches:
         context.run(RUNNING.set, running)
         returned = context.run(self._jobs.pop(sealed.job_id).handle)
         check_ran(runtime.run_async(returned, context) if inspect.isawaitable(returned) else returned)
-        for one in running.end():
+        running.over = True
+        for one in running.taken():
             self.note(one.job_id, one.delay_s)
 
     def __call__(

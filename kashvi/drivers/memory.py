@@ -158,8 +158,6 @@ class MemoryDriver:
         place = (store.held if s.place == "held" else store.running).get(s.owner, [])
         if s.old not in place:
             return False
-        if s.follow_ups:
-            self._follow(s.follow_ups, now)
         if s.move == "retry":
             self._delay(now + s.in_s, s.new)
         elif s.move == "fail":
@@ -175,6 +173,8 @@ class MemoryDriver:
             store.condition.notify_all()
         elif s.move == "start":
             store.running[s.owner].append(s.old)
+        elif s.follow_ups:
+            self._follow(s.follow_ups, now)
         place.remove(s.old)
         return True
 

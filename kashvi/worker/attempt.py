@@ -150,7 +150,8 @@ class Attempts:
         except BaseException as error:
             running.over = True
             return self.failed(d, began, error)
-        return self.succeeded(d, began, running.end())
+        running.over = True  # before the look at ``kept``, see ``FollowUps.keep``
+        return self.succeeded(d, began, () if running.kept is None else running.taken())
 
     def begun(self, d: Delivery) -> float:
         """Emit the start of an attempt; the monotonic time of it."""

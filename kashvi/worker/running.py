@@ -58,10 +58,9 @@ class Running(msgspec.Struct, eq=False, gc=False):
     """The bytes of all that is kept."""
     over: bool = False
 
-    def end(self) -> tuple[Kept, ...]:
-        """The attempt has succeeded; returns its follow-ups. None is added from now on."""
-        self.over = True  # before the look at ``kept``; ``keep`` does the reverse, so no follow-up is lost between them
-        return () if self.kept is None else self.follow_ups.taken(self)
+    def taken(self) -> tuple[Kept, ...]:
+        """The follow-ups of an attempt that is over and has succeeded."""
+        return self.follow_ups.taken(self)
 
 
 class FollowUps:
@@ -93,6 +92,8 @@ class FollowUps:
         size = sum(len(one.envelope) for one in sealed)
         d = running.delivery
         with self._lock:
+            # First the list, then the look at ``over``. An attempt that ends does the reverse, and takes no lock if it
+            # finds no list: one of the two sees the other.
             kept = running.kept = [] if running.kept is None else running.kept
             if running.over or self._runtime.process() != self._process:
                 raise AttemptOver(d.job_id)

@@ -122,15 +122,20 @@ class Settling(msgspec.Struct, eq=False, gc=False):
 
     def sent(self, monotonic: float) -> Settlement:
         """The settlement as sent now, with durations: the server does not know this process's clock."""
-        d, ago = self.delivery, monotonic - self.ended_at
+        d = self.delivery
+        in_s = self.wait_s - (monotonic - self.ended_at)
         if not self.follow_ups:
-            return Settlement(self.move, d.owner, d.place, d.raw, self.new, self.wait_s - ago, d.lease_end)
+            return Settlement(self.move, d.owner, d.place, d.raw, self.new, in_s, d.lease_end)
+        ago = monotonic - self.ended_at
         sent = tuple(FollowUp(k.envelope, k.delay_s and max(k.delay_s - ago, 0.0)) for k in self.follow_ups)
         return Settlement(self.move, d.owner, d.place, d.raw, follow_ups=sent)
 
 
 def succeeded(d: Delivery, ended_at: float, took_s: float | None = None, follow_ups: tuple[Kept, ...] = ()) -> Settling:
-    return Settling("done", d, ended_at, attempts=d.attempts + 1, took_s=took_s, follow_ups=follow_ups)
+    settling = Settling("done", d, ended_at, attempts=d.attempts + 1, took_s=took_s)
+    if follow_ups:
+        settling.follow_ups = follow_ups
+    return settling
 
 
 def failed(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from ...ports import READ_MAX_BYTES
 from . import suspects
-from .exchange import OWED_MAX_BYTES
+from .exchange import too_much_owed
 from .state import FLUSH, State
 from .steps import SECOND
 
@@ -22,8 +22,9 @@ Next = Literal["run", "exchange", "reconcile", "wait", "idle", "finished", "end"
 def choose(state: State, now: int) -> Next:
     """The order of the questions is the design: run what may run, settle, claim, end, wait; else be idle."""
     late = state.outbox and (state.urgent or now - state.owed_since > FLUSH)  # finished work has waited long enough
-    may_run = state.ready and state.stopping_at is None and (state.exchanging or not late)
-    may_run = may_run and state.owed_bytes <= OWED_MAX_BYTES  # no more follow-ups in memory before these are sent
+    may_run = (
+        state.ready and state.stopping_at is None and (not late or (state.exchanging and not too_much_owed(state)))
+    )
     if may_run and not ((state.suspects or state.suspect) and barred(state, now)):
         return "run"
     if state.gave_up:

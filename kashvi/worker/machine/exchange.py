@@ -26,6 +26,11 @@ def sendable(outbox: Sequence[Settling]) -> int:
     return len(outbox)
 
 
+def too_much_owed(state: State) -> bool:
+    """Whether follow-ups fill the memory, so that no more jobs start before the server has taken them."""
+    return state.owed_bytes > OWED_MAX_BYTES
+
+
 def comparable(state: State, request: Request) -> bool:
     """Whether the server's count of our jobs is comparable with ours: no wait was under way."""
     return request.waits == state.waits and not state.waiting

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from .. import settle
 from ..settle import Delivery, Settling
-from . import stop, suspects
+from . import exchange, stop, suspects
 from .state import ALL, State
 from .steps import SECOND
 
@@ -68,6 +68,7 @@ class Jobs(State):
         self.outbox.append(settling)
         if settling.follow_ups:
             self.owed_bytes += settling.follow_up_bytes
+            self.urgent = self.urgent or exchange.too_much_owed(self)
         if took_s is not None:
             took = int(took_s * SECOND)
             pace = took if self.pace is None else self.pace + (took - self.pace) // 5

@@ -117,7 +117,8 @@ class DirectThread:
             if self._kernel.is_closed:
                 raise
             return attempts.failed(d, began, error)
-        return attempts.succeeded(d, began, running.end())
+        running.over = True
+        return attempts.succeeded(d, began, running.taken())
 
     def _handled(self, job: Job, running: Running) -> Turns[None]:
         """What ``handle()`` on a stage does."""
