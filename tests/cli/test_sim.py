@@ -137,6 +137,9 @@ def test_workers_of_several_threads_are_searched_as_values(kashvi: Shell) -> Non
     assert "every promise kept" in kashvi(*small).stdout
     result = json.loads(kashvi(*small, "--json").stdout)
     assert (result["exhausted"], result["broken"], result["scope"]["threads"]) == (True, "", 2)
+    followed = json.loads(kashvi(*small, "--follow-ups", "1", "--json").stdout)
+    assert (followed["exhausted"], followed["broken"], followed["states"] > result["states"]) == (True, "", True)
+    assert "add --threads 2" in kashvi("sim:explore", "--follow-ups", "1").stderr
     assert kashvi(*small, "--limit", "20").returncode == 3
     assert kashvi(*small, "--driver", "fakeredis").returncode == 2
     (kashvi.directory / "sitecustomize.py").write_text(

@@ -49,7 +49,9 @@ def test_storms_with_all_faults_are_the_same_in_both_shells() -> None:
     assert struck == {rule.name for rule in RULES}, "or this proves less than it says"
 
 
-@pytest.mark.parametrize(("name", "faults"), [("neighbours", "none"), ("skew", "kill,failover"), ("poison", "none")])
+@pytest.mark.parametrize(
+    ("name", "faults"), [("neighbours", "none"), ("skew", "kill,failover"), ("poison", "none"), ("follow_ups", "all")]
+)
 def test_other_workloads_are_the_same_in_both_shells(name: str, faults: str) -> None:
     for seed in range(2):
         assert_same(*both(workload_named(name), seed, faults))

@@ -41,6 +41,14 @@ def test_no_promise_is_broken_by_jobs_with_policies() -> None:
         assert found.judged[name] > 20, name
 
 
+def test_no_promise_is_broken_by_jobs_with_follow_ups() -> None:
+    """In memory, and by the Lua scripts."""
+    for driver, seeds in (("memory", 40), ("fakeredis", 5)):
+        found = swept(Job(workload_named("follow_ups"), driver, "all"), 0, seeds)
+        assert found.failing == []
+        assert found.judged["follow-ups all or none"] > 50
+
+
 def test_no_promise_is_broken_on_fakeredis() -> None:
     """The Lua scripts."""
     assert swept(Job(STORM, "fakeredis", "all"), 1000, 40).failing == []

@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 import pytest
 from kashvi_sim.search.values import Scope, search
+from kashvi_sim.search.values.state import job_numbered
 
-from kashvi.ports import Exchange
+from kashvi.drivers.memory import MemoryDriver
+from kashvi.ports import Exchange, FollowUp, Settlement
 from kashvi.worker import retry, settle
 from kashvi.worker.machine import Machine
 from kashvi.worker.machine.steps import Request
@@ -28,6 +30,8 @@ STUCK = "from here, not all jobs can end"
         Scope(threads=2, jobs=2, hangs=True),
         Scope(workers=2, threads=1, jobs=2, crashes=1),
         Scope(threads=2, jobs=1, crashes=1, takes_s=0.5),
+        Scope(threads=2, jobs=1, crashes=1, follow_ups=1),
+        Scope(workers=2, threads=1, jobs=1, attempts=1, crashes=1, follow_ups=1),
     ],
     ids=str,
 )
@@ -64,12 +68,33 @@ def nobody_takes_over(patch: Patch) -> None:
     patch.setattr(Machine, "reaped", lambda self, now, settlings, more: None)
 
 
+def half_of_the_follow_ups_are_sent(patch: Patch) -> None:
+    real = MemoryDriver._follow
+    patch.setattr(MemoryDriver, "_follow", lambda self, sent, now: real(self, sent[: len(sent) // 2], now))
+
+
+def what_fails_has_follow_ups_too(patch: Patch) -> None:
+    real = MemoryDriver._settle
+
+    def settle_(self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
+        settled = real(self, worker, s, now)
+        if settled and s.move == "retry":
+            self._follow([FollowUp(job_numbered(1))], now)
+        return settled
+
+    patch.setattr(MemoryDriver, "_settle", settle_)
+
+
 FOUND: dict[Callable[[Patch], None], tuple[Scope, str]] = {
     an_answer_clears_what_ended_meanwhile: (Scope(threads=2, jobs=2, attempts=1), STUCK),
     no_thread_is_called: (Scope(threads=2, jobs=2, hangs=True), STUCK),
     one_attempt_more: (Scope(threads=1, jobs=1), "job 0 has failed for good after 3 attempts of 2"),
     every_death_is_counted: (
         Scope(workers=2, threads=1, jobs=1, crashes=1), "job 0 has failed for good after 1 attempts of 2",
+    ),
+    half_of_the_follow_ups_are_sent: (Scope(threads=1, jobs=1, follow_ups=2), STUCK),
+    what_fails_has_follow_ups_too: (
+        Scope(threads=1, jobs=1, follow_ups=1), "job 1 starts, and job 0, whose follow-up it is, is not done",
     ),
     nobody_takes_over: (Scope(workers=2, threads=1, jobs=1, crashes=1), STUCK),
 }  # fmt: skip

@@ -124,6 +124,38 @@ def test_a_bug_of_a_policy_is_seen_among_them(bug: str, predicate: str) -> None:
         assert any(one.predicate == predicate for played in runs for one in played.violations)
 
 
+def test_follow_ups_keep_every_promise() -> None:
+    """Under every kind of fault, also where a worker that was taken for dead comes back with some."""
+    kinds: Counter[str] = Counter()
+    for seed in range(20):
+        played = play(workload_named("follow_ups"), seed=seed, faults="all")
+        assert played.violations == []
+        for event in played.world.events:
+            kinds["kept"] += isinstance(event, events.FollowUpKept)
+            kinds["sent"] += isinstance(event, events.JobDispatched) and event.parent != ""
+            kinds["delayed"] += isinstance(event, events.JobDispatched) and event.parent != "" and event.due is not None
+            kinds["refused"] += isinstance(event, events.SettleRefused) and event.move == "done"
+    assert kinds["kept"] > kinds["sent"] > kinds["delayed"] > 0
+    assert kinds["refused"] > 0
+
+
+@pytest.mark.parametrize(
+    ("bug", "faults"),
+    [
+        ("follow-ups are sent at once", "none"),
+        ("what fails has follow-ups, too", "none"),
+        ("follow-ups come before the fence", "pause"),
+        ("a repeated request sends follow-ups again", "reply_lost"),
+        ("a second try sends no follow-ups", "unreachable"),
+    ],
+)
+def test_a_bug_of_follow_ups_is_seen_among_them(bug: str, faults: str) -> None:
+    """Within twenty seeds."""
+    with MUSEUM[bug].planted():
+        runs = (play(workload_named("follow_ups"), seed=seed, faults=faults) for seed in range(20))
+        assert any(played.violations for played in runs)
+
+
 def test_a_slow_consumer_falls_behind_until_it_gets_help() -> None:
     """Waits grow with time, not with the load."""
     played = run("slow_consumer")

@@ -42,6 +42,9 @@ kashvi sim:explore --driver fakeredis --json
     "--crashes", type=click.IntRange(0), default=1, show_default=True, help="The most processes that are killed."
 )
 @click.option("--threads", type=click.IntRange(1, 4), default=1, show_default=True, help="Of each worker.")
+@click.option(
+    "--follow-ups", type=click.IntRange(0, 3), default=0, show_default=True, help="Of the first job; needs --threads."
+)
 @driver_option
 @redis_option
 @click.option(
@@ -54,6 +57,7 @@ def explore_command(
     max_retry: int,
     crashes: int,
     threads: int,
+    follow_ups: int,
     driver: str,
     redis_url: str | None,
     limit: int,
@@ -75,13 +79,16 @@ def explore_command(
             raise click.UsageError("several threads are searched in memory: leave --threads or --driver out")
         from ..search import values
 
-        searched = values.search(values.Scope(workers, threads, jobs, max_retry, crashes), limit)
+        scope = values.Scope(workers, threads, jobs, max_retry, crashes, follow_ups=follow_ups)
+        searched = values.search(scope, limit)
         if as_json:
             click.echo(json_line(searched._asdict() | {"scope": msgspec.to_builtins(searched.scope), "limit": limit}))
         else:
             _show_steps(searched, limit)
         sys.exit(1 if searched.broken else 0 if searched.exhausted else LIMITED)
 
+    if follow_ups:
+        raise click.UsageError("follow-ups are searched with several threads: add --threads 2")
     from ..search.explore import explore
     from ..search.scope import Scope
     from ..search.search import Search

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from kashvi import current
 from kashvi.retries import GiveUp, Snooze
 
+from ..world.tape import TRIES
 from ..world.world import World
-from .workload import Acts, Attempt
+from .workload import Acts, Attempt, FollowUps
+
+FIRST_FOLLOW_UP, MANY = 10**9, 1000
+"""The number of the first follow-up, and the most of one attempt; the producer's jobs have lower ones."""
 
 
 @dataclass
@@ -27,6 +32,8 @@ def job_class_of(job_type: str, acts: Acts, world: World) -> Any:
             return acts(self.n, world.attempt)
 
         def ends(self, act: Attempt) -> None:
+            if act.sends:
+                self.dispatch(act.sends)
             if act.kills:
                 task: Any = kernel.current
                 world.struck["poison"] += 1
@@ -35,6 +42,13 @@ def job_class_of(job_type: str, acts: Acts, world: World) -> Any:
                 raise Snooze(act.snooze_s)
             elif act.error:
                 raise GiveUp(act.error) if act.gives_up else RuntimeError(act.error)
+
+        def dispatch(self, sends: FollowUps) -> None:
+            """The same attempt at the same job sends the same."""
+            first = FIRST_FOLLOW_UP + (self.n * TRIES + world.attempt % TRIES) * MANY
+            follow_up = world.registry.named(sends.type).job_class
+            for n in range(first, first + sends.jobs):
+                current().dispatch_after(follow_up(n), sends.delay_s)
 
         def handle(self) -> None:
             act = self.act()

@@ -101,6 +101,16 @@ class Attempt(NamedTuple):
     """The wait that it asks for in place of an end."""
     gives_up: bool = False
     """True if its error says that no further attempt helps."""
+    sends: FollowUps | None = None
+    """The follow-ups that it dispatches at its end, before any error."""
+
+
+class FollowUps(_Strict, frozen=True):
+    """What each attempt dispatches at its end; they are sent if it is done."""
+
+    type: str
+    jobs: Count = 1
+    delay_s: Seconds = 0.0
 
 
 Acts = Callable[[int, int], Attempt]
@@ -268,6 +278,7 @@ class JobKind(_Strict, frozen=True):
     snoozes: Share = 0.0
     """The share of attempts that raise Snooze, for ``snooze_s``."""
     snooze_s: Seconds = 1.0
+    follow_ups: FollowUps | None = None
 
 
 class Crew(_Strict, frozen=True):
@@ -319,25 +330,26 @@ class Workload(_Strict, frozen=True):
 
         def act(n: int, number: int) -> Attempt:
             chance = attempts.begin(n, number)
-            takes_s = kind.takes.draw(chance)
+            takes_s, sends = kind.takes.draw(chance), kind.follow_ups
             if number <= kind.fails_first:
-                return Attempt(takes_s, f"{job_type} fails at first")
+                return Attempt(takes_s, f"{job_type} fails at first", sends=sends)
             if kind.snoozes and chance.fraction() > 1.0 - kind.snoozes:
-                return Attempt(takes_s, snooze_s=kind.snooze_s)
+                return Attempt(takes_s, snooze_s=kind.snooze_s, sends=sends)
             if kind.gives_up and chance.fraction() > 1.0 - kind.gives_up:
-                return Attempt(takes_s, f"{job_type} gives up", gives_up=True)
+                return Attempt(takes_s, f"{job_type} gives up", gives_up=True, sends=sends)
             if kind.fails and (kind.fails >= 1.0 or chance.fraction() > 1.0 - kind.fails):
-                return Attempt(takes_s, f"{job_type} failed")
-            return Attempt(takes_s, kills=kind.kills)
+                return Attempt(takes_s, f"{job_type} failed", sends=sends)
+            return Attempt(takes_s, kills=kind.kills, sends=sends)
 
         return act
 
     @property
     def beyond(self) -> frozenset[str]:
-        """The predicates that no run of it can reach, since no type has a backoff, or none snoozes."""
+        """The predicates that no run of it can reach, since no type has a backoff, none snoozes, or has follow-ups."""
         backoff = any(kind.retry and kind.retry.backoff for kind in self.job)
         snoozes = any(kind.snoozes for kind in self.job)
-        reached = {"own backoff kept": backoff, "snooze uncounted": snoozes}
+        follow_ups = any(kind.follow_ups for kind in self.job)
+        reached = {"own backoff kept": backoff, "snooze uncounted": snoozes, "follow-ups all or none": follow_ups}
         return frozenset(name for name, there in reached.items() if not there)
 
     def policy(self, job_type: str) -> Retry | None:
@@ -345,17 +357,19 @@ class Workload(_Strict, frozen=True):
         return kind.retry.made() if kind.retry else None
 
     def _kinds(self, chance: Stream) -> Callable[[], JobKind]:
-        """A function that draws the kind of the next job, by share."""
-        total = sum(kind.share for kind in self.job)
+        """A function that draws the kind of the next job, by share, of those that are no follow-ups."""
+        follow_ups = {kind.follow_ups.type for kind in self.job if kind.follow_ups}
+        coming = [kind for kind in self.job if kind.type not in follow_ups]
+        total = sum(kind.share for kind in coming)
         edges: list[tuple[float, JobKind]] = []
         edge = 0.0
-        for kind in self.job:
+        for kind in coming:
             edge += kind.share / total
             edges.append((edge, kind))
 
         def draw() -> JobKind:
             at = chance.fraction()
-            return next((kind for edge, kind in edges if at < edge), self.job[-1])
+            return next((kind for edge, kind in edges if at < edge), coming[-1])
 
         return draw
 
@@ -377,7 +391,11 @@ def load(path: Path) -> Workload:
     for job in workload.job:
         if job.retry:
             job.retry.made()
-    names = [kind.type for kind in workload.job]
-    if not names or len(set(names)) != len(names):
+    kinds = {kind.type: kind for kind in workload.job}
+    if not kinds or len(kinds) != len(workload.job):
         raise UnusableSetting(f"the workload {path}", "it needs at least one [[job]], and each type once")
+    for kind in workload.job:
+        if kind.follow_ups and (kind.follow_ups.type not in kinds or kinds[kind.follow_ups.type].follow_ups):
+            why = f"the follow-ups of {kind.type} need a type of their own, without follow-ups"
+            raise UnusableSetting(f"the workload {path}", why)
     return workload

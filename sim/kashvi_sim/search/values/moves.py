@@ -23,9 +23,9 @@ from kashvi.worker.machine.steps import (
     micros,
     not_before,
 )  # fmt: skip
-from kashvi.worker.settle import Delivery, Settling
+from kashvi.worker.settle import Delivery, Kept, Settling
 
-from .state import Process, Scope, State
+from .state import Process, Scope, State, job_numbered
 
 READS = 400
 
@@ -195,6 +195,8 @@ class Step:
         state, n = self._state, int(d.job_id)
         if state.ended[n]:
             raise Broken(f"job {n} starts, and was settled as {state.ended[n]!r}")
+        if n >= self._scope.jobs and state.ended[0] != "done":
+            raise Broken(f"job {n} starts, and job 0, whose follow-up it is, is not done")
         if self._scope.hangs and n == 0:
             self._task.becomes(None, "attempt", (d, "hangs", 0))
             return
@@ -205,10 +207,15 @@ class Step:
             takes = micros(self._scope.takes_s)
             self._task.becomes(state.now + takes, "attempt", (d, ("ok", "fails")[how], takes))
 
+    def _follow_ups(self, d: Delivery) -> tuple[Kept, ...]:
+        jobs = self._scope.jobs
+        numbers = range(jobs, jobs + self._scope.follow_ups) if d.job_id == "0" else ()
+        return tuple(Kept(str(n), "jobs.Small", job_numbered(n), 0.0) for n in numbers)
+
     def _ended(self, d: Delivery, how: str, takes: int) -> Settling:
         at, took_s = self._state.clock.monotonic(), takes / SECOND
         if how == "ok":
-            return settle.succeeded(d, at, took_s)
+            return settle.succeeded(d, at, took_s, self._follow_ups(d))
         settling = settle.failed(d, at, "it fails", self._scope.attempts)
         settling.took_s = took_s
         return settling

@@ -72,7 +72,7 @@ def search(scope: Scope, limit: int = 10**9, look: Callable[[int], None] = lambd
     todo = deque([(first, graph.add(first, -1, "")[0])])
     while todo:
         state, number = todo.popleft()
-        if all(state.ended[scope.hangs :]):
+        if state.over(scope):
             ends.append(number)
             continue
         try:

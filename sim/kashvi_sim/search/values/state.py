@@ -22,7 +22,7 @@ Doing = Literal["free", "attempt", "exchange", "ask due", "wait", "waiting", "id
 class Scope(msgspec.Struct, frozen=True):
     """``attempts``: of each job in all. ``crashes``: the most processes that die. ``hangs``: the first job never ends.
 
-    ``takes_s``: how long an attempt takes.
+    ``takes_s``: how long an attempt takes. ``follow_ups``: how many the first job has, numbered after the other jobs.
     """
 
     workers: int = 1
@@ -32,6 +32,7 @@ class Scope(msgspec.Struct, frozen=True):
     crashes: int = 0
     takes_s: float = 0.0
     hangs: bool = False
+    follow_ups: int = 0
     lease_s: float = 1.21875
     restart_s: float = 0.40625
 
@@ -71,12 +72,17 @@ class State:
 
     @staticmethod
     def first(scope: Scope) -> State:
-        state = State(START, scope.crashes, ("",) * scope.jobs)
+        state = State(START, scope.crashes, ("",) * (scope.jobs + scope.follow_ups))
         for n in range(scope.jobs):
-            state.store.jobs.appendleft(b'{"id":"%d","type":"jobs.Small","payload":{}}' % n)
+            state.store.jobs.appendleft(job_numbered(n))
         for _ in range(scope.workers):
             state.hire(scope)
         return state
+
+    def over(self, scope: Scope) -> bool:
+        """Whether all jobs have ended; a job that has failed leaves no follow-ups."""
+        last = scope.jobs + (scope.follow_ups if self.ended[0] == "done" else 0)
+        return all(self.ended[scope.hangs : last])
 
     def hire(self, scope: Scope) -> None:
         self.born += 1
@@ -157,6 +163,10 @@ class State:
             case tuple():
                 return tuple(map(self._plain, what))
         return what  # type: ignore[no-any-return]
+
+
+def job_numbered(n: int) -> bytes:
+    return b'{"id":"%d","type":"jobs.Small","payload":{}}' % n
 
 
 def _nearest(seconds: float) -> float:
