@@ -277,7 +277,7 @@ def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: flo
     if s.move == "done":
         stream.emit(events.JobSucceeded, attempts=s.attempts, **about)
         for one in s.follow_ups:
-            due = server_at + one.delay_s - (sent_at - s.ended_at) if one.delay_s else None
+            due = server_at + max(one.delay_s - (sent_at - s.ended_at), 0.0) if one.delay_s else None
             stream.emit(
                 events.JobDispatched, job_id=one.job_id, type=one.type, due=due, parent=d.job_id, server_at=server_at
             )

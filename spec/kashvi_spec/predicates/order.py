@@ -16,7 +16,10 @@ from ..judging import ROUNDING_S, Predicate, Violation, Watches
 
 
 class DueOrder(Predicate):
-    """Delayed jobs are claimed in the order of their due times, as far as the server's clock shows it."""
+    """Delayed jobs are claimed in the order of their due times, as far as the server's clock shows it.
+
+    Retries and follow-ups are not judged: after a lost reply, their event has an earlier time than the server.
+    """
 
     name = "due order"
 
@@ -37,7 +40,7 @@ class DueOrder(Predicate):
         }
 
     def _dispatched(self, event: JobDispatched) -> None:
-        if event.due is not None:
+        if event.due is not None and not event.parent:
             self._due[event.job_id] = event.due
 
     def _excuse(self, event: JobEvent) -> None:
