@@ -19,6 +19,7 @@ from kashvi.events import (
     Event,
     FailureRecorded,
     FollowUpKept,
+    HookFailed,
     JobDispatched,
     JobFailed,
     JobPostponed,
@@ -264,6 +265,11 @@ GOOD: dict[str, list[Event]] = {
         worker(), dispatched("a"), started("a", 0), *keeps("a", "b"), returned("a", 1, suspect=False, process="p"),
         started("a", 1), *keeps("a", "c"), *did("a", 1), *sends("a", "c"), stopped(),
     ],
+    "a hook that raises after the handler had": [
+        dispatched("a"), started("a", 0),
+        HookFailed(attempt=1, hook="session", error="no commit", job_id="a", type="t", process="p"), raised("a", 0),
+        retried("a", 0), started("a", 1, 2), *did("a", 1, 2),
+    ],
     "an exhausted job": EXHAUSTED,
     "a job that is taken over": TAKEN_OVER,
     "a job that is handed back by its own worker": [
@@ -446,6 +452,15 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
             ],
             {"fresh kept out"},
         ),
+    ],
+    "JOBS-13": [
+        (
+            [
+                dispatched("a"), started("a", 0),
+                HookFailed(attempt=1, hook="session", error="e", job_id="a", type="t", process="p"), *did("a", 0),
+            ],
+            set(),
+        )
     ],
     "JOBS-18": [
         ([dispatched("a"), started("a", 0), *keeps("a", "b"), *did("a", 0)], set()),

@@ -345,11 +345,17 @@ class Workload(_Strict, frozen=True):
 
     @property
     def beyond(self) -> frozenset[str]:
-        """The predicates that no run of it can reach, since no type has a backoff, none snoozes, or has follow-ups."""
+        """The predicates that no run of it can reach: of hooks and time limits, and of what no type has or does."""
         backoff = any(kind.retry and kind.retry.backoff for kind in self.job)
         snoozes = any(kind.snoozes for kind in self.job)
         follow_ups = any(kind.follow_ups for kind in self.job)
-        reached = {"own backoff kept": backoff, "snooze uncounted": snoozes, "follow-ups all or none": follow_ups}
+        reached = {
+            "hooks save nothing": False,
+            "time limits kept": False,
+            "own backoff kept": backoff,
+            "snooze uncounted": snoozes,
+            "follow-ups all or none": follow_ups,
+        }
         return frozenset(name for name, there in reached.items() if not there)
 
     def policy(self, job_type: str) -> Retry | None:

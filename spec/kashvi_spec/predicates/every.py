@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..judging import Predicate
-from . import attempts, follow_ups, limits, order, policies, punctual, suspects, telling, workers
+from . import attempts, follow_ups, hooks, limits, order, policies, punctual, suspects, telling, workers
 from .safety import all_predicates
 
 OF_ONE_LIMIT = frozenset({"attempts bounded", "no wait after the last"})
@@ -28,6 +28,7 @@ def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Pred
         policies.GivenUpAtOnce(),
         policies.SnoozeUncounted(),
         limits.TimeLimitsKept(),
+        hooks.HooksSaveNothing(),
         follow_ups.FollowUpsAllOrNone(),
         order.DueOrder(),
         workers.ThreadsBounded(),

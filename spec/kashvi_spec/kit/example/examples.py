@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,11 +21,12 @@ from kashvi.errors import NotAnEnvelope, ReplyLost
 from kashvi.jobs.envelope import read
 from kashvi.registry import Registry
 from kashvi.retries import GiveUp, Snooze
+from kashvi.worker.hooks import Attempt
 
 from ...judging import Violation, judge
 from ...predicates.every import OF_ONE_LIMIT, every_predicate
 from .expected import CALLS_MAX, Notes, Seen
-from .situation import Example, ExampleWorker, Happening
+from .situation import Example, ExampleWorker, Happening, Hook
 
 NAME = "jobs.Example"
 Serve = Callable[[Kernel], Server]
@@ -131,6 +132,8 @@ class _Stage:
             queue.registry = Registry()
             queue.registry.register(NAME, self._job_class, one.retry.made())
         self._workers.append(queue)
+        for kind in self.example.hooks:
+            queue.around(partial(_hook, kind))
         queue.start_workers(one.threads)
 
     def _dispatch(self, index: int) -> None:
@@ -181,6 +184,20 @@ class _Stage:
         if point == "after exchange" and process in self._replies_to_lose:
             self._replies_to_lose.discard(process)
             raise ReplyLost("an example loses it", "the simulated server")
+
+
+@contextlib.contextmanager
+def _hook(kind: Hook, attempt: Attempt) -> Iterator[None]:
+    if kind == "raises first":
+        raise LookupError("a hook raises first")
+    try:
+        yield
+    except Exception:
+        if kind != "swallows":
+            raise
+    finally:
+        if kind == "raises last":
+            raise LookupError("a hook raises last")
 
 
 def _job_class(stage: _Stage) -> type[Any]:

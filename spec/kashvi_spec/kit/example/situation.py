@@ -11,6 +11,8 @@ from kashvi_sim.runs.policy import Policy
 Outcome = Literal["ok", "fail", "refuse", "exit", "give up", "snooze", "obey", "die"]
 """ok: ``handle()`` returns. fail, refuse, exit, give up, snooze: it raises ValueError, ConnectionRefusedError,
 SystemExit, GiveUp, Snooze. obey: it calls ``check()`` from time to time, and returns. die: its process dies."""
+Hook = Literal["plain", "raises first", "raises last", "swallows"]
+"""plain: it encloses. raises first, raises last: before the handler, after it. swallows: it hides the error."""
 What = Literal[
     "kill", "stop", "pause", "cut off", "reply lost", "server down", "server clock", "database down", "max attempts"
 ]
@@ -78,6 +80,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The type's time limit."""
     obey: float = 5
     """How long a handler may take to obey it."""
+    hooks: tuple[Hook, ...] = ()
+    """The hooks of all workers, the outermost first."""
     table: bool = False
     """True if there is a failure table."""
     for_s: float | None = None

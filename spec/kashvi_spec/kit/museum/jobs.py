@@ -344,7 +344,7 @@ def _(patch: Patch) -> None:
     "a context is only new after a success",
     "what failed leaves its variables",
     "JOBS-12",
-    also="JOBS-11 JOBS-14 JOBS-18 JOBS-19 WORKERS-18",
+    also="JOBS-11 JOBS-13 JOBS-14 JOBS-18 JOBS-19 WORKERS-18",
 )
 def _(patch: Patch) -> None:
     kept: list[Any] = [None]
@@ -363,7 +363,12 @@ def _(patch: Patch) -> None:
     patch.setattr(settle, "failed", keeps)
 
 
-@exhibit("a commit that fails is only told", "the handler's result stands, and its rows are gone", "JOBS-13")
+@exhibit(
+    "a commit that fails is only told",
+    "the handler's result stands, and its rows are gone",
+    "JOBS-13",
+    source="Dramatiq: what a middleware raises is logged",
+)
 def _(patch: Patch) -> None:
     def enclosed(around: Any, handle: Any, ended: Any, passed_over: Any) -> BaseException | None:
         raised: list[BaseException | None] = []
