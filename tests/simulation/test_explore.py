@@ -120,7 +120,7 @@ FOUND = {
     "reclaim moves instead of settling in place": Scope(2, 1, 2, 2),
     "retry by the worker's own clock": Scope(2, 2, 2, 1),
     "settle not fenced": Scope(2, 2, 2, 1),
-    "no worker reclaims": Scope(2, 1, 2, 1),
+    "no worker reclaims": Scope(1, 1, 1, 1),
 }
 """Bugs that an order, an outcome or a death brings out. The others need lost replies, long jobs or a stop."""
 

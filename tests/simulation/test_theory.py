@@ -165,27 +165,36 @@ def interval(means: list[float], t: float) -> tuple[float, float]:
     return fmean(means) - half, fmean(means) + half
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-@pytest.fixture(scope="module")
-def seen(case: Case) -> list[Seen]:
-    return [simulate(case, seed) for seed in SEEDS]
+def test_workers_give_what_queueing_theory_says(case: Case) -> None:
+    """The mean wait, every single wait, and Little's law."""
+    seen = [simulate(case, seed) for seed in SEEDS]
+    the_textbooks_mean_wait_lies_within(seen, case)
+    every_job_waits_exactly_as_long_as_the_recursion_says(seen, case)
+    littles_law_holds(seen)
 
 
-def test_the_textbooks_mean_wait_lies_within_what_was_seen(case: Case, seen: list[Seen]) -> None:
+def the_textbooks_mean_wait_lies_within(seen: list[Seen], case: Case) -> None:
     """Erlang's C, Pollaczek and Khinchine; and what another queue would give lies outside."""
     low, high = interval([fmean(one.waits_s[WARM_UP:]) for one in seen], T_99)
     assert low <= case.theory_s <= high
     assert not low <= case.wrong_s <= high
 
 
-def test_every_job_waits_exactly_as_long_as_the_recursion_says(case: Case, seen: list[Seen]) -> None:
+def every_job_waits_exactly_as_long_as_the_recursion_says(seen: list[Seen], case: Case) -> None:
     """In each replication: no worker loses time, and no job overtakes another. (Time is in whole microseconds.)"""
     for seed, one in zip(SEEDS, seen, strict=True):
         assert one.waits_s == pytest.approx(recursion(case, seed), abs=1e-4)
+
+
+def littles_law_holds(seen: list[Seen]) -> None:
+    """Jobs in the system, counted on the server, are arrivals a second times the time each was there, by its events."""
+    for one in seen:
+        assert one.in_system == pytest.approx(one.rate * one.sojourn_s, rel=0.02)
 
 
 def test_hundreds_of_replications_of_the_recursion_come_to_the_textbooks_mean(case: Case) -> None:
@@ -193,9 +202,3 @@ def test_hundreds_of_replications_of_the_recursion_come_to_the_textbooks_mean(ca
     low, high = interval([fmean(recursion(case, seed)[WARM_UP:]) for seed in MANY], T_99_MANY)
     assert low <= case.theory_s <= high
     assert high - low < 0.2 * case.theory_s
-
-
-def test_littles_law_holds_in_every_run(seen: list[Seen]) -> None:
-    """Jobs in the system, counted on the server, are arrivals a second times the time each was there, by its events."""
-    for one in seen:
-        assert one.in_system == pytest.approx(one.rate * one.sojourn_s, rel=0.02)
