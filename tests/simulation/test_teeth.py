@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from kashvi_sim.commands.options import workload_named
-from kashvi_sim.runs import sweep
 from kashvi_sim.runs.play import Played, play
 from kashvi_sim.runs.sweep import Failing, Job, shrunk
 from kashvi_sim.world.tape import choices_of
@@ -16,8 +15,6 @@ JOB = Job(STORM, "memory", "all")
 CHOICES_MAX = 8
 LONGER_STORIES = {"removed before it is recorded": 16, "what was not started is forgotten at the stop": 10}
 """An exhausted job whose row fails at the right moment, and a stop while jobs are claimed ahead, take more."""
-SIMPLE_TRIES = 40
-"""Fewer than a user's sweep makes: here several seeds are shrunk."""
 SHRUNK_SEEDS = 4
 """Failing seeds, the simplest of which are shrunk until one comes to so few choices."""
 
@@ -26,7 +23,6 @@ SHRUNK_SEEDS = 4
 def test_a_planted_bug_is_found_shrunk_and_replayed(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the good code keeps every promise on the same choices."""
     PLANTED[bug][1](monkeypatch)
-    monkeypatch.setattr(sweep, "SIMPLE_TRIES", SIMPLE_TRIES)
     most = LONGER_STORIES.get(bug, CHOICES_MAX)
     failing: list[tuple[int, Played]] = []
     for seed in range(200):

@@ -26,7 +26,7 @@ from .shrink import shrink
 from .situations import SITUATIONS, seen
 from .workload import Workload
 
-SIMPLE_TRIES = 150
+SIMPLE_TRIES = 40
 """The most runs tried for a simpler violation of the same predicate."""
 BLOCK = 10
 """The number of seeds that a process runs at a time."""
