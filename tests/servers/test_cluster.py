@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import redis
 from redis.cluster import ClusterNode
 
+from kashvi import current
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import InvalidSetting, SettingsRefused
 from kashvi.queue import Queue
@@ -23,6 +25,17 @@ from .test_redis import Count, queue_on, ran
 PREFIX = "{kashvi}:queue"
 SLOTS = 16384
 OPTIONS = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
+
+
+@dataclass
+class Counts:
+    """Has follow-ups."""
+
+    n: int
+
+    def handle(self) -> None:
+        current().dispatch(Count(self.n))
+        current().dispatch_after(Count(self.n + 1), 0.05)
 
 
 class Cluster:
@@ -98,7 +111,7 @@ def cluster(running: Cluster) -> Cluster:
 
 
 def test_a_client_of_a_cluster_works(cluster: Cluster) -> None:
-    """Now, later, failed and retried; its settings are the client's."""
+    """Now, later, failed and retried, follow-ups; its settings are the client's."""
     queue = queue_on(cluster.client(client_name="mine"), prefix=PREFIX)
     queue.dispatch_many([Count(n) for n in range(5)])
     queue.dispatch_after(Count(5), 0.05)
@@ -106,6 +119,10 @@ def test_a_client_of_a_cluster_works(cluster: Cluster) -> None:
     assert "mine" in {client["name"] for client in cluster.owner().client().client_list()}  # type: ignore[union-attr]
     queue.work(drain=True)
     assert ran == [*range(6)]
+    queue.register("jobs.Counts", Counts)
+    queue.dispatch(Counts(6))
+    queue.work(drain=True)
+    assert ran == [*range(6), 6, 7]
     assert queue.stats().workers == 0
 
 

@@ -351,7 +351,7 @@ def test_a_request_carries_what_a_server_takes() -> None:
     """What is left goes next, first of all by number, then by size; the first settlement always goes."""
     machine = made()
     for _ in range(3):
-        machine._ended(NOW, with_follow_ups(30_000, 1))
+        machine._ended(NOW, with_follow_ups(6_000, 1))
     machine._ended(NOW, with_follow_ups(1, 40 * 1024 * 1024))
     machine._ended(NOW, with_follow_ups(1, 1))
     machine._ended(NOW, with_follow_ups(0, 1))
@@ -361,7 +361,7 @@ def test_a_request_carries_what_a_server_takes() -> None:
         assert isinstance(request, Request)
         sent.append([len(settling.follow_ups) for settling in request.settlings])
         exchanged(machine, request)
-    assert sent == [[30_000], [30_000], [30_000], [1], [1, 0]]
+    assert sent == [[6_000], [6_000], [6_000], [1], [1, 0]]
     assert machine.owed_bytes == 0
 
 

@@ -10,9 +10,10 @@ from ..settle import Delivery, Settling
 from .state import State
 from .steps import Request
 
-FOLLOW_UPS_MAX = 50_000
+FOLLOW_UPS_MAX = 10_000
 OWED_MAX_BYTES = 32 * 1024 * 1024
-"""The most follow-ups, and the most bytes of them, that one request carries: a server refuses a larger one for ever."""
+"""The most follow-ups, and the most bytes of them, that one request carries. A server runs nothing else meanwhile, for
+about 10 ms, and would refuse a much larger request each time."""
 
 
 def sendable(outbox: Sequence[Settling]) -> int:
