@@ -68,6 +68,12 @@ class Signals:
         """True if a signal has come."""
         return self._repeats.first is not None
 
+    def release(self) -> bool:
+        """From now on a signal ends the process, as without these handlers. False if one has come before."""
+        for number in NUMBERS:
+            signal.signal(number, signal.SIG_DFL)
+        return not self.came
+
     def expect(self) -> None:
         """From now on jobs may be claimed, and a signal waits for ``stops``."""
         self._starting = True

@@ -12,7 +12,8 @@ from .. import __version__
 from ..drivers.memory import MemoryDriver
 from ..errors import RedisRequired
 from ..queues import LEASE_S, Queue
-from ..settings import UNKNOWN_FOR_S
+from ..runtime import SystemRuntime
+from ..settings import OBEY_S, UNKNOWN_FOR_S
 from ..trace import TraceFile
 from ..worker import Limits
 from . import logs
@@ -29,6 +30,7 @@ from .options import (
 )
 from .output import JsonLines, Lines, write
 from .processes import ENDED, FULL, REFUSED, WORKS, Processes, tell
+from .replacing import replace
 from .signals import Signals
 
 LOOK_S = 1.0
@@ -82,6 +84,16 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
     f"[default: {UNKNOWN_FOR_S:g}]",
 )
 @click.option(
+    "--obey",
+    type=Seconds(0),
+    help=f"Seconds that a handler may take to end after its time limit; then it is stuck.  [default: {OBEY_S:g}]",
+)
+@click.option(
+    "--patience",
+    type=Seconds(0),
+    help="Seconds that other jobs may go on when one is stuck; then this process is replaced.  [default: the lease]",
+)
+@click.option(
     "--trace",
     "trace_file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -103,6 +115,8 @@ def work(
     max_retry: int | None,
     lease: float | None,
     unknown_for: float | None,
+    obey: float | None,
+    patience: float | None,
     trace_file: Path | None,
     tell_fd: int | None,
     as_json: bool,
@@ -111,7 +125,7 @@ def work(
     """Run jobs from the queue until a signal stops it.
 
     The app's own queue.set_driver and queue.use_db win over these options, and options win over the environment.
-    --max-retry, --lease and --unknown-for win over the app.
+    --max-retry, --lease, --unknown-for and --obey win over the app.
 
     The first SIGTERM or Ctrl-C lets running jobs end and claims no more. After the grace, jobs that still run are
     handed back to the queue, uncounted; a second signal, a second later or more, hands them back at once. Set the grace
@@ -121,6 +135,10 @@ def work(
     With --processes, each process is such a worker. One that dies is replaced, later each time; one that reached its
     --max-jobs is replaced at once. If one can't start to work, the command ends. More processes than cores gain
     nothing. If the command itself is killed, the processes go on: stop them one by one.
+
+    A job that has not ended --obey seconds after its time limit has failed: timed out. Other jobs may go on for
+    --patience; what still runs then goes back to the queue, uncounted. Then a new process takes the place of this one,
+    with the same number.
 
     Set up logging in the app. If the root logger has no handler after the app's import, it gets one for warnings;
     --verbose shows kashvi's own messages from DEBUG on. With --json, handlers print to standard error.
@@ -134,10 +152,9 @@ def work(
     choose_driver(queue, redis_url)
     if max_retry is not None:
         queue.set_max_retry(max_retry)
-    if lease is not None:
-        queue.lease_s = lease
-    if unknown_for is not None:
-        queue.unknown_for_s = unknown_for
+    for name, seconds in (("lease_s", lease), ("unknown_for_s", unknown_for), ("obey_s", obey)):
+        if seconds is not None:
+            setattr(queue, name, seconds)
     if not queue.registry.names():
         raise click.UsageError(_nothing_to_run(app))
     if processes > 1:
@@ -154,7 +171,9 @@ def work(
             signal.signal(signal.SIGHUP, lambda number, frame: trace.reopen())
     if not as_json:
         _banner(queue, workers)
-    limits = Limits("empty" if stop_when_empty else "stopped", max_jobs, max_time)
+    patience_s = None if isinstance(queue.driver, MemoryDriver) else queue.lease_s if patience is None else patience
+    limits = Limits("empty" if stop_when_empty else "stopped", max_jobs, max_time, patience_s)
+    ends_at = None if max_time is None else SystemRuntime.monotonic() + max_time
     signals.expect()
     tell(tell_fd, WORKS)  # first, since the first job may end the process
     try:
@@ -163,11 +182,15 @@ def work(
         tell(tell_fd, REFUSED)
         raise
     signals.stops(running)
-    while not running.join(LOOK_S):
+    while not running.over(LOOK_S):
         """A signal that comes just before this thread begins to wait is seen when the wait ends."""
     output.close()
     if trace is not None:
         trace.close()
+    if running.to_replace:
+        replace(signals, running, max_jobs, None if ends_at is None else ends_at - SystemRuntime.monotonic())
+    if not running.stuck:
+        running.join()
     tell(tell_fd, FULL if running.full else ENDED)
     if running.error is not None and (running.unsettled or not signals.came):
         raise running.error

@@ -96,7 +96,8 @@ class Attempts:
         return settling
 
     def _returned(self, d: Delivery) -> Settling:
-        """Hand the job back: the interpreter is shutting down, so executors, threads and imports fail."""
+        """Hand the job back: the interpreter is shutting down, so executors, threads and imports fail. Or it has been
+        handed back already, when the worker left the attempt behind."""
         return settle.returned(d, self._runtime.monotonic())
 
     def _undeliverable(self, d: Delivery, why: str) -> Settling:
@@ -174,7 +175,7 @@ class Attempts:
         ended = self._runtime.monotonic()
         if self.interruptible and isinstance(error, KeyboardInterrupt):
             raise error
-        if self._runtime.closing():
+        if self._runtime.closing() or (self._time_limits and self.timekeeper.left(d)):
             return self._returned(d)
         limit = self._passed(d, ended, error) if self._time_limits else None
         wait_s, error = (None, error) if limit else asked_for(error)
@@ -189,6 +190,15 @@ class Attempts:
             settle.traced(settling, traceback_of(error))
         return self._told(settling, events.AttemptFailed, d.attempts + 1, text, error, timed_out)
 
+    def stuck(self, limit: TimeLimit) -> Settling:
+        """An attempt that did not end after its time limit has failed: its process is about to go."""
+        d, reason = limit.delivery, TimedOut(limit.timeout_s)
+        took_s = limit.timeout_s - self.timekeeper.remaining_s(limit)
+        text = f"{reason}: stuck"
+        settling = self._failed(d, self._runtime.monotonic(), text, reason, took_s)
+        settling.took_s = took_s
+        return self._told(settling, events.AttemptFailed, d.attempts + 1, text, reason, "stuck")
+
     def _passed(self, d: Delivery, ended: float, error: BaseException | None) -> TimeLimit | None:
         """The attempt's time limit, if it had passed at its end."""
         limit = self.timekeeper.limit(d)
@@ -200,6 +210,8 @@ class Attempts:
         if self._runtime.process() != self._process:
             self._runtime.exit(None)  # a child that the handler forked; its parent has the job
         ended = self._runtime.monotonic()
+        if self._time_limits and self.timekeeper.left(d):
+            return self._returned(d)
         settling = settle.succeeded(d, ended, ended - began, follow_ups)
         if not self._stream.observed:
             return settling

@@ -17,7 +17,7 @@ from ..text import visible
 from . import settle
 from .attempt import warn
 from .machine import suspects
-from .machine.steps import SECOND, KeeperStep, Reap, Record, Request, Rest, Stuck
+from .machine.steps import SECOND, Abandon, KeeperStep, Reap, Record, Request, Rest, Stuck
 from .recorder import Recorder
 from .settle import Delivery, Settling
 from .shell import Worker
@@ -91,6 +91,8 @@ class Keeper:
 
     def _do(self, step: KeeperStep) -> None:
         worker = self._worker
+        if isinstance(step, Stuck):  # before the news that it stops for that
+            self.stuck(step)
         worker.tell_news()
         if isinstance(step, Rest):
             seconds = max(step.until - worker.now(), 0) / SECOND
@@ -101,8 +103,8 @@ class Keeper:
             self._reap()
         elif isinstance(step, Record):
             self.start_recorder(step)
-        elif isinstance(step, Stuck):
-            self.stuck(step)
+        elif isinstance(step, Abandon):
+            self.abandon(step)
 
     def stuck(self, step: Stuck) -> None:
         """An attempt does not obey its time limit."""
@@ -119,9 +121,19 @@ class Keeper:
             events.AttemptStuck, job_id=d.job_id, type=d.type, attempt=d.attempts + 1, worker=worker.id,
             timeout_s=limit.timeout_s, duration_s=step.took / SECOND, replaced=step.opens,
         )  # fmt: skip
-        what = "another thread runs in its place" if step.opens else "its thread is lost until it ends"
+        leaves = worker.machine.leave_at is not None
+        what = "the worker stops, and its process goes" if leaves else "its thread is lost until it ends"
+        what = "another thread runs in its place" if step.opens else what
         told = f"{visible(d.type)} {visible(d.job_id)} has not ended {step.took / SECOND:g} s after its start"
         warn(f"{told}, under a time limit of {limit.timeout_s:g} s: {what}")
+
+    def abandon(self, step: Abandon) -> None:
+        """The process goes, and the stuck attempts in it have failed."""
+        worker = self._worker
+        settlings = [worker.attempts.stuck(limit) for limit in step.limits]
+        with worker.lock:
+            worker.machine.abandoned(worker.now(), settlings)
+            worker.signal()
 
     def ends(self) -> None:
         worker = self._worker

@@ -43,12 +43,33 @@ class Workers:
         return self._worker.id
 
     def is_alive(self) -> bool:
-        return any(task.is_alive() for task in self._tasks)
+        return any(task.is_alive() for task in (self._tasks[:1] if self.stuck else self._tasks))
+
+    @property
+    def stuck(self) -> bool:
+        """True if the worker has left stuck attempts behind: their threads go on."""
+        return self._worker.machine.left_behind
+
+    @property
+    def to_replace(self) -> bool:
+        """True if the worker ended for a stuck attempt alone: another process is to take this one's place."""
+        return self._worker.machine.to_replace
+
+    @property
+    def taken(self) -> int:
+        """How many jobs have started."""
+        return self._worker.machine.taken
+
+    def over(self, timeout: float | None) -> bool:
+        """Wait until the worker has settled all it can, at most ``timeout`` seconds; stuck threads may go on."""
+        for keeper in self._tasks[:1]:
+            keeper.join(timeout)
+        return not any(task.is_alive() for task in self._tasks[:1])
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the workers have ended; False if ``timeout`` seconds were not enough."""
         deadline = None if timeout is None else self._runtime.monotonic() + timeout
-        for task in self._tasks[::-1]:
+        for task in self._tasks[:1] if self.stuck else self._tasks[::-1]:
             try:
                 task.join(None if deadline is None else max(deadline - self._runtime.monotonic(), 0.0))
             except RuntimeError:  # a job that stops its own workers can't wait for itself

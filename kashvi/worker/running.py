@@ -33,6 +33,9 @@ class Timekeeper(Protocol):
     def limit(self, d: Delivery) -> TimeLimit | None:
         """The attempt's time limit; None if it has none, or is over."""
 
+    def left(self, d: Delivery) -> bool:
+        """Whether the worker has left the attempt behind, and settled it."""
+
     def has_passed(self, limit: TimeLimit, at: float) -> bool:
         """Whether it had passed then."""
 

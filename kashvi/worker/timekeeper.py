@@ -29,6 +29,9 @@ class OfMachine:
     def remaining_s(self, limit: TimeLimit) -> float:
         return (limit.deadline - micros(self._runtime.monotonic())) / SECOND
 
+    def left(self, d: Delivery) -> bool:
+        return self._machine.left_behind and id(d) not in self._machine.running
+
     def has_passed(self, limit: TimeLimit, at: float) -> bool:
         return micros(at) >= limit.deadline
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from kashvi_sim.commands.options import workload_named
 from kashvi_sim.runs.play import play
@@ -47,6 +48,17 @@ def test_no_promise_is_broken_by_jobs_with_follow_ups() -> None:
         found = swept(Job(workload_named("follow_ups"), driver, "all"), 0, seeds)
         assert found.failing == []
         assert found.judged["follow-ups all or none"] > 30
+
+
+def test_no_promise_is_broken_by_jobs_with_time_limits() -> None:
+    """In processes that are replaced, and in those of an app; in memory, and by the Lua scripts."""
+    replaced = workload_named("limits")
+    crew = msgspec.structs.replace(replaced.workers, patience_s=None)
+    of_an_app = msgspec.structs.replace(replaced, workers=crew)
+    for workload, driver, seeds in ((replaced, "memory", 60), (of_an_app, "memory", 30), (replaced, "fakeredis", 5)):
+        found = swept(Job(workload, driver, "all"), 0, seeds)
+        assert found.failing == []
+        assert found.judged["time limits kept"] > 20
 
 
 def test_no_promise_is_broken_on_fakeredis() -> None:

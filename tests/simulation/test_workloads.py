@@ -124,6 +124,38 @@ def test_a_bug_of_a_policy_is_seen_among_them(bug: str, predicate: str) -> None:
         assert any(one.predicate == predicate for played in runs for one in played.violations)
 
 
+def test_attempts_with_time_limits_come_to_all_their_ends_and_keep_every_promise() -> None:
+    """Obeyed, late and stuck; under every kind of fault."""
+    kinds: Counter[str] = Counter()
+    for seed in range(20):
+        played = play(workload_named("limits"), seed=seed, faults="all")
+        assert played.violations == []
+        for event in played.world.events:
+            kinds[type(event).__name__] += 1
+            kinds["late success"] += isinstance(event, events.AttemptSucceeded) and event.late
+            kinds[event.timed_out if isinstance(event, events.AttemptFailed) else ""] += 1
+    for kind in ("AttemptStuck", "late success", "obeyed", "late", "stuck", "AttemptLost"):
+        assert kinds[kind] > 0, kind
+
+
+@pytest.mark.parametrize(
+    ("bug", "predicate"),
+    [
+        ("the next job is timed out", "time limits kept"),
+        ("a limit for all attempts", "time limits kept"),
+        ("who is late may snooze", "time limits kept"),
+        ("neighbours pay for a stuck attempt", "each end settled"),
+        ("a stuck process goes without a word", "lease kept"),
+    ],
+)
+def test_a_bug_of_time_limits_is_seen_among_them(bug: str, predicate: str) -> None:
+    """Without faults, within twenty seeds."""
+    with MUSEUM[bug].planted():
+        runs = (play(workload_named("limits"), seed=seed) for seed in range(20))
+        found = {one.predicate for played in runs for one in played.violations}
+    assert predicate in found
+
+
 def test_follow_ups_keep_every_promise() -> None:
     """Under every kind of fault, also where a worker that was taken for dead comes back with some."""
     kinds: Counter[str] = Counter()

@@ -20,6 +20,7 @@ from kashvi.worker.machine import Machine
 from kashvi.worker.machine.state import ALL, State, setting, told_of
 from kashvi.worker.machine.steps import (
     SECOND,
+    Abandon,
     Again,
     AskDue,
     Idle,
@@ -443,7 +444,7 @@ def test_the_room_of_the_machine_is_closed() -> None:
 def test_the_table_of_steps_names_every_step_and_every_call() -> None:
     """The theory of operation is held against the code."""
     text = kashvi.worker.machine.__doc__ or ""
-    for kind in (Request, AskDue, Wait, Idle, Delivery, Rest, Reap, Record, Stuck, Again):
+    for kind in (Request, AskDue, Wait, Idle, Delivery, Rest, Reap, Record, Stuck, Abandon, Again):
         assert kind.__name__ in text
     calls: dict[str, Callable[..., Any]] = {
         name: one

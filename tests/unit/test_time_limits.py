@@ -13,7 +13,7 @@ from kashvi_sim.world.world import World
 
 from kashvi import current
 from kashvi.errors import InvalidSetting, TimedOut
-from kashvi.events import AttemptFailed, AttemptStarted, AttemptStuck, JobFailed
+from kashvi.events import AttemptFailed, AttemptStarted, AttemptStuck, AttemptSucceeded, JobFailed, JobReturned
 from kashvi.queue import Queue
 from kashvi.registry import Registry
 from kashvi.retries import GiveUp, Retry, Snooze
@@ -148,6 +148,64 @@ def test_work_opens_no_thread() -> None:
     queue.work(stop_when_empty=True)
     assert [event.replaced for event in seen if isinstance(event, AttemptStuck)] == [False]
     assert [event.late for event in seen if hasattr(event, "late")] == [True]
+
+
+@pytest.fixture
+def replaced() -> SimQueue:
+    """A process of a world with such jobs, in which a stuck one ends its process when others had 5 s."""
+    registry = Registry()
+    registry.register("jobs.Hangs", Hangs, timeout=3)
+    registry.register("jobs.Free", Free)
+    _worlds.append(World(registry=registry, virtual_handlers=False, max_attempts=2, patience_s=5.0))
+    return world().process()
+
+
+@dataclass
+class Free(Hangs):
+    """It has no time limit."""
+
+
+def test_a_worker_that_was_told_to_stop_is_not_replaced(replaced: SimQueue) -> None:
+    """It leaves the stuck attempt behind all the same, and does not wait for it."""
+    replaced.dispatch(Hangs(100))
+    handle = replaced.start_workers(1)
+    world().run(for_s=4)
+    world().terminate(replaced.process)
+    world().run(for_s=5)
+    assert (handle.stuck, handle.to_replace, handle.is_alive()) == (True, False, False)
+    stats = world().server.driver.stats()
+    assert (stats.held, stats.delayed) == (0, 1)
+
+
+def test_a_stuck_attempt_that_ends_within_the_patience_counts_as_it_ended(replaced: SimQueue) -> None:
+    """The worker had stopped taking jobs by then, so its process is replaced."""
+    replaced.dispatch_many([Hangs(10), Free(11)])
+    handle = replaced.start_workers(2)
+    world().run(for_s=15)
+    assert [event.late for event in told(AttemptSucceeded)] == [True, False]
+    assert (handle.stuck, handle.to_replace, handle.is_alive()) == (False, True, False)
+
+
+def test_another_that_is_stuck_meanwhile_has_failed_too(replaced: SimQueue) -> None:
+    """Each by its own limit; and both are told once."""
+    replaced.dispatch_many([Hangs(100), Free(100)])
+    replaced.dispatch_after(Hangs(100), 2)
+    replaced.start_workers(3)
+    world().run(for_s=14)
+    assert [event.error for event in told(AttemptFailed)] == ["timed out after 3 s: stuck"] * 2
+    assert len(told(AttemptStuck)) == 2
+    assert [(event.type, event.suspect) for event in told(JobReturned)] == [("jobs.Free", False)]
+
+
+def test_what_ends_after_it_was_left_behind_counts_for_nothing(replaced: SimQueue) -> None:
+    """Its thread may run on for a moment until the process is gone."""
+    replaced.dispatch_many([Hangs(14), Free(14)])
+    handle = replaced.start_workers(2)
+    world().replace = lambda process: None  # type: ignore[method-assign]
+    world().run(for_s=30)
+    assert handle.stuck
+    assert told(AttemptSucceeded) == []
+    assert len(told(AttemptFailed)) == 1
 
 
 LATE_SNOOZE, LATE_ERROR, LATE_GIVE_UP = TimedOut(3), TimedOut(3), TimedOut(3)

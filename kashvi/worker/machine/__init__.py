@@ -22,6 +22,7 @@ the machine's signals: it wakes idle threads (``wake``), calls the keeper (``bel
                                          Request       as above; ``keep``
                                          Record        starts the recorder, which calls ``recorded``; ``keep``
                                          Stuck         says so, and may open a thread, or ``not_opened``; ``keep``
+                                         Abandon       has the policies decide; ``abandoned``, ``keep``
                                          None          ends: the worker has stopped
     others    ``stop``, ``one_try``, ``hand_back``, ``hand_over``; they ask ``full``, ``calling``, ``unsettled``,
               ``stands_still``
@@ -44,7 +45,8 @@ a count of the server that differs, the worker reconciles: it sends the number o
 answers with a listing, and the worker takes on the jobs that it did not know of.
 
 An attempt with a time limit is not ended from outside. The keeper looks at the limits that have passed: an attempt that
-goes on for too long after its limit is stuck, and another thread is opened in its place.
+goes on for too long after its limit is stuck, and another thread is opened in its place. Or, where the process can be
+replaced, the worker stops, gives other attempts some time, and leaves what still runs behind: the stuck ones as failed.
 
 Rule 1: only the machine assigns to its fields; only its caller clears the signals. Rule 2: the machine refers to values
 alone; ``clone`` copies it, and two machines with the same ``key`` do the same (``state.py``). Rule 3: the modules that

@@ -56,6 +56,8 @@ class Jobs(State):
     def _ended(self, now: int, settling: Settling) -> None:
         """An attempt is over."""
         d, took_s = settling.delivery, settling.took_s
+        if self.left_behind and id(d) not in self.running:
+            return  # it was settled when the worker left it behind
         self.running.pop(id(d), None)
         if self.time_limits:
             self.time_limits.pop(id(d), None)

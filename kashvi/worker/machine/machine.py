@@ -12,6 +12,7 @@ from .state import FLUSH
 from .steps import (
     REAP,
     SECOND,
+    Abandon,
     Idle,
     KeeperStep,
     Limits,
@@ -153,7 +154,7 @@ class Machine(Calls):
 
     def keep(self, now: int, closing: bool = False) -> KeeperStep:
         """What the keeper does next. ``closing``: the interpreter goes down, and no thread can be started."""
-        if not self.alive:
+        if not self.alive or self.left_behind:
             return self._close(now, closing)
         step: KeeperStep = None
         while step is None:
@@ -167,7 +168,7 @@ class Machine(Calls):
             return Rest(tend.rests_until(self, now))
         if duty == "gather" and self.flush_asked:
             return Rest(now + FLUSH, deaf=True)
-        if duty == "limits" and self.time_limits:
+        if duty == "limits" and timeouts.matter(self):
             return self._look_at_time_limits(now)
         if duty == "reap":
             if stop.time_is_over(self, now):
@@ -186,19 +187,38 @@ class Machine(Calls):
             return self._record()
         return None
 
-    def _look_at_time_limits(self, now: int) -> Stuck | None:
+    def _look_at_time_limits(self, now: int) -> Stuck | Abandon | None:
         for one in timeouts.passed(self, now):
             # From now on: a process that was stopped for a while gives its handlers time, too.
             self.time_limits[id(one.delivery)] = one._replace(obey_until=now + self.obey)
         limit = timeouts.disobeyed(self, now)
         if limit is None:
-            return None
+            return self._abandon(now) if timeouts.leaves(self, now) else None
         self.duty = "limits"  # there may be more
         self.time_limits[id(limit.delivery)] = limit._replace(stuck=True)
+        if self.limits.patience_s is not None and self.leave_at is None:
+            self.leave_at = now + micros(self.limits.patience_s)
+            self.to_replace = self.stopping_at is None
+            self.stop(now)
         opens = timeouts.may_open(self)
         self.opened += opens
         self.alive += opens
         return Stuck(limit, now - limit.deadline + micros(limit.timeout_s), opens)
+
+    def _abandon(self, now: int) -> Abandon:
+        """The process goes, and the threads of what runs with it: what is not stuck goes back, uncounted."""
+        stuck = [one for one in self.time_limits.values() if one.stuck]
+        failed = {id(one.delivery) for one in stuck}
+        self._owe(now, [settle.returned(d, now / SECOND) for i, d in self.running.items() if i not in failed])
+        self.running.clear()
+        self.time_limits.clear()
+        self.left_behind = True
+        self.stopping_at = max(self.stopping_at or 0, self.renewed_at)  # the server may take a lease to answer
+        return Abandon(stuck)
+
+    def abandoned(self, now: int, settlings: Sequence[Settling]) -> None:
+        """The stuck attempts have failed."""
+        self._owe(now, settlings)
 
     def _release_hostages(self, now: int) -> None:
         if not tend.stuck(self):
@@ -224,11 +244,11 @@ class Machine(Calls):
         self.recording = False
         if not done:
             self.unrecorded = max(waiting, self.unrecorded)
-        self.bell = self.bell or not self.alive
+        self.bell = self.bell or self.left_behind or not self.alive
 
     def _close(self, now: int, closing: bool) -> KeeperStep:
         """The last thread has ended: settle what is left, record, go off the list."""
-        if self.exchanging:  # the process hands back
+        if self.exchanging:  # the process hands back, or a thread was left behind in an exchange
             return Rest(now + FLUSH, deaf=True)
         if tend.settles(self, now):
             return self._compare() if self.to_reconcile else self._request(now, by_thread=False)

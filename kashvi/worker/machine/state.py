@@ -177,6 +177,12 @@ class State(msgspec.Struct, eq=False):
     """The most threads that are opened in place of stuck ones."""
     opened: Annotated[int, as_it_is] = 0
     """The threads that are open in place of stuck ones."""
+    leave_at: Annotated[int | None, wait] = None
+    """Until when other attempts may go on beside a stuck one."""
+    to_replace: Annotated[bool, as_it_is] = False
+    """It stopped for a stuck attempt alone: another process is to take its place."""
+    left_behind: Annotated[bool, as_it_is] = False
+    """What still runs is no longer this worker's: its process is about to go."""
 
     # Threads.
     alive: Annotated[int, as_it_is] = 0

@@ -20,6 +20,9 @@ class Limits(NamedTuple):
     until: Until = "stopped"
     max_jobs: int | None = None
     max_time_s: float | None = None
+    patience_s: float | None = None
+    """How long other attempts may go on when one is stuck; then the worker ends, and its process must be replaced.
+    None: the process is the app's, and the worker goes on."""
 
 
 class Request(NamedTuple):
@@ -85,9 +88,15 @@ class Stuck(NamedTuple):
     opens: bool
 
 
+class Abandon(NamedTuple):
+    """Ask the policies what follows the stuck attempts, which have failed; then ``abandoned``."""
+
+    limits: Sequence[TimeLimit]
+
+
 ASK_DUE, REAP = AskDue(), Reap()
 ThreadStep = Delivery | Request | AskDue | Wait | Idle | None
-KeeperStep = Request | Reap | Record | Rest | Stuck | None
+KeeperStep = Request | Reap | Record | Rest | Stuck | Abandon | None
 
 
 def micros(seconds: float) -> int:

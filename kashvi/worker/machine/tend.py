@@ -37,8 +37,8 @@ def pause(state: State) -> int:
 
 def rests_until(state: State, now: int) -> int:
     until = now + pause(state)
-    at = timeouts.next_at(state) if state.time_limits else None
-    return until if at is None else min(until, at)
+    at = timeouts.next_at(state) if timeouts.matter(state) else None
+    return until if at is None else min(until, max(at, now + FLUSH))  # a call may be in the way of what is due
 
 
 def reaps(state: State, now: int) -> bool:

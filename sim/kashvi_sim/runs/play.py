@@ -181,6 +181,8 @@ class Run:
             registry=Registry(),
             max_attempts=crew.max_attempts,
             lease_s=crew.lease_s,
+            obey_s=crew.obey_s,
+            patience_s=crew.patience_s,
             database=shared.engine if shared else None if table else "sqlite://",
             table=shared or table,
             virtual_handlers=False,
@@ -195,7 +197,7 @@ class Run:
         acts = {name: script.acts(name, tape.attempts) for name in script.types}
         self.classes = {name: self.job_class(name, acts[name]) for name in script.types}
         for name, job_class in self.classes.items():
-            self.world.registry.register(name, job_class, script.policy(name))
+            self.world.registry.register(name, job_class, script.policy(name), script.time_limit(name))
         self._shifts = shifts
         self._in_main = [1] if any(rule.name == "interrupt" for rule in swarm.rules) else []
         """True if some processes work in their main thread, where Ctrl-C can interrupt."""

@@ -60,6 +60,9 @@ class _Replay:
             yield job.at_s - before, lambda job=job: Coming(job.type, job.delay_s)  # type: ignore[misc]
             before = job.at_s
 
+    def time_limit(self, job_type: str) -> None:
+        """None: a recorded attempt ends as it did."""
+
     def policy(self, job_type: str) -> None:
         """None: a trace has the waits of a policy, not the policy."""
 

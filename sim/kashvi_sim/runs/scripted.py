@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kashvi import current
+from kashvi.errors import TimedOut
 from kashvi.retries import GiveUp, Snooze
 
 from ..world.tape import TRIES
@@ -38,6 +39,8 @@ def job_class_of(job_type: str, acts: Acts, world: World) -> Any:
                 task: Any = kernel.current
                 world.struck["poison"] += 1
                 world.end(task.process)
+            elif act.obeys_s is not None:
+                raise TimedOut(act.obeys_s)
             elif act.snooze_s is not None:
                 raise Snooze(act.snooze_s)
             elif act.error:

@@ -17,6 +17,7 @@ import msgspec
 
 from kashvi.errors import InvalidSetting, UnusableSetting
 from kashvi.retries import Retry
+from kashvi.settings import OBEY_S
 
 from ..world.faults import PlannedFault
 from ..world.tape import AttemptStream, Stream
@@ -103,6 +104,8 @@ class Attempt(NamedTuple):
     """True if its error says that no further attempt helps."""
     sends: FollowUps | None = None
     """The follow-ups that it dispatches at its end, before any error."""
+    obeys_s: float | None = None
+    """The time limit that it obeys, if it is over then."""
 
 
 class FollowUps(_Strict, frozen=True):
@@ -138,6 +141,9 @@ class Script(Protocol):
 
     def policy(self, job_type: str) -> Retry | None:
         """The retry policy of a type."""
+
+    def time_limit(self, job_type: str) -> float | None:
+        """The time limit of a type, in seconds."""
 
     def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
         """Gaps before jobs, each with a function that returns the job after the gap."""
@@ -279,16 +285,26 @@ class JobKind(_Strict, frozen=True):
     """The share of attempts that raise Snooze, for ``snooze_s``."""
     snooze_s: Seconds = 1.0
     follow_ups: FollowUps | None = None
+    timeout_s: Positive | None = None
+    """The type's time limit."""
+    ignores: Share = 0.0
+    """The share of attempts that take longer than that, and do not obey it: they end when they end."""
 
 
 class Crew(_Strict, frozen=True):
-    """The workers: ``processes`` of ``threads`` each. A dead process is replaced after ``restart_s``."""
+    """The workers: ``processes`` of ``threads`` each. A dead process is replaced after ``restart_s``.
+
+    ``patience_s``: other attempts may go on for so long when one is stuck, and then the process is replaced; none: it
+    is the app's own, and goes on.
+    """
 
     processes: Count = 1
     threads: Count = 4
     lease_s: Positive = 30.0
     max_attempts: Count = 3
     restart_s: Seconds = 1.0
+    obey_s: Seconds = OBEY_S
+    patience_s: Seconds | None = None
 
 
 class Change(_Strict, frozen=True):
@@ -331,6 +347,8 @@ class Workload(_Strict, frozen=True):
         def act(n: int, number: int) -> Attempt:
             chance = attempts.begin(n, number)
             takes_s, sends = kind.takes.draw(chance), kind.follow_ups
+            if kind.timeout_s is not None and takes_s >= kind.timeout_s and chance.fraction() <= 1.0 - kind.ignores:
+                return Attempt(kind.timeout_s, obeys_s=kind.timeout_s)
             if number <= kind.fails_first:
                 return Attempt(takes_s, f"{job_type} fails at first", sends=sends)
             if kind.snoozes and chance.fraction() > 1.0 - kind.snoozes:
@@ -345,18 +363,22 @@ class Workload(_Strict, frozen=True):
 
     @property
     def beyond(self) -> frozenset[str]:
-        """The predicates that no run of it can reach: of hooks and time limits, and of what no type has or does."""
+        """The predicates that no run of it can reach: of hooks, and of what no type has or does."""
         backoff = any(kind.retry and kind.retry.backoff for kind in self.job)
         snoozes = any(kind.snoozes for kind in self.job)
         follow_ups = any(kind.follow_ups for kind in self.job)
+        limits = any(kind.timeout_s for kind in self.job)
         reached = {
             "hooks save nothing": False,
-            "time limits kept": False,
+            "time limits kept": limits,
             "own backoff kept": backoff,
             "snooze uncounted": snoozes,
             "follow-ups all or none": follow_ups,
         }
         return frozenset(name for name, there in reached.items() if not there)
+
+    def time_limit(self, job_type: str) -> float | None:
+        return next(kind.timeout_s for kind in self.job if kind.type == job_type)
 
     def policy(self, job_type: str) -> Retry | None:
         kind = next(kind for kind in self.job if kind.type == job_type)

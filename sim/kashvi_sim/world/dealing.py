@@ -87,6 +87,8 @@ class Dealing:
     still_s_at_stop: float = 0.0
     told: bool = False
     """True once a signal told it to stop, or it is about to exit."""
+    disobeyed: bool = False
+    """True once an attempt was stuck, for which its process is to be replaced: so it stops by itself."""
     away: bool = False
     """True if it ended without its server."""
     began: Since | None = None

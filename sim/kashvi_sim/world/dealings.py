@@ -113,6 +113,8 @@ class Dealings(Ends):
             one.ended.pop(event.job_id, None)  # it may have arrived as bytes without an id
         elif isinstance(event, events.JobReturned | events.AttemptLost):
             one.suspected = one.suspected or event.owner != one.worker
+        elif isinstance(event, events.AttemptStuck):
+            one.disobeyed = self._world.patience_s is not None
         elif isinstance(event, events.WorkerStopping):
             self._stopping(one)
         elif isinstance(event, events.WorkerStopped):

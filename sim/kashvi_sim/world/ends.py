@@ -56,7 +56,7 @@ class Ends(Exchanges):
         """It stops by itself when its time is over, and not before."""
         limits = one.process.limits or UNLIMITED
         interrupted = one.process.main is not None and self._world.struck["base_exception"] > 0
-        if one.told or interrupted or one.began is None or one.process.stood_still_s:
+        if one.told or one.disobeyed or interrupted or one.began is None or one.process.stood_still_s:
             return
         ran_s = self._world.kernel.time - one.began.at
         if limits.max_time_s is None or ran_s < limits.max_time_s - MOMENT_S:
@@ -115,7 +115,8 @@ class Ends(Exchanges):
         busy_s = self._aside_s(one) - one.aside_before_s
         if one.stopping or not one.may_end:  # what ends since the queue is empty may have been idle for long
             moved_s = self._moved_s(one, since) - busy_s
-            self._within("stops in time", moved_s, self._stopped_s(), "after all had ended")
+            patience_s = (self._world.patience_s or 0.0) if one.disobeyed and any(one.running.values()) else 0.0
+            self._within("stops in time", moved_s, self._stopped_s() + patience_s, "after all had ended")
         unknowable = one.late or (one.away and one.doubts)  # a wait whose reply was lost may have claimed one
         if (held := self._held(event.worker)) > event.unsettled and not unknowable:
             self._broken("leaves nothing held", f"stopped with {event.unsettled} unsettled; the server has {held}")

@@ -30,6 +30,7 @@ class SimQueue(Queue):
     def __init__(self, world: World, process: SimRuntime, line: Line) -> None:
         self.process = process
         self.handles: list[Workers] = []
+        self.patience_s = world.patience_s
         self._world = world
         self._line = line
         super().__init__(
@@ -107,6 +108,9 @@ class SimQueue(Queue):
         return worker, keeper
 
     def start_workers(self, n: int = 5, **options: Any) -> Workers:
-        handle = super().start_workers(n, **{"limits": self.process.limits, **options})
+        limits = self.process.limits
+        if self.patience_s is not None:
+            limits = (limits or Limits())._replace(patience_s=self.patience_s)
+        handle = super().start_workers(n, **{"limits": limits, **options})
         self.handles.append(handle)
         return handle

@@ -78,6 +78,7 @@ class World(Judged, Struck):
     ``table``: a failure store in place of a database.
     ``unknown_for_s``: shorter than the queue's default, so that a run ends earlier.
     ``virtual_handlers``: False if all handlers are the simulator's own, and read no clock.
+    ``patience_s``: processes are replaced after a stuck attempt, as under ``queue:work``; None: they are an app's.
     ``direct``: all handlers are declared, and workers run without greenlets (see ``direct``). The processes' calls are
     not judged then, only their events and what they leave.
     """
@@ -106,6 +107,7 @@ class World(Judged, Struck):
         lease_s: float = 30.0,
         unknown_for_s: float = 20.0,
         obey_s: float = OBEY_S,
+        patience_s: float | None = None,
         database: sa.Engine | str | None = None,
         table: FailureStore | None = None,
         virtual_handlers: bool = True,
@@ -116,9 +118,9 @@ class World(Judged, Struck):
         if serve is None and client is not None:
             serve = partial(RedisServer, client, prefix=prefix)
         self.server: Server = (serve or MemoryServer)(self.kernel)
-        self.client = client
-        self.registry = registry or Registry()
-        self.lease_s, self.unknown_for_s, self.obey_s, self.max_attempts = lease_s, unknown_for_s, obey_s, max_attempts
+        self.client, self.registry = client, registry or Registry()
+        self.lease_s, self.unknown_for_s, self.max_attempts = lease_s, unknown_for_s, max_attempts
+        self.obey_s, self.patience_s = obey_s, patience_s
         self.events: list[Event] = []
         self.times: list[float] = []
         """The time of each event, by the world's clock."""
@@ -213,6 +215,12 @@ class World(Judged, Struck):
         process.dead = True
         self.trouble.begins("kill", self.kernel.time)
         self.on_end(process)
+        process.kill()
+
+    def replace(self, process: SimRuntime) -> None:
+        """Another program takes the place of a process whose worker has stopped: its threads are gone."""
+        line = self._lines[id(process)]
+        self.waiters = [waiter for waiter in self.waiters if waiter.line is not line]
         process.kill()
 
     def terminate(self, process: SimRuntime) -> None:
@@ -467,7 +475,10 @@ class World(Judged, Struck):
         elif isinstance(event, WorkerStopped):
             if event.unsettled:
                 self.telling.silent.add(self._of_events[event.process].name)
-            self.on_end(self._of_events[event.process])
+            process = self._of_events[event.process]
+            if any(handle.stuck for handle in self._queues[id(process)].handles):
+                self.kernel.spawn(partial(self.replace, process), "replace")
+            self.on_end(process)
         if self.dealings is not None:
             self.dealings.see(event, self._of_events[event.process])
         self.judges.see(event)

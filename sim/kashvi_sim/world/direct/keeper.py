@@ -5,7 +5,7 @@ from __future__ import annotations
 from kashvi.errors import DriverError
 from kashvi.ports import Expired
 from kashvi.worker.keeper import LOST_MAX, STUMBLE_S, Keeper
-from kashvi.worker.machine.steps import SECOND, KeeperStep, Reap, Request, Rest, Stuck
+from kashvi.worker.machine.steps import SECOND, Abandon, KeeperStep, Reap, Record, Request, Rest, Stuck
 
 from ..kernel import Turns
 from .exchange import Exchanges
@@ -38,6 +38,8 @@ class DirectKeeper:
 
     def _do(self, step: KeeperStep) -> Turns[None]:
         worker, keeper = self._worker, self._keeper
+        if isinstance(step, Stuck):
+            keeper.stuck(step)
         worker.tell_news()
         if isinstance(step, Rest):
             yield from self._rest(step)
@@ -50,9 +52,9 @@ class DirectKeeper:
             except DriverError:
                 """The exchange that follows says so."""
             keeper.reaped(found)
-        elif isinstance(step, Stuck):
-            keeper.stuck(step)
-        elif step is not None:
+        elif isinstance(step, Abandon):
+            keeper.abandon(step)
+        elif isinstance(step, Record):
             keeper.start_recorder(step)
 
     def _rest(self, rest: Rest) -> Turns[None]:

@@ -28,7 +28,7 @@ from ...predicates.every import OF_ONE_LIMIT, every_predicate
 from .expected import CALLS_MAX, Notes, Seen
 from .situation import Example, ExampleWorker, Happening, Hook
 
-NAME = "jobs.Example"
+NAME, UNLIMITED = "jobs.Example", "jobs.Unlimited"
 Serve = Callable[[Kernel], Server]
 
 
@@ -81,7 +81,9 @@ class _Stage:
         self._replies_to_lose: set[SimRuntime] = set()
         registry = Registry()
         self._job_class = _job_class(self)
-        registry.register(NAME, self._job_class, example.retry.made() if example.retry else None, example.timeout)
+        policy = example.retry.made() if example.retry else None
+        registry.register(NAME, self._job_class, policy, example.timeout)
+        registry.register(UNLIMITED, _job_class(self), policy)
         self.world = World(
             serve=serve,
             fault=self._strike,
@@ -134,6 +136,7 @@ class _Stage:
         self._workers.append(queue)
         for kind in self.example.hooks:
             queue.around(partial(_hook, kind))
+        queue.patience_s = one.patience
         queue.start_workers(one.threads)
 
     def _dispatch(self, index: int) -> None:
@@ -148,7 +151,7 @@ class _Stage:
             self.world.inject(raw)
             return
         for _ in range(job.copies):
-            made = self.world.registry.named(NAME).job_class(index, "." * job.bytes)
+            made = self.world.registry.named(NAME if job.limited else UNLIMITED).job_class(index, "." * job.bytes)
             job_id = producer.dispatch(made) if job.delay is None else producer.dispatch_after(made, job.delay)
             self.notes.names[job_id] = name
 

@@ -13,6 +13,7 @@ from kashvi.events import (
     AttemptStuck,
     AttemptSucceeded,
     JobFailed,
+    JobReturned,
     JobSnoozed,
     JobSucceeded,
     PolicyIgnored,
@@ -130,6 +131,9 @@ class Seen:
     def _seen_stuck(self) -> dict[str, int]:
         told = [event for event in self.world.events if isinstance(event, AttemptStuck)]
         return Counter(self.notes.names[event.job_id] for event in told)
+
+    def _seen_suspects(self) -> int:
+        return sum(isinstance(event, JobReturned) and event.suspect for event in self.world.events)
 
     def _seen_ignored(self) -> int:
         return sum(isinstance(event, PolicyIgnored) for event in self.world.events)

@@ -30,6 +30,8 @@ class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The seconds of a Snooze."""
     sends: tuple[float, ...] = ()
     """The delays of the follow-ups that each attempt dispatches at its begin: named a.1, a.2 …; 0: no delay."""
+    limited: bool = True
+    """False: of a type without a time limit."""
     name: str = ""
     """By default a, b, c …"""
     copies: int = 1
@@ -51,6 +53,8 @@ class ExampleWorker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """False: its app does not register the type."""
     retry: Policy | None = None
     """The type's policy in its app, if it is another than in the others'."""
+    patience: float | None = None
+    """Its process is replaced, as under ``queue:work``, when other attempts had so long to end beside a stuck one."""
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,6 +114,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How often each job succeeded after its time limit; all that did must be listed."""
     stuck: dict[str, int] | None = None
     """How often each job was told to be stuck; all that were must be listed."""
+    suspects: int | None = None
+    """How often a job came back to the queue as a suspect."""
     ignored: int | None = None
     """The number of attempts after which the policy was ignored."""
     refused: int | None = None
@@ -144,7 +150,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 EXPECTATIONS = (
     "attempts_at", "order", "starts", "starts_of", "last_start_between", "at_most_at_once",
     "ended", "failed_after", "failed_at", "error", "rows", "snoozed", "late", "stuck",
-    "ignored", "refused", "left",
+    "suspects", "ignored", "refused", "left",
 )  # fmt: skip
 
 

@@ -254,7 +254,7 @@ def hushed(patch: Patch, kind: type[DriverError]) -> None:
     "after a restart of the server no worker is left",
     "REDIS-8",
     source="Celery #8030",
-    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 JOBS-18 WORKERS-11 WORKERS-12 WORKERS-13",
+    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 JOBS-18 WORKERS-11 WORKERS-12 WORKERS-13 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     gone(patch, lambda self: True)
@@ -265,7 +265,7 @@ def _(patch: Patch) -> None:
     "after five tries, it waits for a person",
     "REDIS-8",
     source="BullMQ #2466",
-    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 JOBS-18 WORKERS-11 WORKERS-12 WORKERS-13",
+    also="DELIVERY-1 DELIVERY-5 DISPATCH-1 JOBS-18 WORKERS-11 WORKERS-12 WORKERS-13 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     def often(self: Worker) -> bool:

@@ -41,7 +41,7 @@ def waiting(patch: Patch, seconds: Callable[[int], float], when: Callable[[int],
     "FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-7 FAILURES-8 FAILURES-12 "
     "FAILURES-13 JOBS-7 JOBS-9 JOBS-11 JOBS-13 JOBS-14 REDIS-4 REDIS-5 REDIS-11 "
     "RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 RETRY-8 RETRY-9 RETRY-10 RETRY-11 "
-    "RETRY-12 RETRY-13 RETRY-14 TABLE-2 TABLE-6 WORKERS-10 WORKERS-18",
+    "RETRY-12 RETRY-13 RETRY-14 TABLE-2 TABLE-6 WORKERS-10 WORKERS-18 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     deciding(patch, lambda n, most: retry.RetryAfter(float(n)) if n <= most else retry.GiveUp())
@@ -198,7 +198,7 @@ def _(patch: Patch) -> None:
     "a failed attempt keeps its thread for half of the wait",
     "RETRY-4",
     source="Go kashvi: the worker sleeps through the backoff",
-    also="ENVELOPE-4 RETRY-8 RETRY-9 RETRY-10 WORKERS-2",
+    also="ENVELOPE-4 RETRY-8 RETRY-9 RETRY-10 WORKERS-2 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     keeping(patch, lambda n: n / 2)
@@ -208,7 +208,7 @@ def _(patch: Patch) -> None:
     "a failed attempt keeps its thread for a while",
     "a tenth of a second, for the log to be read",
     "RETRY-4",
-    also="ENVELOPE-4 RETRY-8 RETRY-9 RETRY-10 WORKERS-2",
+    also="ENVELOPE-4 RETRY-8 RETRY-9 RETRY-10 WORKERS-2 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     keeping(patch, lambda n: 0.1)
@@ -276,7 +276,13 @@ def _(patch: Patch) -> None:
     numbering(patch, lambda settling: settling.attempts == 2 and settling.max_attempts == 4)
 
 
-@exhibit("a hand-back counts", "a deployment costs an attempt", "RETRY-6", source="Laravel: attempts go up at the pop")
+@exhibit(
+    "a hand-back counts",
+    "a deployment costs an attempt",
+    "RETRY-6",
+    source="Laravel: attempts go up at the pop",
+    also="RETRY-1",
+)
 def _(patch: Patch) -> None:
     def returned(real: Any, d: Delivery, ended_at: float) -> Settling:
         settling: Settling = real(d, ended_at)

@@ -10,8 +10,9 @@ from kashvi.errors import InvalidSetting, TimedOut
 from kashvi.jobs import codec
 from kashvi.worker import attempt, retry, settle
 from kashvi.worker.attempt import Attempts
-from kashvi.worker.machine import Machine, timeouts
+from kashvi.worker.machine import Machine, tend, timeouts
 from kashvi.worker.machine.state import State
+from kashvi.worker.machine.steps import Stuck
 from kashvi.worker.settle import Delivery, Settling, TimeLimit
 from kashvi.worker.timekeeper import OfMachine
 
@@ -86,12 +87,12 @@ def _(patch: Patch) -> None:
     "its work is done, and is done again",
     "WORKERS-18",
     source="asynq: once the context is done, its error decides",
-    also="DELIVERY-1 DISPATCH-1 JOBS-17 WORKERS-19",
+    also="DELIVERY-1 DISPATCH-1 JOBS-17 WORKERS-19 WORKERS-20",
 )
 def _(patch: Patch) -> None:
-    def succeeded(real: Any, self: Attempts, d: Delivery, began: float) -> Settling:
+    def succeeded(real: Any, self: Attempts, d: Delivery, began: float, *rest: Any) -> Settling:
         limit = self._passed(d, self._runtime.monotonic(), None)
-        return self.failed(d, began, TimedOut(limit.timeout_s)) if limit else real(self, d, began)
+        return self.failed(d, began, TimedOut(limit.timeout_s)) if limit else real(self, d, began, *rest)
 
     where(patch, Attempts, "succeeded", timed, succeeded)
 
@@ -106,12 +107,12 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     thrown: list[TimedOut] = []
 
-    def succeeded(real: Any, self: Attempts, d: Delivery, began: float) -> Settling:
+    def succeeded(real: Any, self: Attempts, d: Delivery, began: float, *rest: Any) -> Settling:
         if thrown:
             return self.failed(d, began, thrown.pop())
         if limit := self._passed(d, self._runtime.monotonic(), None):
             thrown.append(TimedOut(limit.timeout_s))
-        settling: Settling = real(self, d, began)
+        settling: Settling = real(self, d, began, *rest)
         return settling
 
     where(patch, Attempts, "succeeded", timed, succeeded)
@@ -177,15 +178,54 @@ def _(patch: Patch) -> None:
     "its retry starts beside it",
     "WORKERS-19",
     source="remoulade: the message is requeued, and its thread goes on",
-    also="FAILURES-5 JOBS-2 WORKERS-13",
+    also="FAILURES-5 JOBS-2 RETRY-1 RETRY-3 WORKERS-13 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     def look(real: Any, self: Machine, now: int) -> Any:
         step = real(self, now)
-        if step is not None:
+        if isinstance(step, Stuck) and self.limits.patience_s is None:
             d = step.limit.delivery
             self._owe(now, [settle.failed(d, now / 1e6, "timed out", 3)])
             self.limit(msgspec.structs.replace(d), now, 1e6)
         return step
 
     where(patch, Machine, "_look_at_time_limits", lambda self, now: bool(self.time_limits), look)
+
+
+@exhibit(
+    "neighbours pay for a stuck attempt",
+    "all that runs has failed when its process goes",
+    "WORKERS-20",
+    source="River before #1290: what a shutdown cancels has failed",
+    also="FAILURES-5 WORKERS-13",
+)
+def _(patch: Patch) -> None:
+    def abandon(real: Any, self: Machine, now: int) -> Any:
+        neighbours = [d for i, d in self.running.items() if i not in self.time_limits]
+        step = real(self, now)
+        self.outbox = [one for one in self.outbox if one.delivery not in neighbours]
+        self._owe(now, [settle.failed(d, now / 1e6, "its process ended", 1) for d in neighbours])
+        return step
+
+    where(patch, Machine, "_abandon", lambda self, now: len(self.running) > len(self.time_limits), abandon)
+
+
+@exhibit(
+    "a stuck process dies on the spot",
+    "its neighbours have no time to end",
+    "WORKERS-20",
+    source="remoulade #374: os._exit(1), whatever else runs",
+)
+def _(patch: Patch) -> None:
+    where(patch, timeouts, "leaves", lambda state, now: bool(state.leave_at and state.running), lambda *rest: True)
+
+
+@exhibit(
+    "a stuck process goes without a word",
+    "all that it held is a suspect, and the stuck job's attempt is free",
+    "WORKERS-20",
+    source="Laravel: the worker kills itself, and its job is taken over when its time to retry has come",
+    also="DELIVERY-1 DISPATCH-1 WORKERS-13",
+)
+def _(patch: Patch) -> None:
+    where(patch, tend, "settles", lambda state, now: state.left_behind, lambda *rest: False)

@@ -33,16 +33,16 @@ def stopping(state: State, *args: Any) -> bool:
     "settled as done when it is claimed",
     "JOBS-2 DISPATCH-1",
     source="Sidekiq, Celery: early acknowledgement",
-    also=(
-        "COMMANDS-13 COMMANDS-14 COMMANDS-18 COMMANDS-19 COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 "
-        "COMMANDS-8 DELAY-10 DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DELIVERY-2 "
-        "DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 ENVELOPE-4 ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 "
-        "FAILURES-1 FAILURES-10 FAILURES-12 FAILURES-13 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-7 "
-        "FAILURES-8 FAILURES-9 JOBS-11 JOBS-13 JOBS-14 JOBS-18 JOBS-19 JOBS-7 JOBS-9 REDIS-11 REDIS-4 "
-        "REDIS-5 RETRY-1 RETRY-10 RETRY-11 RETRY-12 RETRY-13 RETRY-14 RETRY-2 RETRY-3 RETRY-4 RETRY-5 "
-        "RETRY-6 RETRY-7 RETRY-8 RETRY-9 TABLE-2 TABLE-6 WORKERS-10 WORKERS-13 WORKERS-14 WORKERS-15 "
-        "WORKERS-17 WORKERS-18 WORKERS-2 WORKERS-3 WORKERS-6"
-    ),
+    also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-13 COMMANDS-14 "
+    "COMMANDS-18 COMMANDS-19 DELAY-10 DELIVERY-2 DELIVERY-3 DELIVERY-5 DELIVERY-6 "
+    "DELIVERY-8 DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 "
+    "ENVELOPE-4 ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 "
+    "FAILURES-5 FAILURES-7 FAILURES-8 FAILURES-9 FAILURES-10 FAILURES-12 FAILURES-13 "
+    "JOBS-7 JOBS-9 JOBS-11 JOBS-13 JOBS-14 JOBS-18 JOBS-19 REDIS-4 REDIS-5 REDIS-11 "
+    "RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 RETRY-8 RETRY-9 RETRY-10 "
+    "RETRY-11 RETRY-12 RETRY-13 RETRY-14 TABLE-2 TABLE-6 WORKERS-2 WORKERS-3 "
+    "WORKERS-6 WORKERS-10 WORKERS-13 WORKERS-14 WORKERS-15 WORKERS-17 WORKERS-18 "
+    "WORKERS-20",
 )
 def _(patch: Patch) -> None:
     real = Machine._admit
@@ -76,7 +76,7 @@ def _(patch: Patch) -> None:
     "WORKERS-1",
     also="DELIVERY-1 DELIVERY-2 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
     "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 REDIS-8 RETRY-13 WORKERS-11 "
-    "WORKERS-14 WORKERS-17 WORKERS-19",
+    "WORKERS-14 WORKERS-17 WORKERS-19 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     from kashvi_sim.world.kernel import Condition
@@ -103,7 +103,7 @@ def _(patch: Patch) -> None:
     "claims while it stops",
     "a worker that was told to stop claims jobs until the queue is empty",
     "WORKERS-3",
-    also="COMMANDS-13 WORKERS-15 WORKERS-17",
+    also="COMMANDS-13 WORKERS-15 WORKERS-17 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     def deaf(real: Any, state: State, *args: Any) -> Any:
@@ -141,7 +141,7 @@ def _(patch: Patch) -> None:
     "a stop does not wait for them",
     "WORKERS-3",
     source="Go kashvi: gone 7 ms after SIGTERM",
-    also="COMMANDS-9 COMMANDS-13 DELIVERY-1 DISPATCH-1 FAILURES-1 WORKERS-5 WORKERS-17",
+    also="COMMANDS-9 COMMANDS-13 DELIVERY-1 DISPATCH-1 FAILURES-1 WORKERS-5 WORKERS-17 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     def stop_(real: Any, self: Machine, now: int) -> None:
@@ -166,12 +166,17 @@ def giving_up(patch: Patch, answer: bool) -> None:
     where(patch, stop, "tired", stopping, lambda real, state, now: answer)
 
 
-@exhibit("it never gives up", "its end waits for the server", "WORKERS-11", also="WORKERS-13")
+@exhibit("it never gives up", "its end waits for the server", "WORKERS-11", also="WORKERS-13 WORKERS-20")
 def _(patch: Patch) -> None:
     giving_up(patch, False)
 
 
-@exhibit("it gives up at once", "one try, and its jobs wait for their lease to end", "WORKERS-11")
+@exhibit(
+    "it gives up at once",
+    "one try, and its jobs wait for their lease to end",
+    "WORKERS-11",
+    also="DELIVERY-1 DISPATCH-1 WORKERS-20",
+)
 def _(patch: Patch) -> None:
     giving_up(patch, True)
 

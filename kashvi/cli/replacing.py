@@ -1,0 +1,41 @@
+"""``queue:work`` starts itself anew in the same process, which ends a thread that nothing else can end."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import click
+
+from ..worker.pool import Workers
+from .signals import Signals
+
+FAILED = 75
+"""The exit code if the process can't be replaced (EX_TEMPFAIL): the supervisor starts another."""
+
+
+def replace(signals: Signals, running: Workers, max_jobs: int | None, max_time_s: float | None) -> None:
+    """Put a new program in the place of this one, with what is left of its limits; returns if a signal has come.
+
+    The process keeps its number, so a supervisor sees nothing. Its open files are closed, but for standard streams.
+    """
+    if not signals.release():
+        return
+    ours = sys.argv[1:]
+    words = list(sys.orig_argv[1:] if sys.orig_argv[-len(ours) :] == ours else ["-P", "-m", "kashvi", *ours])  # forked
+    while re.match("--max-(jobs|time)=", words[-1]):
+        words.pop()
+    if max_jobs is not None:
+        words.append(f"--max-jobs={max(max_jobs - running.taken, 1)}")
+    if max_time_s is not None:
+        words.append(f"--max-time={max(max_time_s, 0.001)}")
+    click.echo("  A job does not end after its time limit: a new process takes the place of this one.", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        if os.name != "nt":  # there a new process would get another number, and nothing would wait for it
+            os.execv(sys.executable, [sys.executable, *words])
+    except OSError as error:
+        click.echo(f"This process can't be replaced ({error}).", err=True)
+    os._exit(FAILED)
