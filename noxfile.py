@@ -13,6 +13,7 @@ nox.options.download_python = "never"
 VERSIONS = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
 OTHERS = sorted(glob(f"{VERSIONS}/3.*/bin"))  # noqa: PTH207  # Path.glob fails where this user may not read
 os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *OTHERS])
+os.environ["PIP_NO_COMPILE"] = "1"  # what is imported is compiled then; most of what is installed never is
 RESULTS = ("build/tests.xml", "build/servers.xml")
 fresh: list[str] = []
 """Those that this very run of nox has written, all tests in them."""
