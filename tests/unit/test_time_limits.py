@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from kashvi.events import AttemptFailed, AttemptStarted, AttemptStuck, AttemptSu
 from kashvi.queue import Queue
 from kashvi.registry import Registry
 from kashvi.retries import GiveUp, Retry, Snooze
+from kashvi.worker.hooks import Attempt
 from kashvi.worker.retry import GiveUp as GivesUp
 from kashvi.worker.retry import RetryAfter, decide_by
 
@@ -206,6 +209,34 @@ def test_what_ends_after_it_was_left_behind_counts_for_nothing(replaced: SimQueu
     assert handle.stuck
     assert told(AttemptSucceeded) == []
     assert len(told(AttemptFailed)) == 1
+
+
+def test_an_async_handler_is_cancelled_on_a_real_loop() -> None:
+    """Inside hooks, too; and the loop serves the thread's next job."""
+    queue, seen, loops = Queue(registry=Registry(), max_attempts=1), [], set()
+
+    @queue.around
+    @contextmanager
+    def hook(attempt: Attempt) -> Iterator[None]:
+        try:
+            yield
+        except TimedOut as error:
+            seen.append(error.timeout_s)
+            raise
+
+    @queue.job("jobs.Waits", timeout=0.05)
+    @dataclass
+    class Waits:
+        seconds: float
+
+        async def handle(self) -> None:
+            loops.add(asyncio.get_running_loop())
+            await asyncio.sleep(self.seconds)
+
+    queue.dispatch_many([Waits(60), Waits(0)])
+    queue.work(stop_when_empty=True)
+    assert [failed.error for failed in queue.failed_jobs()] == ["timed out after 0.05 s"]
+    assert (seen, len(loops)) == ([0.05], 1)
 
 
 LATE_SNOOZE, LATE_ERROR, LATE_GIVE_UP = TimedOut(3), TimedOut(3), TimedOut(3)

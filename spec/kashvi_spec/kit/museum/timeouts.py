@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
 
+from kashvi import loops
 from kashvi.errors import InvalidSetting, TimedOut
 from kashvi.jobs import codec
 from kashvi.worker import attempt, retry, settle
@@ -28,7 +30,7 @@ def timed(self: Attempts, d: Delivery, *rest: Any) -> bool:
     "a limit of no time is none",
     "0 and what is no number mean for ever",
     "JOBS-16",
-    source="RQ: a timeout of -1 is infinite, and so is a mistake",
+    source="RQ: a timeout of -1 means for ever",
 )
 def _(patch: Patch) -> None:
     def time_limit(real: Any, given: object, job_class: type) -> Any:
@@ -83,11 +85,41 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
+    "an async handler waits on",
+    "its time limit is asked about by its own code alone",
+    "JOBS-20",
+)
+def _(patch: Patch) -> None:
+    where(
+        patch, Attempts, "_limited",
+        lambda self, awaitable: bool(self._time_limits),
+        lambda real, self, awaitable: awaitable,
+    )  # fmt: skip
+
+
+@exhibit(
+    "any TimeoutError is the limit's",
+    "also one that the handler raises long before",
+    "JOBS-20",
+    source="Dramatiq #791: a task's own TimeoutError is taken for that of the waiting thread",
+)
+def _(patch: Patch) -> None:
+    async def within(awaitable: Any, seconds: float, timeout_s: float) -> object:
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                return await awaitable
+        except TimeoutError:
+            raise TimedOut(timeout_s) from None
+
+    patch.setattr(loops, "within", within)
+
+
+@exhibit(
     "a late success is a failure",
     "its work is done, and is done again",
     "WORKERS-18",
     source="asynq: once the context is done, its error decides",
-    also="DELIVERY-1 DISPATCH-1 JOBS-17 WORKERS-19 WORKERS-20",
+    also="DELIVERY-1 DISPATCH-1 JOBS-17 JOBS-20 WORKERS-19 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     def succeeded(real: Any, self: Attempts, d: Delivery, began: float, *rest: Any) -> Settling:
@@ -101,7 +133,7 @@ def _(patch: Patch) -> None:
     "the next job is timed out",
     "an exception is thrown into a thread that has ended the attempt by then",
     "WORKERS-18",
-    source="Dramatiq: the exception is raised after the lock is released, in whatever runs there",
+    source="Dramatiq, by reading: it is raised after the lock is released, in whatever runs there",
     also="WORKERS-19",
 )
 def _(patch: Patch) -> None:
@@ -177,7 +209,6 @@ def _(patch: Patch) -> None:
     "a stuck attempt is settled while it runs",
     "its retry starts beside it",
     "WORKERS-19",
-    source="remoulade: the message is requeued, and its thread goes on",
     also="FAILURES-5 JOBS-2 RETRY-1 RETRY-3 WORKERS-13 WORKERS-20",
 )
 def _(patch: Patch) -> None:
