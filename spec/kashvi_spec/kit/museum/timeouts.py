@@ -137,9 +137,8 @@ def _(patch: Patch) -> None:
     also="WORKERS-19",
 )
 def _(patch: Patch) -> None:
-    thrown: list[TimedOut] = []
-
     def succeeded(real: Any, self: Attempts, d: Delivery, began: float, *rest: Any) -> Settling:
+        thrown = vars(self).setdefault("_thrown", [])
         if thrown:
             return self.failed(d, began, thrown.pop())
         if limit := self._passed(d, self._runtime.monotonic(), None):
