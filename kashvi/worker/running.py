@@ -88,17 +88,20 @@ class FollowUps:
         """
         if not getattr(self._driver, "follows_up", False):
             raise NoFollowUps(self._driver)
-        sealed = [
-            dispatch.seal_job(job, self._registry, self._runtime, self._payload_limit)
-            for job in islice(jobs, MANY_MAX + 1)
-        ]
-        size = sum(len(one.envelope) for one in sealed)
+        sealed, size = list[dispatch.Sealed](), 0
+        for job in islice(jobs, MANY_MAX + 1):
+            sealed.append(dispatch.seal_job(job, self._registry, self._runtime, self._payload_limit))
+            size += len(sealed[-1].envelope)
+            if size > BYTES_MAX:
+                break
         d = running.delivery
+        if self._runtime.process() != self._process:  # a thread of the parent may hold the lock
+            raise AttemptOver(d.job_id)
         with self._lock:
             # First the list, then the look at ``over``. An attempt that ends does the reverse, and takes no lock if it
             # finds no list: one of the two sees the other.
             kept = running.kept = [] if running.kept is None else running.kept
-            if running.over or self._runtime.process() != self._process:
+            if running.over:
                 raise AttemptOver(d.job_id)
             if len(kept) + len(sealed) > MANY_MAX or running.size + size > BYTES_MAX:
                 raise TooManyFollowUps(MANY_MAX, BYTES_MAX)
