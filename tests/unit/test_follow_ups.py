@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import threading
@@ -14,11 +15,14 @@ from pathlib import Path
 import pytest
 
 from kashvi import current
-from kashvi.errors import AttemptOver, NoAttempt
+from kashvi.errors import AttemptOver, NoAttempt, TooManyFollowUps
 from kashvi.events import FollowUpKept, JobDispatched, JobFailed
 from kashvi.queue import Queue
 from kashvi.registry import Registry
+from kashvi.worker import attempt
 from kashvi.worker.hooks import Attempt
+from kashvi.worker.running import FollowUps, Timekeeper
+from kashvi.worker.settle import Delivery, Kept
 
 ran: list[str] = []
 
@@ -117,6 +121,90 @@ def test_a_thread_that_outlives_its_attempt_is_told_that_it_is_over(queue: Queue
         kept[0].run(lambda: current().dispatch(Child("late")))
     queue.work(stop_when_empty=True)
     assert ran == ["in time"]
+
+
+def test_what_was_taken_is_sent_though_threads_dispatch_while_the_attempt_ends(queue: Queue) -> None:
+    """Each of them is told that it is over, or its job is sent."""
+    kept: list[str] = []
+    threads: list[threading.Thread] = []
+
+    @act("ends while threads dispatch")
+    def _(job: Does) -> None:
+        attempt, begun = current(), threading.Barrier(4)
+
+        def dispatches() -> None:
+            begun.wait(20)
+            with contextlib.suppress(AttemptOver, TooManyFollowUps):
+                while True:
+                    kept.append(attempt.dispatch(Child("one of many")))
+
+        new = [threading.Thread(target=dispatches) for _ in range(3)]
+        for thread in new:
+            thread.start()
+        threads.extend(new)
+        begun.wait(20)
+
+    sent: set[str] = set()
+    queue.observe(lambda event: sent.add(event.job_id) if isinstance(event, JobDispatched) and event.parent else None)
+    for _ in range(30):
+        queue.dispatch(Does("ends while threads dispatch"))
+        queue.work(stop_when_empty=True)
+        for thread in threads:
+            thread.join(20)
+    assert queue.failed_jobs() == []
+    assert set(kept) == sent
+
+
+LOOKS: list[str] = []
+
+
+def noted(name: str) -> property:
+    def get(self: Watched) -> object:
+        LOOKS.append(f"reads {name}")
+        return getattr(self, f"_{name}")
+
+    def put(self: Watched, value: object) -> None:
+        LOOKS.append(f"sets {name}")
+        setattr(self, f"_{name}", value)
+
+    return property(get, put)
+
+
+class Watched:
+    """A running attempt that notes in which order its list and its end are looked at."""
+
+    def __init__(self, delivery: Delivery, timekeeper: Timekeeper, follow_ups: FollowUps) -> None:
+        self.delivery, self.timekeeper, self.follow_ups = delivery, timekeeper, follow_ups
+        self.size = 0
+        self._kept: list[Kept] | None = None
+        self._over = False
+
+    kept, over = noted("kept"), noted("over")
+
+    def taken(self) -> tuple[Kept, ...]:
+        return self.follow_ups.taken(self)  # type: ignore[arg-type]
+
+
+def test_no_follow_up_falls_between_the_end_and_the_dispatch(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end is noted, then the list is looked at; a dispatch makes the list, then looks at the end."""
+    monkeypatch.setattr(attempt, "Running", Watched)
+
+    @act("does nothing")
+    def _(job: Does) -> None: ...
+
+    @act("dispatches a child")
+    def _(job: Does) -> None:
+        current().dispatch(Child("one"))
+
+    LOOKS.clear()
+    queue.dispatch(Does("does nothing"))
+    queue.work(stop_when_empty=True)
+    assert LOOKS == ["sets over", "reads kept"]
+    LOOKS.clear()
+    queue.dispatch(Does("dispatches a child"))
+    queue.work(stop_when_empty=True)
+    assert LOOKS.index("sets kept") < LOOKS.index("reads over")
+    assert ran == ["one"]
 
 
 def test_a_forked_child_has_no_follow_ups(queue: Queue, tmp_path: Path) -> None:
