@@ -8,7 +8,7 @@ from .databases import database, database_servers
 
 __all__ = ["database", "database_servers"]
 
-LONG = ("test_worker_kit.py", "test_kills.py")
+LONG = ("test_worker_kit.py", "test_kills.py", "test_record_and_replay.py", "test_bad_workers.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -50,7 +50,7 @@ class Mail:
         """Runs in the worker process."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
     """Of a process that dispatches 2,000 jobs within 13 s, and of three workers: one killed, one that comes later."""
     directory = tmp_path_factory.mktemp("recorded")
@@ -100,12 +100,17 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
         server.stop()
 
 
-@pytest.fixture(scope="module")
-def recording(traces: list[Path]) -> Recording:
-    return record_of(traces)
+def test_a_recording_holds_what_happened_and_its_replay_comes_to_the_same(traces: list[Path]) -> None:
+    """And with more workers to less."""
+    recording = record_of(traces)
+    every_job_is_in_it_with_all_its_attempts(recording)
+    no_message_of_an_error_is_in(traces)
+    the_killed_process_is_known_to_be_dead(recording)
+    replayed_as_it_was_jobs_wait_as_long_as_they_did(recording)
+    with_twice_the_workers_they_would_have_waited_less(recording)
 
 
-def test_every_job_is_in_the_recording_with_all_its_attempts(recording: Recording) -> None:
+def every_job_is_in_it_with_all_its_attempts(recording: Recording) -> None:
     """Failed ones too, and what was cut off was made again."""
     figures = recorded(recording).figures
     assert figures.jobs == figures.succeeded + figures.failed == JOBS
@@ -113,14 +118,14 @@ def test_every_job_is_in_the_recording_with_all_its_attempts(recording: Recordin
     assert sum(job.delay_s is not None for job in recording.jobs) == JOBS // 50
 
 
-def test_no_message_of_an_error_is_in_a_trace(traces: list[Path]) -> None:
+def no_message_of_an_error_is_in(traces: list[Path]) -> None:
     """Its type is."""
     text = b"".join(path.read_bytes() for path in traces)
     assert b'"error":"RuntimeError"' in text
     assert b"hunter2" not in text
 
 
-def test_the_killed_process_is_known_to_be_dead(recording: Recording) -> None:
+def the_killed_process_is_known_to_be_dead(recording: Recording) -> None:
     """The others told."""
     assert [shift.killed for shift in recording.shifts] == [True, False, False]
     ended = recording.shifts[0].ended_s
@@ -128,7 +133,7 @@ def test_the_killed_process_is_known_to_be_dead(recording: Recording) -> None:
     assert recording.jobs[0].at_s < ended < recording.jobs[1000].at_s
 
 
-def test_replayed_as_it_was_jobs_wait_as_long_as_they_did(recording: Recording) -> None:
+def replayed_as_it_was_jobs_wait_as_long_as_they_did(recording: Recording) -> None:
     """Within 15 % where the machine is left alone (about 1 % is usual); this bears a busy one."""
     real, again = recorded(recording).figures, replay(recording).figures
     assert (again.jobs, again.succeeded, again.failed) == (real.jobs, real.succeeded, real.failed)
@@ -139,7 +144,7 @@ def test_replayed_as_it_was_jobs_wait_as_long_as_they_did(recording: Recording) 
         assert replayed == pytest.approx(happened, rel=0.3, abs=0.02), name
 
 
-def test_twice_the_workers_would_have_waited_less(recording: Recording) -> None:
+def with_twice_the_workers_they_would_have_waited_less(recording: Recording) -> None:
     """And half of them much more."""
     waits = [replay(recording, workers).figures.wait_s for workers in (4, 8, 16)]
     few, some, many = (wait.mean for wait in waits if wait)
