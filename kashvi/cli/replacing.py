@@ -1,7 +1,9 @@
-"""``queue:work`` starts itself anew in the same process, which ends a thread that nothing else can end."""
+"""``queue:work`` ends what nothing else can: it starts itself anew in the same process, or dies if it stands still."""
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import os
 import re
 import sys
@@ -13,6 +15,21 @@ from .signals import Signals
 
 FAILED = 75
 """The exit code if the process can't be replaced (EX_TEMPFAIL): the supervisor starts another."""
+
+
+def watch(seconds: float) -> None:
+    """End this process, with a traceback of its threads, unless ``watch`` or ``unwatch`` is called within this time;
+    0: never.
+
+    A handler that holds the interpreter's lock (a regular expression that does not end) lets no other thread run.
+    """
+    with contextlib.suppress(OSError, ValueError):  # standard error is closed
+        if seconds and sys.__stderr__ is not None:
+            faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+
+
+def unwatch() -> None:
+    faulthandler.cancel_dump_traceback_later()
 
 
 def replace(signals: Signals, running: Workers, max_jobs: int | None, max_time_s: float | None) -> None:

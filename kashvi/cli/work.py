@@ -16,6 +16,7 @@ from ..runtime import SystemRuntime
 from ..settings import OBEY_S, UNKNOWN_FOR_S
 from ..trace import TraceFile
 from ..worker import Limits
+from ..worker.pool import Workers
 from . import logs
 from .options import (
     Seconds,
@@ -30,11 +31,13 @@ from .options import (
 )
 from .output import JsonLines, Lines, write
 from .processes import ENDED, FULL, REFUSED, WORKS, Processes, tell
-from .replacing import replace
+from .replacing import replace, unwatch, watch
 from .signals import Signals
 
 LOOK_S = 1.0
 """How long the main thread waits before it checks for signals."""
+STANDS_STILL_S = 10.0
+"""The least time after which a process that stands still is ended: a host may be that slow."""
 GRACE_S = 25.0
 """Less than the 30 s after which Kubernetes kills, so that running jobs can be handed back."""
 
@@ -174,6 +177,8 @@ def work(
     patience_s = None if isinstance(queue.driver, MemoryDriver) else queue.lease_s if patience is None else patience
     limits = Limits("empty" if stop_when_empty else "stopped", max_jobs, max_time, patience_s)
     ends_at = None if max_time is None else SystemRuntime.monotonic() + max_time
+    still_s = max(2 * queue.lease_s, STANDS_STILL_S) if queue.registry.time_limits else 0.0
+    watch(still_s)
     signals.expect()
     tell(tell_fd, WORKS)  # first, since the first job may end the process
     try:
@@ -182,8 +187,7 @@ def work(
         tell(tell_fd, REFUSED)
         raise
     signals.stops(running)
-    while not running.over(LOOK_S):
-        """A signal that comes just before this thread begins to wait is seen when the wait ends."""
+    _wait(running, still_s)
     output.close()
     if trace is not None:
         trace.close()
@@ -194,6 +198,13 @@ def work(
     tell(tell_fd, FULL if running.full else ENDED)
     if running.error is not None and (running.unsettled or not signals.came):
         raise running.error
+
+
+def _wait(running: Workers, still_s: float) -> None:
+    """Until they have ended. A signal that comes just before this thread begins to wait is seen when the wait ends."""
+    while not running.over(LOOK_S):
+        watch(still_s)
+    unwatch()
 
 
 def _nothing_to_run(app: str | None) -> str:

@@ -24,7 +24,7 @@ from .forwarder import Forwarder
 from .launch import RedisServer, until_true
 
 APP = """
-import time
+import re, time
 from dataclasses import dataclass
 from kashvi import queue
 
@@ -38,6 +38,12 @@ class Good:
         time.sleep(self.takes)
         with open("done.txt", "a") as notes:
             notes.write(f"{self.n}\\n")
+
+@queue.job("jobs.Freezes")
+@dataclass
+class Freezes:
+    def handle(self):
+        re.match("(a|aa)+$", "a" * 60 + "b")
 
 @queue.job("jobs.Stuck", timeout=1)
 @dataclass
@@ -58,6 +64,12 @@ class Good:
 
 
 @dataclass
+class Freezes:
+    def handle(self) -> None:
+        """Runs in the worker process."""
+
+
+@dataclass
 class Stuck:
     def handle(self) -> None:
         """Runs in the worker process."""
@@ -72,12 +84,14 @@ class Fleet:
         registry = Registry()
         registry.register("jobs.Good", Good)
         registry.register("jobs.Stuck", Stuck)
+        registry.register("jobs.Freezes", Freezes)
         self.queue = Queue(RedisDriver(server.url), registry=registry)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.url = server.url
+        self.program = "from kashvi.cli import main; main()"
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "kashvi", "queue:work", "--app", "app", "--redis-url", self.url]
+        command = [sys.executable, "-c", self.program, "queue:work", "--app", "app", "--redis-url", self.url]
         command += ["--obey", "0.2", "--trace", "trace.jsonl", "--database-url", "sqlite:///rows.db", *words]
         with (self.directory / "out.txt").open("ab") as out:
             process = subprocess.Popen(command, cwd=self.directory, stdout=out, stderr=out)
@@ -141,6 +155,17 @@ def test_a_handler_that_never_ends_is_recorded_and_costs_no_other_job_anything(f
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     assert fleet.judged() == []
+
+
+def test_a_worker_whose_interpreter_stands_still_ends(fleet: Fleet) -> None:
+    """A type with a time limit is enough; the limit of a job without one does not matter."""
+    fleet.program = "from kashvi.cli import main, work; work.STANDS_STILL_S, work.LOOK_S = 1.0, 0.1; main()"
+    fleet.queue.dispatch(Freezes())
+    process = fleet.start("--lease", "0.3")
+    assert process.wait(20) == 1
+    shown = (fleet.directory / "out.txt").read_text()
+    assert "Timeout" in shown
+    assert "in handle" in shown
 
 
 def cut(line: Forwarder) -> None:

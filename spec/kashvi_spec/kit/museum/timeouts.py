@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 from typing import Any
 
 import msgspec
 
 from kashvi import loops
+from kashvi.cli import replacing
 from kashvi.errors import InvalidSetting, TimedOut
 from kashvi.jobs import codec
 from kashvi.worker import attempt, retry, settle
@@ -259,3 +262,47 @@ def _(patch: Patch) -> None:
 )
 def _(patch: Patch) -> None:
     where(patch, tend, "settles", lambda state, now: state.left_behind, lambda *rest: False)
+
+
+@exhibit(
+    "the limits of a command begin anew",
+    "with each process that takes its place",
+    "COMMANDS-21",
+)
+def _(patch: Patch) -> None:
+    where(
+        patch, replacing, "replace",
+        lambda signals, running, most, left_s: most is not None or left_s is not None,
+        lambda real, signals, running, most, left_s: real(signals, running, None, None),
+    )  # fmt: skip
+
+
+@exhibit(
+    "a worker is replaced by its child",
+    "under another number, and its supervisor sees it end",
+    "COMMANDS-21",
+    source="Gunicorn's USR2, and other servers that fork a new master",
+)
+def _(patch: Patch) -> None:
+    def execv(program: str, words: list[str]) -> None:
+        os._exit(subprocess.run(words, executable=program, check=False).returncode)
+
+    patch.setattr(os, "execv", execv)
+
+
+@exhibit("what stands still is not ended", "its process stays for ever, and runs nothing", "COMMANDS-22")
+def _(patch: Patch) -> None:
+    patch.setattr(replacing, "watch", lambda seconds: None)
+
+
+@exhibit("a watch that is set once", "then a process that is well dies after two leases", "COMMANDS-22")
+def _(patch: Patch) -> None:
+    set_at: list[float] = []
+    real = replacing.watch
+
+    def watch(seconds: float) -> None:
+        if not set_at:
+            set_at.append(seconds)
+            real(seconds)
+
+    patch.setattr(replacing, "watch", watch)
