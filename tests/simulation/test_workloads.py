@@ -159,7 +159,7 @@ def test_a_bug_of_time_limits_is_seen_among_them(bug: str, predicate: str) -> No
 def test_follow_ups_keep_every_promise() -> None:
     """Under every kind of fault, also where a worker that was taken for dead comes back with some."""
     kinds: Counter[str] = Counter()
-    for seed in range(20):
+    for seed in range(12):
         played = play(workload_named("follow_ups"), seed=seed, faults="all")
         assert played.violations == []
         for event in played.world.events:
