@@ -33,9 +33,9 @@ FORGOTTEN = frozenset(
     }
 )  # fmt: skip
 """After these faults a worker may be unable to remove its name; others remove it an hour later."""
-CALLS_A_JOB, CALLS_A_SECOND, CALLS_A_FAULT = 5.2, 4.5, 15.0
+CALLS_A_JOB, CALLS_A_SECOND, CALLS_A_FAULT = 5.8, 4.5, 15.0
 """The most calls of the server for an attempt, a second of a process, and a fault."""
-TURNS_A_JOB, TURNS_A_SECOND, TURNS_A_FAULT = 8.7, 12.0, 30.0
+TURNS_A_JOB, TURNS_A_SECOND, TURNS_A_FAULT = 10.6, 12.0, 30.0
 """The most wake-ups of threads for these."""
 
 
