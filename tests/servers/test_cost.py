@@ -48,6 +48,11 @@ class Hopeless(Welcome):
         raise ValueError
 
 
+@dataclass
+class Hurried(Welcome):
+    """Its type has a time limit."""
+
+
 class Deferred:
     """A thread that runs when it is joined."""
 
@@ -128,6 +133,14 @@ def test_a_failed_attempt_costs_two_commands_more(queue: Queue, valkey: RedisSer
     cost = drained(valkey, queue, Hopeless)
     assert sum(cost.get(name, 0) for name in SENT) == TRIPS
     assert sum(cost.values()) - TRIPS == COMMANDS + 2 * JOBS + LOOKS
+
+
+def test_a_time_limit_costs_the_server_nothing(queue: Queue, valkey: RedisServer) -> None:
+    """No round trip, no command and no byte: it is in no envelope."""
+    queue.register("jobs.Hurried", Hurried, timeout=30)
+    plain = drained(valkey, queue)
+    assert drained(valkey, queue, Hurried) == plain
+    assert len(ran) == 2 * JOBS
 
 
 def test_dispatching_is_one_command_and_one_round_trip(queue: Queue, valkey: RedisServer) -> None:

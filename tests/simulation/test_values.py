@@ -32,6 +32,9 @@ STUCK = "from here, not all jobs can end"
         Scope(threads=2, jobs=1, crashes=1, takes_s=0.5),
         Scope(threads=2, jobs=1, crashes=1, follow_ups=1),
         Scope(workers=2, threads=1, jobs=1, attempts=1, crashes=1, follow_ups=1),
+        Scope(threads=2, jobs=2, hangs=True, timeout_s=0.25),
+        Scope(workers=2, threads=2, jobs=2, attempts=1, hangs=True, timeout_s=0.25, takes_s=1.0),
+        Scope(threads=2, jobs=2, attempts=1, crashes=1, hangs=True, timeout_s=0.25, takes_s=1.0),
     ],
     ids=str,
 )
@@ -85,6 +88,23 @@ def what_fails_has_follow_ups_too(patch: Patch) -> None:
     patch.setattr(MemoryDriver, "_settle", settle_)
 
 
+def neighbours_of_a_stuck_attempt_pay(patch: Patch) -> None:
+    real = settle.returned
+    stuck: list[bool] = []
+    patch.setattr(settle, "returned", lambda d, at: settle.failed(d, at, "e", 2) if stuck else real(d, at))
+    abandon = Machine._abandon
+
+    def abandoned(self: Machine, now: int) -> object:
+        stuck.append(True)
+        try:
+            return abandon(self, now)
+        finally:
+            stuck.clear()
+
+    patch.setattr(Machine, "_abandon", abandoned)
+
+
+HANGS = Scope(threads=2, jobs=2, hangs=True, timeout_s=0.25, takes_s=1.0)
 FOUND: dict[Callable[[Patch], None], tuple[Scope, str]] = {
     an_answer_clears_what_ended_meanwhile: (Scope(threads=2, jobs=2, attempts=1), STUCK),
     no_thread_is_called: (Scope(threads=2, jobs=2, hangs=True), STUCK),
@@ -96,6 +116,7 @@ FOUND: dict[Callable[[Patch], None], tuple[Scope, str]] = {
     what_fails_has_follow_ups_too: (
         Scope(threads=1, jobs=1, follow_ups=1), "job 1 starts, and job 0, whose follow-up it is, is not done",
     ),
+    neighbours_of_a_stuck_attempt_pay: (HANGS, "job 1 starts with 1 attempts, and 0 have failed"),
     nobody_takes_over: (Scope(workers=2, threads=1, jobs=1, crashes=1), STUCK),
 }  # fmt: skip
 

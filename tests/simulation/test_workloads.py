@@ -149,11 +149,10 @@ def test_attempts_with_time_limits_come_to_all_their_ends_and_keep_every_promise
     ],
 )
 def test_a_bug_of_time_limits_is_seen_among_them(bug: str, predicate: str) -> None:
-    """Without faults, within twenty seeds."""
+    """Without faults, within a hundred seeds."""
     with MUSEUM[bug].planted():
-        runs = (play(workload_named("limits"), seed=seed) for seed in range(20))
-        found = {one.predicate for played in runs for one in played.violations}
-    assert predicate in found
+        runs = (play(workload_named("limits"), seed=seed) for seed in range(100))
+        assert any(one.predicate == predicate for played in runs for one in played.violations)
 
 
 def test_follow_ups_keep_every_promise() -> None:

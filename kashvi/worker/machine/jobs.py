@@ -56,11 +56,8 @@ class Jobs(State):
     def _ended(self, now: int, settling: Settling) -> None:
         """An attempt is over."""
         d, took_s = settling.delivery, settling.took_s
-        if self.left_behind and id(d) not in self.running:
+        if self.running.pop(id(d), None) is None and self.left_behind:
             return  # it was settled when the worker left it behind
-        self.running.pop(id(d), None)
-        if self.time_limits:
-            self.time_limits.pop(id(d), None)
         if d.place == "running":
             if d is self.suspect:  # an earlier suspect that outlived its window may end later
                 self.suspect = None

@@ -52,7 +52,7 @@ class Machine(Calls):
         """A thread asks for its next step. ``ended``: the outcome of its last attempt."""
         if ended is not None:
             self._ended(now, ended)
-            if self.opened and self._has_surplus():
+            if self.time_limits and self._has_surplus(ended.delivery):
                 return None
         step: ThreadStep = None
         what = choose.choose(self, now)
@@ -90,6 +90,7 @@ class Machine(Calls):
         """An interrupt ended the thread before it reported its attempt. Without an outcome, the job goes back."""
         if id(d) in self.running:
             self._ended(now, ended or settle.returned(d, now / SECOND))
+            self.time_limits.pop(id(d), None)
 
     def fewer(self, threads: int = 1) -> None:
         """``threads`` threads have ended, or never ran."""
@@ -112,8 +113,9 @@ class Machine(Calls):
         """An attempt with a time limit has begun."""
         self.time_limits[id(d)] = TimeLimit(d, timeout_s, began + micros(timeout_s))
 
-    def _has_surplus(self) -> bool:
-        """Whether this thread ends: its stuck attempt is over, and another thread was opened in its place."""
+    def _has_surplus(self, d: Delivery) -> bool:
+        """After an attempt, whether this thread ends: the attempt was stuck, and another thread is in its place."""
+        self.time_limits.pop(id(d), None)
         if not timeouts.surplus(self):
             return False
         self.opened -= 1

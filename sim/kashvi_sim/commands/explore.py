@@ -45,6 +45,7 @@ kashvi sim:explore --driver fakeredis --json
 @click.option(
     "--follow-ups", type=click.IntRange(0, 3), default=0, show_default=True, help="Of the first job; needs --threads."
 )
+@click.option("--stuck", is_flag=True, help="The first job hangs, under a time limit; needs --threads.")
 @driver_option
 @redis_option
 @click.option(
@@ -58,6 +59,7 @@ def explore_command(
     crashes: int,
     threads: int,
     follow_ups: int,
+    stuck: bool,
     driver: str,
     redis_url: str | None,
     limit: int,
@@ -80,6 +82,8 @@ def explore_command(
         from ..search import values
 
         scope = values.Scope(workers, threads, jobs, max_retry, crashes, follow_ups=follow_ups)
+        if stuck:
+            scope = msgspec.structs.replace(scope, hangs=True, timeout_s=0.25, takes_s=1.0)
         searched = values.search(scope, limit)
         if as_json:
             click.echo(json_line(searched._asdict() | {"scope": msgspec.to_builtins(searched.scope), "limit": limit}))
@@ -87,8 +91,8 @@ def explore_command(
             _show_steps(searched, limit)
         sys.exit(1 if searched.broken else 0 if searched.exhausted else LIMITED)
 
-    if follow_ups:
-        raise click.UsageError("follow-ups are searched with several threads: add --threads 2")
+    if follow_ups or stuck:
+        raise click.UsageError("--follow-ups and --stuck are searched with several threads: add --threads 2")
     from ..search.explore import explore
     from ..search.scope import Scope
     from ..search.search import Search

@@ -12,12 +12,14 @@ from kashvi.worker.machine import suspects
 from kashvi.worker.machine.state import ALL
 from kashvi.worker.machine.steps import (
     SECOND,
+    Abandon,
     AskDue,
     Idle,
     KeeperStep,
     Reap,
     Request,
     Rest,
+    Stuck,
     ThreadStep,
     Wait,
     micros,
@@ -168,9 +170,28 @@ class Step:
                 task.becomes(now, "exchange", step)
             case Reap():
                 task.becomes(now, "reap")
+            case Stuck():
+                task.becomes(now, "keep", False)
+            case Abandon():
+                self._abandon(step)
+                task.becomes(now, "keep", False)
             case _:
                 task.becomes(None, "end")
         self._signal()
+        machine = self._process.machine
+        if step is None and machine is not None and machine.left_behind:
+            self._gone()
+
+    def _abandon(self, step: Abandon) -> None:
+        """The stuck attempts have failed."""
+        state, machine = self._state, self._process.machine
+        assert machine is not None
+        for one in step.limits:
+            state.has_failed(int(one.delivery.job_id))
+        at = state.clock.monotonic()
+        machine.abandoned(
+            state.now, [settle.failed(one.delivery, at, "timed out", self._scope.attempts) for one in step.limits]
+        )
 
     def _signal(self) -> None:
         machine, tasks, now = self._process.machine, self._process.tasks, self._state.now
@@ -197,8 +218,12 @@ class Step:
             raise Broken(f"job {n} starts, and was settled as {state.ended[n]!r}")
         if n >= self._scope.jobs and state.ended[0] != "done":
             raise Broken(f"job {n} starts, and job 0, whose follow-up it is, is not done")
+        if not self._scope.crashes and d.attempts != state.failures[n]:
+            raise Broken(f"job {n} starts with {d.attempts} attempts, and {state.failures[n]} have failed")
         if self._scope.hangs and n == 0:
             self._task.becomes(None, "attempt", (d, "hangs", 0))
+            if self._scope.timeout_s and self._process.machine:
+                self._process.machine.limit(d, state.now, self._scope.timeout_s)
             return
         how = self._choices.of(3 if state.crashes else 2)
         if how == 2:
@@ -216,6 +241,9 @@ class Step:
         at, took_s = self._state.clock.monotonic(), takes / SECOND
         if how == "ok":
             return settle.succeeded(d, at, took_s, self._follow_ups(d))
+        machine = self._process.machine
+        if machine is not None and id(d) in machine.running:  # else it was left behind, and has gone back
+            self._state.has_failed(int(d.job_id))
         settling = settle.failed(d, at, "it fails", self._scope.attempts)
         settling.took_s = took_s
         return settling
@@ -306,11 +334,15 @@ class Step:
         return settle.delivery(raw, self._process.id, _no_id, self._state.clock.monotonic(), place=place)
 
     def _die(self) -> None:
+        self._state.crashes -= 1
+        self.died = True
+        self._gone()
+
+    def _gone(self) -> None:
+        """Another process takes the place of this one."""
         state, process = self._state, self._process
-        state.crashes -= 1
         state.restarts.append(state.now + micros(self._scope.restart_s))
         state.processes[state.processes.index(process)] = Process(process.id, None, [])
-        self.died = True
 
 
 def _no_id() -> str:

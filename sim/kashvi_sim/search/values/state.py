@@ -32,6 +32,10 @@ class Scope(msgspec.Struct, frozen=True):
     crashes: int = 0
     takes_s: float = 0.0
     hangs: bool = False
+    timeout_s: float = 0.0
+    """The time limit of the first job, which hangs: when others had ``patience_s``, its process is replaced."""
+    obey_s: float = 0.25
+    patience_s: float = 0.5
     follow_ups: int = 0
     lease_s: float = 1.21875
     restart_s: float = 0.40625
@@ -67,6 +71,8 @@ class State:
         """By job: how it was settled for good, or empty."""
         self.processes: list[Process] = []
         self.restarts: list[int] = []
+        self.failures: tuple[int, ...] = (0,) * len(ended)
+        """By job: how many of its attempts have failed."""
         self.born = 0
         self.store = MemoryStore(self.clock.monotonic, _Free())  # type: ignore[arg-type]
 
@@ -82,18 +88,22 @@ class State:
     def over(self, scope: Scope) -> bool:
         """Whether all jobs have ended; a job that has failed leaves no follow-ups."""
         last = scope.jobs + (scope.follow_ups if self.ended[0] == "done" else 0)
-        return all(self.ended[scope.hangs : last])
+        return all(self.ended[scope.hangs and not scope.timeout_s : last])
 
     def hire(self, scope: Scope) -> None:
         self.born += 1
         name, now = f"w{self.born}", self.now
-        machine = Machine.new(name, scope.threads, scope.lease_s, Limits(), now, has_store=False)
+        limits = Limits(patience_s=scope.patience_s if scope.timeout_s else None)
+        machine = Machine.new(name, scope.threads, scope.lease_s, limits, now, has_store=False, obey_s=scope.obey_s)
         tasks = [Task(now, "free") for _ in range(scope.threads)]
         self.processes.append(Process(name, machine, [*tasks, Task(now, "keep")]))
 
     @property
     def now(self) -> int:
         return self.clock.now
+
+    def has_failed(self, n: int) -> None:
+        self.failures = (*self.failures[:n], self.failures[n] + 1, *self.failures[n + 1 :])
 
     def driver(self) -> MemoryDriver:
         return MemoryDriver(runtime=self.clock, store=self.store)  # type: ignore[arg-type]
@@ -106,7 +116,7 @@ class State:
 
     def copy(self) -> State:
         other = State(self.now, self.crashes, self.ended)
-        other.restarts, other.born = self.restarts[:], self.born
+        other.restarts, other.born, other.failures = self.restarts[:], self.born, self.failures
         other.processes = [
             Process(p.id, p.machine and p.machine.clone(), [Task(t.at, t.doing, t.what) for t in p.tasks])
             for p in self.processes
@@ -128,6 +138,7 @@ class State:
         rest = (
             tuple(store.jobs), [(round(at * SECOND) - self.now, raw) for at, raw in store.delayed],
             sorted(store.unrecorded), self.crashes, sorted(at - self.now for at in self.restarts), self.ended,
+            [0 if ended else failures for ended, failures in zip(self.ended, self.failures, strict=True)],
         )  # fmt: skip
         text = repr(([part for _, part in parts], rest))
         if sum(part[1] == 0 for _, part in parts) > 1:
