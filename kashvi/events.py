@@ -248,6 +248,22 @@ class ServerBack(Event, frozen=True, kw_only=True):
     """The server answers again."""
 
 
+class QueuePaused(Event, frozen=True, kw_only=True):
+    """This process has paused the queue, or its worker has heard that it is paused."""
+
+    server_at: float
+    """The server's time of the pause that holds now, perhaps an earlier one; of a worker: when it heard of it."""
+    worker: str = ""
+    """The worker that has heard of it; empty for the process that paused it."""
+
+
+class QueueResumed(Event, frozen=True, kw_only=True):
+    """This process has ended the pause of the queue, or its worker has heard of the end."""
+
+    server_at: float
+    worker: str = ""
+
+
 class StoreLost(Event, frozen=True, kw_only=True):
     """The failure table can't be written; rows wait in ``unrecorded``."""
 
@@ -280,7 +296,16 @@ AnyJobEvent = (
     | FailureRefused
 )
 AnyEvent = (
-    AnyJobEvent | WorkerStarted | WorkerStopping | WorkerStopped | ServerLost | ServerBack | StoreLost | StoreBack
+    AnyJobEvent
+    | WorkerStarted
+    | WorkerStopping
+    | WorkerStopped
+    | ServerLost
+    | ServerBack
+    | StoreLost
+    | StoreBack
+    | QueuePaused
+    | QueueResumed
 )
 """All events. Code that handles each of them ends with ``assert_never``, so that mypy finds a missing one."""
 

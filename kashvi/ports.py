@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from types import TracebackType
-from typing import Literal, NamedTuple, NoReturn, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from .errors import InvalidSetting
 
@@ -98,6 +99,8 @@ class Exchange(NamedTuple):
     """Seconds until the earliest delayed job is due; None: there is none."""
     listing: tuple[list[bytes], list[bytes]] | None = None
     """On a repeated number: all of ``held`` and ``running``, oldest first; nothing was settled or claimed again."""
+    paused: bool = False
+    """True if the queue is paused: nothing was claimed, whatever is ready."""
 
 
 WAIT_MAX_S = 0.6
@@ -157,6 +160,13 @@ class Stats:
     workers: int
 
 
+class Paused(Enum):
+    """The type of ``PAUSED``, the answer of ``next_due`` while the queue is paused."""
+
+    PAUSED = "paused"
+
+
+PAUSED: Final = Paused.PAUSED
 Where = Literal["ready", "delayed", "running"]
 WHERE: tuple[Where, ...] = ("ready", "delayed", "running")
 
@@ -180,6 +190,20 @@ class Showing(Protocol):
 
         Changes nothing. A job that moves meanwhile may be shown twice, or not at all. Raises DriverError.
         """
+
+
+@runtime_checkable
+class Pausing(Protocol):
+    """A driver whose queue can be paused: for all workers, until it is resumed."""
+
+    def pause(self) -> float:
+        """From now on no exchange claims; returns the server's time, or that of the pause that holds already."""
+
+    def resume(self) -> float:
+        """Exchanges claim again; returns the server's time."""
+
+    def paused_since(self) -> float | None:
+        """The server's time of the pause; None if there is none."""
 
 
 @runtime_checkable
@@ -249,8 +273,11 @@ class Driver(Protocol):
         A worker without an exchange gets a lease of 30 s here, so that its job is found if it dies.
         """
 
-    def next_due(self) -> float | None:
-        """When the earliest delayed job is due, in Unix seconds of the server's clock; None if there is none."""
+    def next_due(self) -> float | Paused | None:
+        """When the earliest delayed job is due, in Unix seconds of the server's clock; None if there is none.
+
+        ``PAUSED`` while the queue is paused. A worker asks before it waits.
+        """
 
     def wake(self, worker: str) -> None:
         """End a wait of this worker early, if the driver can."""

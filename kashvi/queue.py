@@ -87,6 +87,9 @@ observe = _default.observe
 around = _default.around
 stats = _default.stats
 jobs = _default.jobs
+pause = _default.pause
+resume = _default.resume
+paused_since = _default.paused_since
 start_workers = _default.start_workers
 work = _default.work
 
@@ -151,7 +154,10 @@ __all__ = [
     "job",
     "jobs",
     "observe",
+    "pause",
+    "paused_since",
     "register",
+    "resume",
     "set_driver",
     "set_max_retry",
     "start_workers",

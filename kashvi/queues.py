@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import dispatch, settings
+from . import dispatch, events, settings
 from .dispatch import Sealed
 from .drivers.memory import MemoryDriver
 from .errors import InvalidSetting, NotAJob, ReplyLost, StoreError, WorkersRunning
@@ -242,9 +242,9 @@ class Queue:
 
     @property
     def unknown_for_s(self) -> float:
-        """Seconds that a job of an unknown type waits for a worker that knows the type; then it is recorded as failed.
+        """Seconds that a job of an unknown type waits for a worker that knows it; then it is recorded as failed.
 
-        Applies to workers started later. The default, ten minutes, is how long Kubernetes waits for a stuck rollout.
+        Applies to workers started later.
         """
         return self._unknown_for_s
 
@@ -272,10 +272,7 @@ class Queue:
         return MemoryDriver(runtime=self._runtime)
 
     def set_driver(self, driver: Driver | str) -> None:
-        """Choose where jobs wait: a driver, or the URL of a Redis.
-
-        Raises InvalidSetting, and WorkersRunning while workers of this queue run.
-        """
+        """Choose where jobs wait: a driver, or the URL of a Redis. Raises InvalidSetting, WorkersRunning."""
         self._check_stopped("the driver")
         self._driver = settings.driver_of(driver)
         self._driver_set = True
@@ -288,8 +285,7 @@ class Queue:
     def set_max_retry(self, attempts: int) -> None:
         """Set the number of attempts that a job gets in all (default 3; 1 means no retry). Running workers follow.
 
-        Job types with a limit of their own (``retry=Retry(attempts=…)``) keep it.
-        Raises InvalidSetting for less than 1.
+        Types with a limit of their own (``retry=Retry(attempts=…)``) keep it. Raises InvalidSetting for less than 1.
         """
         self._max_attempts = settings.at_least("max_retry (attempts in all)", attempts, 1)
 
@@ -329,11 +325,10 @@ class Queue:
         return self._stream.observe(observer)
 
     def around(self, hook: H) -> H:
-        """Enclose every attempt: ``hook(attempt)`` returns a context manager, which is entered before ``handle()`` and
-        left after it, in the same thread. The first hook is the outermost. May be used as a decorator.
+        """Enclose every attempt: ``hook(attempt)`` returns a context manager, entered before ``handle()`` and left
+        after it, in the same thread. The first hook is the outermost. May be used as a decorator.
 
-        An error of a hook fails the attempt; after an error of the handler, that one counts (JOBS-13). Raises
-        InvalidSetting if ``hook`` can't be called.
+        An error of a hook fails the attempt, unless the handler had one (JOBS-13). Raises InvalidSetting.
         """
         if not callable(hook):
             raise InvalidSetting("a hook", hook, "a function of the attempt that returns a context manager")
@@ -344,9 +339,24 @@ class Queue:
         """The numbers of jobs that are ready, delayed, held by workers, and unrecorded. Raises DriverError."""
         return self.driver.stats()
 
+    def pause(self) -> None:
+        """Let no job of this queue start, in any worker, until ``resume``: the server keeps it. Running jobs end.
+
+        No job is claimed later than a second after this returned (WORKERS-21). Raises InvalidSetting, DriverError.
+        """
+        self._stream.emit(events.QueuePaused, server_at=settings.pausing(self.driver).pause())
+
+    def resume(self) -> None:
+        """End the pause: idle workers go on within a second. Raises InvalidSetting, DriverError."""
+        self._stream.emit(events.QueueResumed, server_at=settings.pausing(self.driver).resume())
+
+    def paused_since(self) -> datetime | None:
+        """When the queue was paused, by the server's clock, in UTC; None if it is not. Raises what ``pause`` raises."""
+        since = settings.pausing(self.driver).paused_since()
+        return None if since is None else datetime.fromtimestamp(since, UTC)
+
     def jobs(self, where: Where = "ready", *, limit: int = 100) -> list[QueuedJob]:
-        """Up to ``limit`` jobs that are ``ready`` (in their order), ``delayed`` (by due time), or ``running`` (on a
-        worker's list: started, or about to be). Changes nothing.
+        """Up to ``limit`` jobs: ``ready`` in order, ``delayed`` by due time, or ``running`` (on a worker's list).
 
         Jobs move meanwhile: one may be missing, or be there twice. Raises InvalidSetting, DriverError (COMMANDS-20).
         """

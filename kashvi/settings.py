@@ -6,7 +6,7 @@ import logging
 import math
 
 from .errors import DriverError, InvalidSetting, SettingsRefused
-from .ports import Checking, Driver
+from .ports import Checking, Driver, Pausing
 
 UNKNOWN_FOR_S = 600.0
 """How long a job waits for a worker that knows its type: as long as Kubernetes waits for a stuck rollout."""
@@ -28,6 +28,13 @@ def driver_of(driver: Driver | str) -> Driver:
     if not callable(getattr(driver, "exchange", None)):  # its repr may hold a password
         allowed = "a redis:// URL, a RedisDriver(client), a MemoryDriver() or another Driver"
         raise InvalidSetting("the driver", f"an object of type {type(driver).__name__}", allowed)
+    return driver
+
+
+def pausing(driver: Driver) -> Pausing:
+    """The driver. Raises InvalidSetting if its queue can't be paused."""
+    if not isinstance(driver, Pausing):
+        raise InvalidSetting("the driver", driver, "one with pause(), resume() and paused_since()")
     return driver
 
 

@@ -19,9 +19,11 @@ from kashvi.errors import CommandRefused, DriverUnavailable
 from kashvi.ports import (
     FIRST_LEASE_S,
     GONE_AFTER_S,
+    PAUSED,
     Exchange,
     Expired,
     LostDelivery,
+    Paused,
     Settlement,
     Stats,
     Unrecorded,
@@ -53,6 +55,8 @@ workers = sa.Table(
     sa.Column("settled_at", sa.Float, nullable=False),
     sa.Column("refused", sa.JSON, nullable=False),
 )
+pauses = sa.Table("pauses", metadata, sa.Column("since", sa.Float, nullable=False))
+"""One row while the queue is paused."""
 _COUNTED = sa.select(jobs.c.place, jobs.c.owner, sa.func.count(), sa.func.min(jobs.c.rank)).group_by(
     jobs.c.place, jobs.c.owner
 )
@@ -108,7 +112,7 @@ class SqliteDriver:
             values = {"name": worker, "lease_end": now + lease_s, "n": n, "settled_at": now, "refused": refused}
             c.execute(sa.insert(workers).prefix_with("OR REPLACE"), values)
             self._promote(c, now)
-            claimed = self._claim(c, worker, want)
+            claimed = [] if _paused_since(c) else self._claim(c, worker, want)
             answer = self._answer(c, worker, now, now, refused, claimed, None)
             if any(s.move == "leave" and s.owner == worker for s in settlements):
                 _leave(c, worker)
@@ -136,6 +140,7 @@ class SqliteDriver:
             unrecorded=there.get(("unrecorded", ""), (0, 0))[0],
             next_due_s=None if next_due is None else next_due - now,
             listing=listing,
+            paused=_paused_since(c) is not None,
         )
 
     def _promote(self, c: sa.Connection, now: float) -> None:
@@ -191,8 +196,26 @@ class SqliteDriver:
                 self._sleep(POLL_S)
         return None
 
-    def next_due(self) -> float | None:
+    def pause(self) -> float:
         with self._transaction() as c:
+            since = _paused_since(c) or self.now()
+            c.execute(sa.delete(pauses))
+            c.execute(sa.insert(pauses).values(since=since))
+            return since
+
+    def resume(self) -> float:
+        with self._transaction() as c:
+            c.execute(sa.delete(pauses))
+            return self.now()
+
+    def paused_since(self) -> float | None:
+        with self._transaction() as c:
+            return _paused_since(c)
+
+    def next_due(self) -> float | Paused | None:
+        with self._transaction() as c:
+            if _paused_since(c):
+                return PAUSED
             due: float | None = c.scalar(sa.select(sa.func.min(jobs.c.rank)).where(jobs.c.place == "delayed"))
             return due
 
@@ -269,6 +292,11 @@ def _edge(c: sa.Connection, side: Callable[[Any], Any], place: str = "ready", ow
     """The rank of the first or last job of a place, or 0."""
     edge = c.scalar(sa.select(side(jobs.c.rank)).where(jobs.c.place == place, jobs.c.owner == owner))
     return float(edge or 0.0)
+
+
+def _paused_since(c: sa.Connection) -> float | None:
+    since: float | None = c.scalar(sa.select(pauses.c.since))
+    return since
 
 
 def _in(c: sa.Connection, place: str, owner: str) -> list[bytes]:

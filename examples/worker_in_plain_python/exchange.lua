@@ -20,6 +20,7 @@ redis.call('LLEN', jobs)
 redis.call('ZCARD', delayed)
 redis.call('ZCARD', workers)
 redis.call('ZCARD', unrecorded)
+local paused = redis.call('ZSCORE', key('paused'), 'default') and true
 count(worker)
 local settlements, at = {}, 6
 while at <= #ARGV do
@@ -82,7 +83,7 @@ if not repeated then
     redis.call('ZREM', delayed, due)
   end
   local size = 0
-  while #claimed < want and size < 4194304 do -- 7: claim
+  while #claimed < want and size < 4194304 and not paused do -- 7: claim
     local envelope = redis.call('LMOVE', jobs, key('held', worker), 'RIGHT', 'LEFT')
     if not envelope then break end
     claimed[#claimed + 1] = envelope
@@ -98,4 +99,5 @@ return {
   text(now), settled_at, refused, count(worker), redis.call('LLEN', jobs), redis.call('ZCARD', unrecorded),
   first and text(tonumber(first) - now) or '', claimed, repeated and 1 or 0,
   redis.call('LRANGE', key('held', worker), 0, -1), redis.call('LRANGE', key('running', worker), 0, -1),
+  paused and 1 or 0,
 }

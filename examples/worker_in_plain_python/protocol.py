@@ -44,6 +44,7 @@ class Answer(NamedTuple):
     unrecorded: int
     next_due_s: float | None
     listing: tuple[list[bytes], list[bytes]] | None
+    paused: bool
 
 
 class Server:
@@ -76,7 +77,7 @@ class Server:
             args += (one.move, one.owner, one.place, one.old, one.new, repr(one.in_s), lease_end, len(one.follow_ups))
             for envelope, in_s in one.follow_ups:
                 args += (envelope, repr(in_s))
-        now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running = (
+        now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running, paused = (
             self._exchange([self._prefix], args)
         )
         self._known.add(worker)
@@ -90,6 +91,7 @@ class Server:
             unrecorded,
             float(next_due) if next_due else None,
             (held[::-1], running[::-1]) if repeated else None,
+            bool(paused),
         )
 
     def wait(self, worker: str, seconds: float) -> bytes | None:
@@ -104,6 +106,9 @@ class Server:
             else self._client.lmove(*move, "RIGHT", "LEFT")
         )
         return claimed
+
+    def paused(self) -> bool:
+        return self._client.zscore(self._key("paused"), "default") is not None
 
     def next_due(self) -> float | None:
         """Seconds until the first delayed job is due; None if there is none."""

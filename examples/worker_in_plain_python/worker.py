@@ -29,6 +29,8 @@ LIMIT = 3
 GRAVE = 2
 ERROR_MAX = 10_000
 WAIT_S = 0.5
+PAUSED_S = 0.5
+"""So often it asks whether a pause of the queue is over."""
 LOOK_S = 0.05
 
 
@@ -253,8 +255,10 @@ class Worker:
             elif claim is not None and not ended.owner:
                 self.holding -= Counter([claim.raw])
         self.admit(answer.claimed)
-        self.ready, self.unrecorded = answer.ready, answer.unrecorded
-        self.due_at = None if answer.next_due_s is None else sent_at + max(answer.next_due_s, 0.0)
+        self.ready, self.unrecorded = 0 if answer.paused else answer.ready, answer.unrecorded
+        if answer.paused:
+            self.hand_back(also_running=False)
+        self.due_at = None if answer.next_due_s is None or answer.paused else sent_at + max(answer.next_due_s, 0.0)
         self.compare = self.compare or answer.listing is not None or answer.holding != self.holding.total()
 
     def send(self, outbox: list[Ended], want: int) -> tuple[Answer, float]:
@@ -308,6 +312,9 @@ class Worker:
 
     def wait(self) -> None:
         """Wait on the server for the next job."""
+        if self.server.paused():
+            self.collect(PAUSED_S)
+            return
         seconds = WAIT_S
         if time.monotonic() - self.renewed_at > WAIT_S / 2 and (due := self.server.next_due()) is not None:
             self.due_at = time.monotonic() + due

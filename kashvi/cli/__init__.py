@@ -19,6 +19,8 @@ COMMANDS = {
     "queue:work": ("kashvi.cli.work:work", "Run jobs from the queue."),
     "queue:stats": ("kashvi.cli.doctor:stats", "Count the jobs that are ready, delayed and held."),
     "queue:list": ("kashvi.cli.queued:list_jobs", "List the jobs that are ready, delayed and running."),
+    "queue:pause": ("kashvi.cli.pausing:pause", "Let no job start, in any worker, until queue:resume."),
+    "queue:resume": ("kashvi.cli.pausing:resume", "End the pause: jobs start again."),
     "queue:doctor": ("kashvi.cli.doctor:doctor", "Check the app, the server and the failure table."),
     "queue:failed": ("kashvi.cli.failed:failed", "List failed jobs."),
     "queue:retry": ("kashvi.cli.failed:retry", "Send failed jobs back to the queue."),

@@ -12,7 +12,7 @@ import click
 from ..drivers.memory import MemoryDriver
 from ..drivers.redis import RedisDriver
 from ..errors import CommandRefused, KashviError, StoreUnavailable
-from ..ports import Checking
+from ..ports import Checking, Pausing
 from ..queue import Queue
 from ..text import json_line, visible
 from .options import (
@@ -94,11 +94,14 @@ def stats(app: str | None, redis_url: str | None, as_json: bool) -> None:
     queue = load_app(app)
     choose_driver(queue, redis_url)
     counts = asdict(queue.stats())
+    since = queue.paused_since() if isinstance(queue.driver, Pausing) else None
     if as_json:
-        click.echo(json_line(counts))
-    else:
-        for name, count in counts.items():
-            click.echo(f"  {name:<10}  {count:>11,}")
+        click.echo(json_line(counts | {"paused_since": since}))
+        return
+    for name, count in counts.items():
+        click.echo(f"  {name:<10}  {count:>11,}")
+    if since:
+        click.echo(f"  paused since {since:%Y-%m-%d %H:%M:%S} UTC; queue:resume ends it")
 
 
 def _examine(app: str | None, redis_url: str | None, database_url: str | None) -> Iterator[Finding]:
@@ -143,6 +146,8 @@ def _server(queue: Queue) -> Iterator[Finding]:
     counts = queue.stats()  # its script reads every list, and so also checks that scripts and keys are allowed
     text = ", ".join(f"{count:,} {name}" for name, count in asdict(counts).items())
     waits = counts.ready and not counts.workers
+    if isinstance(driver, Pausing) and (since := queue.paused_since()):
+        yield Finding("note", "pause", f"the queue is paused since {since:%Y-%m-%d %H:%M:%S} UTC; queue:resume ends it")
     yield Finding("note" if waits else "ok", "jobs", text + ("; start a worker: kashvi queue:work" if waits else ""))
 
 

@@ -96,7 +96,14 @@ class Lines:
                 pass  # shown with -v
             case events.JobDispatched() | events.JobSucceeded() | events.WorkerStopping() | events.WorkerStopped():
                 pass
-            case events.ServerLost() | events.ServerBack() | events.StoreLost() | events.StoreBack():
+            case (
+                events.ServerLost()
+                | events.ServerBack()
+                | events.StoreLost()
+                | events.StoreBack()
+                | events.QueuePaused()
+                | events.QueueResumed()
+            ):
                 pass  # the log has these, and the next
             case events.FailureRefused() | events.HookFailed() | events.JobSnoozed() | events.FollowUpKept():
                 pass  # the attempts of the last two are shown

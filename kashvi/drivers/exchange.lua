@@ -1,6 +1,6 @@
 -- One exchange of one worker: renew the lease, settle, promote what is due, claim. One atomic step.
 --
--- KEYS: jobs delayed workers exchanges unrecorded held running [held running of each other owner]
+-- KEYS: jobs delayed workers exchanges unrecorded paused held running [held running of each other owner]
 -- ARGV: worker n want lease now|'' gone_after chunk,
 --       then per settlement: move, owner, index of its list in KEYS, old, new, in_s,
 --       and for another owner: the end of its lease as it was read, or '';
@@ -8,7 +8,7 @@
 --       or '', k, and k times old: the worker's own, held, are done
 --
 -- Envelopes are bytes here: nothing decodes them.
-local jobs, delayed, workers, exchanges, unrecorded, held, running = unpack(KEYS, 1, 7)
+local jobs, delayed, workers, exchanges, unrecorded, paused, held, running = unpack(KEYS, 1, 8)
 local worker, n, want = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local lease, gone_after = tonumber(ARGV[4]), tonumber(ARGV[6])
 local chunk = tonumber(ARGV[7]) -- how many jobs are about READ_MAX_BYTES
@@ -28,14 +28,15 @@ last = tonumber(last)
 redis.call('LLEN', jobs)
 local some_delayed = redis.call('ZCARD', delayed) > 0
 redis.call('ZCARD', unrecorded)
-for i = 6, #KEYS do redis.call('LLEN', KEYS[i]) end
+local is_paused = redis.call('ZSCORE', paused, 'default')
+for i = 7, #KEYS do redis.call('LLEN', KEYS[i]) end
 
 local function answer(settled_at, refused, claimed, held_list, running_list)
   local first = some_delayed and redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES') or {}
   return {
     text(now), settled_at, refused, redis.call('LLEN', held) + redis.call('LLEN', running), redis.call('LLEN', jobs),
     redis.call('ZCARD', unrecorded), first[2] and text(tonumber(first[2]) - now) or '', claimed,
-    held_list and 1 or 0, held_list or {}, running_list or {},
+    held_list and 1 or 0, held_list or {}, running_list or {}, is_paused and 1 or 0,
   }
 end
 
@@ -141,7 +142,7 @@ while some_delayed and promoted < PROMOTE_MAX do
 end
 
 local claimed, size = {}, 0
-while #claimed < want and size < READ_MAX_BYTES do
+while #claimed < want and size < READ_MAX_BYTES and not is_paused do
   local part = redis.call('LRANGE', jobs, -math.min(chunk, want - #claimed), -1)
   if #part == 0 then break end
   local oldest_first = {}

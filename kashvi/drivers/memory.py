@@ -16,12 +16,14 @@ from ..ports import (
     EARLIER_S,
     FIRST_LEASE_S,
     GONE_AFTER_S,
+    PAUSED,
     PROMOTE_MAX,
     Condition,
     Exchange,
     Expired,
     FollowUp,
     LostDelivery,
+    Paused,
     Runtime,
     Settlement,
     Shown,
@@ -57,6 +59,9 @@ class MemoryStore:
         self.workers: dict[str, float] = {}
         self.answers: dict[str, tuple[int, float, tuple[int, ...]]] = {}
         self.unrecorded: dict[bytes, float] = {}
+        self.paused_at: float | None = None
+        self.pauses = 0
+        """How often the queue was paused: it ends waits."""
         self.waiting = 0
         """The workers that wait for a job."""
 
@@ -116,7 +121,7 @@ class MemoryDriver:
                 envelope = heappop(store.delayed)[1]
                 store.members.discard(envelope)
                 store.jobs.appendleft(envelope)
-            claimed = at_once(islice(reversed(store.jobs), max(want, 0)))
+            claimed = [] if store.paused_at is not None else at_once(islice(reversed(store.jobs), max(want, 0)))
             held.extend(claimed)
             for _ in claimed:
                 store.jobs.pop()
@@ -145,6 +150,7 @@ class MemoryDriver:
             unrecorded=len(store.unrecorded),
             next_due_s=store.delayed[0][0] - now if store.delayed else None,
             listing=listing,
+            paused=store.paused_at is not None,
         )
 
     def _settle(self, worker: str, s: Settlement, now: float) -> bool:
@@ -214,7 +220,10 @@ class MemoryDriver:
         with store.condition:
             if worker not in store.workers:  # or its job would be lost if it dies: only known workers are taken over
                 store.workers[worker_name(worker)] = store.now() + FIRST_LEASE_S
-            while not store.jobs or worker in self._woken:
+            pauses = store.pauses
+            while not store.jobs or worker in self._woken or store.pauses > pauses:
+                if store.pauses > pauses:
+                    return store.now()  # as if a job were due: the worker looks, and is told
                 left = deadline - self._monotonic()
                 if left <= 0 or worker in self._woken:
                     self._woken.discard(worker)
@@ -232,9 +241,30 @@ class MemoryDriver:
             store.jobs.pop()
             return envelope
 
-    def next_due(self) -> float | None:
+    def next_due(self) -> float | Paused | None:
         with self.store.condition:
+            if self.store.paused_at is not None:
+                return PAUSED
             return self.store.delayed[0][0] if self.store.delayed else None
+
+    def pause(self) -> float:
+        store = self.store
+        with store.condition:
+            if store.paused_at is None:
+                store.paused_at = store.now()
+                store.pauses += 1
+                store.condition.notify_all()
+            return store.paused_at
+
+    def resume(self) -> float:
+        store = self.store
+        with store.condition:
+            store.paused_at = None
+            store.condition.notify_all()
+            return store.now()
+
+    def paused_since(self) -> float | None:
+        return self.store.paused_at
 
     def wake(self, worker: str) -> None:
         with self.store.condition:

@@ -1,9 +1,10 @@
 """The queue on Redis or Valkey (6.2 and later), under the documented keys.
 
 ``…:jobs`` is a LIST, in at the left, out at the right; ``…:delayed`` a ZSET scored by Unix seconds. Beside them:
-``…:held:<worker>`` (claimed jobs) and ``…:running:<worker>`` (announced ones), ``…:workers`` (lease deadlines),
+``…:held:<worker>`` (claimed jobs) and ``…:running:<worker>`` (announced ones), ``…:workers`` (ends of leases),
 ``…:exchanges`` (the last answer to each worker), ``…:unrecorded`` (exhausted jobs that are in no table yet) and
-``…:retried``. None has a TTL. ``…:delayed`` also names a channel, see ``bell.py``.
+``…:retried``; and ``…:paused``, while the queue is paused. None has a TTL. ``…:delayed`` also names a channel, see
+``bell.py``.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from ..errors import CommandRefused, InvalidSetting, SettingsRefused
 from ..ports import (
     FIRST_LEASE_S,
     GONE_AFTER_S,
+    PAUSED,
     READ_MAX_BYTES,
     Exchange,
     Expired,
     LostDelivery,
+    Paused,
     Place,
     Settlement,
     Shown,
@@ -40,11 +43,11 @@ CHUNK_MAX = 500
 OWNERS_MAX = 50
 """The most dead workers whose lists one call reads, so that the server is not blocked for long."""
 
-_EXCHANGE, _DELAY, _EXPIRED, _KNOWN, _LISTED, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = map(
+_EXCHANGE, _DELAY, _DUE, _EXPIRED, _KNOWN, _LISTED, _PAUSE, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = map(
     Script,
     (
-        *("exchange.lua", "delay.lua", "expired.lua", "known.lua"),
-        *("listed.lua", "retried.lua", "rights.lua", "stats.lua", "unrecorded.lua"),
+        *("exchange.lua", "delay.lua", "due.lua", "expired.lua", "known.lua"),
+        *("listed.lua", "pause.lua", "retried.lua", "rights.lua", "stats.lua", "unrecorded.lua"),
     ),
 )
 
@@ -78,12 +81,12 @@ class RedisDriver:
         """Worker names of other programs that are not UTF-8, by their escaped text."""
         self._chunk = 16
         """How many jobs make READ_MAX_BYTES, estimated by the last claim: a server copies all that its script reads."""
-        names = ("jobs", "delayed", "workers", "exchanges", "unrecorded", "retried")
-        self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried = (
+        names = ("jobs", "delayed", "workers", "exchanges", "unrecorded", "retried", "paused")
+        self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried, self._paused = (
             f"{prefix}:{name}" for name in names
         )
 
-        self._waits = Waits(self._server, self._delayed, self.next_due)
+        self._waits = Waits(self._server, self._delayed, self._first_due)
 
     def __repr__(self) -> str:
         return f"redis at {self._server.server}"
@@ -102,9 +105,9 @@ class RedisDriver:
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
         if worker not in self._known:
             worker_name(worker)
-        keys: list[Any] = [self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded]
+        keys: list[Any] = [self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._paused]
         keys += self._lists(worker)
-        lists = {worker: 6}
+        lists = {worker: 7}
         args: list[Any] = [worker, n, want, repr(lease_s), self._now(), GONE_AFTER_S, self._chunk]
         run = 0
         leaves = False
@@ -127,7 +130,7 @@ class RedisDriver:
                 args.append("" if s.lease_end is None else repr(s.lease_end))
             for envelope, in_s in s.follow_ups:
                 args += (envelope, repr(in_s) if in_s > 0 else "")
-        (now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running) = (
+        (now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running, paused) = (
             self._server.run(_EXCHANGE, keys, args)
         )
         (self._known.discard if leaves else self._known.add)(worker)
@@ -143,6 +146,7 @@ class RedisDriver:
             unrecorded=unrecorded,
             next_due_s=float(next_due) if next_due else None,
             listing=(held[::-1], running[::-1]) if repeated else None,
+            paused=bool(paused),
         )
 
     def wait(self, worker: str, seconds: float) -> bytes | float | None:
@@ -155,9 +159,23 @@ class RedisDriver:
             return envelope
         return self._waits.wait(self._jobs, held, min(seconds, BLOCK_MAX_S))
 
-    def next_due(self) -> float | None:
+    def next_due(self) -> float | Paused | None:
+        due = self._server.run(_DUE, [self._delayed, self._paused], [])
+        return PAUSED if due == b"paused" else float(due) if due else None
+
+    def _first_due(self) -> float | None:
         first = self._server.call("ZRANGE", self._delayed, 0, 0, "WITHSCORES")
         return next((float(due) for _, due in _pairs(first)), None)
+
+    def pause(self) -> float:
+        return float(self._server.run(_PAUSE, [self._paused, self._delayed], [1, self._now()]))
+
+    def resume(self) -> float:
+        return float(self._server.run(_PAUSE, [self._paused, self._delayed], [0, self._now()]))
+
+    def paused_since(self) -> float | None:
+        since = self._server.call("ZSCORE", self._paused, "default")
+        return None if since is None else float(since)
 
     def wake(self, worker: str) -> None:
         """Do nothing: a wait on the server is short and ends by itself."""

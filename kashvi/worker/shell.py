@@ -10,7 +10,7 @@ import contextlib
 
 from .. import events
 from ..errors import ClockStandsStill, CommandRefused, DriverError, unexpected
-from ..ports import Driver, Exchange, Place, Runtime
+from ..ports import PAUSED, Driver, Exchange, Paused, Place, Runtime
 from ..text import visible
 from . import settle
 from .attempt import Attempts
@@ -182,6 +182,12 @@ class Worker:
             elif one == "server back":
                 self._stream.emit(events.ServerBack)
                 events.log.warning("kashvi worker %s: the server is back", self.id)
+            elif one == "paused":
+                self._stream.emit(events.QueuePaused, server_at=self.server_now(), worker=self.id)
+                events.log.warning("kashvi worker %s: the queue is paused; no job starts until it is resumed", self.id)
+            elif one == "resumed":
+                self._stream.emit(events.QueueResumed, server_at=self.server_now(), worker=self.id)
+                events.log.warning("kashvi worker %s: the queue is resumed", self.id)
             elif one == "table silent":
                 events.log.warning("the failure table does not answer; failed jobs wait in the queue until it does")
             else:
@@ -313,11 +319,13 @@ class Worker:
     def _ask_due(self) -> Wait:
         return self.due(self._driver.next_due())
 
-    def due(self, due: float | None) -> Wait:
-        """When the server says that a job is due."""
+    def due(self, due: float | Paused | None) -> Wait:
+        """When the server says that a job is due, or that the queue is paused."""
+        at = None if due is None or due is PAUSED else not_before(due)
         with self.lock:
-            wait = self.machine.due(self.now(), None if due is None else not_before(due))
+            wait = self.machine.due(self.now(), at, due is PAUSED)
             self.signal()
+        self.tell_news()
         return wait
 
     def _waited_for(self, wait: Wait) -> Delivery | int | None:

@@ -109,7 +109,8 @@ class Sim:
         end = self.world.kernel.time + within.total_seconds()
         while (left := self._left()) and self.world.kernel.time < end:
             due = self.world.server.driver.next_due()
-            step = max((due or 0.0) - self.world.kernel.time, 0.0) + 1.0 if self.world.idle() else 1.0
+            at = due if isinstance(due, float) else 0.0
+            step = max(at - self.world.kernel.time, 0.0) + 1.0 if self.world.idle() else 1.0
             self.world.advance(min(step, end - self.world.kernel.time))
         assert not left, f"not idle within {within}: {self.stats()}{'' if self._staff else '; no worker was started'}"
         self._check()

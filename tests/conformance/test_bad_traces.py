@@ -26,6 +26,8 @@ from kashvi.events import (
     JobReturned,
     JobSnoozed,
     JobSucceeded,
+    QueuePaused,
+    QueueResumed,
     RetryScheduled,
     ServerBack,
     ServerLost,
@@ -48,6 +50,14 @@ def dispatched(job_id: str, due: float | None = None) -> Event:
 
 def worker(name: str = "w", threads: int = 1, process: str = "p") -> Event:
     return WorkerStarted(worker=name, threads=threads, lease_s=30, driver="memory", process=process)
+
+
+def paused(at: float, worker: str = "") -> Event:
+    return QueuePaused(server_at=float(at), worker=worker, process="p", at=float(at))
+
+
+def resumed(at: float, worker: str = "") -> Event:
+    return QueueResumed(server_at=float(at), worker=worker, process="p", at=float(at))
 
 
 def stopped(name: str = "w", process: str = "p") -> Event:
@@ -329,6 +339,13 @@ GOOD: dict[str, list[Event]] = {
         worker(), dispatched("a"), dispatched("b"), started("a", 0), *did("a", 10), started("b", 10), *did("b", 10),
         stopped(),
     ],
+    "a job that waited while its queue was paused, and one that was claimed a moment after it": [
+        worker(), dispatched("b"), dispatched("a"), paused(1), paused(1.4, "w"), started("b", 1.5), *did("b", 1.5),
+        resumed(20), resumed(20.3, "w"), started("a", 20.3), *did("a", 20.3), stopped(),
+    ],
+    "a job that was claimed before its process told of the end of the pause": [
+        worker(), dispatched("a"), paused(1), started("a", 9.1), resumed(9), *did("a", 9.1), stopped(),
+    ],
     "a job that waited beside a worker that was dead, and told nothing": [
         worker(), worker("v", process="q"), dispatched("a"), dispatched("b"), started("a", 0), *did("a", 10),
         started("b", 10), *did("b", 10), stopped(),
@@ -539,6 +556,10 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
             ],
             set(),
         ),
+    ],
+    "WORKERS-21": [
+        ([worker(), dispatched("a"), paused(1), started("a", 3), *did("a", 3), resumed(9), stopped()], set()),
+        ([worker(), dispatched("a"), paused(1), paused(2.5), started("a", 3), *did("a", 3), stopped()], set()),
     ],
     "WORKERS-14": [
         (

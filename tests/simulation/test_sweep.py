@@ -42,6 +42,14 @@ def test_no_promise_is_broken_by_jobs_with_policies() -> None:
         assert found.judged[name] > 20, name
 
 
+def test_no_promise_is_broken_by_pauses() -> None:
+    """In memory, and by the Lua scripts."""
+    for driver, seeds in (("memory", 60), ("fakeredis", 4)):
+        found = swept(Job(workload_named("pauses"), driver, "all"), 0, seeds)
+        assert found.failing == []
+        assert found.judged["pauses kept"] >= seeds
+
+
 def test_no_promise_is_broken_by_jobs_with_follow_ups() -> None:
     """In memory, and by the Lua scripts."""
     for driver, seeds in (("memory", 25), ("fakeredis", 3)):

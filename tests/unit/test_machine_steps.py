@@ -692,3 +692,75 @@ def test_a_worker_that_has_given_its_server_up_ended_without_it_also_if_it_owes_
     while machine.keep(late) is not None:
         """Whatever is left to do."""
     assert machine.away
+
+
+def test_while_the_queue_is_paused_nothing_starts_and_a_thread_asks_twice_a_second() -> None:
+    """What has not started goes back; the first free thread asks, and no wait begins."""
+    machine = made(threads=2)
+    step = request(machine.free(NOW))
+    machine.answered(NOW, step, answer(job(1), job(2))._replace(paused=True), [job(1), job(2)], NOW)
+    assert machine.news == ["paused"]
+    back = request(machine.free(NOW))
+    assert [(s.move, s.delivery.job_id) for s in back.settlings] == [("return", "job 2"), ("return", "job 1")]
+    assert back.want == 0
+    machine.answered(NOW, back, answer(ready=2)._replace(paused=True), [], NOW)
+    half = NOW + SECOND // 2
+    assert machine.free(NOW) == Idle(half)
+    assert machine.free(NOW) == Idle()
+    assert machine.woken(half, Idle(half)) == AskDue()
+    wait = machine.due(half, None, paused=True)
+    machine.waited(half, wait, None)
+    assert (wait.time, machine.free(half)) == (0, Idle(half + SECOND // 2))
+
+
+def test_who_hears_that_the_pause_is_over_claims_at_once() -> None:
+    """A thread that asked by its wait, and all others by an exchange."""
+    machine = made(threads=2)
+    machine.answered(NOW, request(machine.free(NOW)), answer(ready=3)._replace(paused=True), [], NOW)
+    later, first = NOW + SECOND, job(1)
+    assert machine.free(NOW) == Idle(NOW + SECOND // 2)
+    assert machine.free(later) == AskDue()
+    wait = machine.due(later, None)
+    assert (wait.time, machine.news, machine.wake) == (WAIT_MAX, ["paused", "resumed"], 1)
+    assert request(machine.woken(later, Idle(NOW + SECOND // 2))).want == 2
+    machine.waited(later, wait, first)
+    assert machine.free(later) is first
+
+
+def test_a_suspect_that_was_announced_before_the_pause_goes_back_as_it_was() -> None:
+    """It counts as none that runs."""
+    machine = made(threads=1)
+    machine.answered(NOW, request(machine.free(NOW)), answer(job(1, lost=1)), [job(1, lost=1)], NOW)
+    step = request(machine.free(NOW))
+    assert [s.move for s in step.settlings] == ["start"]
+    machine.answered(NOW, step, answer(holding=1)._replace(paused=True), [], NOW)
+    back = request(machine.free(NOW))
+    assert [(s.move, s.delivery.place) for s in back.settlings] == [("return", "running")]
+    assert machine.suspect is None
+
+
+def test_a_job_that_a_wait_brings_after_the_pause_goes_back() -> None:
+    machine = made(threads=2)
+    machine.answered(NOW, request(machine.free(NOW)), answer(), [], NOW)
+    wait = machine.free(NOW)
+    assert isinstance(wait, Wait)
+    machine.paused, machine.asked_at = True, NOW
+    machine.waited(NOW + 1, wait, job(1))
+    assert [s.move for s in request(machine.free(NOW + 1)).settlings] == ["return"]
+
+
+def test_a_paused_worker_that_cannot_ask_tries_again_half_a_second_later() -> None:
+    """It does not call without end."""
+    machine = made(threads=1)
+    machine.answered(NOW, request(machine.free(NOW)), answer(ready=3)._replace(paused=True), [], NOW)
+    later = NOW + SECOND
+    assert machine.free(later) == AskDue()
+    machine.wait_lost(later, maybe_sent=False)
+    assert machine.free(later) == Idle(later + SECOND // 2)
+
+
+def test_a_paused_queue_is_empty_for_one_that_is_to_end_then() -> None:
+    machine = made(threads=1, until="empty")
+    machine.answered(NOW, request(machine.free(NOW)), answer(ready=3)._replace(paused=True), [], NOW)
+    assert machine.free(NOW) is None
+    assert machine.stopping_at == NOW

@@ -44,6 +44,9 @@ for the next job. One exchange and one wait are under way at a time. When all th
 a count of the server that differs, the worker reconciles: it sends the number of its last request again, the server
 answers with a listing, and the worker takes on the jobs that it did not know of.
 
+While the queue is paused, the worker wants no job, and hands back what has not started. A free thread asks twice a
+second whether the pause is over; before each wait a thread asks whether there is one.
+
 An attempt with a time limit is not ended from outside. The keeper looks at the limits that have passed: an attempt that
 goes on for too long after its limit is stuck, and another thread is opened in its place. Or, where the process can be
 replaced, the worker stops, gives other attempts some time, and leaves what still runs behind: the stuck ones as failed.

@@ -24,13 +24,29 @@ class Calls(Jobs):
     def _begin_wait(self, now: int) -> AskDue | Wait:
         self.waiting = True
         self.waits += 1
-        return ASK_DUE if now - self.renewed_at > WAIT_MAX // 2 else self._wait(now)
+        return ASK_DUE if self.paused or now - self.renewed_at > WAIT_MAX // 2 else self._wait(now)
 
-    def due(self, now: int, server_due: int | None) -> Wait:
-        """``next_due`` has answered: other processes may have delayed jobs since our last exchange."""
+    def due(self, now: int, server_due: int | None, paused: bool = False) -> Wait:
+        """``next_due`` has answered: other processes may have delayed jobs since our last exchange, or paused it."""
+        if paused or self.paused:
+            self._heed(now, paused)
+        if paused:
+            return Wait(0, now)
         if server_due is not None:
             self._due_at(server_due - self.server_ahead)
         return self._wait(now)
+
+    def _heed(self, now: int, paused: bool) -> None:
+        """The server says whether the queue is paused. Nothing starts then: what has not goes back."""
+        if paused != self.paused:
+            self.paused = paused
+            self.news.append("paused" if paused else "resumed")
+        if paused:
+            self.asked_at, self.backlog, self.next_due_at = now, 0, None
+            self._release(now)
+        else:
+            self.look = True
+            self._call()
 
     def _due_at(self, at: int) -> None:
         self.next_due_at = at if self.next_due_at is None else min(self.next_due_at, at)
@@ -53,6 +69,8 @@ class Calls(Jobs):
             self.waited_at = now
             self.holding[got.raw] += 1
             self._admit(now, [got])
+            if self.paused:
+                self._release(now)
         elif got is not None:
             at = got - self.server_ahead
             self._due_at(at)
@@ -64,6 +82,7 @@ class Calls(Jobs):
         """A wait failed: the server may have given us a job."""
         self.waiting = self.overtaking = False
         self.look = True
+        self.asked_at = now  # of a paused queue: no sooner again
         if maybe_sent:
             self.to_reconcile = self.ghost = True
         self._waited(now)
@@ -133,6 +152,8 @@ class Calls(Jobs):
                 self.job_bytes = max(sum(map(len, answer.claimed)) // len(claimed), 1)
                 self._admit(now, claimed)
             self._learnt(now, request, answer, sent_at)
+        if answer.paused or self.paused:
+            self._heed(now, answer.paused)
         self._release_if_stopping(now)
         if self.stopping_at is not None or not request.by_thread:
             self._call()

@@ -7,7 +7,7 @@ from typing import Literal
 from ...ports import READ_MAX_BYTES
 from . import suspects
 from .exchange import too_much_owed
-from .state import FLUSH, State
+from .state import FLUSH, PAUSED_LOOK, State
 from .steps import SECOND
 
 BATCH_MAX = 300
@@ -38,9 +38,14 @@ def choose(state: State, now: int) -> Next:
         return "idle" if state.exchanging else "end"
     if finished(state):
         return "finished"
-    if state.waiting or state.exchanging or want(state, now) <= 0:
+    if state.waiting or state.exchanging or (want(state, now) <= 0 and not asks_again(state, now)):
         return "idle"
     return "wait"
+
+
+def asks_again(state: State, now: int) -> bool:
+    """Whether to ask if the queue is paused still."""
+    return state.paused and now >= state.asked_at + PAUSED_LOOK
 
 
 def wants_jobs(state: State, now: int) -> bool:
@@ -52,7 +57,7 @@ def wants_jobs(state: State, now: int) -> bool:
 def want(state: State, now: int) -> int:
     """How many jobs to claim: one for each idle thread, and more when jobs are short."""
     waiting = len(state.suspects)
-    if suspects.keep_fresh_out(state, now):
+    if state.paused or suspects.keep_fresh_out(state, now):
         return 0
     free = max(state.threads + state.opened - len(state.running), 0)
     room = min(BATCH_MAX, max(state.threads, HELD_MAX_BYTES // state.job_bytes))
@@ -72,7 +77,7 @@ def ahead(state: State) -> int:
 
 def may_announce(state: State, now: int) -> bool:
     """Whether a suspect may be announced: not while a wait may have claimed an earlier one, which goes first."""
-    if not state.suspects or state.stopping_at is not None or state.overtaking or state.to_reconcile:
+    if not state.suspects or state.stopping_at is not None or state.overtaking or state.to_reconcile or state.paused:
         return False
     return suspects.may_start(state, now)
 
@@ -92,7 +97,10 @@ def finished(state: State) -> bool:
 
 
 def next_at(state: State, now: int) -> int | None:
-    """When a job that a thread waits for becomes due, or a waiting suspect may start."""
+    """When a job that a thread waits for becomes due, or a waiting suspect may start; or when a pause may be over."""
+    if state.paused:
+        at = state.asked_at + PAUSED_LOOK
+        return at if at > now else None  # a call is under way; its thread asks next
     due, turn = state.next_due_at, suspects.next_at(state, now)
     if not state.waiting or due is None or due <= now:
         return turn

@@ -43,7 +43,7 @@ class Machine(Calls):
     ) -> Machine:
         return cls(
             worker, threads, micros(lease_s), limits, has_store, now, alive=threads, renewed_at=now, counted_at=now,
-            reap_at=now, server_moved_at=now, obey=micros(obey_s), spare=spare,
+            asked_at=now, reap_at=now, server_moved_at=now, obey=micros(obey_s), spare=spare,
         )  # fmt: skip
 
     # -- a thread ---------------------------------------------------------------------------

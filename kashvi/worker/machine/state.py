@@ -20,6 +20,8 @@ from .steps import SECOND, Limits, Request
 
 FLUSH = SECOND // 50
 """Finished work is handed over after this time even while more work is at hand."""
+PAUSED_LOOK = SECOND // 2
+"""A worker of a paused queue asks this often whether it still is."""
 HOSTAGE = SECOND
 """Claimed jobs that could not start for so long go back to the queue, for others."""
 BACKOFF_FIRST, BACKOFF_MAX = SECOND // 10, 5 * SECOND
@@ -217,6 +219,10 @@ class State(msgspec.Struct, eq=False):
     # What is known of the server.
     look: Annotated[bool, as_it_is] = True
     """Something may be there to claim."""
+    paused: Annotated[bool, as_it_is] = False
+    """The queue is: no job may be claimed or start."""
+    asked_at: Annotated[int, age(lambda state: PAUSED_LOOK)] = 0
+    """When the server last said that it is."""
     backlog: Annotated[int, as_it_is] = 0
     next_due_at: Annotated[int | None, wait] = None
     to_reconcile: Annotated[bool, as_it_is] = False

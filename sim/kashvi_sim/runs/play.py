@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -224,6 +224,9 @@ class Run:
         for shift in self._shifts:
             world.kernel.spawn(partial(self._work_as, shift), "shift")
         world.kernel.spawn(self._reschedule, "reschedule")
+        if self._script.pauses:
+            operator = world.process()
+            operator.process.spawn(partial(self._pause, operator), "pause")
         world.kernel.spawn(self._look, "look")
         world.run(until=lambda: self._over or bool(world.spinning))
         if world.spinning:
@@ -283,6 +286,21 @@ class Run:
             queue.start_workers(threads)
         return queue
 
+    def _pause(self, queue: SimQueue) -> None:
+        """Pause the queue from time to time, until the server has heard of it."""
+        for pause in self._script.pauses:
+            for at_s, call in ((pause.at_s, queue.pause), (pause.at_s + pause.for_s, queue.resume)):
+                self.world.kernel.sleep(max(at_s - self.world.elapsed_s, 0.0))
+                while not self._heard(call):
+                    self.world.kernel.sleep(1.0)
+
+    def _heard(self, call: Callable[[], None]) -> bool:
+        try:
+            call()
+        except DriverError:
+            return False
+        return True
+
     def _reschedule(self) -> None:
         for change in self._script.schedule:
             self.world.kernel.sleep(change.at_s - self.world.elapsed_s)
@@ -325,7 +343,8 @@ class Run:
     def _look(self) -> None:
         """Finish when no job is left on the server; give up after a time without events."""
         world, seen = self.world, 0
-        patience = PATIENCE_S + 10 * world.lease_s + max((float(c.at_s) for c in self._script.schedule), default=0.0)
+        planned = [c.at_s for c in self._script.schedule] + [p.at_s + p.for_s for p in self._script.pauses]
+        patience = PATIENCE_S + 10 * world.lease_s + max(planned, default=0.0)
         while not self._over:
             world.kernel.sleep(LOOK_S)
             if not self.produced or (world.faults and world.faults.rules and world.elapsed_s < world.faults.until_s):

@@ -7,7 +7,18 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from kashvi.ports import FIRST_LEASE_S, Driver, Exchange, Expired, Settlement, Stats, Unrecorded
+from kashvi.ports import (
+    FIRST_LEASE_S,
+    PAUSED,
+    Driver,
+    Exchange,
+    Expired,
+    Paused,
+    Pausing,
+    Settlement,
+    Stats,
+    Unrecorded,
+)
 
 from ..world.ledger import TIME_S
 from ..world.server import Contents, Server
@@ -35,6 +46,7 @@ class _Queue:
     delayed: dict[bytes, float] = field(default_factory=dict)
     unrecorded: dict[bytes, float] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
+    paused: bool = False
 
 
 class Reference:
@@ -80,7 +92,8 @@ class Reference:
             for _, raw in due:
                 del queue.delayed[raw]
                 queue.jobs.append(raw)
-            claimed, queue.jobs = queue.jobs[: max(want, 0)], queue.jobs[max(want, 0) :]
+            want = 0 if queue.paused else max(want, 0)
+            claimed, queue.jobs = queue.jobs[:want], queue.jobs[want:]
             me.held += claimed
         first = min(queue.delayed.values(), default=None)
         for what, got, wanted in (
@@ -89,6 +102,7 @@ class Reference:
             ("refused", tuple(answer.refused), me.refused),
             ("holding", answer.holding, len(me.held) + len(me.running)),
             ("ready", answer.ready, len(queue.jobs)),
+            ("paused", answer.paused, queue.paused),
             ("unrecorded", answer.unrecorded, len(queue.unrecorded)),
             ("next_due_s", answer.next_due_s, None if first is None else first - now),
             ("the listing", answer.listing, (me.held, me.running) if repeated else None),
@@ -139,10 +153,25 @@ class Reference:
             me.held.append(self.queue.jobs.pop(0))
         return got
 
-    def next_due(self) -> float | None:
+    def next_due(self) -> float | Paused | None:
         got = self._driver.next_due()
-        self._same("next_due()", got, min(self.queue.delayed.values(), default=None))
+        first = min(self.queue.delayed.values(), default=None)
+        self._same("next_due()", got, PAUSED if self.queue.paused else first)
         return got
+
+    def pause(self) -> float:
+        assert isinstance(self._driver, Pausing)
+        self.queue.paused = True
+        return self._driver.pause()
+
+    def resume(self) -> float:
+        assert isinstance(self._driver, Pausing)
+        self.queue.paused = False
+        return self._driver.resume()
+
+    def paused_since(self) -> float | None:
+        assert isinstance(self._driver, Pausing)
+        return self._driver.paused_since()
 
     def wake(self, worker: str) -> None:
         self._driver.wake(worker)

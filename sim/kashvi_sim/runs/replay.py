@@ -19,7 +19,7 @@ from ..world.tape import AttemptStream, Stream, Tape
 from .figures import Figures, figures_of
 from .play import Played, Swarm, may_be_direct, perform
 from .recording import Recording
-from .workload import Acts, Attempt, Change, Coming, Crew
+from .workload import Acts, Attempt, Change, Coming, Crew, Pause
 
 ABOUT = "What was recorded, replayed."
 
@@ -43,6 +43,7 @@ class _Replay:
     name: str = "replay"
     about: str = ABOUT
     schedule: tuple[Change, ...] = ()
+    pauses: tuple[Pause, ...] = ()
     faults: tuple[PlannedFault, ...] = ()
 
     @property

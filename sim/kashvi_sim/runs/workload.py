@@ -132,6 +132,8 @@ class Script(Protocol):
     @property
     def schedule(self) -> tuple[Change, ...]: ...
     @property
+    def pauses(self) -> tuple[Pause, ...]: ...
+    @property
     def faults(self) -> tuple[PlannedFault, ...]: ...
     @property
     def fault_time_s(self) -> float: ...
@@ -314,6 +316,13 @@ class Change(_Strict, frozen=True):
     processes: Annotated[int, msgspec.Meta(ge=0)]
 
 
+class Pause(_Strict, frozen=True):
+    """The queue is paused, for so long."""
+
+    at_s: Seconds
+    for_s: Seconds
+
+
 class Workload(_Strict, frozen=True):
     """The contents of a workload's file."""
 
@@ -323,6 +332,7 @@ class Workload(_Strict, frozen=True):
     job: tuple[JobKind, ...]
     workers: Crew = Crew()
     schedule: tuple[Change, ...] = ()
+    pauses: tuple[Pause, ...] = ()
     faults: tuple[PlannedFault, ...] = ()
     fault_time_s: Positive = 30.0
     """Random faults strike for this long; then there is quiet."""

@@ -229,6 +229,10 @@ class _Painter:
                 )
             case events.StoreLost() | events.StoreBack():
                 return mark("table", "the failure table is away" if "Lost" in type(event).__name__ else "it is back")
+            case events.QueuePaused() | events.QueueResumed():
+                return mark(
+                    "pause", "the queue is paused" if isinstance(event, events.QueuePaused) else "it is resumed"
+                )
             case events.WorkerStopping():
                 return mark("stop", f"{name} takes no more jobs")
             case FaultStruck():

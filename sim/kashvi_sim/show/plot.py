@@ -21,6 +21,7 @@ MARKS = {
     "killed": ("x-thin", "#000000"),
     "fault": ("triangle-down", "#7b2cbf"),
     "stop": ("square-open", "#52606d"),
+    "pause": ("line-ew-open", "#52606d"),
     "server": ("diamond", "#0077b6"),
     "table": ("diamond-open", "#0077b6"),
 }

@@ -109,6 +109,10 @@ def _told(event: SimEvent) -> str:
             return "SERVER back"
         case events.StoreBack():
             return "TABLE back"
+        case events.QueuePaused():
+            return "QUEUE paused"
+        case events.QueueResumed():
+            return "QUEUE resumed"
         case FaultStruck():
             return f"FAULT {event.fault} {event.call}"
         case ProcessKilled():

@@ -55,6 +55,11 @@ class Dealings(Ends):
                 one.held_up_at = self._world.kernel.time
             one.waiting_since = None
 
+    def paused(self, process: SimRuntime) -> None:
+        """It hears that the queue is paused, and need not look."""
+        one = self.of(process)
+        one.ready, one.due_at = 0, None
+
     def next_due(self, process: SimRuntime) -> None:
         one = self.of(process)
         if one.renewed and self._world.kernel.time - one.renewed.at <= WAIT_MAX_S / 2 and not one.stopping:

@@ -46,7 +46,8 @@ class Ends(Exchanges):
         """For a reason that its limits name."""
         limits = one.process.limits or UNLIMITED
         full = limits.max_jobs is not None and one.begun >= limits.max_jobs
-        empty = limits.until != "stopped" and not one.ready
+        # Its keeper may have brought jobs of the dead back just when it found the queue empty.
+        empty = limits.until != "stopped" and (not one.ready or one.suspected)
         drained = one.due_at is None or limits.until == "empty"
         if not (full or (empty and drained) or one.lost):
             why = f"after {one.begun} jobs, with {one.ready} ready and the next one due at {one.due_at}"

@@ -66,7 +66,9 @@ class Exchanges(Timed):
         self._goes_on(one)
         one.renewed = began
         one.leaves = one.leaves or any(s.move == "leave" and s.owner == one.worker for s in settlements)
-        if answer.listing is None and not one.leaves:
+        if answer.paused:
+            one.ready, one.due_at = 0, None
+        elif answer.listing is None and not one.leaves:
             one.ready = answer.ready
             one.due_at = None if answer.next_due_s is None else self._world.kernel.time + answer.next_due_s
         one.tries = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kashvi_spec.judging import ROUNDING_S, Violation
 from kashvi_spec.predicates.punctual import LATE_S
 
-from kashvi.events import AttemptStarted
+from kashvi.events import AttemptStarted, Event
 
 if TYPE_CHECKING:
     from .runtime import SimRuntime
@@ -131,6 +131,10 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         set_s = sum(by for at, _, by in world.jumps if at <= _times_of(world, v.job_id)[-1])
         since, until = waited.since - set_s, waited.until - set_s
         return world.rolled_back.get(v.job_id, "") or world.trouble.excuses(since, until, LATE_S)
+    if v.predicate == "pauses kept":
+        lost = next(iter(world.rolled_back.values()), "") or next((rule for _, rule, _ in world.jumps), "")
+        started = next(at for at, e in zip(world.times, world.events, strict=True) if _starts(e, v.job_id))
+        return lost or world.trouble.excuses(started - LATE_S, started, LATE_S)
     if v.predicate == "lease kept":
         return world.renewals_lost.get(v.job_id, "")
     if v.predicate in ("suspects alone", "fresh kept out", "excused for a reason", "charged alone"):
@@ -192,6 +196,10 @@ def _gone(world: World, tellers: Sequence[SimRuntime]) -> str:
     if any(process.dead for process in tellers):
         return "kill"
     return "no answer" if any(process.name in world.telling.silent for process in tellers) else ""
+
+
+def _starts(event: Event, job_id: str) -> bool:
+    return isinstance(event, AttemptStarted) and event.job_id == job_id
 
 
 def _most_starts(world: World, job_id: str) -> int:

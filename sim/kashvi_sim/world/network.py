@@ -12,11 +12,14 @@ from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUna
 from kashvi.failures.table import TABLE
 from kashvi.ports import (
     EARLIER_S,
+    PAUSED,
     WAIT_MAX_S,
     Exchange,
     Expired,
     Failure,
     FailureStore,
+    Paused,
+    Pausing,
     Refusal,
     Settlement,
     Stats,
@@ -149,8 +152,8 @@ class Line:
         task = self._kernel.current
         assert task is not None
         until = self._world.server_time + seconds
-        if (due := self._server.next_due()) is not None and due < until - EARLIER_S:
-            return due
+        if isinstance(due := self._server.next_due(), float) and due < until - EARLIER_S:
+            return due  # of a paused queue: by the next look
         waiter = Waiter(worker, task, self, until, [], self.cut)
         self._world.waiters.append(waiter)
         return waiter
@@ -164,13 +167,34 @@ class Line:
             raise ReplyLost("the connection was cut", "the simulated server")
         return waiter.found[0] if waiter.found else None
 
-    def next_due(self) -> float | None:
+    def next_due(self) -> float | Paused | None:
         if (dealings := self._world.dealings) is not None:
             dealings.next_due(self._process)
-        return self._call("next_due", self.due)
+        due = self._call("next_due", self.due)
+        if due is PAUSED and dealings is not None:
+            dealings.paused(self._process)
+        return due
 
-    def due(self) -> float | None:
+    def due(self) -> float | Paused | None:
         return self._server.next_due()
+
+    def pause(self) -> float:
+        def effect() -> float:
+            at = self._pausing().pause()
+            self._world.ring(at)
+            return at
+
+        return self._call("pause", effect)
+
+    def resume(self) -> float:
+        return self._call("resume", lambda: self._pausing().resume())
+
+    def paused_since(self) -> float | None:
+        return self._call("paused_since", lambda: self._pausing().paused_since())
+
+    def _pausing(self) -> Pausing:
+        assert isinstance(self._server, Pausing)
+        return self._server
 
     def wake(self, worker: str) -> None:
         """Do nothing: as on Redis, a wait is short and ends by itself."""

@@ -110,6 +110,7 @@ class MemoryServer:
         new.held = {owner: held[:] for owner, held in store.held.items()}
         new.running = {owner: running[:] for owner, running in store.running.items()}
         new.answers, new.unrecorded = store.answers.copy(), store.unrecorded.copy()
+        new.paused_at, new.pauses = store.paused_at, store.pauses
         return new
 
 

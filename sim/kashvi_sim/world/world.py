@@ -281,7 +281,9 @@ class World(Judged, Struck):
         end = self.kernel.time + seconds
         while self.kernel.time < end and not until():
             due = self.server.driver.next_due()
-            leap = min(end, due - self.server.skew_s if due is not None else end) - LEAP_BEFORE_S - self.kernel.time
+            leap = (
+                min(end, due - self.server.skew_s if isinstance(due, float) else end) - LEAP_BEFORE_S - self.kernel.time
+            )
             if leap > 0 and self.idle():
                 self.kernel.leap(leap)
             self.run(until, for_s=min(LEAP_BEFORE_S, end - self.kernel.time))

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from ..judging import Predicate
-from . import attempts, follow_ups, hooks, limits, order, policies, punctual, suspects, telling, workers
+from . import (
+    attempts,
+    follow_ups,
+    hooks,
+    limits,
+    order,
+    pauses,
+    policies,
+    punctual,
+    suspects,
+    telling,
+    workers,
+)  # fmt: skip
 from .safety import all_predicates
 
 OF_ONE_LIMIT = frozenset({"attempts bounded", "no wait after the last"})
@@ -31,6 +43,7 @@ def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Pred
         hooks.HooksSaveNothing(),
         follow_ups.FollowUpsAllOrNone(),
         order.DueOrder(),
+        pauses.PausesKept(),
         workers.ThreadsBounded(),
         workers.SilentAfterStop(),
         workers.LeaseKept(),

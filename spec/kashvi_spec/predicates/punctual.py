@@ -17,6 +17,8 @@ from kashvi.events import (
     JobReturned,
     JobSnoozed,
     JobSucceeded,
+    QueuePaused,
+    QueueResumed,
     RetryScheduled,
     ServerBack,
     ServerLost,
@@ -44,8 +46,8 @@ class InTime(Predicate):
     """A ready job starts within 3 s while a worker has a free thread.
 
     A worker is judged at its next event, since a dead worker, or one that waits for a silent server, looks free.
-    Suspects have their own rules, so nothing is judged while there are any. ``clock``: the current event's time on a
-    better clock than its process's; without it, a process is judged by its own events alone, since clocks of other
+    Suspects have their own rules, and a pause holds all up: then nothing is judged. ``clock``: the current event's time
+    on a better clock than its process's; without it, a process is judged by its own events alone, since clocks of other
     processes may be wrong.
     """
 
@@ -63,6 +65,8 @@ class InTime(Predicate):
         """The last start of each job."""
         self._suspects: set[str] = set()
         self._calm_since = float("-inf")
+        self._paused: set[str] = set()
+        """The workers with an event of a pause, and none of its end; empty: the process that pauses."""
         self._workers: dict[str, _Crew] = {}
         self._runs: dict[tuple[str, str], _Crew] = {}
 
@@ -85,6 +89,8 @@ class InTime(Predicate):
             JobReturned: self._returned,
             ServerLost: self._hears,
             ServerBack: self._hears,
+            QueuePaused: self._pauses,
+            QueueResumed: self._pauses,
         }
 
     def _now(self, event: Event) -> float:
@@ -136,6 +142,16 @@ class InTime(Predicate):
             if crew.process == event.process:
                 crew.hears(isinstance(event, ServerBack), now)
 
+    def _pauses(self, event: QueuePaused | QueueResumed) -> None:
+        self._suspected.clear()
+        self._calm_since = self._now(event)
+        if isinstance(event, QueuePaused):
+            self._paused.add(event.worker)
+        elif event.worker:
+            self._paused.discard(event.worker)
+        else:
+            self._paused.clear()
+
     def at_end(self) -> list[Violation]:
         return [
             self.broken(late.job_id, f"waited from {late.since:.3f} to {late.until:.3f} beside a thread that was free")
@@ -149,7 +165,7 @@ class InTime(Predicate):
         self.judged += 1
         if event.suspect:
             self._suspects.add(job_id)
-        elif ready is not None and now - ready[0] > LATE_S and not self._suspects:
+        elif ready is not None and now - ready[0] > LATE_S and not (self._suspects or self._paused):
             self._late(event, now, *ready)
         crew = self._workers.get(event.worker) or self._crew(event.worker)
         self._runs[event.process, job_id] = crew

@@ -130,8 +130,7 @@ class Step:
         elif doing == "attempt":
             self._goes_on(machine.free(now, self._ended(*what)))
         elif doing == "ask due":
-            due = self._driver.next_due()
-            self._goes_on(machine.due(now, None if due is None else not_before(due)))
+            self._goes_on(machine.due(now, self._next_due()))
         elif doing == "exchange":
             self._exchange(what)
         elif doing == "wait":
@@ -291,14 +290,14 @@ class Step:
 
     def _wait(self, wait: Wait) -> None:
         state = self._state
-        got = self._driver.wait(self._process.id, 0.0) if wait.time > 0 else None
-        due = self._driver.next_due() if got is None else None
-        if got is None and wait.time > 0 and not (due is not None and not_before(due) < state.now + wait.time):
+        got = self._looked(self._process.id) if wait.time > 0 else None
+        due = self._next_due() if got is None else None
+        if got is None and wait.time > 0 and not (due is not None and due < state.now + wait.time):
             self._task.becomes(state.now + wait.time, "waiting", (wait, None))
         else:
             self._waited(wait, got if got is not None else due if wait.time > 0 else None)
 
-    def _waited(self, wait: Wait, got: bytes | float | None) -> None:
+    def _waited(self, wait: Wait, got: bytes | int | None) -> None:
         machine, state = self._process.machine, self._state
         assert machine is not None
         if isinstance(got, bytes):
@@ -307,8 +306,16 @@ class Step:
                 return
             machine.waited(state.now, wait, self._read(got))
         else:
-            machine.waited(state.now, wait, None if got is None else not_before(got))
+            machine.waited(state.now, wait, got)
         self._goes_on(machine.free(state.now))
+
+    def _looked(self, worker: str) -> bytes | int | None:
+        got = self._driver.wait(worker, 0.0)
+        return not_before(got) if isinstance(got, float) else got
+
+    def _next_due(self) -> int | None:
+        due = self._driver.next_due()
+        return not_before(due) if isinstance(due, float) else None
 
     def _serve(self) -> None:
         """Hand jobs to those who wait on the server."""
@@ -316,7 +323,7 @@ class Step:
         for process in state.processes:
             for task in process.tasks:
                 if task.doing == "waiting" and task.what[1] is None and state.store.jobs:
-                    task.becomes(state.now, "waiting", (task.what[0], self._driver.wait(process.id, 0.0)))
+                    task.becomes(state.now, "waiting", (task.what[0], self._looked(process.id)))
 
     def _reap(self) -> None:
         state, process, scope = self._state, self._process, self._scope

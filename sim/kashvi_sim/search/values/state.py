@@ -126,6 +126,7 @@ class State:
         new.held = {owner: held[:] for owner, held in old.held.items()}
         new.running = {owner: running[:] for owner, running in old.running.items()}
         new.workers, new.answers, new.unrecorded = old.workers.copy(), old.answers.copy(), old.unrecorded.copy()
+        new.paused_at, new.pauses = old.paused_at, old.pauses
         return other
 
     def key(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kashvi.ports import Exchange, Expired, Settlement
+from kashvi.ports import Exchange, Expired, Paused, Settlement
 
 from ..faults import Moment
 from ..kernel import Turns
@@ -38,7 +38,7 @@ class DirectLine:
     ) -> Turns[Exchange]:
         return (yield from self._call("exchange", self._line.exchanged, worker, n, lease_s, settlements, want))
 
-    def next_due(self) -> Turns[float | None]:
+    def next_due(self) -> Turns[float | Paused | None]:
         return (yield from self._call("next_due", self._line.due))
 
     def expired(self, limit: int) -> Turns[Expired]:

@@ -190,6 +190,8 @@ class InMemory(Spoken):
                     store.answers[owner] = (int(n), float(at), tuple(map(int, refused.split())))
             elif name == "workers":
                 store.workers.update(value)
+            elif name == "paused":
+                store.paused_at = value["default"]
             else:
                 getattr(store, place)[worker] = [text.encode() for text in value[::-1]]
 
@@ -204,6 +206,7 @@ class InMemory(Spoken):
                 for worker, (n, at, refused) in store.answers.items()
             },
             "unrecorded": {raw.decode(): at for raw, at in store.unrecorded.items()},
+            "paused": {} if store.paused_at is None else {"default": store.paused_at},
         }
         for place, lists in (("held", store.held), ("running", store.running)):
             found |= {f"{place}:{worker}": _texts(entries[::-1]) for worker, entries in lists.items()}

@@ -98,6 +98,8 @@ class _Stage:
         self.notes.start = self.world.kernel.time
         self._workers: list[SimQueue] = []
         self._producers: dict[float, SimQueue] = {}
+        self._operator: SimQueue | None = None
+        """The process that pauses the queue."""
 
     def now(self) -> float:
         return round(self.world.kernel.time - self.notes.start, 6)
@@ -163,6 +165,10 @@ class _Stage:
             world.server.skew_s += one.by
         elif one.what == "database down":
             world.database_down_until = until
+        elif one.what in ("queue paused", "queue resumed"):
+            if self._operator is None:
+                self._operator = world.process()
+            self._operator.pause() if one.what == "queue paused" else self._operator.resume()
         elif one.what == "max attempts":
             for queue in self._workers:
                 queue.set_max_retry(one.value)

@@ -14,7 +14,17 @@ SystemExit, GiveUp, Snooze. obey: it calls ``check()`` from time to time, and re
 Hook = Literal["plain", "raises first", "raises last", "swallows"]
 """plain: it encloses. raises first, raises last: before the handler, after it. swallows: it hides the error."""
 What = Literal[
-    "kill", "stop", "pause", "cut off", "reply lost", "server down", "server clock", "database down", "max attempts"
+    "kill",
+    "stop",
+    "pause",
+    "cut off",
+    "reply lost",
+    "server down",
+    "server clock",
+    "database down",
+    "max attempts",
+    "queue paused",
+    "queue resumed",
 ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from kashvi_sim.world.kernel import EPOCH
 
-from kashvi.ports import Driver, Exchange, Move, Place, Settlement
+from kashvi.ports import Driver, Exchange, Move, Pausing, Place, Settlement
 from kashvi.runtime import SystemRuntime
 
 from ..subject import Clock, DriverUnderTest
@@ -82,6 +82,13 @@ def follow_ups_of(driver: Driver) -> None:
     """Raises Lacking if the driver has none."""
     if not getattr(driver, "follows_up", False):
         raise Lacking("it has no follow-ups, which is allowed: current().dispatch() says so")
+
+
+def pausing(driver: Driver) -> Pausing:
+    """The driver. Raises Lacking if its queue can't be paused."""
+    if not isinstance(driver, Pausing):
+        raise Lacking("its queue can't be paused, which is allowed: queue.pause() says so")
+    return driver
 
 
 @dataclass

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kashvi.ports import READ_MAX_BYTES
+from kashvi.ports import PAUSED, READ_MAX_BYTES
 from kashvi.runtime import SystemRuntime
 
-from . import Bench, envelopes, expect, step
+from . import Bench, envelopes, expect, pausing, step
 
 
 @step("DISPATCH-1")
@@ -200,3 +200,38 @@ def _(bench: Bench) -> None:
     expect(w.claim(5), [b"a", b"b", b"c"], "claimed through another handle")
     expect(w.settle("done", b"b"), True, "one of them is settled")
     expect(bench.another_handle().stats().held, 2, "held, counted through a third handle")
+
+
+@step("WORKERS-21")
+def _(bench: Bench) -> None:
+    """While the queue is paused, exchanges settle, promote and say so, and claim nothing; then they claim again."""
+    driver = pausing(bench.driver)
+    bench.push(b"a", b"b")
+    w = bench.worker()
+    w.claim(1)
+    since = driver.pause()
+    bench.let_pass(1)
+    bench.push(b"c", delay=1)
+    bench.let_pass(2)
+    expect(driver.pause(), since, "the time of a pause that is made again")
+    expect(driver.paused_since(), since, "the time of the pause")
+    expect(bench.driver.next_due(), PAUSED, "next_due of a paused queue")
+    answer = w.exchange(w.settlement("done", b"a"), want=5)
+    got = answer.paused, answer.claimed, answer.refused, answer.ready
+    expect(got, (True, [], (), 2), "paused, claimed, refused, ready")
+    expect(w.repeat().paused, True, "paused, when repeated")
+    driver.resume()
+    expect((driver.paused_since(), bench.driver.next_due()), (None, None), "since when, and what is due, when resumed")
+    answer = bench.worker("v").exchange(want=5)
+    expect((answer.paused, answer.claimed), (False, [b"b", b"c"]), "paused, claimed after that")
+
+
+@step("WORKERS-21", needs_again=True)
+def _(bench: Bench) -> None:
+    """A pause that one process makes holds for another one."""
+    pausing(bench.another_handle()).pause()
+    bench.push(b"a")
+    expect(bench.worker().claim(5), [], "claimed under another handle's pause")
+    pausing(bench.driver).resume()
+    bench.driver = bench.another_handle()
+    expect(bench.worker("v").claim(5), [b"a"], "claimed through another handle after that")

@@ -1,0 +1,64 @@
+"""Bugs of pauses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kashvi.drivers.memory import MemoryDriver
+from kashvi.drivers.redis import RedisDriver
+from kashvi.ports import Exchange
+from kashvi.worker.machine import Machine, choose
+
+from . import Patch, exhibit, where
+
+
+@exhibit("a pause is heard at the next renewal", "an idle worker goes from wait to wait", "WORKERS-21")
+def _(patch: Patch) -> None:
+    where(
+        patch, Machine, "due",
+        lambda self, now, due, paused=False: paused,
+        lambda real, self, now, due, paused=False: real(self, now, due),
+    )  # fmt: skip
+
+
+@exhibit("only waits heed a pause", "an exchange claims all the same", "WORKERS-21")
+def _(patch: Patch) -> None:
+    where(patch, MemoryDriver, "exchange", lambda self, *rest: self.store.paused_at is not None, _claims_all_the_same)
+
+
+def _claims_all_the_same(real: Any, self: MemoryDriver, *rest: Any) -> Exchange:
+    since, self.store.paused_at = self.store.paused_at, None
+    try:
+        found: Exchange = real(self, *rest)
+        return found
+    finally:
+        self.store.paused_at = since
+
+
+@exhibit("a resumed queue is looked at when its worker renews", "minutes later", "WORKERS-21", source="BullMQ")
+def _(patch: Patch) -> None:
+    patch.setattr(choose, "asks_again", lambda state, now: False)
+
+
+@exhibit("a pause is of the process that makes it", "a worker that starts later does not know", "WORKERS-21")
+def _(patch: Patch) -> None:
+    def exchange(real: Any, self: MemoryDriver, worker: str, n: int, *rest: Any) -> Exchange:
+        return real(self, worker, n, *rest) if n > 1 else _claims_all_the_same(real, self, worker, n, *rest)
+
+    where(patch, MemoryDriver, "exchange", lambda self, worker, n, *rest: self.store.paused_at is not None, exchange)
+
+
+@exhibit("a second pause begins anew", "nobody knows since when", "COMMANDS-23")
+def _(patch: Patch) -> None:
+    real = RedisDriver.pause
+
+    def pause(self: RedisDriver) -> float:
+        self.resume()
+        return real(self)
+
+    patch.setattr(RedisDriver, "pause", pause)
+
+
+@exhibit("queue:resume says so and does nothing", "the queue stays paused", "COMMANDS-23")
+def _(patch: Patch) -> None:
+    patch.setattr(RedisDriver, "resume", lambda self: self.paused_since() or 0.0)
