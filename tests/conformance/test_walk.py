@@ -148,7 +148,7 @@ def test_jobs_that_snooze_or_are_given_up_are_walked_by_the_limit_of_their_type(
     """Of the workload with policies; its type with five attempts is beyond the table."""
     total, policies = Walked(), workload_named("policies")
     for seed in range(25):
-        total.add(walked(play(policies, seed=seed, faults="all"), FEW))
+        total.add(walked(play(policies, seed=seed, faults="all"), 10 * FEW))
     assert total.rejected == []
     assert total.excused < total.jobs / 3
     assert {Kind("settle", "gave up"), Kind("settle", "snoozed"), Kind("settle", "failed 2")} <= total.kinds.keys()

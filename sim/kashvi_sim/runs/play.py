@@ -45,6 +45,8 @@ from .verdict import recorded_wrongly, settled_twice, undeserved, unwanted
 from .workload import Acts, Script, Workload
 
 LOOK_S = 1.0
+CHECK_S = 5.0
+"""How often the end of a pause is checked: a server that is rolled back may have forgotten it."""
 """How often the run checks whether all jobs have ended."""
 PATIENCE_S = 120.0
 """The time without an arrival or an end, beside ten leases, after which the run is given up."""
@@ -287,12 +289,15 @@ class Run:
         return queue
 
     def _pause(self, queue: SimQueue) -> None:
-        """Pause the queue from time to time, until the server has heard of it."""
+        """Pause the queue from time to time, until the server has heard of it; then see that it forgets no end."""
         for pause in self._script.pauses:
             for at_s, call in ((pause.at_s, queue.pause), (pause.at_s + pause.for_s, queue.resume)):
                 self.world.kernel.sleep(max(at_s - self.world.elapsed_s, 0.0))
                 while not self._heard(call):
                     self.world.kernel.sleep(1.0)
+        while not self._over:
+            self.world.kernel.sleep(CHECK_S)
+            self._heard(lambda: queue.resume() if queue.paused_since() else None)
 
     def _heard(self, call: Callable[[], None]) -> bool:
         try:
