@@ -11,7 +11,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Final, Literal, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from .errors import InvalidSetting
@@ -384,6 +384,12 @@ class Runtime(Protocol):
 
     def process(self) -> int:
         """This process's number."""
+
+    def thread(self) -> int:
+        """The number of the current thread."""
+
+    def frame(self, thread: int) -> FrameType | None:
+        """What that thread runs now; None if it has ended, or if it can't be said."""
 
     def interruptible(self) -> bool:
         """True in the thread that Ctrl-C interrupts."""

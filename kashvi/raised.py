@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from types import FrameType
 
 KEPT = 20_000
 KEPT_OF_START = 2_000
@@ -16,9 +17,24 @@ def traceback_of(error: BaseException) -> str:
         text = "".join(lines).encode("utf-8", "backslashreplace").decode().rstrip("\n")
     except BaseException as broken:  # an exception's methods may raise anything
         return f"(its traceback can't be had: {type(broken).__name__})"
-    if len(text) <= KEPT:
-        return text
-    return f"{text[:KEPT_OF_START]}\n  […]\n{text[KEPT_OF_START - KEPT :]}"
+    return _bounded(text)
+
+
+def standing_at(frame: FrameType, why: str) -> str:
+    """The frames of a thread that goes on, as a traceback that ends with ``why``; from the app's first one."""
+    frames = list(traceback.walk_stack(frame))[::-1]
+    first = next((i for i, (at, _) in enumerate(frames) if not _is_ours(at)), 0)
+    lines = traceback.StackSummary.extract(iter(frames[first:])).format()
+    return _bounded(f"Traceback (most recent call last):\n{''.join(lines)}{why}")
+
+
+def _is_ours(frame: FrameType) -> bool:
+    """Of the thread itself, the worker or the event loop."""
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("threading", "kashvi", "asyncio")
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= KEPT else f"{text[:KEPT_OF_START]}\n  […]\n{text[KEPT_OF_START - KEPT :]}"
 
 
 def places_of(error: BaseException) -> list[str]:

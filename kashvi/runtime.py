@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from types import FrameType
 from typing import NoReturn
 
 import uuid_utils
@@ -105,6 +106,12 @@ class SystemRuntime:
 
     def random(self) -> float:
         return random.random()
+
+    def thread(self) -> int:
+        return threading.get_ident()
+
+    def frame(self, thread: int) -> FrameType | None:
+        return sys._current_frames().get(thread)
 
     def interruptible(self) -> bool:
         return threading.current_thread() is threading.main_thread()

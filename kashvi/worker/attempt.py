@@ -15,7 +15,7 @@ from ..errors import HandleNotRun, PayloadMismatch, TimedOut, UndeliverableJob, 
 from ..jobs.codec import Job
 from ..jobs.envelope import Envelope
 from ..ports import Runtime
-from ..raised import traceback_of
+from ..raised import standing_at, traceback_of
 from ..registry import Registry, is_a_name
 from ..retries import Snooze
 from ..text import visible
@@ -197,6 +197,9 @@ class Attempts:
         text = f"{reason}: stuck"
         settling = self._failed(d, self._runtime.monotonic(), text, reason, took_s)
         settling.took_s = took_s
+        frame = self._runtime.frame(limit.thread)
+        if settling.move == "fail" and frame is not None:
+            settle.traced(settling, standing_at(frame, text))
         return self._told(settling, events.AttemptFailed, d.attempts + 1, text, reason, "stuck")
 
     def _passed(self, d: Delivery, ended: float, error: BaseException | None) -> TimeLimit | None:

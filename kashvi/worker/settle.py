@@ -67,6 +67,8 @@ class TimeLimit(NamedTuple):
     delivery: Delivery
     timeout_s: float
     deadline: int
+    thread: int = 0
+    """The number of its thread."""
     obey_until: int | None = None
     """Until when the handler may obey, once the keeper has seen that the limit has passed."""
     stuck: bool = False

@@ -21,7 +21,7 @@ class OfMachine:
 
     def begins(self, d: Delivery, began: float, timeout_s: float) -> None:
         with self._lock:
-            self._machine.limit(d, micros(began), timeout_s)
+            self._machine.limit(d, micros(began), timeout_s, self._runtime.thread())
 
     def limit(self, d: Delivery) -> TimeLimit | None:
         return self._machine.time_limits.get(id(d))

@@ -108,6 +108,12 @@ class Fleet:
         notes = self.directory / "done.txt"
         return sorted(map(int, notes.read_text().split())) if notes.exists() else []
 
+    def tracebacks(self) -> list[str]:
+        store = SqlFailures(f"sqlite:///{self.directory}/rows.db")
+        found = [row.traceback or "" for row in store.rows()]
+        store.engine.dispose()
+        return found
+
     def rows(self) -> list[tuple[str, int, str]]:
         store = SqlFailures(f"sqlite:///{self.directory}/rows.db")
         rows = [(row.job_type, row.attempts, row.error) for row in store.rows()]
@@ -144,6 +150,10 @@ def test_a_handler_that_never_ends_is_recorded_and_costs_no_other_job_anything(f
     process = fleet.start("--workers", "3", "--max-retry", "2")
     until_true(lambda: len(fleet.told("WorkerStarted")) == 3, 40)
     assert fleet.rows() == [("jobs.Stuck", 2, "timed out after 1 s: stuck")]
+    (shown,) = fleet.tracebacks()
+    assert shown.startswith("Traceback (most recent call last):\n  File ")
+    assert "app.py" in shown.splitlines()[1]
+    assert shown.endswith("timed out after 1 s: stuck")
     assert fleet.done() == list(range(9))
     assert len(fleet.told("AttemptStuck")) == 2
     assert [event for event in fleet.told() if event.get("suspect")] == []

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from kashvi import current
 from kashvi.errors import InvalidSetting, TimedOut
 from kashvi.events import AttemptFailed, AttemptStarted, AttemptStuck, AttemptSucceeded, JobFailed, JobReturned
 from kashvi.queue import Queue
+from kashvi.raised import standing_at
 from kashvi.registry import Registry
 from kashvi.retries import GiveUp, Retry, Snooze
+from kashvi.runtime import SystemRuntime
 from kashvi.worker.hooks import Attempt
 from kashvi.worker.retry import GiveUp as GivesUp
 from kashvi.worker.retry import RetryAfter, decide_by
@@ -285,6 +288,37 @@ def test_a_backoff_is_given_the_timeout(limited: SimQueue) -> None:
     assert [str(error) for error in given] == ["timed out after 3 s"]
     assert isinstance(given[0].__cause__, ValueError)
     assert [event.error for event in told(JobFailed)] == ["timed out after 3 s: ValueError: no card"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_where_a_thread_stands_is_told_as_a_traceback(is_async: bool) -> None:
+    """Without the frames of the worker and the event loop; a thread that is gone has none."""
+    began, ends = threading.Event(), threading.Event()
+    numbers: list[int] = []
+    runtime = SystemRuntime()
+
+    def waits() -> None:
+        numbers.append(runtime.thread())
+        began.set()
+        assert ends.wait(20)
+
+    async def waits_in_a_loop() -> None:
+        waits()
+
+    thread = threading.Thread(target=lambda: asyncio.run(waits_in_a_loop()) if is_async else waits())
+    thread.start()
+    assert began.wait(20)
+    frame = runtime.frame(numbers[0])
+    assert frame is not None
+    shown = standing_at(frame, "timed out after 1 s: stuck")
+    ends.set()
+    thread.join(20)
+    lines = shown.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert Path(__file__).name in lines[1]
+    assert "in waits" in shown
+    assert lines[-1] == "timed out after 1 s: stuck"
+    assert runtime.frame(numbers[0]) is None
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), True, "5"])

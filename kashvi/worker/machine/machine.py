@@ -109,9 +109,9 @@ class Machine(Calls):
             self._ask_to_flush()
         return d
 
-    def limit(self, d: Delivery, began: int, timeout_s: float) -> None:
+    def limit(self, d: Delivery, began: int, timeout_s: float, thread: int = 0) -> None:
         """An attempt with a time limit has begun."""
-        self.time_limits[id(d)] = TimeLimit(d, timeout_s, began + micros(timeout_s))
+        self.time_limits[id(d)] = TimeLimit(d, timeout_s, began + micros(timeout_s), thread)
 
     def _has_surplus(self, d: Delivery) -> bool:
         """After an attempt, whether this thread ends: the attempt was stuck, and another thread is in its place."""

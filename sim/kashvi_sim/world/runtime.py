@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from types import FrameType
 from typing import NoReturn
 
 from kashvi.worker import Limits
@@ -79,6 +80,13 @@ class SimRuntime:
 
     def process(self) -> int:
         return self.number
+
+    def thread(self) -> int:
+        return 0
+
+    def frame(self, thread: int) -> FrameType | None:
+        """None: a task that waits has no frame that says where."""
+        return None
 
     def interruptible(self) -> bool:
         return False

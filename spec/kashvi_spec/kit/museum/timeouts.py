@@ -64,7 +64,7 @@ def _(patch: Patch) -> None:
     where(
         patch, Machine, "limit",
         lambda self, d, *rest: d.attempts > 0,
-        lambda real, self, d, began, timeout_s: real(self, d, began, timeout_s / 2),
+        lambda real, self, d, began, timeout_s, *rest: real(self, d, began, timeout_s / 2, *rest),
     )  # fmt: skip
 
 
