@@ -345,7 +345,7 @@ def _(patch: Patch) -> None:
     "a context is only new after a success",
     "what failed leaves its variables",
     "JOBS-12",
-    also="JOBS-11 JOBS-13 JOBS-14 JOBS-18 JOBS-19 WORKERS-18 WORKERS-20",
+    also="JOBS-11 JOBS-13 JOBS-18 JOBS-19 JOBS-20 WORKERS-18 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     kept: list[Any] = [None]

@@ -116,7 +116,7 @@ def _(patch: Patch) -> None:
     "it deletes delayed jobs of ended processes",
     "REDIS-3",
     source="Celery: an ETA is its worker's",
-    also="COMMANDS-9 DISPATCH-7",
+    also="COMMANDS-9 COMMANDS-20 DISPATCH-7",
 )
 def _(patch: Patch) -> None:
     real = RedisDriver.__init__
@@ -184,7 +184,7 @@ def _(patch: Patch) -> None:
     "a worker's lists have no prefix",
     "a script's keys are in several slots",
     "REDIS-5",
-    also="FAILURES-4 REDIS-4",
+    also="COMMANDS-20 FAILURES-4 REDIS-4",
 )
 def _(patch: Patch) -> None:
     patch.setattr(RedisDriver, "_lists", lambda self, worker: [f"held:{worker}", f"running:{worker}"])
