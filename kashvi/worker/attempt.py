@@ -267,10 +267,15 @@ class Attempts:
 
         return within(awaitable, self.timekeeper.remaining_s(limit), limit.timeout_s)
 
-    def end_thread(self) -> None:
-        """This thread makes no more attempts."""
-        RUNNING.set(None)
-        self._runtime.end_thread()
+    def running(self) -> Running | None:
+        """The attempt whose handler calls this; None if none does."""
+        return RUNNING.get()
+
+    def end_thread(self, outer: Running | None) -> None:
+        """This thread makes no more attempts, or goes on with the handler of ``outer``, which called ``work()``."""
+        RUNNING.set(outer)
+        if outer is None:
+            self._runtime.end_thread()
 
     def _snoozed(self, d: Delivery, ended: float, seconds: float, took_s: float) -> Settling:
         settling = settle.snoozed(d, ended, seconds, took_s)

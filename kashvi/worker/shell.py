@@ -87,12 +87,13 @@ class Worker:
         Raises what interrupts it, for the caller of ``work()``. A thread of a pool goes on, whatever a driver, a
         logging handler or an exception that was thrown into it does.
         """
+        outer = self.attempts.running()
         try:
             while not self._ran_to_the_end():
                 """It goes on."""
         finally:
             self.without(1)
-            self.attempts.end_thread()
+            self.attempts.end_thread(outer)
 
     def _ran_to_the_end(self) -> bool:
         try:

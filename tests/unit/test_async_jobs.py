@@ -10,6 +10,7 @@ from threading import Barrier
 
 import pytest
 
+from kashvi import current
 from kashvi.queue import Limits, Queue
 from kashvi.registry import Registry
 
@@ -32,6 +33,47 @@ class Interrupts:
 
 
 @dataclass
+class Works:
+    """A handler that works another queue off, and then goes on."""
+
+    async def handle(self) -> None:
+        works()
+        await asyncio.sleep(0)
+        ids.append(current().job_id)
+
+
+@dataclass
+class WorksInOrder:
+    """Likewise, but not on a loop."""
+
+    def handle(self) -> None:
+        works()
+        ids.append(current().job_id)
+
+
+@dataclass
+class Awaits:
+    async def handle(self) -> None:
+        loops.append(asyncio.get_running_loop())
+
+
+ids: list[str] = []
+
+
+def works() -> None:
+    inner = Queue(registry=Registry())
+    inner.register("jobs.Inner", Inner)
+    inner.dispatch(Inner())
+    inner.work(stop_when_empty=True)
+
+
+@dataclass
+class Inner:
+    def handle(self) -> None:
+        assert current().type == "jobs.Inner"
+
+
+@dataclass
 class Cancels:
     async def handle(self) -> None:
         raise asyncio.CancelledError
@@ -40,8 +82,9 @@ class Cancels:
 @pytest.fixture
 def queue() -> Queue:
     loops.clear()
+    ids.clear()
     queue = Queue(registry=Registry(), max_attempts=1)
-    for job_class in (Meets, Interrupts, Cancels):
+    for job_class in (Meets, Interrupts, Cancels, Works, WorksInOrder, Awaits):
         queue.register(f"jobs.{job_class.__name__}", job_class)
     return queue
 
@@ -80,3 +123,13 @@ def test_work_inside_a_running_loop_fails_an_async_job_with_the_reason(queue: Qu
     asyncio.run(main())
     [failed] = queue.failed_jobs()
     assert "call queue.work() outside of async code" in failed.error
+
+
+def test_a_handler_that_works_another_queue_off_goes_on_as_the_attempt_it_was(queue: Queue) -> None:
+    """The inner work() leaves the outer attempt, and its loop, as they were."""
+    dispatched = queue.dispatch_many([Awaits(), Works(), WorksInOrder(), Awaits()])
+    queue.work(stop_when_empty=True)
+    assert queue.failed_jobs() == []
+    assert ids == dispatched[1:3]
+    assert loops[0] is loops[1]
+    assert loops[0].is_closed()
