@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 
+from .delays import DELAY_MAX_S
 from .errors import DriverError, InvalidSetting, SettingsRefused
 from .ports import Checking, Driver, Pausing
 
@@ -59,12 +59,13 @@ def at_least(name: str, value: object, least: int) -> int:
 
 
 def seconds(name: str, value: object, *, zero: bool = False) -> float:
-    """The value, if it is a finite number above 0, or 0 with ``zero``. Raises InvalidSetting."""
+    """The value, if it is a number above 0, or 0 with ``zero``, up to 100 years. Raises InvalidSetting."""
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        or not 0 <= value < math.inf
+        or not 0 <= value <= DELAY_MAX_S
         or (value == 0 and not zero)
     ):
-        raise InvalidSetting(name, value, "a number of seconds, 0 or more" if zero else "a number of seconds above 0")
+        wanted = "a number of seconds, 0 or more" if zero else "a number of seconds above 0"
+        raise InvalidSetting(name, value, f"{wanted}, up to 100 years")
     return float(value)

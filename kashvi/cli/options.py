@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 from click.core import ParameterSource
 
+from ..delays import DELAY_MAX_S
 from .shadows import shadow
 from .stdout import elsewhere, others_out
 
@@ -141,12 +142,14 @@ def overruled(option: str, chosen: bool, by: str) -> None:
 
 
 class Seconds(click.FloatRange):
-    """A range of finite floats."""
+    """A range of floats, up to 100 years: beyond that, clocks and servers do not count."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         seconds: float = super().convert(value, param, ctx)
         if not math.isfinite(seconds):
             self.fail(f"{value!r} is not a finite number of seconds.", param, ctx)
+        if seconds > DELAY_MAX_S:
+            self.fail(f"{value!r} seconds are over 100 years.", param, ctx)
         return seconds
 
 

@@ -166,6 +166,14 @@ def test_a_time_that_is_no_number_is_wrong_usage(kashvi: Shell, option: str, sec
     assert "is not a finite number of seconds" in shown.stderr
 
 
+@pytest.mark.parametrize("option", ["--lease", "--obey", "--patience"])
+def test_a_time_over_a_hundred_years_is_wrong_usage(kashvi: Shell, option: str) -> None:
+    """Clocks and servers do not count as far."""
+    shown = kashvi("queue:work", "--app", "myapp", option, "1e308", "--stop-when-empty")
+    assert shown.returncode == 2
+    assert "over 100 years" in shown.stderr
+
+
 @pytest.mark.parametrize("error", ["ValueError('no port')", "SystemExit('no port')", "GeneratorExit('no port')"])
 def test_an_app_that_fails_when_it_is_imported_shows_where(kashvi: Shell, error: str) -> None:
     """From its own first line on, whatever it raises; kashvi's frames and importlib's say nothing."""

@@ -321,7 +321,7 @@ def test_where_a_thread_stands_is_told_as_a_traceback(is_async: bool) -> None:
     assert runtime.frame(numbers[0]) is None
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan"), True, "5"])
+@pytest.mark.parametrize("seconds", [-1, float("nan"), 1e308, pytest.param(10**400, id="huge"), True, "5"])
 def test_the_time_to_obey_is_a_number_of_seconds(seconds: Any) -> None:
     with pytest.raises(InvalidSetting, match="obey_s must be a number of seconds, 0 or more"):
         Queue(obey_s=seconds)
