@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -362,7 +363,7 @@ class Queue:
         """
         from .queued import jobs
 
-        return list(jobs(self.driver, where, settings.at_least("limit", limit, 1)))
+        return list(jobs(self.driver, where, min(settings.at_least("limit", limit, 1), sys.maxsize)))
 
     # -- working ----------------------------------------------------------------------------
 

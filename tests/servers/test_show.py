@@ -53,6 +53,7 @@ def test_each_job_is_shown_in_its_place_and_order(driver: Any) -> None:
     assert names(driver, "delayed", 10_000) == [f"late {n:04d}" for n in range(1, 3 * PAGE_MAX + 1)]
     assert names(driver, "running") == [f"{n:04d}" for n in range(60)]
     assert names(driver, "running", 25) == [f"{n:04d}" for n in range(25)]
+    assert [len(names(driver, place, 2**70)) for place in WHERE] == [3 * PAGE_MAX - 60, 3 * PAGE_MAX, 60]
     assert driver.stats() == before
 
 
