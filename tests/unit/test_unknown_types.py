@@ -55,7 +55,9 @@ def test_a_time_that_no_server_can_have_written_makes_no_job_wait_for_ever(since
     assert delivery.undeliverable or read(delivery.new).unknown_since == 1000.0
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 3.2e9, pytest.param(10**400, id="huge"), True, "10"])
+@pytest.mark.parametrize(
+    "seconds", [-1, float("nan"), float("inf"), 3.2e9, pytest.param(10**400, id="huge"), True, "10"]
+)
 def test_the_setting_is_a_number_of_seconds(seconds: object) -> None:
     """0 is one."""
     with pytest.raises(InvalidSetting, match="unknown_for_s must be a number of seconds, 0 or more, up to 100 years"):
