@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from kashvi_sim.search.values import Scope, search
+from kashvi_sim.search.values.picture import pictures
 from kashvi_sim.search.values.state import job_numbered
 
 from kashvi.drivers.memory import MemoryDriver
@@ -147,3 +149,9 @@ def test_a_limit_that_was_reached_proves_nothing() -> None:
     searched = search(Scope(threads=2, jobs=2), 100)
     assert 100 <= searched.states < 110
     assert (searched.exhausted, searched.broken) == (False, "")
+
+
+def test_the_pictures_of_a_workers_steps_are_those_that_the_code_makes() -> None:
+    """``python -m kashvi_sim.search.values.picture`` prints them."""
+    page = (Path(__file__).parents[2] / "docs" / "steps.md").read_text()
+    assert all(picture in page for picture in pictures().split("\n\n"))

@@ -72,18 +72,14 @@ class Move(NamedTuple):
 
 def moves(scope: Scope, state: State) -> Iterator[Move]:
     """All that may happen next. Raises Broken."""
-    times = [task.at for p in state.processes for task in p.tasks if task.at is not None] + state.restarts
-    if not times:
+    now = state.next_at()
+    if now is None:
         return
-    now = max(min(times), state.now)
     if any(at <= now for at in state.restarts):
-        then = state.copy()
-        then.clock.now = now
-        then.restarts.remove(min(then.restarts))
-        then.hire(scope)
+        then = state.restarted(scope, now)
         yield Move(then, f"{then.processes[-1].id} starts", False)
         return
-    for i, j in _going_on(state, now):
+    for i, j in going_on(state, now):
         choices = Choices()
         while True:
             then = state.copy()
@@ -96,7 +92,7 @@ def moves(scope: Scope, state: State) -> Iterator[Move]:
                 break
 
 
-def _going_on(state: State, now: int) -> list[tuple[int, int]]:
+def going_on(state: State, now: int) -> list[tuple[int, int]]:
     """The tasks of which any may be the next, by process and place."""
     return [
         (i, j)
@@ -158,7 +154,12 @@ class Step:
                 task.becomes(step.until, "idle", step)
             case None:
                 task.becomes(None, "end")
+                self._fewer()
         self._signal()
+
+    def _fewer(self) -> None:
+        if self._process.machine is not None:
+            self._process.machine.fewer()
 
     def _keeps(self, step: KeeperStep) -> None:
         task, now = self._task, self._state.now

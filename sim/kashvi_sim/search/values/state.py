@@ -11,7 +11,7 @@ import msgspec
 from kashvi.drivers.memory import MemoryDriver, MemoryStore
 from kashvi.worker import Limits
 from kashvi.worker.machine import Machine
-from kashvi.worker.machine.steps import SECOND, Idle, Request, Wait
+from kashvi.worker.machine.steps import SECOND, Idle, Request, Until, Wait
 from kashvi.worker.settle import Delivery
 
 START = 1024 * SECOND
@@ -32,6 +32,8 @@ class Scope(msgspec.Struct, frozen=True):
     crashes: int = 0
     takes_s: float = 0.0
     hangs: bool = False
+    until: Until = "stopped"
+    """When a worker ends by itself."""
     timeout_s: float = 0.0
     """The time limit of the first job, which hangs: when others had ``patience_s``, its process is replaced."""
     obey_s: float = 0.25
@@ -93,7 +95,7 @@ class State:
     def hire(self, scope: Scope) -> None:
         self.born += 1
         name, now = f"w{self.born}", self.now
-        limits = Limits(patience_s=scope.patience_s if scope.timeout_s else None)
+        limits = Limits(scope.until, patience_s=scope.patience_s if scope.timeout_s else None)
         machine = Machine.new(name, scope.threads, scope.lease_s, limits, now, has_store=False, obey_s=scope.obey_s)
         tasks = [Task(now, "free") for _ in range(scope.threads)]
         self.processes.append(Process(name, machine, [*tasks, Task(now, "keep")]))
@@ -101,6 +103,19 @@ class State:
     @property
     def now(self) -> int:
         return self.clock.now
+
+    def next_at(self) -> int | None:
+        """When the next step may be made; None if there is none."""
+        times = [task.at for p in self.processes for task in p.tasks if task.at is not None] + self.restarts
+        return max(min(times), self.now) if times else None
+
+    def restarted(self, scope: Scope, now: int) -> State:
+        """A copy, in which a process has started in place of a dead one."""
+        then = self.copy()
+        then.clock.now = now
+        then.restarts.remove(min(then.restarts))
+        then.hire(scope)
+        return then
 
     def has_failed(self, n: int) -> None:
         self.failures = (*self.failures[:n], self.failures[n] + 1, *self.failures[n + 1 :])

@@ -46,7 +46,7 @@ def _(patch: Patch) -> None:
     "COMMANDS-1",
     source="Go kashvi: MONITOR shows no command",
     also="COMMANDS-2 COMMANDS-4 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-9 "
-    "COMMANDS-16 COMMANDS-17 COMMANDS-18",
+    "COMMANDS-16 COMMANDS-17 COMMANDS-18 COMMANDS-23",
 )
 def _(patch: Patch) -> None:
     working(patch, redis_url=None, stop_when_empty=True)
@@ -177,7 +177,7 @@ def _(patch: Patch) -> None:
     patch.setattr(processes.Processes, "run", run)
 
 
-@exhibit("errors exit with 0", "so a script goes on", "COMMANDS-4", also="COMMANDS-7 COMMANDS-12")
+@exhibit("errors exit with 0", "so a script goes on", "COMMANDS-4", also="COMMANDS-7 COMMANDS-12 COMMANDS-23")
 def _(patch: Patch) -> None:
     def main() -> None:
         try:

@@ -134,8 +134,8 @@ def _(patch: Patch) -> None:
     "an envelope without an id is none",
     "jobs of the Go program are recorded as garbage",
     "ENVELOPE-4",
-    also="COMMANDS-1 COMMANDS-2 COMMANDS-5 COMMANDS-9 COMMANDS-17 COMMANDS-18 ENVELOPE-6 "
-    "ENVELOPE-7 JOBS-3 REDIS-1 REDIS-2 DELIVERY-6",
+    also="COMMANDS-1 COMMANDS-2 COMMANDS-5 COMMANDS-9 COMMANDS-17 COMMANDS-18 COMMANDS-23 "
+    "DELIVERY-6 ENVELOPE-6 ENVELOPE-7 JOBS-3 REDIS-1 REDIS-2",
 )
 def _(patch: Patch) -> None:
     def read(real: Any, raw: bytes) -> envelope.Envelope:
