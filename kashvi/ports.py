@@ -75,7 +75,7 @@ class Settlement(NamedTuple):
     in_s: float = 0.0
     """retry: seconds from now until it is due; fail: seconds since it failed, negated."""
     lease_end: float | None = None
-    """Another worker's lease, as ``expired`` read it; refused if it has another end by now. None: any end will do."""
+    """When another worker's lease ended, as ``expired`` read it; refused if that has changed. None: it may have."""
     follow_ups: Sequence[FollowUp] = ()
     """done: the jobs to add, in this order, unless it is refused. Only given to a driver that is ``Following``."""
 

@@ -26,7 +26,7 @@ class QueuedJob:
     payload: str
     """JSON as it was dispatched; ``base64:…`` for bytes that are not UTF-8 text."""
     attempts: int
-    """The attempts that have failed."""
+    """The counted attempts."""
     where: Where
     due: datetime | None = None
     """Of a delayed job, in UTC."""

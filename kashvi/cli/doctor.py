@@ -147,7 +147,9 @@ def _server(queue: Queue) -> Iterator[Finding]:
     text = ", ".join(f"{count:,} {name}" for name, count in asdict(counts).items())
     waits = counts.ready and not counts.workers
     if isinstance(driver, Pausing) and (since := queue.paused_since()):
-        yield Finding("note", "pause", f"the queue is paused since {since:%Y-%m-%d %H:%M:%S} UTC; queue:resume ends it")
+        yield Finding(
+            "note", "pause", f"the queue has been paused since {since:%Y-%m-%d %H:%M:%S} UTC; queue:resume ends it"
+        )
     yield Finding("note" if waits else "ok", "jobs", text + ("; start a worker: kashvi queue:work" if waits else ""))
 
 

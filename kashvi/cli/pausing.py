@@ -21,7 +21,8 @@ kashvi queue:pause --redis-url redis://localhost:6379/0
 def pause(app: str | None, redis_url: str | None) -> None:
     """Let no job of the queue start, in any worker, until queue:resume.
 
-    Jobs may be dispatched, and become due; running ones end. It holds whatever is restarted. May be repeated.
+    Jobs may still be dispatched, and become due; running ones end. The server keeps the pause, so it outlives every
+    process. May be repeated.
     """
     _shared(app, redis_url, "queue:pause").pause()
     click.echo("The queue is paused: no job starts until queue:resume.")

@@ -35,8 +35,9 @@ kashvi queue:list running --app myapp.jobs --json
 def list_jobs(where: Where | None, limit: int, app: str | None, redis_url: str | None, as_json: bool) -> None:
     """List the jobs on the queue: ready ones in their order, delayed ones by due time, running ones by worker.
 
-    Running jobs are those on a worker's list: started, or about to be. Changes nothing; jobs move meanwhile. In a pipe
-    each line ends with the payload. Times are UTC.
+    Running jobs are those that a worker holds, started or about to be; queue:stats counts them as held. Changes
+    nothing; a job that moves meanwhile may be missing, or be there twice. In a pipe each line ends with the payload.
+    Times are UTC.
     """
     queue = load_app(app)
     choose_driver(queue, redis_url)

@@ -1,4 +1,4 @@
-"""``queue:work`` ends what nothing else can: it starts itself anew in the same process, or dies if it stands still."""
+"""Replaces a ``queue:work`` that has a stuck attempt by a new program, and ends one whose interpreter stands still."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def unwatch() -> None:
 def replace(signals: Signals, running: Workers, max_jobs: int | None, max_time_s: float | None) -> None:
     """Put a new program in the place of this one, with what is left of its limits; returns if a signal has come.
 
-    The process keeps its number, so a supervisor sees nothing. Its open files are closed, but for standard streams.
+    The process keeps its id, so a supervisor notices nothing. Its open files are closed, but for standard streams.
     """
     if not signals.release():
         return

@@ -94,7 +94,7 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
 @click.option(
     "--patience",
     type=Seconds(0),
-    help="Seconds that other jobs may go on when one is stuck; then this process is replaced.  [default: the lease]",
+    help="Seconds that others may go on beside a stuck attempt; then this process is replaced.  [default: the lease]",
 )
 @click.option(
     "--trace",
@@ -139,9 +139,9 @@ def work(
     --max-jobs is replaced at once. If one can't start to work, the command ends. More processes than cores gain
     nothing. If the command itself is killed, the processes go on: stop them one by one.
 
-    A job that has not ended --obey seconds after its time limit has failed: timed out. Other jobs may go on for
-    --patience; what still runs then goes back to the queue, uncounted. Then a new process takes the place of this one,
-    with the same number.
+    An attempt that has not ended --obey seconds after its time limit is stuck. Other attempts may go on for --patience.
+    Then the stuck one is settled as failed, jobs that still run go back to the queue, uncounted, and a new process with
+    the same process id takes the place of this one.
 
     Set up logging in the app. If the root logger has no handler after the app's import, it gets one for warnings;
     --verbose shows kashvi's own messages from DEBUG on. With --json, handlers print to standard error.

@@ -31,17 +31,17 @@ class Attempt(_Facts):
 
     @property
     def timeout_s(self) -> float | None:
-        """The time limit of the type, in seconds; None if there is none."""
+        """The time limit of the type, in seconds; None if it has none."""
         return self._limit.timeout_s if self._limit else None
 
     @property
     def remaining_s(self) -> float | None:
-        """The seconds until the time limit passes, 0 afterwards; None if there is none."""
+        """The seconds until the time limit passes, 0 afterwards; None if the type has none."""
         return max(self._running.timekeeper.remaining_s(self._limit), 0.0) if self._limit else None
 
     @property
     def deadline(self) -> datetime | None:
-        """When the time limit passes, by this host's clock, in UTC; None if there is none."""
+        """When the time limit passes, by this host's clock, in UTC; None if the type has none."""
         return self._running.timekeeper.deadline(self._limit) if self._limit else None
 
     def check(self) -> None:

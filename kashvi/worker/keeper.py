@@ -122,7 +122,7 @@ class Keeper:
             timeout_s=limit.timeout_s, duration_s=step.took / SECOND, replaced=step.opens,
         )  # fmt: skip
         leaves = worker.machine.leave_at is not None
-        what = "the worker stops, and its process goes" if leaves else "its thread is lost until it ends"
+        what = "the worker stops, and its process ends" if leaves else "no other thread runs in its place"
         what = "another thread runs in its place" if step.opens else what
         told = f"{visible(d.type)} {visible(d.job_id)} has not ended {step.took / SECOND:g} s after its start"
         warn(f"{told}, under a time limit of {limit.timeout_s:g} s: {what}")

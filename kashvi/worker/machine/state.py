@@ -220,7 +220,7 @@ class State(msgspec.Struct, eq=False):
     look: Annotated[bool, as_it_is] = True
     """Something may be there to claim."""
     paused: Annotated[bool, as_it_is] = False
-    """The queue is: no job may be claimed or start."""
+    """The queue is paused: no job may be claimed or start."""
     asked_at: Annotated[int, age(lambda state: PAUSED_LOOK)] = 0
     """When the server last said that it is."""
     backlog: Annotated[int, as_it_is] = 0
