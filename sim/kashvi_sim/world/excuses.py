@@ -150,7 +150,7 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         return untold(world, v.job_id)
     if v.predicate == "attempts counted" and "never settled" in v.why:
         return _gone(world, world.telling.retries.get(v.job_id, ()))
-    if v.predicate == "FIFO":
+    if v.predicate in ("FIFO", "due order"):
         # It was handed back; the event comes late, or never.
         late = (
             rule for rule in ("pause", "latency", "reply_lost") if world.struck[rule] and v.job_id in world.returned
