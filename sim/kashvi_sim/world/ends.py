@@ -37,7 +37,8 @@ class Ends(Exchanges):
         if began is None or one.lost or one.stopping:
             return
         over_s = self._moved_s(one, began) - (math.inf if limits.max_time_s is None else limits.max_time_s)
-        idle_s = 0.0 if any(one.running.values()) else self._moved_s(one, one.last_end or began)
+        records_s = self._aside_s(one) - one.aside_before_s  # it may wait for the table at its end
+        idle_s = 0.0 if any(one.running.values()) else self._moved_s(one, one.last_end or began) - records_s
         full = limits.max_jobs is not None and one.begun >= limits.max_jobs
         if over_s > BY_ITSELF_S or (full and idle_s > BY_ITSELF_S):
             self._broken("limits kept", f"works on under {limits}, after {one.begun} jobs")
