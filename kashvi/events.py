@@ -19,6 +19,17 @@ import msgspec
 log = logging.getLogger("kashvi")
 
 
+def warn(text: str, error: BaseException | None = None) -> None:
+    """Log a warning, with the traceback of an error, that must not change what becomes of a job: the app wrote its
+    logging handlers, which may raise."""
+    try:
+        log.warning("%s", text, exc_info=error)
+    except KeyboardInterrupt:  # Ctrl-C is for the caller of work()
+        raise
+    except BaseException:
+        """The job goes on."""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit_defaults=True):
     """The fields of all events."""
 

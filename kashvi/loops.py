@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import threading
 from collections.abc import Awaitable
 from contextvars import Context
 
 from .errors import LoopIsRunning, TimedOut
+from .events import warn
 
-log = logging.getLogger("kashvi")
 _here = threading.local()
 
 
@@ -55,9 +54,8 @@ async def _awaited(awaitable: Awaitable[object]) -> object:
 
 async def cancel(tasks: set[asyncio.Task[object]]) -> None:
     """Cancel the tasks, and wait until they have ended."""
-    log.warning(
-        "handle() ended before %d of its tasks (%s); they are cancelled", len(tasks), next(iter(tasks)).get_coro()
-    )
+    one = next(iter(tasks)).get_coro()
+    warn(f"handle() ended before {len(tasks)} of its tasks ({one}); they are cancelled")
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -92,7 +91,7 @@ class Attempts:
             return self._told(settling, events.AttemptFailed, 0, settling.error)
         if d.type not in self._unknown:
             self._unknown.add(d.type)
-            events.log.warning("%s Jobs of this type wait %g s for a worker that knows it", why, self._unknown_for_s)
+            events.warn(f"{why} Jobs of this type wait {self._unknown_for_s:g} s for a worker that knows it")
         return settling
 
     def _returned(self, d: Delivery) -> Settling:
@@ -234,12 +233,7 @@ class Attempts:
 
         def passed_over(hook: Hook, error: BaseException) -> None:
             name = str(getattr(hook, "__name__", type(hook).__name__))
-            events.log.error(
-                "the hook %s raised after the handler of %s had, whose error counts",
-                name,
-                visible(d.type),
-                exc_info=error,
-            )
+            events.warn(f"the hook {name} raised after the handler of {visible(d.type)} had, whose error counts", error)
             self._stream.emit(
                 events.HookFailed,
                 job_id=d.job_id,
@@ -281,7 +275,7 @@ class Attempts:
         settling = settle.snoozed(d, ended, seconds, took_s)
         if settling.snoozed % SNOOZED_OFTEN == 0:
             job = visible(f"{d.type} {d.job_id}")
-            warn(f"{job} was snoozed {settling.snoozed} times; it is never recorded as failed for that")
+            events.warn(f"{job} was snoozed {settling.snoozed} times; it is never recorded as failed for that")
         return self._told(settling, events.AttemptSnoozed, d.attempts + 1)
 
     def _failed(self, d: Delivery, ended: float, text: str, error: BaseException, took_s: float) -> Settling:
@@ -306,7 +300,7 @@ class Attempts:
         if d.type not in self._broken:
             self._broken.add(d.type)
             told = f"the retry policy of {visible(d.type)} failed ({visible(why)})"
-            warn(f"{told}; the job is tried again as types without one are")
+            events.warn(f"{told}; the job is tried again as types without one are")
 
     def _limit_of(self, name: str) -> int:
         policy = self._registry.policy(name)
@@ -324,12 +318,6 @@ def _too_late(limit: TimeLimit, error: BaseException) -> tuple[str, TimedOut, st
     reason = TimedOut(limit.timeout_s)
     reason.__cause__ = error
     return f"{reason}: {describe(error)}", reason, "late"
-
-
-def warn(text: str) -> None:
-    """Log a warning that must not change what becomes of a job: the app wrote its logging handlers, which may raise."""
-    with contextlib.suppress(Exception, SystemExit):
-        events.log.warning("%s", text)
 
 
 def asked_for(error: BaseException) -> tuple[float | None, BaseException]:

@@ -101,8 +101,8 @@ def enclosed(
 ) -> BaseException | None:
     """Call ``handle`` inside the hooks, the first outermost; returns what the attempt raised (JOBS-13).
 
-    ``ended`` is called when ``handle`` is over, before any hook is left. ``passed_over`` is called with the error of a
-    hook after one of ``handle`` or of an inner hook, which decides.
+    ``ended`` is called when ``handle`` is over, before any hook is left. ``passed_over`` is called, when all are left,
+    with the error of a hook after one of ``handle`` or of an inner hook, which decides.
     """
     inside: list[tuple[Hook, AbstractContextManager[Any]]] = []
     error: BaseException | None = None
@@ -118,6 +118,7 @@ def enclosed(
     except BaseException as raised:
         error = raised
     ended(error)
+    late: list[tuple[Hook, BaseException]] = []
     for hook, manager in reversed(inside):
         try:
             _leave(manager, error)
@@ -125,7 +126,9 @@ def enclosed(
             if error is None:
                 error = own
             elif own is not error:
-                passed_over(hook, own)
+                late.append((hook, own))
+    for hook, passed in late:
+        passed_over(hook, passed)
     return None if error is None else error.with_traceback(_from_outside(error.__traceback__))
 
 

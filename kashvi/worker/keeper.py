@@ -15,7 +15,6 @@ from ..errors import DriverError
 from ..ports import Driver, Expired, Runtime
 from ..text import visible
 from . import settle
-from .attempt import warn
 from .machine import suspects
 from .machine.steps import SECOND, Abandon, KeeperStep, Reap, Record, Request, Rest, Stuck
 from .recorder import Recorder
@@ -125,7 +124,7 @@ class Keeper:
         what = "the worker stops, and its process ends" if leaves else "no other thread runs in its place"
         what = "another thread runs in its place" if step.opens else what
         told = f"{visible(d.type)} {visible(d.job_id)} has not ended {step.took / SECOND:g} s after its start"
-        warn(f"{told}, under a time limit of {limit.timeout_s:g} s: {what}")
+        events.warn(f"{told}, under a time limit of {limit.timeout_s:g} s: {what}")
 
     def abandon(self, step: Abandon) -> None:
         """The process goes, and the stuck attempts in it have failed."""
@@ -141,11 +140,8 @@ class Keeper:
         if worker.machine.away:
             worker.error = worker.lost
         if worker.unsettled:
-            events.log.warning(
-                "kashvi worker %s ends without an answer about %d jobs; their lease runs out",
-                worker.id,
-                worker.unsettled,
-            )
+            without = f"ends without an answer about {worker.unsettled} jobs; their lease runs out"
+            events.warn(f"kashvi worker {worker.id} {without}")
 
     def _reap(self) -> None:
         """Settle for workers whose lease ran out."""

@@ -182,22 +182,22 @@ class Worker:
                 self._tell_lost()
             elif one == "server back":
                 self._stream.emit(events.ServerBack)
-                events.log.warning("kashvi worker %s: the server is back", self.id)
+                events.warn(f"kashvi worker {self.id}: the server is back")
             elif one == "paused":
                 self._stream.emit(events.QueuePaused, server_at=self.server_now(), worker=self.id)
-                events.log.warning("kashvi worker %s: the queue is paused; no job starts until it is resumed", self.id)
+                events.warn(f"kashvi worker {self.id}: the queue is paused; no job starts until it is resumed")
             elif one == "resumed":
                 self._stream.emit(events.QueueResumed, server_at=self.server_now(), worker=self.id)
-                events.log.warning("kashvi worker %s: the queue is resumed", self.id)
+                events.warn(f"kashvi worker {self.id}: the queue is resumed")
             elif one == "table silent":
-                events.log.warning("the failure table does not answer; failed jobs wait in the queue until it does")
+                events.warn("the failure table does not answer; failed jobs wait in the queue until it does")
             else:
                 self._driver.wake(self.id)
                 self._stream.emit(events.WorkerStopping, worker=self.id)
 
     def _tell_lost(self) -> None:
         self._stream.emit(events.ServerLost, error=str(self.lost))
-        events.log.warning("kashvi worker %s keeps trying: %s", self.id, visible(str(self.lost)))
+        events.warn(f"kashvi worker {self.id} keeps trying: {visible(str(self.lost))}")
 
     # -- with the server --------------------------------------------------------------------
 
@@ -347,7 +347,7 @@ class Worker:
         """Once, that the server does not let us wait."""
         if not self._wait_refused:
             self._wait_refused = True
-            events.log.warning("kashvi worker %s can't wait for jobs and looks from time to time: %s", self.id, error)
+            events.warn(f"kashvi worker {self.id} can't wait for jobs and looks from time to time: {error}")
 
     def server_now(self) -> float:
         """The server's time: right, or ahead by a round trip at the most."""

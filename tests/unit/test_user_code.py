@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any
@@ -15,7 +17,9 @@ from kashvi.events import AttemptSucceeded, Event
 from kashvi.ports import Exchange, Failure
 from kashvi.queue import Queue
 from kashvi.registry import Registry
+from kashvi.retries import GiveUp
 from kashvi.worker import Limits
+from kashvi.worker.hooks import Attempt
 from tests.servers.launch import until_true
 
 ran: list[int] = []
@@ -44,6 +48,23 @@ class Note:
         ran.append(self.n)
         if self.n % 4 == 3:
             raise nameless()
+
+
+@dataclass
+class GivesUp:
+    def handle(self) -> None:
+        raise GiveUp("no such order")
+
+
+tasks: list[asyncio.Task[None]] = []
+
+
+@dataclass
+class Leaves:
+    """A task that it does not await."""
+
+    async def handle(self) -> None:
+        tasks.append(asyncio.create_task(asyncio.sleep(60)))
 
 
 class Hostile:
@@ -118,6 +139,7 @@ def _as_before() -> Iterator[None]:
     log = logging.getLogger("kashvi")
     level, handlers = log.level, log.handlers[:]
     ran.clear()
+    tasks.clear()
     yield
     log.setLevel(level)
     log.handlers[:] = handlers
@@ -167,3 +189,39 @@ def test_ctrl_c_while_the_end_of_an_attempt_is_told_does_not_make_the_job_run_ag
     assert (ran, queue.stats().held, queue.stats().ready) == ([1], 0, 1)
     assert queue.start_workers(1, limits=Limits("empty")).join(20)
     assert ran == [1, 2]
+
+
+@pytest.mark.parametrize("raised", [RuntimeError, SystemExit, GeneratorExit, BaseException])
+def test_a_logging_handler_that_raises_changes_no_outcome(queue: Queue, raised: type[BaseException]) -> None:
+    """The job is given up as its handler said, all hooks are left, and no task outlives the async job that began it."""
+    left: list[str] = []
+
+    @contextmanager
+    def outer(attempt: Attempt) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            left.append(attempt.type)
+
+    @contextmanager
+    def inner(attempt: Attempt) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if attempt.type == "jobs.GivesUp":
+                raise ConnectionError("the commit fails")
+
+    queue.register("jobs.GivesUp", GivesUp)
+    queue.register("jobs.Leaves", Leaves)
+    queue.set_max_retry(3)
+    queue.around(outer)
+    queue.around(inner)
+    hostile = Hostile(raised)
+    logging_(queue, hostile)
+    queue.dispatch_many([GivesUp(), Leaves()])
+    assert queue.start_workers(1, limits=Limits("empty")).join(20)
+    assert [one.error for one in queue.failed_jobs()] == ["GiveUp: no such order"]
+    assert queue.stats().delayed == 0
+    assert left == ["jobs.GivesUp", "jobs.Leaves"]
+    assert [task.cancelled() for task in tasks] == [True]
+    assert hostile.times
