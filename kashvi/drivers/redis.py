@@ -36,7 +36,7 @@ from ..ports import (
 from .bell import Waits
 from .connection import BLOCK_MAX_S, Connections, Script
 from .health import Health, read_health
-from .shown import pages
+from .pages import pages
 
 CHUNK_MAX = 500
 """The most jobs that a script moves in one command: Lua passes not many more arguments safely."""

@@ -19,7 +19,7 @@ from .machine.state import ALL
 from .machine.steps import SECOND, Again, AskDue, Idle, Request, ThreadStep, Wait, micros, not_before
 from .recorder import Recorder
 from .settle import Delivery, Settling
-from .timekeeper import OfMachine
+from .timekeeper import MachineTimekeeper
 
 STILL_S = 5.0
 """If a server's clock does not move for so long, a test has frozen it."""
@@ -56,7 +56,7 @@ class Worker:
         self._stream = stream
         self._recorder = recorder
         self.lock = runtime.condition()
-        attempts.timekeeper = OfMachine(machine, self.lock, runtime)
+        attempts.timekeeper = MachineTimekeeper(machine, self.lock, runtime)
         self.bell = runtime.condition()
         self.rung = False
         """The keeper was called."""

@@ -11,7 +11,7 @@ from .machine.steps import SECOND, micros
 from .settle import Delivery, TimeLimit
 
 
-class OfMachine:
+class MachineTimekeeper:
     """The Timekeeper of one worker. Its threads look at the machine without ``lock``: a look changes nothing."""
 
     def __init__(self, machine: Machine, lock: Condition, runtime: Runtime) -> None:

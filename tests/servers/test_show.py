@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kashvi.drivers.memory import MemoryDriver
+from kashvi.drivers.pages import PAGE_MAX
 from kashvi.drivers.redis import RedisDriver
-from kashvi.drivers.shown import PAGE_MAX
 from kashvi.errors import InvalidSetting
 from kashvi.jobs.envelope import seal
 from kashvi.ports import READ_MAX_BYTES, WHERE

@@ -43,7 +43,11 @@ kashvi sim:explore --driver fakeredis --json
 )
 @click.option("--threads", type=click.IntRange(1, 4), default=1, show_default=True, help="Of each worker.")
 @click.option(
-    "--follow-ups", type=click.IntRange(0, 3), default=0, show_default=True, help="Of the first job; needs --threads."
+    "--follow-ups",
+    type=click.IntRange(0, 3),
+    default=0,
+    show_default=True,
+    help="Follow-ups of the first job; needs --threads.",
 )
 @click.option("--stuck", is_flag=True, help="The first job hangs, under a time limit; needs --threads.")
 @driver_option

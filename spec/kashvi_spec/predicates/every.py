@@ -7,13 +7,13 @@ from . import (
     attempts,
     follow_ups,
     hooks,
-    limits,
     order,
     pauses,
     policies,
     punctual,
     suspects,
     telling,
+    time_limits,
     workers,
 )  # fmt: skip
 from .safety import all_predicates
@@ -39,7 +39,7 @@ def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Pred
         policies.OwnBackoffKept(),
         policies.GivenUpAtOnce(),
         policies.SnoozeUncounted(),
-        limits.TimeLimitsKept(),
+        time_limits.TimeLimitsKept(),
         hooks.HooksSaveNothing(),
         follow_ups.FollowUpsAllOrNone(),
         order.DueOrder(),

@@ -19,7 +19,7 @@ from kashvi.worker.machine import Machine, tend, timeouts
 from kashvi.worker.machine.state import State
 from kashvi.worker.machine.steps import Stuck
 from kashvi.worker.settle import Delivery, Settling, TimeLimit
-from kashvi.worker.timekeeper import OfMachine
+from kashvi.worker.timekeeper import MachineTimekeeper
 
 from . import Patch, exhibit, where
 
@@ -70,11 +70,11 @@ def _(patch: Patch) -> None:
 
 @exhibit("an attempt is never over", "what it left behind goes on", "JOBS-17")
 def _(patch: Patch) -> None:
-    def check(real: Any, self: OfMachine, d: Delivery, limit: TimeLimit | None) -> None:
+    def check(real: Any, self: MachineTimekeeper, d: Delivery, limit: TimeLimit | None) -> None:
         if limit and self.remaining_s(limit) <= 0 and self.limit(d):
             raise TimedOut(limit.timeout_s)
 
-    where(patch, OfMachine, "check", lambda self, d, limit: id(d) not in self._machine.running, check)
+    where(patch, MachineTimekeeper, "check", lambda self, d, limit: id(d) not in self._machine.running, check)
 
 
 @exhibit("less than no time remains", "a negative number is handed on", "JOBS-17")
