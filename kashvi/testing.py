@@ -95,8 +95,19 @@ class Dispatches:
         self, job_class: type[T], *, times: int | None = None, where: Callable[[T], bool] | None = None
     ) -> list[T]:
         """Assert that jobs of this class, and of those the ones for which ``where`` is true, were dispatched ``times``
-        times; by default, at least once. Returns these jobs. Raises AssertionError."""
+        times; by default, at least once. Returns these jobs. Raises AssertionError, and InvalidSetting for what is no
+        job class, no number or no function, with which an assertion would prove nothing."""
+        from . import settings
+        from .errors import InvalidSetting
+        from .jobs.codec import why_no_job
+
         __tracebackhide__ = True
+        if not isinstance(job_class, type) or why_no_job(job_class):
+            raise InvalidSetting("the job class", job_class, "a class of jobs, such as ChargeCard")
+        if times is not None:
+            settings.at_least("times", times, 0)
+        if where is not None and not callable(where):
+            raise InvalidSetting("where", where, "a function of the job")
         of_class = [one.job for one in self.all if type(one.job) is job_class]
         found = [job for job in of_class if where is None or where(job)]
         if len(found) != times if times is not None else not found:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from kashvi import current
-from kashvi.errors import NoAttempt, UnencodableJob
+from kashvi.errors import InvalidSetting, NoAttempt, UnencodableJob
 from kashvi.events import Event, JobDispatched
 from kashvi.queue import Queue
 from kashvi.registry import Registry
@@ -107,6 +108,19 @@ def test_what_was_not_is_told_with_what_was(queue: Queue) -> None:
     assert "Charge(order=7) after 5 s" in str(told.value)
     with pytest.raises(AssertionError, match="1 times, not 0 times"):
         assert_dispatched(Charge, times=0)
+
+
+@pytest.mark.parametrize(
+    ("job_class", "options"),
+    [(Charge(7), {"times": 0}), (str, {"times": 0}), (None, {}), (Charge, {"times": "0"}), (Charge, {"times": -1}),
+     (Charge, {"times": True}), (Charge, {"where": 7, "times": 0})],
+)  # fmt: skip
+def test_an_assertion_that_could_not_fail_is_refused(queue: Queue, job_class: Any, options: dict[str, Any]) -> None:
+    """An instance in place of its class, for one: of it, none is ever dispatched."""
+    with recorded() as assert_dispatched:
+        queue.dispatch(Charge(7))
+        with pytest.raises(InvalidSetting):
+            assert_dispatched(job_class, **options)
 
 
 def test_a_dispatch_is_refused_and_observed_as_ever(queue: Queue) -> None:
