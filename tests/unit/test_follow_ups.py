@@ -17,9 +17,10 @@ import pytest
 from kashvi import current
 from kashvi.errors import AttemptOver, NoAttempt, TooManyFollowUps
 from kashvi.events import FollowUpKept, JobDispatched, JobFailed
+from kashvi.jobs.envelope import seal
 from kashvi.queue import Queue
 from kashvi.registry import Registry
-from kashvi.worker import attempt
+from kashvi.worker import attempt, running, settle
 from kashvi.worker.hooks import Attempt
 from kashvi.worker.running import FollowUps, Timekeeper
 from kashvi.worker.settle import Delivery, Kept
@@ -307,3 +308,26 @@ def test_the_events_tell_whose_follow_up_a_job_is(queue: Queue) -> None:
     assert [(one.job_id, one.parent, one.attempt) for one in kept] == [(ids[0], parent, 1)]
     assert [(one.job_id, one.parent, one.due) for one in sent] == [(ids[0], parent, None)]
     assert not any(isinstance(event, JobFailed) for event in seen)
+
+
+def test_the_bytes_of_several_calls_add_up(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request carries them all, however they were dispatched."""
+    monkeypatch.setattr(running, "BYTES_MAX", 1000)
+
+    @act("dispatches three")
+    def dispatch_three(does: Does) -> None:
+        for n in range(3):
+            current().dispatch(Child(f"{n}" * 350))
+
+    queue.dispatch(Does("dispatches three"))
+    queue.work(stop_when_empty=True)
+    assert [one.error.partition(":")[0] for one in queue.failed_jobs()] == ["TooManyFollowUps"]
+    assert ran == []
+
+
+def test_the_delay_of_a_follow_up_is_counted_from_the_end_of_its_attempt_however_late_it_is_sent() -> None:
+    """Its server may have been away for a while."""
+    kept = tuple(Kept("", "jobs.Child", b"{}", delay_s) for delay_s in (0.0, 2.0, 5.0))
+    parent = settle.delivery(seal("parent", b'"jobs.Does"', b"{}"), "me", str, 90.0)
+    sent = settle.succeeded(parent, 100.0, 1.0, kept).sent(103.0)
+    assert [one.in_s for one in sent.follow_ups] == [0.0, 0.0, 2.0]

@@ -9,10 +9,10 @@ import pytest
 
 from kashvi.ports import READ_MAX_BYTES
 from kashvi.worker import Limits, settle
-from kashvi.worker.machine import Machine, choose, exchange, stop, suspects, tend
+from kashvi.worker.machine import Machine, choose, exchange, stop, suspects, tend, timeouts
 from kashvi.worker.machine.calls import WAIT_MAX
 from kashvi.worker.machine.state import BACKOFF_FIRST, BACKOFF_MAX, FLUSH, HOSTAGE
-from kashvi.worker.machine.steps import SECOND, Again, AskDue, Idle, Reap, Record, Request, Rest, Wait
+from kashvi.worker.machine.steps import SECOND, Abandon, Again, AskDue, Idle, Reap, Record, Request, Rest, Stuck, Wait
 from kashvi.worker.settle import Delivery
 
 from .test_machine import NOW, answer, exchanged, job, made
@@ -764,3 +764,65 @@ def test_a_paused_queue_is_empty_for_one_that_is_to_end_then() -> None:
     machine.answered(NOW, request(machine.free(NOW)), answer(ready=3)._replace(paused=True), [], NOW)
     assert machine.free(NOW) is None
     assert machine.stopping_at == NOW
+
+
+# -- stuck attempts -----------------------------------------------------------------------------------
+
+
+def stuck(d: Delivery, limits: Limits | None = None) -> Machine:
+    """Of its two threads, one runs this attempt, which does not end."""
+    machine = Machine.new("me", 2, 30.0, limits or Limits(), NOW, has_store=False, obey_s=0.0, spare=2)
+    exchanged(machine, machine.free(NOW), d)
+    assert machine.free(NOW) is d
+    machine.limit(d, NOW, 1.0)
+    machine.duty = "limits"
+    step = machine.keep(NOW + SECOND)
+    assert isinstance(step, Stuck)
+    return machine
+
+
+def test_a_worker_leaves_no_call_under_way_behind_but_a_wait_that_takes_a_lease() -> None:
+    """Either may bring a job, and with the process gone it would count as having been there."""
+    machine, later = stuck(job(1), Limits(patience_s=0.0)), NOW + SECOND
+    assert timeouts.leaves(machine, later)
+    machine.exchanging = True
+    assert not timeouts.leaves(machine, later + 2 * machine.lease)
+    machine.exchanging, machine.waiting = False, True
+    assert not timeouts.leaves(machine, later + machine.lease)
+    assert timeouts.leaves(machine, later + machine.lease + 1)
+
+
+def test_a_worker_that_leaves_a_stuck_attempt_gives_its_server_a_lease_from_its_last_answer() -> None:
+    """Its leases run so long; what it said at its stop is no reason to go sooner."""
+    machine = stuck(job(1), Limits(patience_s=25.0))
+    machine.renewed_at, gone = NOW + 20 * SECOND, NOW + 26 * SECOND
+    machine.duty = "limits"
+    assert isinstance(machine.keep(gone), Abandon)
+    assert not stop.tired(machine, NOW + 50 * SECOND)
+    assert stop.tired(machine, NOW + 50 * SECOND + 1)
+
+
+def test_an_attempt_that_was_left_behind_is_not_settled_again_when_it_ends() -> None:
+    """Its process is about to go; the job is in other hands."""
+    d = job(1)
+    machine = stuck(d, Limits(patience_s=0.0))
+    machine.duty = "limits"
+    assert isinstance(machine.keep(NOW + SECOND), Abandon)
+    machine.free(NOW + SECOND, done(d))
+    assert (machine.outbox, machine.unsettled) == ([], 0)
+
+
+def test_a_thread_that_ends_after_a_stuck_attempt_has_its_outcome_handed_over() -> None:
+    """No other thread may come by for as long as a wait takes."""
+    machine = stuck(d := job(1))
+    machine.flush_asked = machine.bell = False
+    assert machine.free(NOW + SECOND, done(d)) is None
+    assert (machine.opened, machine.flush_asked, machine.bell) == (0, True, True)
+
+
+def test_an_attempt_that_was_interrupted_has_no_time_limit_left() -> None:
+    """Its thread may go on with others, and the worker would take it for stuck."""
+    machine = working(1, d := job(1))
+    machine.limit(d, NOW, 1.0)
+    machine.interrupted(NOW, d, done(d))
+    assert not timeouts.matter(machine)
