@@ -55,8 +55,8 @@ class Exchanges(Timed):
             raise
         finally:
             one.exchanging = False
-        if one.renewed and began.at - one.renewed.at > self._world.lease_s:
-            one.reasons += 1  # held up for so long, it has lost its jobs
+        if one.renewed and self._world.kernel.time - one.renewed.at > self._world.lease_s:
+            one.reasons += 1  # held up for so long, it may have lost its jobs
         if answer.listing is not None and audit:
             one.doubts = ""
         elif any(settlements[i].move == "start" for i in answer.refused):
