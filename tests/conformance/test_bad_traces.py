@@ -259,6 +259,12 @@ GOOD: dict[str, list[Event]] = {
     "a job that is given up": [
         dispatched("a"), started("a", 0), raised("a", 0, gave_up=True), given_up("a", 0), recorded("a"),
     ],
+    "a job that a worker gave up when it was no longer its own, and that the same worker took over later": [
+        worker(), worker("v", process="q"), dispatched("a"), started("a", 0), returned("a", 39, process="q", owner="w"),
+        raised("a", 40, gave_up=True), SettleRefused(move="fail", owner="w", **about("a", 40)),
+        started("a", 41, 1, "v", "q", lost=1), AttemptLost(attempt=1, owner="v", **about("a", 80)), retried("a", 80),
+        started("a", 81, 2), *did("a", 81, 2), stopped(),
+    ],
     "a job that snoozes": [
         dispatched("a"), started("a", 0), *snoozed("a", 0, 5), started("a", 5), raised("a", 5), retried("a", 5),
         started("a", 6, 2), *did("a", 6, 2),

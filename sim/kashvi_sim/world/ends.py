@@ -110,7 +110,7 @@ class Ends(Exchanges):
 
     def _stopped(self, one: Dealing, event: events.WorkerStopped) -> None:
         one.stopped = True
-        one.away = one.lost and [move for move, _ in one.sent] != ["leave"]
+        one.away = one.lost and not one.leaves and [move for move, _ in one.sent] != ["leave"]
         if not (one.stopping or one.broken_off):
             self._ended_by_itself(one)
         since = max((at for at in (one.stopping, one.last_end) if at), default=self._now(one))

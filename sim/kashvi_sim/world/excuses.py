@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kashvi_spec.judging import ROUNDING_S, Violation
 from kashvi_spec.predicates.punctual import LATE_S
 
-from kashvi.events import AttemptStarted, Event
+from kashvi.events import AttemptStarted, Event, JobSnoozed
 
 if TYPE_CHECKING:
     from .runtime import SimRuntime
@@ -28,6 +28,7 @@ ROLLED_BACK = frozenset(
         "FIFO",
         "due order",
         "starts once",
+        "last error kept",
         "done is done",
         "suspects alone",
         "fresh kept out",
@@ -118,6 +119,8 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         return forgotten or untold(world, v.job_id)
     if v.predicate in ROLLED_BACK and v.job_id in world.rolled_back:
         return world.rolled_back[v.job_id]
+    if v.predicate == "never early" and _claimed_long_ago(world, v.job_id):
+        return "pause"
     if v.predicate in ("due order", "FIFO") and world.others.repeated:
         return "repeated_id"  # the other job may be one that was sent again: without its delay, and behind others
     if v.predicate in OF_MANY and world.struck["server_back"]:
@@ -171,6 +174,15 @@ def _jumped(world: World, v: Violation, rule: str) -> bool:
         return bool(jumps)
     spanned = [by for at, by in jumps if times[0] - world.lease_s <= at <= times[-1]]
     return bool(spanned) and sum(spanned) + ROUNDING_S >= _early_s(v)
+
+
+def _claimed_long_ago(world: World, job_id: str) -> bool:
+    """Whether a process that stood still started a job of a wait, which another worker had snoozed meanwhile."""
+    stood_still = {queue.process_id for queue in world.queues if queue.process.stood_still_s}
+    starts = (e for e in world.events if isinstance(e, AttemptStarted) and e.job_id == job_id)
+    return any(e.claim == "wait" and e.process in stood_still for e in starts) and any(
+        isinstance(e, JobSnoozed) and e.job_id == job_id for e in world.events
+    )
 
 
 def _times_of(world: World, job_id: str) -> list[float]:

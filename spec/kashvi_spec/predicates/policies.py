@@ -6,7 +6,7 @@ import ast
 import math
 from typing import Any
 
-from kashvi.events import AttemptFailed, AttemptSnoozed, JobFailed, JobSnoozed, RetryScheduled
+from kashvi.events import AttemptFailed, AttemptLost, AttemptSnoozed, JobFailed, JobSnoozed, RetryScheduled
 
 from ..judging import Predicate, Watches
 
@@ -90,9 +90,17 @@ class GivenUpAtOnce(Predicate):
         super().__init__()
         self._given_up: set[tuple[str, str, int]] = set()
         """Jobs, processes and attempts. An attempt that runs there twice counts as it ended last."""
+        self._lost: set[tuple[str, str, int]] = set()
+        """Attempts of dead workers, whose retry follows."""
 
     def watches(self) -> Watches:
-        return {AttemptFailed: self._ended, RetryScheduled: self._retried, JobFailed: self._failed}
+        return {
+            AttemptFailed: self._ended, AttemptLost: self._charged, RetryScheduled: self._retried,
+            JobFailed: self._failed,
+        }  # fmt: skip
+
+    def _charged(self, event: AttemptLost) -> None:
+        self._lost.add((event.job_id, event.process, event.attempt))
 
     def _ended(self, event: AttemptFailed) -> None:
         key = event.job_id, event.process, event.attempt
@@ -100,7 +108,10 @@ class GivenUpAtOnce(Predicate):
 
     def _retried(self, event: RetryScheduled) -> None:
         self.judged += 1
-        if (event.job_id, event.process, event.attempts) in self._given_up:
+        key = event.job_id, event.process, event.attempts
+        if key in self._lost:
+            self._lost.discard(key)
+        elif key in self._given_up:
             self.breaks(event.job_id, f"given up in attempt {event.attempts}, and tried again")
 
     def _failed(self, event: JobFailed) -> None:
