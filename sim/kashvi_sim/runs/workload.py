@@ -384,6 +384,7 @@ class Workload(_Strict, frozen=True):
             "own backoff kept": backoff,
             "snooze uncounted": snoozes,
             "follow-ups all or none": follow_ups,
+            "pauses kept": bool(self.pauses),
         }
         return frozenset(name for name, there in reached.items() if not there)
 
