@@ -308,7 +308,7 @@ def _(patch: Patch) -> None:
     "the last to start is every handler's",
     "JOBS-11",
     source="Sidekiq #6475: one hash of context that threads share",
-    also="JOBS-20",
+    also="JOBS-19 JOBS-20",
 )
 def _(patch: Patch) -> None:
     shared: list[Any] = [None]
