@@ -12,11 +12,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 import click
 
 from ..runtime import SystemRuntime
+from .replacing import Program
 from .signals import NUMBERS, Repeats
 
 LOOK_S = 0.1
@@ -49,12 +51,16 @@ class Place:
         self._born_at = 0.0
         self._pipe = -1
 
-    def start(self, command: Sequence[str], now: float) -> None:
+    def start(self, command: Sequence[str], directory: Path | None, now: float) -> None:
         read, write = os.pipe()
         try:
             # In a group of its own: Ctrl-C in a terminal reaches it once, through this process.
             self.child = subprocess.Popen(
-                [*command, f"--tell-fd={write}"], stdin=subprocess.DEVNULL, process_group=0, pass_fds=[write]
+                [*command, f"--tell-fd={write}"],
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+                pass_fds=[write],
+                cwd=directory,
             )
         except OSError:
             os.close(read)
@@ -90,9 +96,10 @@ class Processes:
     """
 
     def __init__(
-        self, count: int, words: Sequence[str], max_time_s: float | None = None, *, passes_on_hangup: bool = False
+        self, count: int, program: Program, max_time_s: float | None = None, *, passes_on_hangup: bool = False
     ) -> None:
-        self._command = [sys.executable, "-P", "-m", "kashvi", *words, "--processes=1"]
+        self._command = [sys.executable, "-P", "-m", "kashvi", *program.words, "--processes=1"]
+        self._directory = program.directory
         self._places = [Place() for _ in range(count)]
         self._ends_at = None if max_time_s is None else SystemRuntime.monotonic() + max_time_s
         self._repeats = Repeats()
@@ -128,7 +135,7 @@ class Processes:
             place.starts_at = None
             return
         try:
-            place.start([*self._command, *left], now)
+            place.start([*self._command, *left], self._directory, now)
         except OSError as error:  # no memory, or too many processes
             click.echo(f"No worker process could be started ({error}); again in {place.rest(now):g} s.", err=True)
         if self._stopping and place.child is not None:  # a signal came meanwhile

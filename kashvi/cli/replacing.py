@@ -7,6 +7,9 @@ import faulthandler
 import os
 import re
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -32,15 +35,37 @@ def unwatch() -> None:
     faulthandler.cancel_dump_traceback_later()
 
 
-def replace(signals: Signals, running: Workers, max_jobs: int | None, max_time_s: float | None) -> None:
+class Program(NamedTuple):
+    """What this process was started with: the app may change ``sys.argv`` and the directory."""
+
+    words: Sequence[str]
+    """Of the command."""
+    command: Sequence[str]
+    """Of the interpreter, and those."""
+    directory: Path | None
+    """None: it was gone already."""
+
+
+def started() -> Program:
+    """This process's program. Called before the app is imported."""
+    words = sys.argv[1:]
+    was_started_so = sys.orig_argv[-len(words) :] == words  # or forked
+    directory = None
+    with contextlib.suppress(OSError):
+        directory = Path.cwd()
+    return Program(words, sys.orig_argv[1:] if was_started_so else ["-P", "-m", "kashvi", *words], directory)
+
+
+def replace(
+    program: Program, signals: Signals, running: Workers, max_jobs: int | None, max_time_s: float | None
+) -> None:
     """Put a new program in the place of this one, with what is left of its limits; returns if a signal has come.
 
     The process keeps its id, so a supervisor notices nothing. Its open files are closed, but for standard streams.
     """
     if not signals.release():
         return
-    ours = sys.argv[1:]
-    words = list(sys.orig_argv[1:] if sys.orig_argv[-len(ours) :] == ours else ["-P", "-m", "kashvi", *ours])  # forked
+    words = list(program.command)
     while re.match("--max-(jobs|time)=", words[-1]):
         words.pop()
     if max_jobs is not None:
@@ -51,6 +76,8 @@ def replace(signals: Signals, running: Workers, max_jobs: int | None, max_time_s
     sys.stdout.flush()
     sys.stderr.flush()
     try:
+        if program.directory is not None:
+            os.chdir(program.directory)
         if os.name != "nt":  # there a new process would get another number, and nothing would wait for it
             os.execv(sys.executable, [sys.executable, *words])
     except OSError as error:

@@ -31,7 +31,7 @@ from .options import (
 )
 from .output import JsonLines, Lines, write
 from .processes import ENDED, FULL, REFUSED, WORKS, Processes, tell
-from .replacing import replace, unwatch, watch
+from .replacing import replace, started, unwatch, watch
 from .signals import Signals
 
 LOOK_S = 1.0
@@ -149,6 +149,7 @@ def work(
     sim:replay and spec:check read a trace. Several workers of one host may share it; it keeps the type of an error, not
     its text. After the file was renamed, SIGHUP makes the worker open a new one; without a trace, SIGHUP is SIGTERM.
     """
+    program = started()
     signals = Signals(grace, quiet=as_json)
     queue = load_app(app)
     logs.set_up(verbose=verbose)
@@ -163,7 +164,7 @@ def work(
     if processes > 1:
         if isinstance(queue.driver, MemoryDriver):
             raise RedisRequired("queue:work --processes")
-        sys.exit(Processes(processes, sys.argv[1:], max_time, passes_on_hangup=trace_file is not None).run())
+        sys.exit(Processes(processes, program, max_time, passes_on_hangup=trace_file is not None).run())
     choose_database(queue, database_url)
     output = JsonLines() if as_json else Lines(lambda: queue.max_attempts, verbose)
     queue.observe(output)
@@ -192,7 +193,7 @@ def work(
     if trace is not None:
         trace.close()
     if running.to_replace:
-        replace(signals, running, max_jobs, None if ends_at is None else ends_at - SystemRuntime.monotonic())
+        replace(program, signals, running, max_jobs, None if ends_at is None else ends_at - SystemRuntime.monotonic())
     if not running.stuck:
         running.join()
     tell(tell_fd, FULL if running.full else ENDED)

@@ -42,6 +42,13 @@ def test_a_process_that_leaves_before_it_works_is_no_success(kashvi: Shell, valk
     assert shown.returncode == 1
 
 
+def test_processes_start_as_their_command_did_whatever_the_app_changes(kashvi: Shell, valkey: RedisServer) -> None:
+    """Its words and its directory, as an app may for reasons of its own."""
+    (kashvi.directory / "moves.py").write_text("import myapp, os, sys\nsys.argv[1:] = []\nos.chdir('/')\n")
+    shown = kashvi("queue:work", "--redis-url", valkey.url, "--processes", "2", "--app", "moves", "--stop-when-empty")
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
 def test_a_process_that_has_had_its_jobs_is_replaced(worker: Worker, queue: Queue) -> None:
     """At once, until the queue is empty: all jobs run, each process takes its number."""
     queue.dispatch_many([Note(n) for n in range(7)])
@@ -67,7 +74,7 @@ def test_the_place_of_a_process_that_dies_stays_empty_longer_each_time() -> None
     """From a second to half a minute; after a minute of life it is forgotten."""
     place, now, rests = Place(), 1000.0, []
     for lives in [0.1] * 7 + [60.0, 0.1]:
-        place.start([sys.executable, "-c", "import sys"], now)
+        place.start([sys.executable, "-c", "import sys"], None, now)
         assert place.child is not None
         place.child.wait()
         assert place.empty() == b""

@@ -13,24 +13,26 @@ import pytest
 
 PROGRAM = """
 import json, os, sys, threading, types
-from kashvi.cli.replacing import replace
+from kashvi.cli.replacing import replace, started
 from kashvi.cli.signals import Signals
 
 signals = Signals(25.0, quiet=True)
 if "AGAIN" in os.environ:
-    print(json.dumps([os.getpid(), sys.argv[1:], threading.active_count()]), flush=True)
+    print(json.dumps([os.getpid(), sys.argv[1:], threading.active_count(), os.getcwd()]), flush=True)
     sys.exit()
 os.environ["AGAIN"] = "1"
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 print(os.getpid(), flush=True)
 {before}
-replace(signals, types.SimpleNamespace(taken=3), {limits})
+program = started()
+{app}
+replace(program, signals, types.SimpleNamespace(taken=3), {limits})
 print("goes on", flush=True)
 """
 
 
-def ran(*words: str, limits: str = "None, None", before: str = "") -> subprocess.CompletedProcess[str]:
-    program = PROGRAM.format(limits=limits, before=before)
+def ran(*words: str, limits: str = "None, None", before: str = "", app: str = "") -> subprocess.CompletedProcess[str]:
+    program = PROGRAM.format(limits=limits, before=before, app=app)
     return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
 
 
@@ -49,8 +51,14 @@ def test_the_new_program_has_the_same_number_and_words_and_what_is_left_of_the_l
     """And none of the threads."""
     shown = ran(*words, limits=limits)
     number, again = shown.stdout.splitlines()
-    assert json.loads(again) == [int(number), wanted, 1]
+    assert json.loads(again)[:3] == [int(number), wanted, 1]
     assert "a new process takes the place of this one" in shown.stderr
+
+
+def test_an_app_that_changes_its_words_and_its_directory_is_started_as_it_was() -> None:
+    """As one that strips options of its own does, or one that goes to its data."""
+    shown = ran("queue:work", app="sys.argv[1:] = []; os.chdir('/')")
+    assert json.loads(shown.stdout.splitlines()[1])[1::2] == [["queue:work"], str(Path.cwd())]
 
 
 def test_what_was_forked_by_another_program_starts_as_kashvi_does(monkeypatch: pytest.MonkeyPatch) -> None:
