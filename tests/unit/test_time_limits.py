@@ -15,7 +15,7 @@ from kashvi_sim.world.process import SimQueue
 from kashvi_sim.world.world import World
 
 from kashvi import current
-from kashvi.errors import InvalidSetting, TimedOut
+from kashvi.errors import AttemptOver, InvalidSetting, TimedOut
 from kashvi.events import AttemptFailed, AttemptStarted, AttemptStuck, AttemptSucceeded, JobFailed, JobReturned
 from kashvi.queue import Queue
 from kashvi.raised import standing_at
@@ -325,3 +325,41 @@ def test_where_a_thread_stands_is_told_as_a_traceback(is_async: bool) -> None:
 def test_the_time_to_obey_is_a_number_of_seconds(seconds: Any) -> None:
     with pytest.raises(InvalidSetting, match="obey_s must be a number of seconds, 0 or more"):
         Queue(obey_s=seconds)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_outlives_the_attempt_is_told_that_it_is_over(fails: bool) -> None:
+    """By a check and by a dispatch, also after an attempt that failed."""
+    queue, kept = Queue(registry=Registry(), max_attempts=1), []
+
+    @queue.job("jobs.Ends", timeout=60)
+    @dataclass
+    class Ends:
+        def handle(self) -> None:
+            kept.append(current())
+            kept[-1].check()
+            if fails:
+                raise ValueError("no card")
+
+    queue.dispatch(Ends())
+    queue.work(stop_when_empty=True)
+    [attempt] = kept
+    with pytest.raises(AttemptOver):
+        attempt.check()
+    with pytest.raises(AttemptOver):
+        attempt.dispatch(Ends())
+
+
+def test_a_timeout_of_the_handlers_own_is_told_as_that() -> None:
+    """As its client raises it, within the limit."""
+    queue = Queue(registry=Registry(), max_attempts=1)
+
+    @queue.job("jobs.Asks", timeout=60)
+    @dataclass
+    class Asks:
+        async def handle(self) -> None:
+            raise TimeoutError("the bank does not answer")
+
+    queue.dispatch(Asks())
+    queue.work(stop_when_empty=True)
+    assert [one.error for one in queue.failed_jobs()] == ["TimeoutError: the bank does not answer"]
