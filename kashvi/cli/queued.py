@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from ..drivers.memory import MemoryDriver
+from ..errors import RedisRequired
 from ..ports import WHERE, Where
 from ..text import json_line, visible
 from .options import app_option, choose_driver, examples, json_option, load_app, redis_option
@@ -41,6 +43,8 @@ def list_jobs(where: Where | None, limit: int, app: str | None, redis_url: str |
     """
     queue = load_app(app)
     choose_driver(queue, redis_url)
+    if isinstance(queue.driver, MemoryDriver):
+        raise RedisRequired("queue:list")
     counts = queue.stats()
     there = {"running": counts.held, "ready": counts.ready, "delayed": counts.delayed}
     places: tuple[Where, ...] = ("running", "ready", "delayed") if where is None else (where,)
