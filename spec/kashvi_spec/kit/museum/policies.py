@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from kashvi import retries
+from kashvi import events, retries
 from kashvi.errors import InvalidDelay
 from kashvi.jobs import envelope
 from kashvi.jobs.codec import JobType
@@ -232,7 +232,7 @@ def _(patch: Patch) -> None:
 
 @exhibit("a job may snooze unseen", "nothing is said, however often", "RETRY-14")
 def _(patch: Patch) -> None:
-    where(patch, attempt, "warn", lambda text: "was snoozed" in text, lambda real, text: None)
+    where(patch, events, "warn", lambda text, *rest: "was snoozed" in text, lambda real, text, *rest: None)
 
 
 @exhibit(
