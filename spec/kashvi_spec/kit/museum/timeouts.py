@@ -272,8 +272,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     where(
         patch, replacing, "replace",
-        lambda signals, running, most, left_s: most is not None or left_s is not None,
-        lambda real, signals, running, most, left_s: real(signals, running, None, None),
+        lambda program, signals, running, most, left_s: most is not None or left_s is not None,
+        lambda real, program, signals, running, most, left_s: real(program, signals, running, None, None),
     )  # fmt: skip
 
 
