@@ -14,6 +14,9 @@ from kashvi_sim.world.faults import RULES, PlannedFault, rules_named
 from kashvi_sim.world.kernel import Deadlock, DirectTask, Kernel, Turns
 from kashvi_sim.world.tape import Tape
 
+from kashvi import current
+from kashvi.errors import NoAttempt
+
 STORM = workload_named("storm")
 SEEDS = range(5_000, 5_100)
 
@@ -115,3 +118,10 @@ def test_code_that_waits_in_a_direct_task_and_does_not_yield_is_an_error() -> No
     kernel.spawn_direct(blocks, "blocks")
     with pytest.raises(Deadlock):
         kernel.run()
+
+
+def test_after_a_run_without_greenlets_no_attempt_is_under_way() -> None:
+    """The thread that ran it is none of a worker's."""
+    performed(workload_named("follow_ups"), 1, "none", True)
+    with pytest.raises(NoAttempt):
+        current()

@@ -63,10 +63,10 @@ def test_every_mark_names_a_clause_that_exists() -> None:
 
 
 def test_what_a_storm_marks_has_a_symbol_and_a_clause() -> None:
-    """Thirty seeds with every fault."""
+    """Thirty seeds with every fault, and one with pauses."""
     kinds: Counter[str] = Counter()
-    for seed in range(30):
-        for mark in picture(play(workload_named("storm"), seed=seed, faults="all")).marks:
+    for workload, seed in [*(("storm", seed) for seed in range(30)), ("pauses", 0)]:
+        for mark in picture(play(workload_named(workload), seed=seed, faults="all")).marks:
             kinds[mark.kind] += 1
             assert mark.clause
             assert mark.text

@@ -26,6 +26,8 @@ CLAUSES: dict[type[Event], str] = {
     events.ServerBack: "DELIVERY-1",
     events.StoreLost: "FAILURES-7",
     events.StoreBack: "FAILURES-7",
+    events.QueuePaused: "WORKERS-21",
+    events.QueueResumed: "WORKERS-21",
     events.WorkerStopping: "WORKERS-3",
     ProcessKilled: "DELIVERY-2",
     ServerRolledBack: "DELIVERY-1",

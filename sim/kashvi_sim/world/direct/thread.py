@@ -135,8 +135,11 @@ class DirectThread:
             act = declared.act()
             if act.takes_s > 0 and self._kernel.waits(None, act.takes_s):
                 yield
-            RUNNING.set(running)
-            declared.ends(act)
+            outside = RUNNING.set(running)
+            try:
+                declared.ends(act)
+            finally:
+                RUNNING.reset(outside)
             if process.dead:
                 yield  # and never goes on
         finally:
