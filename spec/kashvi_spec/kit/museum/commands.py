@@ -464,7 +464,7 @@ def _(patch: Patch) -> None:
     )  # fmt: skip
 
 
-@exhibit("the newest job is shown first", "a list read from its left end", "COMMANDS-20", source="RQ, arq: LRANGE 0")
+@exhibit("the newest job is shown first", "a list read from its left end", "COMMANDS-20")
 def _(patch: Patch) -> None:
     def shown(self: RedisDriver, key: Any, first: int, last: int, worker: str = "") -> list[Shown]:
         return [Shown(raw, worker=worker) for raw in self._server.call("LRANGE", key, first, last)]

@@ -386,7 +386,7 @@ def _(patch: Patch) -> None:
     "an old look at the dead is good enough",
     "they came back, and died of another job",
     "DELIVERY-16",
-    source="ours, until 0.3: a job was charged for a death beside a fresh one",
+    source="ours, once: a job was charged for a death beside a fresh one",
 )
 def _(patch: Patch) -> None:
     def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
@@ -395,7 +395,7 @@ def _(patch: Patch) -> None:
     settling(patch, lambda self, worker, s: s.lease_end not in (None, self.store.workers.get(s.owner)), settle)
 
 
-@exhibit("a look at the dead has no date", "so nobody can tell an old one", "DELIVERY-16")
+@exhibit("a look at the dead has no date", "so the server can't tell an old one", "DELIVERY-16")
 def _(patch: Patch) -> None:
     def expired(real: Any, self: MemoryDriver, limit: int) -> Expired:
         found: Expired = real(self, limit)

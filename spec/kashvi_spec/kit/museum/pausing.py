@@ -35,12 +35,22 @@ def _claims_all_the_same(real: Any, self: MemoryDriver, *rest: Any) -> Exchange:
         self.store.paused_at = since
 
 
-@exhibit("a resumed queue is looked at when its worker renews", "minutes later", "WORKERS-21", source="BullMQ")
+@exhibit(
+    "a resumed queue is looked at when its worker renews",
+    "it stays idle after the resume",
+    "WORKERS-21",
+    source="BullMQ #3971: a worker that is resumed stays paused",
+)
 def _(patch: Patch) -> None:
     patch.setattr(choose, "asks_again", lambda state, now: False)
 
 
-@exhibit("a pause is of the process that makes it", "a worker that starts later does not know", "WORKERS-21")
+@exhibit(
+    "a pause is of the process that makes it",
+    "a worker that starts later does not know",
+    "WORKERS-21",
+    source="LavinMQ #446: a restart ends a pause",
+)
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, worker: str, n: int, *rest: Any) -> Exchange:
         return real(self, worker, n, *rest) if n > 1 else _claims_all_the_same(real, self, worker, n, *rest)
@@ -48,7 +58,7 @@ def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "exchange", lambda self, worker, n, *rest: self.store.paused_at is not None, exchange)
 
 
-@exhibit("a second pause begins anew", "nobody knows since when", "COMMANDS-23")
+@exhibit("a second pause begins anew", "the server says a later time than that of the pause", "COMMANDS-23")
 def _(patch: Patch) -> None:
     real = RedisDriver.pause
 
