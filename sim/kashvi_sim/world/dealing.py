@@ -81,6 +81,7 @@ class Dealing:
     """The entries of ``ended`` that are about suspects."""
     doubts: str = ""
     """The reason for which its own count of its jobs may be wrong; empty: none."""
+    reconciled_at: float = 0.0
     late: bool = False
     """True if a request of it was still on its way after its reply was lost: it may claim after the worker has left."""
     stopping: Since | None = None

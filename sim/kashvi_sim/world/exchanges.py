@@ -58,7 +58,7 @@ class Exchanges(Timed):
         if one.renewed and self._world.kernel.time - one.renewed.at > self._world.lease_s:
             one.reasons += 1  # held up for so long, it may have lost its jobs
         if answer.listing is not None and audit:
-            one.doubts = ""
+            one.doubts, one.reconciled_at = "", self._world.kernel.time
         elif any(settlements[i].move == "start" for i in answer.refused):
             one.doubts = "a start was refused"
         one.open = one.lost = False
@@ -197,7 +197,9 @@ class Exchanges(Timed):
                     "settled in time", self._moved_s(one, since), self._settled_s(one), "after its end", job_id
                 )
             owes_reconcile = one.doubts and one.waiting_since is not None  # its keeper settles, a moment later
-            if (since := one.grave.pop(job_id, None)) is not None and not (self._held_up(one) or owes_reconcile):
+            if (since := one.grave.pop(job_id, None)) is not None and not (
+                self._held_up(one) or owes_reconcile or one.reconciled_at >= since.at
+            ):
                 self._within("suspects settled", self._moved_s(one, since), 0.0, "a suspect, after its end", job_id)
 
     def _settled_s(self, one: Dealing) -> float:
