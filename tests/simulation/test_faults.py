@@ -6,8 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pytest
+from kashvi_sim.runs.arrivals import Regular
+from kashvi_sim.runs.durations import Exponential, Fixed
 from kashvi_sim.runs.play import Played, play
-from kashvi_sim.runs.workload import Crew, Exponential, Fixed, JobKind, Regular, Workload
+from kashvi_sim.runs.workload import Crew, JobKind, Workload
 from kashvi_sim.world.faults import PlannedFault
 from kashvi_sim.world.kernel import EPOCH
 from kashvi_sim.world.world import World

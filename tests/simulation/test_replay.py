@@ -10,10 +10,12 @@ from statistics import fmean
 import msgspec
 import pytest
 from kashvi_sim.commands.options import workload_named
+from kashvi_sim.runs.arrivals import Poisson
+from kashvi_sim.runs.durations import Exponential
 from kashvi_sim.runs.play import Played, play
 from kashvi_sim.runs.recording import Recording, Shift, record_of
 from kashvi_sim.runs.replay import recorded, replay
-from kashvi_sim.runs.workload import Crew, Exponential, JobKind, Poisson, Workload
+from kashvi_sim.runs.workload import Crew, JobKind, Workload
 from kashvi_sim.world.kernel import EPOCH
 from kashvi_sim.world.trace import ProcessKilled, write
 

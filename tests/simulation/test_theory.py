@@ -18,7 +18,8 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 import pytest
-from kashvi_sim.runs.workload import Exponential, Fixed, Poisson
+from kashvi_sim.runs.arrivals import Poisson
+from kashvi_sim.runs.durations import Exponential, Fixed
 from kashvi_sim.world.tape import Tape
 from kashvi_sim.world.world import World
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from kashvi_sim.commands.options import PLACES, workload_named
+from kashvi_sim.runs.arrivals import Daily
 from kashvi_sim.runs.figures import Waits
 from kashvi_sim.runs.play import Played, play
-from kashvi_sim.runs.workload import Daily, load
+from kashvi_sim.runs.workload import load
 from kashvi_sim.world.kernel import EPOCH
 from kashvi_sim.world.tape import Tape
 from kashvi_spec.kit.museum import MUSEUM

@@ -69,7 +69,9 @@ def _switches() -> Figure:
 
 
 def _steady(jobs: int) -> Workload:
-    from ..runs.workload import AtOnce, Crew, Fixed, JobKind, Workload
+    from ..runs.arrivals import AtOnce
+    from ..runs.durations import Fixed
+    from ..runs.workload import Crew, JobKind, Workload
 
     return Workload(
         name="bench",

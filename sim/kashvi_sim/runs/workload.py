@@ -6,8 +6,6 @@ run makes its jobs few, short and successful.
 
 from __future__ import annotations
 
-import csv
-import math
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,73 +13,16 @@ from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 
-from kashvi.errors import InvalidSetting, UnusableSetting
+from kashvi.errors import UnusableSetting
 from kashvi.retries import Retry
 from kashvi.settings import OBEY_S
 
 from ..world.faults import PlannedFault
 from ..world.tape import AttemptStream, Stream
+from .arrivals import Arrivals, Times
+from .durations import Duration, Fixed
+from .fields import Count, Positive, Seconds, Share, Strict
 from .policy import Policy
-
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-
-
-class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A misspelt field is an error, not a default."""
-
-
-class Fixed(_Strict, frozen=True, tag_field="kind", tag="fixed"):
-    """Always the same duration."""
-
-    seconds: Seconds
-
-    def draw(self, chance: Stream) -> float:
-        return self.seconds
-
-
-class Uniform(_Strict, frozen=True, tag_field="kind", tag="uniform"):
-    """Uniformly distributed."""
-
-    least_s: Seconds
-    most_s: Seconds
-
-    def draw(self, chance: Stream) -> float:
-        return self.least_s + (self.most_s - self.least_s) * chance.fraction()
-
-
-class Exponential(_Strict, frozen=True, tag_field="kind", tag="exponential"):
-    """Exponentially distributed: mostly short, memoryless."""
-
-    mean_s: Positive
-
-    def draw(self, chance: Stream) -> float:
-        return -self.mean_s * math.log1p(-chance.fraction())
-
-
-class LogNormal(_Strict, frozen=True, tag_field="kind", tag="lognormal"):
-    """Log-normally distributed, as many real services: half take up to ``median_s``, a few take very long."""
-
-    median_s: Positive
-    sigma: Positive
-
-    def draw(self, chance: Stream) -> float:
-        radius = math.sqrt(-2.0 * math.log1p(-chance.fraction()))
-        return self.median_s * math.exp(self.sigma * radius * math.cos(2 * math.pi * chance.fraction()))
-
-
-class OneOf(_Strict, frozen=True, tag_field="kind", tag="one_of"):
-    """One of these, equally likely."""
-
-    seconds: tuple[Seconds, ...]
-
-    def draw(self, chance: Stream) -> float:
-        return self.seconds[chance.choose(len(self.seconds))]
-
-
-Duration = Fixed | Uniform | Exponential | LogNormal | OneOf
 
 
 class Coming(NamedTuple):
@@ -108,7 +49,7 @@ class Attempt(NamedTuple):
     """The time limit that it obeys, if it is over then."""
 
 
-class FollowUps(_Strict, frozen=True):
+class FollowUps(Strict, frozen=True):
     """What each attempt dispatches at its end; they are sent if it is done."""
 
     type: str
@@ -154,119 +95,7 @@ class Script(Protocol):
         """The outcomes of a type's jobs."""
 
 
-class AtOnce(_Strict, frozen=True, tag_field="process", tag="at_once"):
-    """All jobs at the start."""
-
-    jobs: Count
-
-    def gaps(self, chance: Stream) -> Iterator[float]:
-        yield from (0.0 for _ in range(self.jobs))
-
-
-class Poisson(_Strict, frozen=True, tag_field="process", tag="poisson"):
-    """Independent arrivals, ``rate`` a second on average."""
-
-    jobs: Count
-    rate: Positive
-
-    def gaps(self, chance: Stream) -> Iterator[float]:
-        for _ in range(self.jobs):
-            yield -math.log1p(-chance.fraction()) / self.rate
-
-
-class Regular(_Strict, frozen=True, tag_field="process", tag="regular"):
-    """One every ``every_s``."""
-
-    jobs: Count
-    every_s: Positive
-
-    def gaps(self, chance: Stream) -> Iterator[float]:
-        yield from (self.every_s for _ in range(self.jobs))
-
-
-class Bursts(_Strict, frozen=True, tag_field="process", tag="bursts"):
-    """``size`` at once, every ``every_s``."""
-
-    bursts: Count
-    size: Count
-    every_s: Positive
-
-    def gaps(self, chance: Stream) -> Iterator[float]:
-        for _ in range(self.bursts):
-            yield self.every_s
-            yield from (0.0 for _ in range(self.size - 1))
-
-
-class Daily(_Strict, frozen=True, tag_field="process", tag="daily"):
-    """Independent arrivals, more by day than by night: ``per_day`` on average, by the hours' weights.
-
-    Begins at midnight, and goes on into the next day until all jobs have come.
-    """
-
-    jobs: Count
-    per_day: Positive
-    hours: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=24, max_length=24)]
-
-    def gaps(self, chance: Stream) -> Iterator[float]:
-        total = sum(self.hours)
-        if total <= 0:
-            raise InvalidSetting("the daily curve's hours", self.hours, "24 weights, some above 0")
-        rates = [weight / total * self.per_day / 3600 for weight in self.hours]
-        now, hour, left_s = 0.0, 0, 3600.0
-        for _ in range(self.jobs):
-            came, wanted = now, -math.log1p(-chance.fraction())
-            while wanted > rates[hour] * left_s:
-                wanted -= rates[hour] * left_s
-                now, hour, left_s = now + left_s, (hour + 1) % 24, 3600.0
-            step = wanted / rates[hour] if wanted else 0.0
-            now, left_s = now + step, left_s - step
-            yield now - came
-
-
-class Times(_Strict, frozen=True, tag_field="process", tag="times"):
-    """Arrivals from a CSV file: seconds from the start in its first column; the first line may be a heading.
-
-    ``file`` is relative to the workload's file. It is read when the run begins.
-    """
-
-    file: str
-
-    def gaps(self, chance: Stream) -> Iterator[float]:
-        before = 0.0
-        for at in sorted(self._times()):
-            yield at - before
-            before = at
-
-    def _times(self) -> Iterator[float]:
-        with Path(self.file).open(newline="", encoding="utf-8") as lines:
-            for number, row in enumerate(csv.reader(lines), 1):
-                try:
-                    at = float(row[0]) if row else -1.0
-                except ValueError:
-                    at = -1.0
-                if 0 <= at < math.inf:
-                    yield at
-                elif row and number > 1:
-                    wanted = "seconds, 0 or more, in its first column"
-                    raise InvalidSetting(f"line {number} of {self.file}", ",".join(row), wanted)
-
-
-class Handful(_Strict, frozen=True, tag_field="process", tag="handful"):
-    """From ``least`` to ``most`` jobs, some together and some apart, to find bugs."""
-
-    least: Count
-    most: Count
-    gap_s: tuple[Seconds, ...] = (0.0, 0.01, 1.0)
-
-    def gaps(self, chance: Stream) -> Iterator[float]:
-        for _ in range(self.least + chance.choose(self.most - self.least + 1)):
-            yield self.gap_s[chance.choose(len(self.gap_s))]
-
-
-Arrivals = AtOnce | Poisson | Regular | Bursts | Daily | Times | Handful
-
-
-class JobKind(_Strict, frozen=True):
+class JobKind(Strict, frozen=True):
     """One type of job and its share of all."""
 
     type: str
@@ -293,7 +122,7 @@ class JobKind(_Strict, frozen=True):
     """The share of attempts that take longer than that, and do not obey it: they end when they end."""
 
 
-class Crew(_Strict, frozen=True):
+class Crew(Strict, frozen=True):
     """The workers: ``processes`` of ``threads`` each. A dead process is replaced after ``restart_s``.
 
     ``patience_s``: other attempts may go on for so long when one is stuck, and then the process is replaced; none: it
@@ -309,21 +138,21 @@ class Crew(_Strict, frozen=True):
     patience_s: Seconds | None = None
 
 
-class Change(_Strict, frozen=True):
+class Change(Strict, frozen=True):
     """From ``at_s`` on, there are ``processes`` processes."""
 
     at_s: Seconds
     processes: Annotated[int, msgspec.Meta(ge=0)]
 
 
-class Pause(_Strict, frozen=True):
+class Pause(Strict, frozen=True):
     """The queue is paused, for so long."""
 
     at_s: Seconds
     for_s: Seconds
 
 
-class Workload(_Strict, frozen=True):
+class Workload(Strict, frozen=True):
     """The contents of a workload's file."""
 
     name: str

@@ -6,7 +6,8 @@ import re
 
 import msgspec
 
-from ..runs.workload import AtOnce, Crew, JobKind, Workload
+from ..runs.arrivals import AtOnce
+from ..runs.workload import Crew, JobKind, Workload
 
 LEASE_S, RESTART_S = 1.21875, 0.40625
 """With it keepers, which act every third of a lease, coincide at every moment, and idle workers at some moments."""
