@@ -40,7 +40,7 @@ class Order:
         note(self.n, os.getpid(), 0)
         run = time.monotonic_ns()
         current().dispatch_many([Item(self.n, run, k) for k in (1, 2)])
-        time.sleep(0.002)
+        time.sleep(0.002)  # a moment in which a kill may come
         current().dispatch_after(Item(self.n, run, 3), 0.05)
 
 @queue.job("jobs.Item")

@@ -826,3 +826,20 @@ def test_an_attempt_that_was_interrupted_has_no_time_limit_left() -> None:
     machine.limit(d, NOW, 1.0)
     machine.interrupted(NOW, d, done(d))
     assert not timeouts.matter(machine)
+
+
+def test_a_paused_queue_has_nothing_due_for_one_that_waits_for_what_is() -> None:
+    """It would wait until the queue is resumed, whenever that is."""
+    machine = made(threads=1, until="drained")
+    step = request(machine.free(NOW))
+    machine.answered(NOW, step, answer(ready=3, next_due_s=60.0)._replace(paused=True), [], NOW)
+    assert machine.free(NOW) is None
+
+
+def test_a_time_limit_has_passed_and_is_disobeyed_from_the_microsecond_on() -> None:
+    machine = working(1, job(1))
+    machine.limit(job(1), NOW, 1.0)
+    assert [bool(timeouts.passed(machine, at)) for at in (NOW + SECOND - 1, NOW + SECOND)] == [False, True]
+    (key,) = machine.time_limits
+    machine.time_limits[key] = machine.time_limits[key]._replace(obey_until=NOW + 2 * SECOND)
+    assert [bool(timeouts.disobeyed(machine, NOW + 2 * SECOND - n)) for n in (1, 0)] == [False, True]
