@@ -9,7 +9,7 @@ from .pushing import HELD_UP_S
 from .story import UNRECORDED, Pushed, Story, document
 
 TAKES_S = 1.0
-"""Situations of jobs whose process is killed or paused."""
+"""The duration of a job whose process is killed."""
 REPEATED = (
     "killed",
     "paused",
@@ -70,7 +70,7 @@ def killed_is_run_again(story: Story) -> Iterator[Finding]:
 
 @judges("DELIVERY-3")
 def lease_is_kept(story: Story) -> Iterator[Finding]:
-    held = [one for one in _running_when_killed(story) + _held_up(story) if story.elsewhere(one.name)]
+    held = [one for one in _running_when_killed(story) + held_up(story) if story.elsewhere(one.name)]
     if not held:
         raise NotSeen("no worker took over a job of a worker that was killed or held up (see DELIVERY-2)")
     for one in held:
@@ -99,7 +99,7 @@ def longer_than_the_lease(story: Story) -> Iterator[Finding]:
 @judges("DELIVERY-5")
 def settled_once(story: Story) -> Iterator[Finding]:
     pushed(story, "paused")
-    if not (held := _held_up(story)):
+    if not (held := held_up(story)):
         raise NotSeen("the job ended before its worker could be held up")
     if not (held := [one for one in held if story.elsewhere(one.name)]):
         raise NotSeen("no other worker took over the job of one that was held up for longer than its lease")
@@ -215,22 +215,29 @@ def _killed_at(story: Story) -> float:
     kills = [one.at for one in story.did("SIGKILL") if one.at >= jobs[0].at]
     if not kills:
         raise NotSeen("no worker was killed")
-    return kills[0]
+    in_time = (at for at in kills for one in jobs if _runs_at(story, one, at, TAKES_S))
+    return next(in_time, kills[0])
 
 
 def _running_when_killed(story: Story) -> list[Pushed]:
     """The jobs that ran when their process was killed. Raises NotSeen if there is none."""
     at = _killed_at(story)
-    found = [one for one in story.of("killed") if _runs_at(story, one, at)]
+    found = [one for one in story.of("killed") if _runs_at(story, one, at, TAKES_S)]
     if not found:
         raise NotSeen("no job was running when its process was killed")
     return found
 
 
-def _held_up(story: Story) -> list[Pushed]:
+def any_ran_when_killed(story: Story) -> bool:
+    """True if a job was running when its process was killed."""
+    at = _killed_at(story)
+    return any(_runs_at(story, one, at, TAKES_S) for one in story.of("killed"))
+
+
+def held_up(story: Story) -> list[Pushed]:
     """The jobs that ran when their worker was paused; empty if they had ended."""
     jobs = story.of("paused", "paused last")
-    return [one for one in jobs for stop in story.did("SIGSTOP") if _runs_at(story, one, stop.at)]
+    return [one for one in jobs for stop in story.did("SIGSTOP") if _runs_at(story, one, stop.at, HELD_UP_S)]
 
 
 def _back_at(story: Story) -> float:
@@ -253,10 +260,10 @@ def _held_up_in(story: Story, one: Pushed) -> int:
     )
 
 
-def _runs_at(story: Story, one: Pushed, at: float) -> bool:
+def _runs_at(story: Story, one: Pushed, at: float, takes_s: float) -> bool:
     """True if its first attempt ran at that time, with a margin: a signal may arrive a little after its note."""
     starts = story.told(one.name)
-    if not starts or not starts[0].at <= at <= starts[0].at + TAKES_S / 2:
+    if not starts or not starts[0].at <= at <= starts[0].at + takes_s / 2:
         return False
     return not any(entry.worker == starts[0].worker for entry in story.told(one.name, "end"))
 

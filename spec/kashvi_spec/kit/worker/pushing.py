@@ -101,12 +101,13 @@ class Jobs:
         more = max(1, self._threads - 4)
         return jobs + [self.fail("failing", f"failing {n}") for n in range(more)]
 
-    def held_up(self) -> list[ToPush]:
+    def held_up(self, more: str = "") -> list[ToPush]:
         """One job that would be tried again, and one in its last attempt. No wait between attempts is as long."""
-        plain = {"log": self._log, "name": "paused last", "seconds": HELD_UP_S, "seen": 0}
+        name, last_name = f"paused{more}", f"paused last{more}"
+        plain = {"log": self._log, "name": last_name, "seconds": HELD_UP_S, "seen": 0}
         envelope = {"id": self._new_id(), "type": "spec.Fail", "payload": plain, "attempts": 2}
-        last = ToPush("paused last", "paused last", "spec.Fail", _compact(envelope), None, "failed")
-        return [self.fail("paused", "paused", HELD_UP_S), *([last] if self._threads > 1 else [])]
+        last = ToPush(last_name, "paused last", "spec.Fail", _compact(envelope), None, "failed")
+        return [self.fail("paused", name, HELD_UP_S), *([last] if self._threads > 1 else [])]
 
     def _odd(self) -> ToPush:
         """A payload whose bytes would change as numbers or dictionaries of another language."""

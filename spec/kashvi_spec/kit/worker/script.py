@@ -9,8 +9,9 @@ import redis
 
 from .bench import Bench
 from .judging import LATE_S, TAKEOVER_S
+from .on_deaths import any_ran_when_killed, held_up
 from .process import CannotJudge, CutShort, WorkerProcess
-from .pushing import HELD_UP_S
+from .pushing import HELD_UP_S, ToPush
 from .server import cut_off, idle_commands, pause_writes, put_in_the_way, take_away
 from .story import DELAYED, JOBS, UNRECORDED, Story
 from .watch import WRONG_TYPE
@@ -21,6 +22,8 @@ STOP_S = 15.0
 """The most seconds from a signal to the end of the process, beside its jobs."""
 TRIES = 3
 """The most tries to start a process that lives."""
+ROUNDS = ("", " again", " once more")
+"""The end of the names of a scene's jobs: it is played again if its signal came after the jobs, on a busy machine."""
 QUICK = 100
 """The number of quick jobs before slow ones: enough that a worker's estimates adapt."""
 ACROSS_S = 1.0
@@ -129,17 +132,10 @@ class Run:
             take_away(self.bench.client)
 
     def deaths(self) -> None:
-        self._alive(2)
-        victims = [self.jobs.fail("killed", "killed and failing", 1.0)]
-        victims += [self.jobs.sleep("killed", f"killed {n}", 1.0) for n in range(min(3, 2 * self.threads - 1))]
-        self.bench.push([self.jobs.echo("outlives", "outlives", 0.5), *victims])
-        self.until(lambda: all(self.story.told(one.name) for one in victims), LATE_S)
-        for worker in self.bench.running():
-            self.bench.send(worker, signal.SIGKILL)
-        self.until(lambda: not self.bench.running(), LATE_S)
-        self._alive(1)
-        self.settle("outlives")
-        self._alive(2)
+        for more in ROUNDS:
+            victims = self._kill_all(more)
+            if any_ran_when_killed(self.story):
+                break
 
         def over() -> bool:
             """True if all jobs are done, except the retries of the failing one."""
@@ -152,6 +148,20 @@ class Run:
             self.story.missed["paused"] = self.story.missed["paused last"] = why.format("those of one held up")
             self.story.missed["dies again"] = why.format("those of the next")
 
+    def _kill_all(self, more: str) -> list[ToPush]:
+        self._alive(2)
+        victims = [self.jobs.fail("killed", f"killed and failing{more}", 1.0)]
+        victims += [self.jobs.sleep("killed", f"killed {n}{more}", 1.0) for n in range(min(3, 2 * self.threads - 1))]
+        self.bench.push([self.jobs.echo("outlives", f"outlives{more}", 0.5), *victims])
+        self.until(lambda: all(self.story.told(one.name) for one in victims), LATE_S)
+        for worker in self.bench.running():
+            self.bench.send(worker, signal.SIGKILL)
+        self.until(lambda: not self.bench.running(), LATE_S)
+        self._alive(1)
+        self.settle("outlives")
+        self._alive(2)
+        return victims
+
     def _settled_but(self, fate: str, situation: str) -> bool:
         return all(self.story.ended(one) for one in self.story.of(situation) if one.fate != fate)
 
@@ -159,7 +169,13 @@ class Run:
         """Pause a worker during jobs, for longer than its lease, until another has taken them over."""
         if "paused" in self.story.missed:
             return
-        names = self.bench.push(self.jobs.held_up())
+        for more in ROUNDS:
+            self._alive(2)
+            self._hold_up(self.bench.push(self.jobs.held_up(more)))
+            if held_up(self.story):
+                break
+
+    def _hold_up(self, names: list[str]) -> None:
         self.until(lambda: all(self.story.told(name) for name in names), LATE_S)
         started = {entry.worker for name in names for entry in self.story.told(name)}
         stopped = [worker for worker in self.bench.running() if worker.name in started]
