@@ -87,6 +87,7 @@ class Worker:
         self.due_at: float | None = None
         self.compare = False
         """True after a lost reply: the worker must reconcile."""
+        self.paused = False
 
     def work(self) -> None:
         """Work until a signal stops it and running jobs have ended."""
@@ -256,6 +257,7 @@ class Worker:
                 self.holding -= Counter([claim.raw])
         self.admit(answer.claimed)
         self.ready, self.unrecorded = 0 if answer.paused else answer.ready, answer.unrecorded
+        self.paused = answer.paused
         if answer.paused:
             self.hand_back(also_running=False)
         self.due_at = None if answer.next_due_s is None or answer.paused else sent_at + max(answer.next_due_s, 0.0)
@@ -312,12 +314,13 @@ class Worker:
 
     def wait(self) -> None:
         """Wait on the server for the next job."""
-        if self.server.paused():
-            self.collect(PAUSED_S)
-            return
         seconds = WAIT_S
-        if time.monotonic() - self.renewed_at > WAIT_S / 2 and (due := self.server.next_due()) is not None:
-            self.due_at = time.monotonic() + due
+        if self.paused or time.monotonic() - self.renewed_at > WAIT_S / 2:
+            self.paused, due = self.server.look()
+            if self.paused:
+                self.collect(PAUSED_S)
+                return
+            self.due_at = self.due_at if due is None else time.monotonic() + due
         if self.due_at is not None:
             seconds = min(seconds, self.due_at - time.monotonic())
         if seconds < 0.001:

@@ -169,24 +169,24 @@ class Run:
         """Pause a worker during jobs, for longer than its lease, until another has taken them over."""
         if "paused" in self.story.missed:
             return
-        for more in ROUNDS:
-            self._alive(2)
-            self._hold_up(self.bench.push(self.jobs.held_up(more)))
-            if held_up(self.story):
-                break
+        for n in range(len(self.jobs.held_up())):  # one after the other: suspects would wait for each other
+            for more in ROUNDS:
+                self._alive(2)
+                [name] = self.bench.push([self.jobs.held_up(more)[n]])
+                self._hold_up(name)
+                if any(one.name == name for one in held_up(self.story)):
+                    break
 
-    def _hold_up(self, names: list[str]) -> None:
-        self.until(lambda: all(self.story.told(name) for name in names), LATE_S)
-        started = {entry.worker for name in names for entry in self.story.told(name)}
+    def _hold_up(self, name: str) -> None:
+        self.until(lambda: bool(self.story.told(name)), LATE_S)
+        started = {entry.worker for entry in self.story.told(name)}
         stopped = [worker for worker in self.bench.running() if worker.name in started]
         for worker in stopped:
             self.bench.send(worker, signal.SIGSTOP)
-        if len(stopped) == len(self.bench.running()):
-            self._another()
-        self.until(lambda: self.story.elsewhere(names[0]), self.story.lease_s + TAKEOVER_S)
+        self.until(lambda: self.story.elsewhere(name), self.story.lease_s + TAKEOVER_S)
         for worker in stopped:
             self.bench.send(worker, signal.SIGCONT)
-        self.settle("paused", "paused last", seconds=3.0 + 5 * HELD_UP_S + LATE_S)
+        self.settle("paused", "paused last", seconds=3.0 + 3 * HELD_UP_S + LATE_S)
 
     def dies_again(self) -> None:
         """A job that is alone in its process, which is killed at its first two starts."""
