@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from .names import DEFAULT
+
 log = logging.getLogger("kashvi")
 
 
@@ -52,6 +54,7 @@ class JobDispatched(JobEvent, frozen=True, kw_only=True):
     due: float | None = None
     parent: str = ""
     """The id of the job whose follow-up it is, if it is one."""
+    queue: str = DEFAULT
 
 
 class FollowUpKept(JobEvent, frozen=True, kw_only=True):
@@ -75,6 +78,7 @@ class AttemptStarted(JobEvent, frozen=True, kw_only=True):
     """The envelope's ``lost``: how grave a suspect it is."""
     type_limit: int = 0
     """The type's own limit of attempts; 0: none, so the worker's applies."""
+    queue: str = DEFAULT
     timeout_s: float = 0.0
     """The type's time limit, from now on; 0: none."""
 
@@ -266,6 +270,7 @@ class QueuePaused(Event, frozen=True, kw_only=True):
     """The server's time of the pause that holds now, perhaps an earlier one; of a worker: when it heard of it."""
     worker: str = ""
     """The worker that has heard of it; empty for the process that paused it."""
+    queue: str = DEFAULT
 
 
 class QueueResumed(Event, frozen=True, kw_only=True):
@@ -273,6 +278,7 @@ class QueueResumed(Event, frozen=True, kw_only=True):
 
     server_at: float
     worker: str = ""
+    queue: str = DEFAULT
 
 
 class StoreLost(Event, frozen=True, kw_only=True):

@@ -15,16 +15,16 @@ from types import FrameType, TracebackType
 from typing import Final, Literal, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from .errors import InvalidSetting
+from .names import DEFAULT
 
 READ_MAX_BYTES = 4 * 1024 * 1024
 """A read ends with the entry that reaches this total, whatever the limit in entries."""
 
 
-def at_once(envelopes: Iterable[bytes]) -> list[bytes]:
-    """The first envelopes, up to the one that reaches READ_MAX_BYTES."""
+def at_once(envelopes: Iterable[bytes], size: int = 0) -> list[bytes]:
+    """The first envelopes, up to the one that reaches READ_MAX_BYTES with the ``size`` that was read before."""
     read: list[bytes] = []
-    size = 0
-    for envelope in envelopes:
+    for envelope in envelopes if size < READ_MAX_BYTES else ():
         read.append(envelope)
         size += len(envelope)
         if size >= READ_MAX_BYTES:
@@ -60,6 +60,7 @@ class FollowUp(NamedTuple):
     envelope: bytes
     in_s: float = 0.0
     """Seconds from now until it is due; 0: it is ready at once."""
+    queue: str = DEFAULT
 
 
 class Settlement(NamedTuple):
@@ -78,6 +79,20 @@ class Settlement(NamedTuple):
     """When another worker's lease ended, as ``expired`` read it; refused if that has changed. None: it may have."""
     follow_ups: Sequence[FollowUp] = ()
     """done: the jobs to add, in this order, unless it is refused. Only given to a driver that is ``Following``."""
+    queue: str = DEFAULT
+    """The job's queue: retry and return put it there."""
+
+
+class Shares(NamedTuple):
+    """How many jobs to claim from several queues."""
+
+    total: int
+    queues: tuple[tuple[str, int], ...]
+    """In this order, up to so many of each; then, in this order, whatever they have, up to the total."""
+
+
+Want = int | Shares
+"""A number: of the default queue alone. ``Shares`` are only given to a driver with ``NamedQueues``."""
 
 
 class Exchange(NamedTuple):
@@ -93,14 +108,18 @@ class Exchange(NamedTuple):
     holding: int
     """How many envelopes the worker's two lists hold now."""
     ready: int
-    """How many jobs are left on the list."""
+    """How many jobs are left on the list; of several queues: on the lists of those that are not paused."""
     unrecorded: int
     next_due_s: float | None
-    """Seconds until the earliest delayed job is due; None: there is none."""
+    """Seconds until the earliest delayed job is due, of several queues those that are not paused; None: none is."""
     listing: tuple[list[bytes], list[bytes]] | None = None
     """On a repeated number: all of ``held`` and ``running``, oldest first; nothing was settled or claimed again."""
     paused: bool = False
-    """True if the queue is paused: nothing was claimed, whatever is ready."""
+    """True if the queue is paused, or all that it serves: nothing was claimed, whatever is ready."""
+    claimed_of: tuple[tuple[str, int], ...] = ()
+    """The queues of what was claimed, in its order: of each, so many. Empty: all of the default queue."""
+    paused_queues: tuple[str, ...] = ()
+    """Of several queues, those that are paused."""
 
 
 WAIT_MAX_S = 0.6
@@ -149,9 +168,21 @@ class Unrecorded(NamedTuple):
     failed_at: float
 
 
+class QueueStats(NamedTuple):
+    """The number of jobs of one queue."""
+
+    ready: int
+    delayed: int
+    paused: bool = False
+    served: bool = True
+    """True if a worker that is alive serves it."""
+    oldest: bytes | None = None
+    """The ready job that is claimed next."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The number of jobs in each place."""
+    """The number of jobs in each place, of all queues together."""
 
     ready: int
     delayed: int
@@ -298,6 +329,51 @@ class Driver(Protocol):
 
     def stats(self) -> Stats:
         """Count."""
+
+
+class NamedQueues(Driver, Protocol):
+    """A driver with named queues. To any other driver only jobs of the default queue are given, and ``want`` is a
+    number. Of these calls, those that name no other queue are made as for any driver.
+    """
+
+    @property
+    def names_queues(self) -> bool:
+        """True if it has them."""
+
+    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0, queues: Sequence[str] = ()) -> float | None:
+        """As ``Driver.push``, all or none. ``queues``: the queue of each; by default the default queue."""
+
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want) -> Exchange:
+        """As ``Driver.exchange``; jobs go back to their own queues, also to ones that this worker does not serve.
+
+        A settlement that can't reach its queue, as another program made the key something else, is refused.
+        """
+
+    def wait(self, worker: str, seconds: float, queues: Sequence[str] = (DEFAULT,)) -> bytes | float | None:
+        """As ``Driver.wait``, for a job of the first queue. A job of another one ends the wait, as if it were due now,
+        if the driver can see it.
+        """
+
+    def next_due(self, queues: Sequence[str] = (DEFAULT,)) -> float | Paused | None:
+        """As ``Driver.next_due``, of those queues that are not paused; ``PAUSED`` if all are."""
+
+    def pause(self, queue: str = DEFAULT) -> float:
+        """As ``Pausing.pause``."""
+
+    def resume(self, queue: str = DEFAULT) -> float:
+        """As ``Pausing.resume``."""
+
+    def paused_since(self, queue: str = DEFAULT) -> float | None:
+        """As ``Pausing.paused_since``."""
+
+    def show(self, where: Where, limit: int, queue: str = DEFAULT) -> Iterator[Shown]:
+        """As ``Showing.show``; running jobs are of all queues."""
+
+    def push_retried(self, failure: str, envelope: bytes, queue: str = DEFAULT) -> bool:
+        """As ``Retrying.push_retried``."""
+
+    def queue_stats(self) -> dict[str, QueueStats]:
+        """Each queue by name: the default one, and all that ever had jobs or are served. May take several reads."""
 
 
 PREFIX = "kashvi:queue"

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from .dispatch import naming
 from .errors import InvalidSetting, NotAnEnvelope
-from .jobs.envelope import read, text_of
+from .jobs.envelope import queue_in, read, text_of
+from .names import DEFAULT, queue_name
 from .ports import WHERE, Driver, Showing, Shown, Where
 
 TIMED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-")
@@ -36,25 +38,29 @@ class QueuedJob:
     """The time in the id, in UTC, if kashvi made it."""
     lost: int = 0
     """How grave a suspect it is, after a death of its process; 0: it is none."""
+    queue: str = DEFAULT
 
 
-def jobs(driver: Driver, where: Where, limit: int) -> Iterator[QueuedJob]:
+def jobs(driver: Driver, where: Where, limit: int, queue: str = DEFAULT) -> Iterator[QueuedJob]:
     """Up to ``limit`` jobs of one place. Raises InvalidSetting, DriverError."""
     if where not in WHERE:
         raise InvalidSetting("where", where, f"one of {', '.join(WHERE)}")
     if not isinstance(driver, Showing):
         raise InvalidSetting("the driver", driver, "one with a method show(where, limit), to read the jobs it has")
-    return (_job(one, where) for one in driver.show(where, limit))
+    found = driver.show(where, limit) if queue == DEFAULT else naming(driver).show(where, limit, queue_name(queue))
+    return (_job(one, where, queue) for one in found)
 
 
-def _job(shown: Shown, where: Where) -> QueuedJob:
+def _job(shown: Shown, where: Where, queue: str) -> QueuedJob:
     due = None if shown.due is None else _moment(shown.due)
     try:
         one = read(shown.envelope)
     except NotAnEnvelope:
-        return QueuedJob("", "", text_of(shown.envelope), 0, where, due, shown.worker)
+        return QueuedJob("", "", text_of(shown.envelope), 0, where, due, shown.worker, queue=queue)
     payload = text_of(bytes(one.payload))
-    return QueuedJob(one.id, one.type, payload, one.attempts, where, due, shown.worker, _made_at(one.id), one.lost)
+    queue = queue_in(one) if where == "running" else queue
+    made_at = _made_at(one.id)
+    return QueuedJob(one.id, one.type, payload, one.attempts, where, due, shown.worker, made_at, one.lost, queue)
 
 
 def _made_at(job_id: str) -> datetime | None:

@@ -16,6 +16,7 @@ from .events import EventStream, Observer
 from .failures.recent import FailedJob, FailedJobs
 from .jobs.codec import Job
 from .jobs.envelope import text_of
+from .names import DEFAULT, ONLY_DEFAULT, served
 from .ports import Driver, FailureStore, Runtime, Stats, Task, Where
 from .registry import Registry, default_name
 from .runtime import SystemRuntime
@@ -107,24 +108,37 @@ class Queue:
     def job(self, name: J, /) -> J: ...
     @overload
     def job(
-        self, name: str | None = None, /, *, retry: Retry | None = None, timeout: float | timedelta | None = None
+        self,
+        name: str | None = None,
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+        queue: str = DEFAULT,
     ) -> Callable[[J], J]: ...
     def job(
-        self, name: J | str | None = None, /, *, retry: Retry | None = None, timeout: float | timedelta | None = None
+        self,
+        name: J | str | None = None,
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = None,
+        queue: str = DEFAULT,
     ) -> J | Callable[[J], J]:
         """Class decorator: ``@queue.job("jobs.WelcomeEmailJob")``.
 
         Bare ``@queue.job`` takes the last module segment and the class name.
         retry: the type's policy (``kashvi.retries``), in place of the class's attribute ``retry``.
         timeout: the time limit of an attempt (seconds or a timedelta), in place of the class's attribute ``timeout``.
+        queue: where its jobs go, unless a dispatch says otherwise: a worker serves the queues it is given.
         Raises NotAJob, DuplicateJobName, InvalidSetting (bare, in a script; a ``retry`` that is no policy, a
-        ``timeout`` that is no time above 0).
+        ``timeout`` that is no time above 0, a ``queue`` that is no name).
         """
 
         def decorate(job_class: J) -> J:
             if not isinstance(job_class, type):
                 raise NotAJob(job_class, "it is not a class; nothing was called")
-            self.registry.register(given or default_name(job_class), job_class, retry, timeout)
+            self.registry.register(given or default_name(job_class), job_class, retry, timeout, queue)
             return job_class
 
         given = name if isinstance(name, str) else None
@@ -137,69 +151,76 @@ class Queue:
         *,
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
+        queue: str = DEFAULT,
     ) -> None:
         """Give a job type its name: a class, or a function that returns an instance with default fields.
 
-        ``retry``, ``timeout``: as for ``job``. Raises NotAJob, DuplicateJobName, InvalidSetting.
+        ``retry``, ``timeout``, ``queue``: as for ``job``. Raises NotAJob, DuplicateJobName, InvalidSetting.
         """
-        self.registry.register(name, factory, retry, timeout)
+        self.registry.register(name, factory, retry, timeout, queue)
 
     # -- dispatching ------------------------------------------------------------------------
 
-    def dispatch(self, job: object) -> str:
+    def dispatch(self, job: object, *, queue: str | None = None) -> str:
         """Put a job on the queue now; returns its id.
 
-        The payload is captured here. Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge, and
-        DriverError, whose ``maybe_sent`` says whether dispatching again could run the job twice.
+        queue: the name of the queue, in place of the type's.
+        The payload is captured here. Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge, InvalidSetting
+        for a name that no queue can have, and DriverError, whose ``maybe_sent`` says whether dispatching again could
+        run the job twice.
         """
-        sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit)
+        sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
         self._push((sealed,), 0.0)
         return sealed.job_id
 
-    def dispatch_after(self, job: object, delay: float | timedelta) -> str:
+    def dispatch_after(self, job: object, delay: float | timedelta, *, queue: str | None = None) -> str:
         """Put a job on the queue, due ``delay`` (seconds or a timedelta) from now; returns its id.
 
         The payload is captured here, not when it is due. A delay of 0 is ``dispatch``.
         Raises InvalidDelay, and what ``dispatch`` raises.
         """
         delay_s = dispatch.seconds_of(delay)
-        sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit)
+        sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
         self._push((sealed,), delay_s)
         return sealed.job_id
 
-    def dispatch_many(self, jobs: Iterable[object]) -> list[str]:
-        """Put many jobs on the queue in one round trip, in order; returns their ids.
+    def dispatch_many(self, jobs: Iterable[object], *, queue: str | None = None) -> list[str]:
+        """Put many jobs on their queues in one round trip, in order; returns their ids.
 
         All or none: if one can't be dispatched, none is sent. Raises what ``dispatch`` raises, and
         InvalidSetting for more than 500,000 jobs.
         """
-        if sealed := self._seal(jobs):
+        if sealed := self._seal(jobs, queue):
             self._push(sealed, 0.0)
         return [one.job_id for one in sealed]
 
-    def adispatch(self, job: object, *, timeout: float | None = None) -> Awaitable[str]:
+    def adispatch(self, job: object, *, queue: str | None = None, timeout: float | None = None) -> Awaitable[str]:
         """``await queue.adispatch(job)``: as ``dispatch``, in a thread, while the event loop goes on.
 
         The payload is captured at the call, which raises the JobErrors. Awaiting raises DriverError, and ReplyLost
         after ``timeout`` seconds. A job that was cancelled or timed out may still be sent (``maybe_sent``): its thread
         can't be stopped. The thread is one of the loop's default executor; it calls the observers.
         """
-        return self._apush(self._seal((job,)), 0.0, timeout, lambda sealed: sealed[0].job_id)
+        return self._apush(self._seal((job,), queue), 0.0, timeout, lambda sealed: sealed[0].job_id)
 
-    def adispatch_after(self, job: object, delay: float | timedelta, *, timeout: float | None = None) -> Awaitable[str]:
+    def adispatch_after(
+        self, job: object, delay: float | timedelta, *, queue: str | None = None, timeout: float | None = None
+    ) -> Awaitable[str]:
         """As ``dispatch_after``, in a thread; see ``adispatch``."""
         seconds = dispatch.seconds_of(delay)
-        return self._apush(self._seal((job,)), seconds, timeout, lambda sealed: sealed[0].job_id)
+        return self._apush(self._seal((job,), queue), seconds, timeout, lambda sealed: sealed[0].job_id)
 
-    def adispatch_many(self, jobs: Iterable[object], *, timeout: float | None = None) -> Awaitable[list[str]]:
+    def adispatch_many(
+        self, jobs: Iterable[object], *, queue: str | None = None, timeout: float | None = None
+    ) -> Awaitable[list[str]]:
         """As ``dispatch_many``, in a thread; see ``adispatch``."""
-        return self._apush(self._seal(jobs), 0.0, timeout, lambda sealed: [one.job_id for one in sealed])
+        return self._apush(self._seal(jobs, queue), 0.0, timeout, lambda sealed: [one.job_id for one in sealed])
 
-    def _seal(self, jobs: Iterable[object]) -> list[Sealed]:
+    def _seal(self, jobs: Iterable[object], queue: str | None) -> list[Sealed]:
         many = list(jobs)
         if len(many) > MANY_MAX:
             raise InvalidSetting("the number of jobs in one dispatch_many", len(many), f"{MANY_MAX:,} or less")
-        return [dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit) for job in many]
+        return [dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue) for job in many]
 
     def _apush(
         self, sealed: list[Sealed], delay_s: float, timeout: float | None, answer: Callable[[list[Sealed]], T]
@@ -340,41 +361,49 @@ class Queue:
         """The numbers of jobs that are ready, delayed, held by workers, and unrecorded. Raises DriverError."""
         return self.driver.stats()
 
-    def pause(self) -> None:
+    def pause(self, queue: str = DEFAULT) -> None:
         """Let no job of this queue start, in any worker, until ``resume``: the server keeps it. Running jobs end.
 
         No job is claimed later than a second after this returned (WORKERS-21). Raises InvalidSetting, DriverError.
         """
-        self._stream.emit(events.QueuePaused, server_at=settings.pausing(self.driver).pause())
+        at = settings.pausing(self.driver, queue).pause()
+        self._stream.emit(events.QueuePaused, server_at=at, queue=queue)
 
-    def resume(self) -> None:
+    def resume(self, queue: str = DEFAULT) -> None:
         """End the pause: idle workers go on within a second. Raises InvalidSetting, DriverError."""
-        self._stream.emit(events.QueueResumed, server_at=settings.pausing(self.driver).resume())
+        at = settings.pausing(self.driver, queue).resume()
+        self._stream.emit(events.QueueResumed, server_at=at, queue=queue)
 
-    def paused_since(self) -> datetime | None:
+    def paused_since(self, queue: str = DEFAULT) -> datetime | None:
         """When the queue was paused, by the server's clock, in UTC; None if it is not. Raises what ``pause`` raises."""
-        since = settings.pausing(self.driver).paused_since()
+        since = settings.pausing(self.driver, queue).paused_since()
         return None if since is None else datetime.fromtimestamp(since, UTC)
 
-    def jobs(self, where: Where = "ready", *, limit: int = 100) -> list[QueuedJob]:
+    def jobs(self, where: Where = "ready", *, queue: str = DEFAULT, limit: int = 100) -> list[QueuedJob]:
         """Up to ``limit`` jobs: ``ready`` in order, ``delayed`` by due time, or ``running`` (on a worker's list).
 
-        Jobs move meanwhile: one may be missing, or be there twice. Raises InvalidSetting, DriverError (COMMANDS-20).
+        ``queue``: of which; running ones are of all. Jobs move meanwhile: one may be missing, or be there twice.
+        Raises InvalidSetting, DriverError (COMMANDS-20).
         """
         from .queued import jobs
 
-        return list(jobs(self.driver, where, min(settings.at_least("limit", limit, 1), sys.maxsize)))
+        return list(jobs(self.driver, where, min(settings.at_least("limit", limit, 1), sys.maxsize), queue))
 
     # -- working ----------------------------------------------------------------------------
 
-    def start_workers(self, n: int = 5, *, limits: Limits | None = None) -> Workers:
+    def start_workers(
+        self, n: int = 5, *, queues: str | Iterable[str] = DEFAULT, limits: Limits | None = None
+    ) -> Workers:
         """Start ``n`` worker threads; returns their handle, a context manager.
 
+        queues: those they serve: ``"payments,default"`` strictly in this order, ``"payments:3,default:1"`` by weight.
         Raises InvalidSetting, and SettingsRefused if the server rejects the settings (REDIS-15).
         """
         from .worker.pool import Workers
 
-        worker, keeper = self._worker(settings.at_least("the number of workers", n, 1), limits, interruptible=False)
+        worker, keeper = self._worker(
+            settings.at_least("the number of workers", n, 1), limits, queues, interruptible=False
+        )
         workers = Workers(worker, keeper, self._runtime)
         self._workers = [*self._running(), workers]
         return workers
@@ -382,6 +411,7 @@ class Queue:
     def work(
         self,
         *,
+        queues: str | Iterable[str] = DEFAULT,
         stop_when_empty: bool = False,
         drain: bool = False,
         max_jobs: int | None = None,
@@ -389,6 +419,7 @@ class Queue:
     ) -> None:
         """Run jobs in this thread.
 
+        queues: as for ``start_workers``.
         stop_when_empty: return when nothing is ready; delayed jobs and waiting retries stay.
         drain: wait for delayed jobs and retries too, but not for jobs that other workers hold. Raises
             ClockStandsStill if a frozen clock keeps a delayed job from becoming due for 5 s.
@@ -400,7 +431,7 @@ class Queue:
 
         until: Until = "drained" if drain else "empty" if stop_when_empty else "stopped"
         limits = Limits(until, max_jobs, max_time)
-        worker, keeper = self._worker(1, limits, interruptible=True)
+        worker, keeper = self._worker(1, limits, queues, interruptible=True)
         keeping: Task | None = None
         forget_end: Callable[[], None] = _nothing
         try:
@@ -420,7 +451,9 @@ class Queue:
         if worker.error is not None:
             raise worker.error
 
-    def _worker(self, threads: int, limits: Limits | None, *, interruptible: bool) -> tuple[Worker, Keeper]:
+    def _worker(
+        self, threads: int, limits: Limits | None, queues: str | Iterable[str], *, interruptible: bool
+    ) -> tuple[Worker, Keeper]:
         from .worker.attempt import Attempts
         from .worker.keeper import Keeper
         from .worker.machine import Machine
@@ -436,6 +469,9 @@ class Queue:
             settings.seconds("max_time", limits.max_time_s)
         self._worked = True
         driver, runtime, stream = self.driver, self._runtime, self._stream
+        serves = ONLY_DEFAULT if queues == DEFAULT else served(queues)
+        if serves != ONLY_DEFAULT:
+            dispatch.naming(driver)
         settings.check(driver)
         recorder = Recorder(driver, self.store, runtime, stream, self._remember)
 
@@ -452,6 +488,7 @@ class Queue:
             has_store=recorder.has_store,
             obey_s=self.obey_s,
             spare=0 if interruptible else threads,
+            queues=serves,
         )
         attempts = Attempts(
             worker_id,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import DuplicateJobName, InvalidSetting, NotAJob, UnknownJobType, UnregisteredJob
 from .jobs.codec import Job, JobType, why_no_job
+from .names import DEFAULT
 
 if TYPE_CHECKING:
     from .retries import Retry
@@ -31,22 +32,24 @@ class Registry:
         factory: Callable[[], Job] | type[Job],
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
+        queue: str = DEFAULT,
     ) -> None:
         """Give a job type its wire name.
 
         ``factory`` is the class, or a function that returns an instance whose fields serve as defaults.
         ``retry``: the type's policy, in place of the class's attribute ``retry``.
         ``timeout``: the time limit of an attempt, in place of the class's attribute ``timeout``.
+        ``queue``: the queue of its jobs.
         The same class (by module and qualified name) may be registered again, as a reload does.
         Raises NotAJob, DuplicateJobName, InvalidSetting for a name that is empty, too long, not printable, or starts
-        with the ``*`` by which Go marks a pointer, and for a ``retry`` that is no policy or a ``timeout`` that is no
-        time.
+        with the ``*`` by which Go marks a pointer, and for a ``retry`` that is no policy, a ``timeout`` that is no
+        time or a ``queue`` that no queue can be called.
         """
         if not isinstance(name, str) or not is_a_name(name):
             raise InvalidSetting(
                 "a job name", name, 'a printable text like "jobs.WelcomeEmailJob", without a leading *'
             )
-        new = JobType(name, factory, retry, timeout)
+        new = JobType(name, factory, retry, timeout, queue)
         for old in (self._by_name.get(name), self._by_class.get(new.job_class)):
             if old and (old.origin, old.name) != (new.origin, new.name):
                 if old.name == name:

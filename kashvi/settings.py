@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 
 from .delays import DELAY_MAX_S
+from .dispatch import naming
 from .errors import DriverError, InvalidSetting, SettingsRefused
-from .ports import Checking, Driver, Pausing
+from .names import DEFAULT, queue_name
+from .ports import Checking, Driver, NamedQueues, Pausing
 
 UNKNOWN_FOR_S = 600.0
 """How long a job waits for a worker that knows its type: as long as Kubernetes waits for a stuck rollout."""
@@ -31,8 +33,27 @@ def driver_of(driver: Driver | str) -> Driver:
     return driver
 
 
-def pausing(driver: Driver) -> Pausing:
-    """The driver. Raises InvalidSetting if its queue can't be paused."""
+class OneOf:
+    """One named queue of a driver, to be paused."""
+
+    def __init__(self, driver: NamedQueues, queue: str) -> None:
+        self._driver = driver
+        self._queue = queue
+
+    def pause(self) -> float:
+        return self._driver.pause(self._queue)
+
+    def resume(self) -> float:
+        return self._driver.resume(self._queue)
+
+    def paused_since(self) -> float | None:
+        return self._driver.paused_since(self._queue)
+
+
+def pausing(driver: Driver, queue: str) -> Pausing:
+    """What pauses and resumes this queue. Raises InvalidSetting if it can't be paused."""
+    if queue_name(queue) != DEFAULT:
+        return OneOf(naming(driver), queue)
     if not isinstance(driver, Pausing):
         raise InvalidSetting("the driver", driver, "one with pause(), resume() and paused_since()")
     return driver

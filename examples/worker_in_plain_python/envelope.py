@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 COUNT_MAX = 2**31 - 1
+NAME = re.compile(r"[a-z0-9_.-]{1,64}")
+RESERVED = {
+    "jobs", "delayed", "workers", "exchanges", "unrecorded", "held", "running", "paused", "unique", "cancelled",
+    "names", "serves", "retried", "relay", "relayed", "cron", "counts", "about",
+}  # fmt: skip
+"""The names of other keys."""
 
 
 class NotAnEnvelope(ValueError):
     """The bytes are not an envelope. The message has the reason."""
+
+
+def is_queue(name: str) -> bool:
+    """True if a queue can have this name: it becomes part of a key."""
+    return NAME.fullmatch(name) is not None and name not in RESERVED
 
 
 def _no_number(text: str) -> Any:
@@ -38,6 +50,8 @@ class Envelope:
         self.lost: int = values.get("lost", 0)
         self.unknown_since: float = values.get("unknown_since", 0.0)
         self.error: str = values.get("error", "")
+        queue = values.get("queue")
+        self.queue: str = queue if isinstance(queue, str) and is_queue(queue) else "default"
         self._max_attempts: Any = values.get("max_attempts")
         self._wrapped: str = values.get("raw", "")
         if not all(isinstance(text, str) for text in (self.id, self.type, self.error, self._wrapped)):

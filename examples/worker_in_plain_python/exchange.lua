@@ -1,6 +1,6 @@
 -- The exchange of spec/protocol.md, step by step. On a Redis Cluster all keys would have to come as KEYS.
--- KEYS: prefix   ARGV: worker n lease want now|'', then per settlement: move owner place old new in_s lease_end|'' k,
--- and k times envelope in_s of a follow-up
+-- KEYS: prefix   ARGV: worker n lease want now|'', then per settlement: move owner place old new in_s lease_end|'' queue
+-- k, and k times envelope in_s queue of a follow-up
 local prefix, worker = KEYS[1], ARGV[1]
 local n, lease, want, now = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not now then
@@ -26,7 +26,7 @@ local settlements, at = {}, 6
 while at <= #ARGV do
   settlements[#settlements + 1] = at
   count(ARGV[at + 1])
-  at = at + 8 + 2 * ARGV[at + 7]
+  at = at + 9 + 3 * ARGV[at + 8]
 end
 
 -- 2: which number was the last?
@@ -36,12 +36,31 @@ last = tonumber(last)
 if n < last then return redis.error_reply('exchange ' .. n .. ' after ' .. last) end
 local repeated = n == last
 
-local function delay(envelope, in_s)
-  redis.call('ZADD', delayed, text(now + in_s), envelope)
-  if in_s < 0.6 then redis.pcall('PUBLISH', delayed, text(now + in_s)) end
+-- The list or the sorted set of a queue. Jobs go back to their own one, though this worker serves only the default.
+local function of(queue, name) return key(queue == 'default' and name or queue .. ':' .. name) end
+
+local function known(queue)
+  if queue ~= 'default' then redis.call('SADD', key('names'), queue) end
 end
 
-local function settle(at, move, owner, place, old, new, in_s, read_end, follow_ups)
+local function delay(envelope, in_s, queue)
+  known(queue)
+  redis.call('ZADD', of(queue, 'delayed'), text(now + in_s), envelope)
+  if in_s < 0.6 then redis.pcall('PUBLISH', of(queue, 'delayed'), text(now + in_s)) end
+end
+
+local function add(push, envelope, queue)
+  known(queue)
+  redis.call(push, of(queue, 'jobs'), envelope)
+  if queue ~= 'default' then redis.pcall('PUBLISH', of(queue, 'jobs'), text(now)) end
+end
+
+local function is_right(queue)
+  local list, set = redis.call('TYPE', of(queue, 'jobs')).ok, redis.call('TYPE', of(queue, 'delayed')).ok
+  return (list == 'list' or list == 'none') and (set == 'zset' or set == 'none')
+end
+
+local function settle(at, move, owner, place, old, new, in_s, read_end, queue, follow_ups)
   if owner ~= worker then
     local ends = tonumber(redis.call('ZSCORE', workers, owner) or now + 1)
     if ends > now or (read_end ~= '' and ends ~= tonumber(read_end)) then return false end
@@ -49,19 +68,25 @@ local function settle(at, move, owner, place, old, new, in_s, read_end, follow_u
       if ends > now - 3600 or count(owner) > 0 then return false end
       redis.call('ZREM', workers, owner)
       redis.call('HDEL', exchanges, owner)
+      redis.call('HDEL', key('serves'), owner)
       return true
     end
   end
   if move == 'leave' then return true end
   local list, from = key(place, owner), move == 'return' and 1 or -1
   if not redis.call('LPOS', list, old, 'RANK', from) then return false end
-  for i = at + 8, at + 6 + 2 * follow_ups, 2 do
-    local envelope, due_in = ARGV[i], tonumber(ARGV[i + 1])
-    if due_in > 0 then delay(envelope, due_in) else redis.call('LPUSH', jobs, envelope) end
+  local first, last = at + 9, at + 6 + 3 * follow_ups
+  if not is_right(queue) then return false end
+  for i = first, last, 3 do
+    if not is_right(ARGV[i + 2]) then return false end
   end
-  if move == 'retry' then delay(new, tonumber(in_s)) end
+  for i = first, last, 3 do
+    local envelope, due_in, its = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
+    if due_in > 0 then delay(envelope, due_in, its) else add('LPUSH', envelope, its) end
+  end
+  if move == 'retry' then delay(new, tonumber(in_s), queue) end
   if move == 'fail' then redis.call('ZADD', unrecorded, text(now + in_s), new) end
-  if move == 'return' then redis.call('RPUSH', jobs, new) end
+  if move == 'return' then add('RPUSH', new, queue) end
   if move == 'start' then redis.call('LPUSH', key('running', owner), old) end
   redis.call('LREM', list, from, old)
   return true
@@ -74,7 +99,7 @@ if not repeated then
   local found, leaving = {}, false
   for i, first in ipairs(settlements) do -- 4: settle
     leaving = leaving or (ARGV[first] == 'leave' and ARGV[first + 1] == worker)
-    if not settle(first, unpack(ARGV, first, first + 7)) then found[#found + 1] = i - 1 end
+    if not settle(first, unpack(ARGV, first, first + 8)) then found[#found + 1] = i - 1 end
   end
   settled_at, refused = text(now), table.concat(found, ' ')
   redis.call('HSET', exchanges, worker, n .. ' ' .. settled_at .. ' ' .. refused) -- 5: remember

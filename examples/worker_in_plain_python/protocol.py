@@ -29,8 +29,10 @@ class Settlement(NamedTuple):
     in_s: float = 0.0
     lease_end: float | None = None
     """Of another worker: as it was read."""
-    follow_ups: Sequence[tuple[bytes, float]] = ()
-    """done: envelopes to add, each with the seconds until it is due; 0: at once."""
+    follow_ups: Sequence[tuple[bytes, float, str]] = ()
+    """done: envelopes to add, each with the seconds until it is due (0: at once) and its queue."""
+    queue: str = "default"
+    """Where retry and return put it."""
 
 
 class Left(NamedTuple):
@@ -84,9 +86,10 @@ class Server:
         args: list[Any] = [worker, n, repr(lease_s), want, repr(self._time()) if self._time else ""]
         for one in settlements:
             lease_end = "" if one.lease_end is None else repr(one.lease_end)
-            args += (one.move, one.owner, one.place, one.old, one.new, repr(one.in_s), lease_end, len(one.follow_ups))
-            for envelope, in_s in one.follow_ups:
-                args += (envelope, repr(in_s))
+            args += (one.move, one.owner, one.place, one.old, one.new, repr(one.in_s), lease_end)
+            args += (one.queue, len(one.follow_ups))
+            for envelope, in_s, queue in one.follow_ups:
+                args += (envelope, repr(in_s), queue)
         now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running, paused = (
             self._exchange([self._prefix], args)
         )

@@ -64,6 +64,12 @@ class Ended:
     """When the owner's lease ended, if it is another worker."""
 
 
+def queue_of(ended: Ended) -> str:
+    """Our own jobs came from the default queue. A dead worker's go back to the queue that they name."""
+    envelope = ended.claim.envelope if ended.claim else None
+    return envelope.queue if ended.owner and envelope else "default"
+
+
 class Worker:
     """The worker of one process, with a new name."""
 
@@ -275,6 +281,7 @@ class Worker:
                     ended.new,
                     ended.wait_s - (now - ended.at),
                     ended.lease_end,
+                    queue=queue_of(ended),
                 )
                 for ended in outbox
             ]

@@ -4,11 +4,13 @@ BLMOVE returns for a ready job, but not for a delayed one that becomes due meanw
 less than a wait rings the bell: it publishes the due time. A waiting connection is subscribed, gets the message in the
 middle of a BLMOVE (RESP3), and ends that by CLIENT UNBLOCK. If the server refuses any of this, waits end by themselves,
 and a job delayed for less than 0.6 s may start up to that much late.
+
+BLMOVE waits for one list. A job that comes to another queue of the worker rings as well: its push publishes the time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import CommandRefused, DriverError, DriverUnavailable, ReplyLost
@@ -21,35 +23,45 @@ SLACK_S = 0.002
 
 
 class Listener(NamedTuple):
-    """A connection that has subscribed to the bell, and its number on the server."""
+    """A connection that has subscribed to bells, and its number on the server."""
 
     connection: Any
     number: int
+    bells: Sequence[str]
+
+
+class Call(NamedTuple):
+    """A wait to make: on one list, listening to bells."""
+
+    source: str
+    target: str
+    seconds: float
+    bells: Sequence[str]
+    first_due: Callable[[], float | None]
+    """When the first of their jobs is due: asked after a subscription, which may have missed a bell."""
 
 
 class Waits:
     """A driver's waits. Each has its own connection, which the next wait reuses."""
 
-    def __init__(self, server: Connections, bell: str, next_due: Callable[[], float | None]) -> None:
+    def __init__(self, server: Connections) -> None:
         self._server = server
-        self._bell = bell
-        self._next_due = next_due
         self._monotonic = SystemRuntime().monotonic
         self._renew()
 
-    def wait(self, source: str, target: str, seconds: float) -> bytes | float | None:
+    def wait(self, call: Call) -> bytes | float | None:
         """The next job, moved to ``target``; or the due time of a job that becomes due before the end; or None."""
         if self._server.pool() is not self._pool:  # after a fork, or after a failover
             self._renew()
         slots = self._slots
         if slots is None:
-            return self._wait(source, target, seconds)
+            return self._wait(call)
         try:
             slots.pop()
         except IndexError:
             raise self._no_connection() from None
         try:
-            return self._wait(source, target, seconds)
+            return self._wait(call)
         finally:
             slots.append(None)
 
@@ -65,10 +77,11 @@ class Waits:
     def _no_connection(self) -> CommandRefused:
         return CommandRefused("the client's max_connections leave none to wait on", self._server.server)
 
-    def _wait(self, source: str, target: str, seconds: float) -> bytes | float | None:
-        move = ("BLMOVE", source, target, "RIGHT", "LEFT", f"{seconds:.3f}")
+    def _wait(self, call: Call) -> bytes | float | None:
+        seconds = call.seconds
+        move = ("BLMOVE", call.source, call.target, "RIGHT", "LEFT", f"{seconds:.3f}")
         free = self._free
-        listener, due = self._listener()
+        listener, due = self._listener(call)
         if listener is None:
             if self._server.limit == 2:
                 raise self._no_connection()
@@ -85,18 +98,21 @@ class Waits:
         free.append(listener)
         return heard
 
-    def _listener(self) -> tuple[Listener | None, float | None]:
+    def _listener(self, call: Call) -> tuple[Listener | None, float | None]:
         """A listener for the next wait, or None; and the due time of a job that was delayed meanwhile, or None."""
         while self._free:
-            listener = self._free.pop()
+            listener = next((one for one in reversed(self._free) if one.bells == call.bells), self._free[-1])
+            self._free.remove(listener)
             try:
-                return listener, self._missed(listener)
-            except Exception:  # the server closed it; nothing was sent
-                listener.connection.disconnect()
+                if listener.bells == call.bells:
+                    return listener, self._missed(listener)
+            except Exception:
+                """The server closed it; nothing was sent."""
+            listener.connection.disconnect()
         if self._deaf:
             return None, None
         try:
-            return self._subscribe(), self._next_due()
+            return self._subscribe(call.bells), call.first_due()
         except CommandRefused:
             self._deaf = True
             return None, None
@@ -108,12 +124,13 @@ class Waits:
             due += [float(said[2])] if said[0] == b"message" else []
         return min(due, default=None)
 
-    def _subscribe(self) -> Listener:
+    def _subscribe(self, bells: Sequence[str]) -> Listener:
         connection = self._server.own()
 
         def ask() -> int:
-            connection.send_command("SUBSCRIBE", self._bell)
-            connection.read_response(push_request=True)
+            connection.send_command("SUBSCRIBE", *bells)
+            for _ in bells:
+                connection.read_response(push_request=True)
             connection.send_command("CLIENT", "ID")  # some servers refuse commands on a subscribed connection
             number: int = connection.read_response()
             connection.send_command("CLIENT", "UNBLOCK", number)  # checks the permission
@@ -121,7 +138,7 @@ class Waits:
             return number
 
         try:
-            return Listener(connection, self._server.talk(connection, ask))
+            return Listener(connection, self._server.talk(connection, ask), bells)
         except ReplyLost as error:
             raise DriverUnavailable(str(error), self._server.server) from error  # nothing was moved
         except BaseException:

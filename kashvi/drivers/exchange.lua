@@ -1,10 +1,13 @@
 -- One exchange of one worker: renew the lease, settle, promote what is due, claim. One atomic step.
 --
--- KEYS: jobs delayed workers exchanges unrecorded paused held running [held running of each other owner]
--- ARGV: worker n want lease now|'' gone_after chunk,
---       then per settlement: move, owner, index of its list in KEYS, old, new, in_s,
+-- KEYS: jobs delayed workers exchanges unrecorded paused held running, of the default queue and the worker;
+--       [names serves, jobs and delayed of each other queue] [held and running of each other owner]
+-- ARGV: worker n want lease now|'' gone_after chunk, the number of queues it names, and if that is not 0:
+--         the queues it serves, as text, and of each it names: name, index of its jobs in KEYS, share|'' if it is not
+--         served; with 0 it serves the default queue alone;
+--       then per settlement: move, owner, index of its list in KEYS, old, new, in_s, index of its queue's jobs in KEYS,
 --       and for another owner: the end of its lease as it was read, or '';
---       for done, new is '' or the number of its follow-ups, and these come last: envelope, in_s|'' each;
+--       for done, new is '' or the number of its follow-ups, and these come last: envelope, in_s|'', index each;
 --       or '', k, and k times old: the worker's own, held, are done
 --
 -- Envelopes are bytes here: nothing decodes them.
@@ -25,18 +28,57 @@ local function text(number) return string.format('%.17g', number) end
 local last, last_at, last_refused = string.match(
   redis.call('HGET', exchanges, worker) or '0 0 ', '^(%d+) (%S+) (.*)$')
 last = tonumber(last)
-redis.call('LLEN', jobs)
-local some_delayed = redis.call('ZCARD', delayed) > 0
 redis.call('ZCARD', unrecorded)
-local is_paused = redis.call('ZSCORE', paused, 'default')
-for i = 7, #KEYS do redis.call('LLEN', KEYS[i]) end
 
-local function answer(settled_at, refused, claimed, held_list, running_list)
-  local first = some_delayed and redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES') or {}
+-- The queues: those that it serves, and those of other workers that it settles to. A key of another's queue that is of
+-- the wrong type fails the settlements to it, not the call.
+local served, wrong, some_delayed = {}, {}, {}
+local function serve(name, at, share)
+  redis.call('LLEN', KEYS[at])
+  some_delayed[at] = redis.call('ZCARD', KEYS[at + 1]) > 0
+  served[#served + 1] = { name = name, at = at, share = share, paused = redis.call('ZSCORE', paused, name) }
+end
+local function other(at)
+  local list, set = redis.call('TYPE', KEYS[at]).ok, redis.call('TYPE', KEYS[at + 1]).ok
+  wrong[at] = (list ~= 'list' and list ~= 'none') or (set ~= 'zset' and set ~= 'none')
+end
+local named = tonumber(ARGV[8])
+local at, first_list = 9, 9
+if named == 0 then
+  serve('default', 1, want)
+else
+  at, first_list = 10 + 3 * named, 11
+  for i = 10, at - 1, 3 do
+    local key = tonumber(ARGV[i + 1])
+    first_list = math.max(first_list, key + 2)
+    if ARGV[i + 2] == '' then other(key) else serve(ARGV[i], key, tonumber(ARGV[i + 2])) end
+  end
+  redis.call('SCARD', KEYS[9])
+  redis.call('HLEN', KEYS[10])
+  if not some_delayed[1] then
+    redis.call('LLEN', jobs)
+    redis.call('ZCARD', delayed)
+  end
+end
+redis.call('LLEN', held)
+redis.call('LLEN', running)
+for i = first_list, #KEYS do redis.call('LLEN', KEYS[i]) end
+
+local function answer(settled_at, refused, claimed, claimed_of, held_list, running_list)
+  local ready, first, paused_queues = 0, nil, {}
+  for _, queue in ipairs(served) do
+    if queue.paused then paused_queues[#paused_queues + 1] = queue.name end
+    if named == 0 or not queue.paused then
+      ready = ready + redis.call('LLEN', KEYS[queue.at])
+      local due = some_delayed[queue.at] and redis.call('ZRANGE', KEYS[queue.at + 1], 0, 0, 'WITHSCORES')[2]
+      if due and (not first or tonumber(due) < first) then first = tonumber(due) end
+    end
+  end
   return {
-    text(now), settled_at, refused, redis.call('LLEN', held) + redis.call('LLEN', running), redis.call('LLEN', jobs),
-    redis.call('ZCARD', unrecorded), first[2] and text(tonumber(first[2]) - now) or '', claimed,
-    held_list and 1 or 0, held_list or {}, running_list or {}, is_paused and 1 or 0,
+    text(now), settled_at, refused, redis.call('LLEN', held) + redis.call('LLEN', running), ready,
+    redis.call('ZCARD', unrecorded), first and text(first - now) or '', claimed,
+    held_list and 1 or 0, held_list or {}, running_list or {}, #paused_queues == #served and 1 or 0,
+    claimed_of, paused_queues,
   }
 end
 
@@ -44,7 +86,7 @@ if n < last then
   return redis.error_reply('exchange ' .. n .. ' of worker ' .. worker .. ' comes after ' .. last)
 end
 if n == last then
-  return answer(last_at, last_refused, {}, redis.call('LRANGE', held, 0, -1), redis.call('LRANGE', running, 0, -1))
+  return answer(last_at, last_refused, {}, {}, redis.call('LRANGE', held, 0, -1), redis.call('LRANGE', running, 0, -1))
 end
 
 -- The first write is one that a full server allows and a read-only one refuses (as it does where workers is no ZSET);
@@ -52,30 +94,50 @@ end
 redis.call('ZREM', workers, '')
 redis.call('ZADD', workers, text(now + lease), worker)
 
+local function forget(owner)
+  redis.call('ZREM', workers, owner)
+  redis.call('HDEL', exchanges, owner)
+  if named > 0 then redis.call('HDEL', KEYS[10], owner) end
+end
+
 local function holds_nothing(owner_held, owner_running)
   return redis.call('LLEN', owner_held) + redis.call('LLEN', owner_running) == 0
 end
 
-local function delay(envelope, in_s)
+local function delay(envelope, in_s, queue)
   local due = text(now + in_s)
-  redis.call('ZADD', delayed, due, envelope)
-  if in_s < 0.6 then redis.pcall('PUBLISH', delayed, due) end -- wakes who would wait for longer
-  some_delayed = true
+  redis.call('ZADD', KEYS[queue + 1], due, envelope)
+  if in_s < 0.6 then redis.pcall('PUBLISH', KEYS[queue + 1], due) end -- wakes who would wait for longer
+  some_delayed[queue] = true
 end
 
--- The follow-ups in ARGV: an envelope and its in_s each.
+-- A worker that waits for a job of another of its queues does not see this one come.
+local function ring(queue)
+  if queue > 1 then redis.pcall('PUBLISH', KEYS[queue], text(now)) end
+end
+
+-- The follow-ups in ARGV: an envelope, its in_s and the index of its queue each.
 local function follow(first, last)
-  for i = first, last, 2 do
+  for i = first, last, 3 do
+    local queue = tonumber(ARGV[i + 2])
     if ARGV[i + 1] == '' then
-      redis.call('LPUSH', jobs, ARGV[i])
+      redis.call('LPUSH', KEYS[queue], ARGV[i])
+      ring(queue)
     else
-      delay(ARGV[i], tonumber(ARGV[i + 1]))
+      delay(ARGV[i], tonumber(ARGV[i + 1]), queue)
     end
   end
 end
 
+local function can_follow(first, last)
+  for i = first, last, 3 do
+    if wrong[tonumber(ARGV[i + 2])] then return false end
+  end
+  return true
+end
+
 -- Check, add, then remove. first, last: where the follow-ups are in ARGV.
-local function settle(move, owner, list_index, old, new, in_s, read_end, first, last)
+local function settle(move, owner, list_index, old, new, in_s, queue, read_end, first, last)
   local list = KEYS[list_index]
   local lease_end = now + lease
   if owner ~= worker then
@@ -87,20 +149,22 @@ local function settle(move, owner, list_index, old, new, in_s, read_end, first, 
   if move == 'leave' then
     if owner == worker then return true end
     if lease_end > now - gone_after or not holds_nothing(list, KEYS[list_index + 1]) then return false end
-    redis.call('ZREM', workers, owner)
-    redis.call('HDEL', exchanges, owner)
+    forget(owner)
     return true
   end
+  if (move == 'retry' or move == 'return') and wrong[queue] then return false end
+  if move == 'done' and not can_follow(first, last) then return false end
   local from = move == 'return' and 1 or -1 -- jobs come back the newest first, all others leave about in order
   if not redis.call('LPOS', list, old, 'RANK', from) then return false end
   if move == 'done' then
     follow(first, last)
   elseif move == 'retry' then
-    delay(new, tonumber(in_s))
+    delay(new, tonumber(in_s), queue)
   elseif move == 'fail' then
     redis.call('ZADD', unrecorded, text(now + tonumber(in_s)), new)
   elseif move == 'return' then
-    redis.call('RPUSH', jobs, new)
+    redis.call('RPUSH', KEYS[queue], new)
+    ring(queue)
   elseif move == 'start' then
     redis.call('LPUSH', running, old)
   end
@@ -109,7 +173,7 @@ local function settle(move, owner, list_index, old, new, in_s, read_end, first, 
 end
 
 local refused, leaving = {}, false
-local at, index = 8, 0
+local index = 0
 local function note(settled)
   if not settled then refused[#refused + 1] = index end
   index = index + 1
@@ -122,42 +186,60 @@ while at <= #ARGV do
     at = last_old + 1
   else
     leaving = leaving or (move == 'leave' and owner == worker)
-    local new, first = ARGV[at + 4], at + (owner == worker and 6 or 7)
-    local last = first - 1 + (move == 'done' and new ~= '' and 2 * tonumber(new) or 0)
-    note(settle(move, owner, tonumber(ARGV[at + 2]), ARGV[at + 3], new, ARGV[at + 5], ARGV[at + 6], first, last))
+    local new, first = ARGV[at + 4], at + (owner == worker and 7 or 8)
+    local last = first - 1 + (move == 'done' and new ~= '' and 3 * tonumber(new) or 0)
+    local list, queue = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 6])
+    note(settle(move, owner, list, ARGV[at + 3], new, ARGV[at + 5], queue, ARGV[at + 7], first, last))
     at = last + 1
   end
 end
 refused = table.concat(refused, ' ')
 redis.call('HSET', exchanges, worker, n .. ' ' .. text(now) .. ' ' .. refused)
 
-local promoted = 0
-while some_delayed and promoted < PROMOTE_MAX do
-  local most = math.min(chunk, PROMOTE_MAX - promoted)
-  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', text(now), 'LIMIT', 0, most)
-  if #due == 0 then break end
-  redis.call('LPUSH', jobs, unpack(due))
-  redis.call('ZREM', delayed, unpack(due))
-  promoted = promoted + #due
-end
-
-local claimed, size = {}, 0
-while #claimed < want and size < READ_MAX_BYTES and not is_paused do
-  local part = redis.call('LRANGE', jobs, -math.min(chunk, want - #claimed), -1)
-  if #part == 0 then break end
-  local oldest_first = {}
-  for i = #part, 1, -1 do
-    if size >= READ_MAX_BYTES then break end
-    size = size + #part[i]
-    oldest_first[#oldest_first + 1] = part[i]
-    claimed[#claimed + 1] = part[i]
+local function promote(queue)
+  local promoted, source = 0, KEYS[queue.at + 1]
+  while some_delayed[queue.at] and promoted < PROMOTE_MAX do
+    local most = math.min(chunk, PROMOTE_MAX - promoted)
+    local due = redis.call('ZRANGEBYSCORE', source, '-inf', text(now), 'LIMIT', 0, most)
+    if #due == 0 then break end
+    redis.call('LPUSH', KEYS[queue.at], unpack(due))
+    redis.call('ZREM', source, unpack(due))
+    promoted = promoted + #due
   end
-  redis.call('LPUSH', held, unpack(oldest_first))
-  redis.call('LTRIM', jobs, 0, -#oldest_first - 1)
 end
 
-if leaving and holds_nothing(held, running) then
-  redis.call('ZREM', workers, worker)
-  redis.call('HDEL', exchanges, worker)
+local claimed, claimed_of, size = {}, {}, 0
+local function claim(queue, most)
+  local before, source = #claimed, KEYS[queue.at]
+  local last = math.min(before + most, want)
+  while #claimed < last and size < READ_MAX_BYTES and not (queue.paused or queue.empty) do
+    local part = redis.call('LRANGE', source, -math.min(chunk, last - #claimed), -1)
+    if #part == 0 then
+      queue.empty = true
+      break
+    end
+    local oldest_first = {}
+    for i = #part, 1, -1 do
+      if size >= READ_MAX_BYTES then break end
+      size = size + #part[i]
+      oldest_first[#oldest_first + 1] = part[i]
+      claimed[#claimed + 1] = part[i]
+    end
+    redis.call('LPUSH', held, unpack(oldest_first))
+    redis.call('LTRIM', source, 0, -#oldest_first - 1)
+  end
+  if #claimed > before and named > 0 then
+    claimed_of[#claimed_of + 1], claimed_of[#claimed_of + 2] = queue.name, #claimed - before
+  end
 end
-return answer(text(now), refused, claimed)
+for _, queue in ipairs(served) do promote(queue) end
+for _, queue in ipairs(served) do claim(queue, queue.share) end
+for _, queue in ipairs(served) do claim(queue, want) end -- what others leave of their shares
+
+local new = named > 0 and ARGV[9] ~= '' and redis.call('HGET', KEYS[10], worker) ~= ARGV[9]
+if new then redis.call('HSET', KEYS[10], worker, ARGV[9]) end
+for i = 10, 7 + 3 * named, 3 do
+  if ARGV[i] ~= 'default' and (new or ARGV[i + 2] == '') then redis.call('SADD', KEYS[9], ARGV[i]) end
+end
+if leaving and holds_nothing(held, running) then forget(worker) end
+return answer(text(now), refused, claimed, claimed_of)

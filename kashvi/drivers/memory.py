@@ -12,6 +12,7 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from ..errors import CommandRefused
+from ..names import DEFAULT, queue_name
 from ..ports import (
     EARLIER_S,
     FIRST_LEASE_S,
@@ -24,11 +25,14 @@ from ..ports import (
     FollowUp,
     LostDelivery,
     Paused,
+    QueueStats,
     Runtime,
     Settlement,
+    Shares,
     Shown,
     Stats,
     Unrecorded,
+    Want,
     Where,
     at_once,
     so_many_of,
@@ -41,35 +45,80 @@ log = logging.getLogger("kashvi")
 UNRECORDED_MAX = 100_000
 
 
-class MemoryStore:
-    """The data of a server. Several drivers may share one; each is a process's handle on it."""
+class Line:
+    """The jobs of one queue that no worker has."""
 
-    def __init__(self, now: Callable[[], float], condition: Condition) -> None:
-        self.now = now
-        self.condition = condition
+    def __init__(self) -> None:
         self.jobs: deque[bytes] = deque()
         """Jobs enter at the left and leave at the right."""
         self.delayed: list[tuple[float, bytes]] = []
         """A heap by due time, then by bytes."""
         self.members: set[bytes] = set()
         """The due time of each delayed envelope: for equal bytes the last one given, as in a sorted set."""
+        self.paused_at: float | None = None
+
+    def delay(self, due: float, envelope: bytes) -> None:
+        if envelope in self.members:
+            self.delayed = [entry for entry in self.delayed if entry[1] != envelope]
+            heapify(self.delayed)
+        self.members.add(envelope)
+        heappush(self.delayed, (due, envelope))
+
+    def copy_of(self, other: Line) -> None:
+        """Become as the other one is."""
+        self.jobs, self.delayed, self.members = other.jobs.copy(), other.delayed[:], other.members.copy()
+        self.paused_at = other.paused_at
+
+    def promote(self, now: float) -> None:
+        for _ in range(PROMOTE_MAX):
+            if not self.delayed or self.delayed[0][0] > now:
+                break
+            envelope = heappop(self.delayed)[1]
+            self.members.discard(envelope)
+            self.jobs.appendleft(envelope)
+
+
+class MemoryStore(Line):
+    """The data of a server, and the default queue. Several drivers may share one; each is a process's handle on it."""
+
+    def __init__(self, now: Callable[[], float], condition: Condition) -> None:
+        super().__init__()
+        self.now = now
+        self.condition = condition
+        self.named: dict[str, Line] = {}
+        """The other queues."""
+        self.serves: dict[str, tuple[str, ...]] = {}
+        """The queues that a worker serves, if they are not the default one alone."""
         self.held: dict[str, list[bytes]] = {}
         """Oldest first."""
         self.running: dict[str, list[bytes]] = {}
         self.workers: dict[str, float] = {}
         self.answers: dict[str, tuple[int, float, tuple[int, ...]]] = {}
         self.unrecorded: dict[bytes, float] = {}
-        self.paused_at: float | None = None
         self.pauses = 0
-        """How often the queue was paused: it ends waits."""
+        """How often a queue was paused: it ends waits."""
         self.waiting = 0
         """The workers that wait for a job."""
+
+    def lines(self) -> dict[str, Line]:
+        """All queues by name."""
+        return {DEFAULT: self, **{name: self.named[name] for name in sorted(self.named)}}
+
+    def line(self, queue: str) -> Line:
+        """The queue's jobs."""
+        if queue == DEFAULT:
+            return self
+        found = self.named.get(queue)
+        if found is None:
+            found = self.named[queue_name(queue)] = Line()
+        return found
 
 
 class MemoryDriver:
     """A process's handle on a MemoryStore of its own, or on a shared one."""
 
     follows_up = True
+    names_queues = True
 
     def __init__(self, *, runtime: Runtime | None = None, store: MemoryStore | None = None) -> None:
         runtime = runtime or SystemRuntime()
@@ -86,21 +135,29 @@ class MemoryDriver:
     def __repr__(self) -> str:
         return "memory"
 
-    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0, queues: Sequence[str] = ()) -> float | None:
         store = self.store
         with store.condition:
-            if delay_s > 0:
-                due = store.now() + delay_s
-                for envelope in envelopes:
-                    self._delay(due, envelope)
-            else:
-                due = None
+            due = store.now() + delay_s if delay_s > 0 else None
+            if due is None and not queues:
                 store.jobs.extendleft(envelopes)
+            else:
+                lines = [store.line(queue) for queue in queues] or [store] * len(envelopes)
+                for line, envelope in zip(lines, envelopes, strict=True):
+                    self._put(line, envelope, due)
             if store.waiting:
                 store.condition.notify_all()
         return due
 
-    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
+    def _put(self, line: Line, envelope: bytes, due: float | None) -> None:
+        if due is None:
+            line.jobs.appendleft(envelope)
+        elif line is self.store:
+            self._delay(due, envelope)
+        else:
+            line.delay(due, envelope)
+
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want) -> Exchange:
         store = self.store
         with store.condition:
             now = store.now()
@@ -111,24 +168,42 @@ class MemoryDriver:
                 raise CommandRefused(f"exchange {n} of worker {worker} comes after {last}", "the memory queue")
             held, running = store.held.setdefault(worker, []), store.running.setdefault(worker, [])
             if n == last:
-                return self._answer(worker, now, settled_at, refused, [], (held[:], running[:]))
+                return self._answer(worker, now, settled_at, refused, [], want, (held[:], running[:]))
             store.workers[worker] = now + lease_s
             refused = tuple(i for i, s in enumerate(settlements) if not self._settle(worker, s, now))
             store.answers[worker] = (n, now, refused)
-            for _ in range(PROMOTE_MAX):
-                if not store.delayed or store.delayed[0][0] > now:
-                    break
-                envelope = heappop(store.delayed)[1]
-                store.members.discard(envelope)
-                store.jobs.appendleft(envelope)
-            claimed = [] if store.paused_at is not None else at_once(islice(reversed(store.jobs), max(want, 0)))
+            claimed_of: tuple[tuple[str, int], ...] = ()
+            if isinstance(want, int):
+                store.promote(now)
+                claimed = [] if store.paused_at is not None else self._claim(store, max(want, 0))
+            else:
+                store.serves[worker] = tuple(name for name, _ in want.queues)
+                claimed, claimed_of = self._claim_shares(want, now)
             held.extend(claimed)
-            for _ in claimed:
-                store.jobs.pop()
-            answer = self._answer(worker, now, now, refused, claimed)
+            answer = self._answer(worker, now, now, refused, claimed, want, claimed_of=claimed_of)
             if any(s.move == "leave" and s.owner == worker for s in settlements):
                 self._leave(worker, worker, now)
             return answer
+
+    def _claim(self, line: Line, most: int, size: int = 0) -> list[bytes]:
+        claimed = at_once(islice(reversed(line.jobs), most), size)
+        for _ in claimed:
+            line.jobs.pop()
+        return claimed
+
+    def _claim_shares(self, want: Shares, now: float) -> tuple[list[bytes], tuple[tuple[str, int], ...]]:
+        """Each queue's share, then what others leave of theirs."""
+        lines = [(name, self.store.line(name), most) for name, most in want.queues]
+        for _, line, _ in lines:
+            line.promote(now)
+        claimed: list[bytes] = []
+        claimed_of: list[tuple[str, int]] = []
+        open_lines = [one for one in lines if one[1].paused_at is None]
+        for name, line, most in (*open_lines, *((name, line, want.total) for name, line, _ in open_lines)):
+            found = self._claim(line, max(min(most, want.total - len(claimed)), 0), sum(map(len, claimed)))
+            claimed += found
+            claimed_of += [(name, len(found))] if found else []
+        return claimed, tuple(claimed_of)
 
     def _answer(
         self,
@@ -137,20 +212,32 @@ class MemoryDriver:
         settled_at: float,
         refused: tuple[int, ...],
         claimed: list[bytes],
+        want: Want,
         listing: tuple[list[bytes], list[bytes]] | None = None,
+        claimed_of: tuple[tuple[str, int], ...] = (),
     ) -> Exchange:
         store = self.store
+        ready, first, paused = len(store.jobs), store.delayed[:1], store.paused_at is not None
+        paused_queues: tuple[str, ...] = ()
+        if not isinstance(want, int):
+            lines = {name: store.line(name) for name, _ in want.queues}
+            paused_queues = tuple(name for name, line in lines.items() if line.paused_at is not None)
+            unpaused = [line for line in lines.values() if line.paused_at is None]
+            paused = not unpaused
+            ready, first = sum(len(line.jobs) for line in unpaused), [e for line in unpaused for e in line.delayed[:1]]
         return Exchange(
             server_at=now,
             settled_at=settled_at,
             refused=refused,
             claimed=claimed,
             holding=len(store.held[worker]) + len(store.running[worker]),
-            ready=len(store.jobs),
+            ready=ready,
             unrecorded=len(store.unrecorded),
-            next_due_s=store.delayed[0][0] - now if store.delayed else None,
+            next_due_s=min(first)[0] - now if first else None,
             listing=listing,
-            paused=store.paused_at is not None,
+            paused=paused,
+            claimed_of=claimed_of,
+            paused_queues=paused_queues,
         )
 
     def _settle(self, worker: str, s: Settlement, now: float) -> bool:
@@ -165,7 +252,7 @@ class MemoryDriver:
         if s.old not in place:
             return False
         if s.move == "retry":
-            self._delay(now + s.in_s, s.new)
+            self._put(store.line(s.queue), s.new, now + s.in_s)
         elif s.move == "fail":
             store.unrecorded[s.new] = now + s.in_s
             if len(store.unrecorded) > UNRECORDED_MAX:
@@ -175,7 +262,7 @@ class MemoryDriver:
                     "over %d failed jobs wait for a table; the oldest is dropped: %r", UNRECORDED_MAX, oldest[:200]
                 )
         elif s.move == "return":
-            store.jobs.append(s.new)
+            store.line(s.queue).jobs.append(s.new)
             store.condition.notify_all()
         elif s.move == "start":
             store.running[s.owner].append(s.old)
@@ -186,21 +273,13 @@ class MemoryDriver:
 
     def _follow(self, follow_ups: Sequence[FollowUp], now: float) -> None:
         store = self.store
-        for envelope, in_s in follow_ups:
-            if in_s > 0:
-                self._delay(now + in_s, envelope)
-            else:
-                store.jobs.appendleft(envelope)
+        for envelope, in_s, queue in follow_ups:
+            self._put(store.line(queue), envelope, now + in_s if in_s > 0 else None)
         if store.waiting:
             store.condition.notify_all()
 
     def _delay(self, due: float, envelope: bytes) -> None:
-        store = self.store
-        if envelope in store.members:
-            store.delayed = [entry for entry in store.delayed if entry[1] != envelope]
-            heapify(store.delayed)
-        store.members.add(envelope)
-        heappush(store.delayed, (due, envelope))
+        self.store.delay(due, envelope)
 
     def _leave(self, worker: str, owner: str, now: float) -> bool:
         store = self.store
@@ -212,59 +291,65 @@ class MemoryDriver:
         store.running.pop(owner, None)
         store.answers.pop(owner, None)
         store.workers.pop(owner, None)
+        store.serves.pop(owner, None)
         return True
 
-    def wait(self, worker: str, seconds: float) -> bytes | float | None:
+    def wait(self, worker: str, seconds: float, queues: Sequence[str] = (DEFAULT,)) -> bytes | float | None:
         store = self.store
+        lines = [store.line(queue) for queue in queues]
+        first = lines[0]
         deadline = self._monotonic() + seconds
         with store.condition:
             if worker not in store.workers:  # or its job would be lost if it dies: only known workers are taken over
                 store.workers[worker_name(worker)] = store.now() + FIRST_LEASE_S
             pauses = store.pauses
-            while not store.jobs or worker in self._woken or store.pauses > pauses:
-                if store.pauses > pauses:
+            while not first.jobs or worker in self._woken or store.pauses > pauses:
+                if store.pauses > pauses or any(line.jobs and line.paused_at is None for line in lines[1:]):
                     return store.now()  # as if a job were due: the worker looks, and is told
                 left = deadline - self._monotonic()
                 if left <= 0 or worker in self._woken:
                     self._woken.discard(worker)
                     return None
-                if store.delayed and store.delayed[0][0] < store.now() + left - EARLIER_S:
-                    return store.delayed[0][0]
+                due = min((line.delayed[0][0] for line in lines if line.delayed), default=None)
+                if due is not None and due < store.now() + left - EARLIER_S:
+                    return due
                 store.waiting += 1
                 try:
                     store.condition.wait(left)
                 finally:
                     store.waiting -= 1
-            envelope = store.jobs[-1]
+            envelope = first.jobs[-1]
             # Before the removal: an interrupt in between must not lose the job.
             store.held.setdefault(worker, []).append(envelope)
-            store.jobs.pop()
+            first.jobs.pop()
             return envelope
 
-    def next_due(self) -> float | Paused | None:
+    def next_due(self, queues: Sequence[str] = (DEFAULT,)) -> float | Paused | None:
         with self.store.condition:
-            if self.store.paused_at is not None:
+            lines = [line for line in map(self.store.line, queues) if line.paused_at is None]
+            if not lines:
                 return PAUSED
-            return self.store.delayed[0][0] if self.store.delayed else None
+            return min((line.delayed[0][0] for line in lines if line.delayed), default=None)
 
-    def pause(self) -> float:
+    def pause(self, queue: str = DEFAULT) -> float:
         store = self.store
         with store.condition:
-            if store.paused_at is None:
-                store.paused_at = store.now()
+            line = store.line(queue)
+            if line.paused_at is None:
+                line.paused_at = store.now()
                 store.pauses += 1
                 store.condition.notify_all()
-            return store.paused_at
+            return line.paused_at
 
-    def resume(self) -> float:
+    def resume(self, queue: str = DEFAULT) -> float:
         store = self.store
         with store.condition:
-            store.paused_at = None
+            store.line(queue).paused_at = None
             store.condition.notify_all()
             return store.now()
 
-    def paused_since(self) -> float | None:
-        return self.store.paused_at
+    def paused_since(self, queue: str = DEFAULT) -> float | None:
+        return self.store.line(queue).paused_at
 
     def wake(self, worker: str) -> None:
         with self.store.condition:
@@ -302,13 +387,13 @@ class MemoryDriver:
             for envelope in envelopes:
                 self.store.unrecorded.pop(envelope, None)
 
-    def show(self, where: Where, limit: int) -> Iterator[Shown]:
+    def show(self, where: Where, limit: int, queue: str = DEFAULT) -> Iterator[Shown]:
         store = self.store
         with store.condition:
             if where == "ready":
-                found = [Shown(envelope) for envelope in reversed(store.jobs)]
+                found = [Shown(envelope) for envelope in reversed(store.line(queue).jobs)]
             elif where == "delayed":
-                found = [Shown(envelope, due) for due, envelope in sorted(store.delayed)]
+                found = [Shown(envelope, due) for due, envelope in sorted(store.line(queue).delayed)]
             else:
                 workers = sorted(store.held.keys() | store.running.keys())
                 lists = ((w, [*store.running.get(w, []), *store.held.get(w, [])]) for w in workers)
@@ -318,5 +403,28 @@ class MemoryDriver:
     def stats(self) -> Stats:
         store = self.store
         with store.condition:
+            lines = store.lines().values()
+            ready, delayed = sum(len(one.jobs) for one in lines), sum(len(one.delayed) for one in lines)
             held = sum(map(len, (*store.held.values(), *store.running.values())))
-            return Stats(len(store.jobs), len(store.delayed), held, len(store.unrecorded), len(store.workers))
+            return Stats(ready, delayed, held, len(store.unrecorded), len(store.workers))
+
+    def queue_stats(self) -> dict[str, QueueStats]:
+        store = self.store
+        with store.condition:
+            now = store.now()
+            serving = {
+                name
+                for worker, lease_end in store.workers.items()
+                if lease_end > now
+                for name in store.serves.get(worker, (DEFAULT,))
+            }
+            return {
+                name: QueueStats(
+                    len(line.jobs),
+                    len(line.delayed),
+                    line.paused_at is not None,
+                    name in serving,
+                    line.jobs[-1] if line.jobs else None,
+                )
+                for name, line in store.lines().items()
+            }

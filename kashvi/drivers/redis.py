@@ -3,8 +3,9 @@
 ``…:jobs`` is a LIST, in at the left, out at the right; ``…:delayed`` a ZSET scored by Unix seconds. Beside them:
 ``…:held:<worker>`` (claimed jobs) and ``…:running:<worker>`` (announced ones), ``…:workers`` (ends of leases),
 ``…:exchanges`` (the last answer to each worker), ``…:unrecorded`` (exhausted jobs that are in no table yet) and
-``…:retried``; and ``…:paused``, while the queue is paused. None has a TTL. ``…:delayed`` also names a channel, see
-``bell.py``.
+``…:retried``; and ``…:paused``, while a queue is paused. A named queue has ``…:<name>:jobs`` and
+``…:<name>:delayed``; ``…:names`` and ``…:serves`` (who serves which queues) are there for people who look. None has a
+TTL. ``…:delayed`` also names a channel, and so does the list of a named queue, see ``bell.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import redis
 
 from ..errors import CommandRefused, InvalidSetting, SettingsRefused
+from ..names import DEFAULT, is_queue, queue_name
 from ..ports import (
     FIRST_LEASE_S,
     GONE_AFTER_S,
@@ -26,14 +28,16 @@ from ..ports import (
     LostDelivery,
     Paused,
     Place,
+    QueueStats,
     Settlement,
     Shown,
     Stats,
     Unrecorded,
+    Want,
     Where,
     worker_name,
 )
-from .bell import Waits
+from .bell import Call, Waits
 from .connection import BLOCK_MAX_S, Connections, Script
 from .health import Health, read_health
 from .pages import pages
@@ -43,12 +47,14 @@ CHUNK_MAX = 500
 OWNERS_MAX = 50
 """The most dead workers whose lists one call reads, so that the server is not blocked for long."""
 
-_EXCHANGE, _DELAY, _DUE, _EXPIRED, _KNOWN, _LISTED, _PAUSE, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = map(
-    Script,
-    (
-        *("exchange.lua", "delay.lua", "due.lua", "expired.lua", "known.lua"),
-        *("listed.lua", "pause.lua", "retried.lua", "rights.lua", "stats.lua", "unrecorded.lua"),
-    ),
+_EXCHANGE, _DELAY, _DUE, _EXPIRED, _KNOWN, _LISTED, _PAUSE, _PUSH, _QUEUES, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = (
+    map(
+        Script,
+        (
+            *("exchange.lua", "delay.lua", "due.lua", "expired.lua", "known.lua", "listed.lua", "pause.lua"),
+            *("push.lua", "queues.lua", "retried.lua", "rights.lua", "stats.lua", "unrecorded.lua"),
+        ),
+    )
 )
 
 
@@ -62,6 +68,7 @@ class RedisDriver:
     """
 
     follows_up = True
+    names_queues = True
 
     def __init__(
         self,
@@ -81,34 +88,48 @@ class RedisDriver:
         """Worker names of other programs that are not UTF-8, by their escaped text."""
         self._chunk = 16
         """How many jobs make READ_MAX_BYTES, estimated by the last claim: a server copies all that its script reads."""
-        names = ("jobs", "delayed", "workers", "exchanges", "unrecorded", "retried", "paused")
-        self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried, self._paused = (
-            f"{prefix}:{name}" for name in names
-        )
-
-        self._waits = Waits(self._server, self._delayed, self._first_due)
+        names = ("jobs", "delayed", "workers", "exchanges", "unrecorded", "retried", "paused", "names", "serves")
+        (
+            self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried,
+            self._paused, self._names, self._serves,
+        ) = (f"{prefix}:{name}" for name in names)  # fmt: skip
+        self._waits = Waits(self._server)
 
     def __repr__(self) -> str:
         return f"redis at {self._server.server}"
 
-    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0, queues: Sequence[str] = ()) -> float | None:
+        if queues:
+            return self._push_named(envelopes, delay_s, queues)
         if delay_s > 0:
             return float(self._server.run(_DELAY, [self._delayed], [repr(delay_s), self._now(), *envelopes]))
         self._server.call("LPUSH", self._jobs, *envelopes)
         return None
 
-    def push_retried(self, failure: str, envelope: bytes) -> bool:
-        """Send a failed job back once for each ``failure``, a text that names it; False if it was sent before."""
-        keys = [self._jobs, self._retried]
-        return bool(self._server.run(_RETRIED, keys, [failure, envelope, self._now()]))
+    def _push_named(self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str]) -> float | None:
+        names = list(dict.fromkeys(queues))
+        numbers = {name: i for i, name in enumerate(names, 1)}
+        keys = [self._names, *(key for name in names for key in self._keys(name))]
+        args: list[Any] = [repr(delay_s) if delay_s > 0 else "", self._now(), len(names), *names]
+        for name, envelope in zip(queues, envelopes, strict=True):
+            args += (numbers[name], envelope)
+        due = self._server.run(_PUSH, keys, args)
+        return float(due) if due else None
 
-    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
+    def push_retried(self, failure: str, envelope: bytes, queue: str = DEFAULT) -> bool:
+        """Send a failed job back once for each ``failure``, a text that names it; False if it was sent before."""
+        keys = [self._keys(queue)[0], self._retried, self._names]
+        return bool(self._server.run(_RETRIED, keys, [failure, envelope, self._now(), queue]))
+
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want) -> Exchange:
         if worker not in self._known:
             worker_name(worker)
         keys: list[Any] = [self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._paused]
         keys += self._lists(worker)
         lists = {worker: 7}
-        args: list[Any] = [worker, n, want, repr(lease_s), self._now(), GONE_AFTER_S, self._chunk]
+        total = want if isinstance(want, int) else want.total
+        args: list[Any] = [worker, n, total, repr(lease_s), self._now(), GONE_AFTER_S, self._chunk]
+        at_queue = self._add_queues(keys, args, settlements, want)
         run = 0
         leaves = False
         for s in settlements:
@@ -126,13 +147,15 @@ class RedisDriver:
             at = lists[s.owner] + (s.place == "running")
             leaves = leaves or (s.move == "leave" and s.owner == worker)
             args += (s.move, self._odd.get(s.owner, s.owner), at, s.old, len(s.follow_ups) or s.new, repr(s.in_s))
+            args.append(at_queue[s.queue])
             if s.owner != worker:
                 args.append("" if s.lease_end is None else repr(s.lease_end))
-            for envelope, in_s in s.follow_ups:
-                args += (envelope, repr(in_s) if in_s > 0 else "")
-        (now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running, paused) = (
-            self._server.run(_EXCHANGE, keys, args)
-        )
+            for envelope, in_s, queue in s.follow_ups:
+                args += (envelope, repr(in_s) if in_s > 0 else "", at_queue[queue])
+        (
+            now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running,
+            paused, claimed_of, paused_queues,
+        ) = self._server.run(_EXCHANGE, keys, args)  # fmt: skip
         (self._known.discard if leaves else self._known.add)(worker)
         if claimed:
             self._chunk = min(READ_MAX_BYTES * len(claimed) // (sum(map(len, claimed)) or 1) + 1, CHUNK_MAX)
@@ -147,34 +170,65 @@ class RedisDriver:
             next_due_s=float(next_due) if next_due else None,
             listing=(held[::-1], running[::-1]) if repeated else None,
             paused=bool(paused),
+            claimed_of=tuple((name.decode(), count) for name, count in zip(*[iter(claimed_of)] * 2, strict=True)),
+            paused_queues=() if isinstance(want, int) else tuple(name.decode() for name in paused_queues),
         )
 
-    def wait(self, worker: str, seconds: float) -> bytes | float | None:
+    def _add_queues(
+        self, keys: list[Any], args: list[Any], settlements: Sequence[Settlement], want: Want
+    ) -> dict[str, int]:
+        """Add the queues to a request, if there are others than the default one; returns where their keys begin."""
+        at = {DEFAULT: 1}
+        shares = {} if isinstance(want, int) else dict(want.queues)
+        others = {s.queue for s in settlements} | {one.queue for s in settlements for one in s.follow_ups} - at.keys()
+        if not shares and others <= at.keys() and not any(s.move == "leave" for s in settlements):
+            args.append(0)
+            return at
+        if isinstance(want, int):
+            shares = {DEFAULT: want}
+        named = [*shares, *sorted(others - shares.keys())]
+        keys += (self._names, self._serves)
+        for name in named:
+            if name not in at:
+                at[name] = len(keys) + 1
+                keys += self._keys(name)
+        args += (len(named), "" if isinstance(want, int) else ",".join(shares))
+        for name in named:
+            args += (name, at[name], shares.get(name, ""))
+        return at
+
+    def wait(self, worker: str, seconds: float, queues: Sequence[str] = (DEFAULT,)) -> bytes | float | None:
         if worker not in self._known:  # or its job would be lost if it dies: only known workers are taken over
             self._server.run(_KNOWN, [self._workers], [worker_name(worker), FIRST_LEASE_S, self._now()])
             self._known.add(worker)
-        held = self._lists(worker)[0]
+        held, jobs = self._lists(worker)[0], self._keys(queues[0])[0]
         if seconds < 0.002:  # BLMOVE takes 0 as no limit, and Redis 6.2 also 0.001
-            envelope: bytes | None = self._server.call("LMOVE", self._jobs, held, "RIGHT", "LEFT")
+            envelope: bytes | None = self._server.call("LMOVE", jobs, held, "RIGHT", "LEFT")
             return envelope
-        return self._waits.wait(self._jobs, held, min(seconds, BLOCK_MAX_S))
+        bells = [self._keys(name)[1] for name in queues] + [self._keys(name)[0] for name in queues[1:]]
+        look = self._time if len(queues) > 1 else lambda: self._first_due(bells[0])
+        return self._waits.wait(Call(jobs, held, min(seconds, BLOCK_MAX_S), bells, look))
 
-    def next_due(self) -> float | Paused | None:
-        due = self._server.run(_DUE, [self._delayed, self._paused], [])
+    def next_due(self, queues: Sequence[str] = (DEFAULT,)) -> float | Paused | None:
+        due = self._server.run(_DUE, [self._paused, *(self._keys(name)[1] for name in queues)], list(queues))
         return PAUSED if due == b"paused" else float(due) if due else None
 
-    def _first_due(self) -> float | None:
-        first = self._server.call("ZRANGE", self._delayed, 0, 0, "WITHSCORES")
+    def _first_due(self, delayed: str) -> float | None:
+        first = self._server.call("ZRANGE", delayed, 0, 0, "WITHSCORES")
         return next((float(due) for _, due in _pairs(first)), None)
 
-    def pause(self) -> float:
-        return float(self._server.run(_PAUSE, [self._paused, self._delayed], [1, self._now()]))
+    def _time(self) -> float:
+        """The server's time: where several queues are waited for, the first look has to be an exchange."""
+        return float(self._server.run(_EXPIRED, [self._workers], [self._now()])[0])
 
-    def resume(self) -> float:
-        return float(self._server.run(_PAUSE, [self._paused, self._delayed], [0, self._now()]))
+    def pause(self, queue: str = DEFAULT) -> float:
+        return float(self._server.run(_PAUSE, [self._paused, self._keys(queue)[1]], [1, self._now(), queue]))
 
-    def paused_since(self) -> float | None:
-        since = self._server.call("ZSCORE", self._paused, "default")
+    def resume(self, queue: str = DEFAULT) -> float:
+        return float(self._server.run(_PAUSE, [self._paused, self._keys(queue)[1]], [0, self._now(), queue]))
+
+    def paused_since(self, queue: str = DEFAULT) -> float | None:
+        since = self._server.call("ZSCORE", self._paused, queue_name(queue))
         return None if since is None else float(since)
 
     def wake(self, worker: str) -> None:
@@ -209,20 +263,37 @@ class RedisDriver:
             self._server.call("ZREM", self._unrecorded, *envelopes)
 
     def stats(self) -> Stats:
-        known: list[bytes] = []
+        known, names = list[bytes](), self._named()
         while True:
-            lists = [name for worker in known for name in self._lists(self._name(worker))]
-            keys = [self._jobs, self._delayed, self._unrecorded, self._workers, *lists]
-            ready, delayed, unrecorded, held, workers = self._server.run(_STATS, keys, [])
+            lists = [key for name in names for key in self._keys(name)]
+            held_by = [key for worker in known for key in self._lists(self._name(worker))]
+            keys = [self._unrecorded, self._workers, *lists, *held_by]
+            ready, delayed, unrecorded, held, workers = self._server.run(_STATS, keys, [len(names)])
             if set(workers) == set(known):
                 return Stats(ready, delayed, held, unrecorded, len(workers))
             known = workers
 
-    def show(self, where: Where, limit: int) -> Iterator[Shown]:
+    def queue_stats(self) -> dict[str, QueueStats]:
+        """Each queue by name: the default one, and all that ever had jobs or are served."""
+        names = self._named()
+        keys = [self._paused, self._workers, self._serves, *(key for name in names for key in self._keys(name))]
+        found = self._server.run(_QUEUES, keys, [self._now(), *names])
+        return {
+            name: QueueStats(ready, delayed, bool(paused), bool(served), oldest or None)
+            for name, (ready, delayed, paused, served, oldest) in zip(names, found, strict=True)
+        }
+
+    def _named(self) -> list[str]:
+        """The names of all queues. Another program's that is no name becomes part of no key."""
+        found = {name.decode("utf-8", "replace") for name in self._server.call("SMEMBERS", self._names)}
+        return sorted({DEFAULT, *filter(is_queue, found)})
+
+    def show(self, where: Where, limit: int, queue: str = DEFAULT) -> Iterator[Shown]:
+        jobs, delayed = self._keys(queue)
         if where == "ready":
-            return pages(lambda first, last: self._shown(self._jobs, first, last), limit)
+            return pages(lambda first, last: self._shown(jobs, first, last), limit)
         if where == "delayed":
-            return pages(self._shown_delayed, limit)
+            return pages(lambda first, last: self._shown_delayed(delayed, first, last), limit)
         return islice(self._shown_running(limit), limit)
 
     def _shown(self, key: Any, first: int, last: int, worker: str = "") -> list[Shown]:
@@ -230,8 +301,8 @@ class RedisDriver:
         found = self._server.call("LRANGE", key, -last - 1, -first - 1)
         return [Shown(envelope, worker=worker) for envelope in reversed(found)]
 
-    def _shown_delayed(self, first: int, last: int) -> list[Shown]:
-        found = self._server.call("ZRANGE", self._delayed, first, last, "WITHSCORES")
+    def _shown_delayed(self, key: str, first: int, last: int) -> list[Shown]:
+        found = self._server.call("ZRANGE", key, first, last, "WITHSCORES")
         return [Shown(envelope, float(due)) for envelope, due in _pairs(found)]
 
     def _shown_running(self, limit: int) -> Iterator[Shown]:
@@ -270,6 +341,13 @@ class RedisDriver:
 
     def _now(self) -> str:
         return repr(self._server_now()) if self._server_now else ""
+
+    def _keys(self, queue: str) -> tuple[str, str]:
+        """The queue's jobs, and its delayed ones."""
+        if queue == DEFAULT:
+            return self._jobs, self._delayed
+        start = f"{self.prefix}:{queue_name(queue)}"
+        return f"{start}:jobs", f"{start}:delayed"
 
     def _lists(self, worker: str) -> list[Any]:
         keys = [f"{self.prefix}:held:", f"{self.prefix}:running:"]

@@ -1,8 +1,9 @@
--- Count at one moment. KEYS: jobs delayed unrecorded workers [held and running of each worker the caller knows]
+-- Count at one moment. KEYS: unrecorded workers, jobs and delayed of each queue, held and running of each worker the
+-- caller knows   ARGV: the number of queues
 -- Returns ready, delayed, unrecorded, held, and the workers there are: if others than known, ask again.
-local held = 0
-for i = 5, #KEYS do held = held + redis.call('LLEN', KEYS[i]) end
-return {
-  redis.call('LLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('ZCARD', KEYS[3]), held,
-  redis.call('ZRANGE', KEYS[4], 0, -1),
-}
+local ready, delayed, held, lists = 0, 0, 0, 2 + 2 * tonumber(ARGV[1])
+for i = 3, lists, 2 do
+  ready, delayed = ready + redis.call('LLEN', KEYS[i]), delayed + redis.call('ZCARD', KEYS[i + 1])
+end
+for i = lists + 1, #KEYS do held = held + redis.call('LLEN', KEYS[i]) end
+return { ready, delayed, redis.call('ZCARD', KEYS[1]), held, redis.call('ZRANGE', KEYS[2], 0, -1) }

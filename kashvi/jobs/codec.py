@@ -18,6 +18,7 @@ import msgspec
 
 from ..delays import seconds_of
 from ..errors import InvalidDelay, InvalidSetting, NotAJob, PayloadMismatch, UnencodableJob
+from ..names import DEFAULT, queue_name
 from .fields import Difference, difference, field_names, parts, same, stdlib_date
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class JobType:
     ``factory``, where given, supplies the fields that a payload leaves out; it is called for every attempt.
     ``retry``: its policy; by default the one in the class's attribute ``retry``, if there is one.
     ``timeout``: an attempt's time limit; by default the class's attribute ``timeout``, likewise.
+    ``queue``: where its jobs go.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class JobType:
         factory: Callable[[], Job] | type[Job],
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
+        queue: str = DEFAULT,
     ) -> None:
         self.name = name
+        self.queue = queue_name(queue)
         self.factory = None if isinstance(factory, type) else factory
         self.job_class: type[Any] = factory if isinstance(factory, type) else type(_called(factory))
         if why := why_no_job(self.job_class):

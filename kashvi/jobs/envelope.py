@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ..errors import NotAnEnvelope
+from ..names import DEFAULT, is_queue
 
 COUNT_MAX = 2**31 - 1
 Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
@@ -30,6 +31,8 @@ class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     """0: fresh. 1: a suspect, held by a process that died. More: grave, announced in a process that died."""
     unknown_since: float = 0.0
     """When a worker first found the type unknown, in Unix seconds of the server's clock; 0: never."""
+    queue: msgspec.Raw = msgspec.Raw(b"")
+    """Raw: a value of the wrong type must not make a job undeliverable."""
 
 
 NAMES = frozenset(("id", "type", "payload", "attempts", "error", "lost", "unknown_since", "traceback", "snoozed"))
@@ -43,6 +46,17 @@ _encode = msgspec.json.Encoder().encode
 def seal(job_id: str, type_json: bytes, payload: bytes) -> bytes:
     """A new envelope. ``type_json`` is the name already quoted as JSON."""
     return b'{"id":"%b","type":%b,"payload":%b}' % (job_id.encode(), type_json, payload)
+
+
+def queue_in(envelope: Envelope | None) -> str:
+    """The queue that the envelope names; the default queue if it names none, or what no queue can be called."""
+    if envelope is None or not envelope.queue:
+        return DEFAULT
+    try:
+        name = msgspec.json.decode(envelope.queue, type=str)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return DEFAULT
+    return name if is_queue(name) else DEFAULT
 
 
 def read(raw: bytes) -> Envelope:

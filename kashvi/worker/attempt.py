@@ -160,7 +160,7 @@ class Attempts:
             self._stream.emit(
                 events.AttemptStarted, job_id=d.job_id, type=d.type, attempt=d.attempts + 1,
                 worker=self._worker, claim=d.claim, suspect=d.suspect, lost=d.lost, server_at=d.server_at,
-                type_limit=self._limit_of(d.type), timeout_s=timeout_s,
+                type_limit=self._limit_of(d.type), timeout_s=timeout_s, queue=d.queue,
             )  # fmt: skip
         began = self._runtime.monotonic()
         if timeout_s:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..delays import seconds_of
 from ..errors import InvalidSetting, NoAttempt
+from ..names import DEFAULT
 from .running import Running
 from .settle import TimeLimit
 
@@ -21,6 +22,7 @@ class _Facts(NamedTuple):
     type: str
     attempt: int
     """Counted from 1."""
+    queue: str = DEFAULT
 
 
 class Attempt(_Facts):
@@ -51,28 +53,28 @@ class Attempt(_Facts):
         """
         self._running.timekeeper.check(self._running.delivery, self._limit)
 
-    def dispatch(self, job: object) -> str:
+    def dispatch(self, job: object, *, queue: str | None = None) -> str:
         """Dispatch a follow-up: it is sent in the step that settles this attempt as done, and never if the attempt
         ends otherwise (JOBS-18). Returns the id that it will have.
 
         The payload is captured here. Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge,
         TooManyFollowUps, AttemptOver, and NoFollowUps if the queue's driver has none.
         """
-        return self._keep((job,), 0.0)[0]
+        return self._keep((job,), 0.0, queue)[0]
 
-    def dispatch_after(self, job: object, delay: float | timedelta) -> str:
+    def dispatch_after(self, job: object, delay: float | timedelta, *, queue: str | None = None) -> str:
         """As ``dispatch``; the job is due ``delay`` (seconds or a timedelta) after the end of this attempt.
 
         Raises InvalidDelay, and what ``dispatch`` raises.
         """
-        return self._keep((job,), seconds_of(delay))[0]
+        return self._keep((job,), seconds_of(delay), queue)[0]
 
-    def dispatch_many(self, jobs: Iterable[object]) -> list[str]:
+    def dispatch_many(self, jobs: Iterable[object], *, queue: str | None = None) -> list[str]:
         """As ``dispatch``, for several jobs, in order; returns their ids. If one can't be dispatched, none is kept."""
-        return self._keep(jobs, 0.0)
+        return self._keep(jobs, 0.0, queue)
 
-    def _keep(self, jobs: Iterable[object], delay_s: float) -> list[str]:
-        return self._running.follow_ups.keep(self._running, jobs, delay_s)
+    def _keep(self, jobs: Iterable[object], delay_s: float, queue: str | None) -> list[str]:
+        return self._running.follow_ups.keep(self._running, jobs, delay_s, queue)
 
 
 Hook = Callable[[Attempt], AbstractContextManager[Any]]
@@ -88,7 +90,7 @@ def current() -> Attempt:
     if running is None:
         raise NoAttempt
     d = running.delivery
-    attempt = Attempt(d.job_id, d.type, d.attempts + 1)
+    attempt = Attempt(d.job_id, d.type, d.attempts + 1, d.queue)
     attempt._running, attempt._limit = running, running.timekeeper.limit(d)
     return attempt
 

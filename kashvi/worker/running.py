@@ -15,6 +15,7 @@ import msgspec
 
 from .. import dispatch, events
 from ..errors import AttemptOver, NoFollowUps, TooManyFollowUps
+from ..names import DEFAULT
 from ..ports import Driver, Runtime
 from ..registry import Registry
 from .settle import Delivery, Kept, TimeLimit
@@ -81,16 +82,19 @@ class FollowUps:
         self._lock = runtime.condition()
         """Several threads of one attempt may dispatch."""
 
-    def keep(self, running: Running, jobs: Iterable[object], delay_s: float) -> list[str]:
+    def keep(self, running: Running, jobs: Iterable[object], delay_s: float, queue: str | None = None) -> list[str]:
         """Seal the jobs and keep them, all or none; returns their ids.
 
-        Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge, AttemptOver, NoFollowUps, TooManyFollowUps.
+        Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge, AttemptOver, NoFollowUps, TooManyFollowUps,
+        InvalidSetting.
         """
         if not getattr(self._driver, "follows_up", False):
             raise NoFollowUps(self._driver)
         sealed, size = list[dispatch.Sealed](), 0
         for job in islice(jobs, MANY_MAX + 1):
-            sealed.append(dispatch.seal_job(job, self._registry, self._runtime, self._payload_limit))
+            sealed.append(dispatch.seal_job(job, self._registry, self._runtime, self._payload_limit, queue))
+            if sealed[-1].queue != DEFAULT:
+                dispatch.naming(self._driver)
             size += len(sealed[-1].envelope)
             if size > BYTES_MAX:
                 break
@@ -105,7 +109,7 @@ class FollowUps:
                 raise AttemptOver(d.job_id)
             if len(kept) + len(sealed) > MANY_MAX or running.size + size > BYTES_MAX:
                 raise TooManyFollowUps(MANY_MAX, BYTES_MAX)
-            kept += [Kept(one.job_id, one.type, one.envelope, delay_s) for one in sealed]
+            kept += [Kept(one.job_id, one.type, one.envelope, delay_s, one.queue) for one in sealed]
             running.size += size
         if self._stream.observed:
             about = {"parent": d.job_id, "attempt": d.attempts + 1}

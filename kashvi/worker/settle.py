@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,6 +11,7 @@ from .. import events
 from ..errors import NotAnEnvelope
 from ..jobs import envelope
 from ..jobs.envelope import Envelope
+from ..names import DEFAULT
 from ..ports import FollowUp, Move, Place, Settlement
 from . import retry
 
@@ -34,6 +35,8 @@ class Delivery(msgspec.Struct, eq=False, gc=False, frozen=True):
     """The reason if the bytes are not an envelope."""
     lease_end: float | None = None
     """If it is another worker's: when its lease ran out, by the server's clock."""
+    queue: str = DEFAULT
+    """Its queue: the one it was claimed from; where that is not known, the one that the envelope names."""
 
     @property
     def lost(self) -> int:
@@ -49,16 +52,34 @@ def delivery(
     claim: str = "exchange",
     place: Place = "held",
     lease_end: float | None = None,
+    queue: str | None = None,
 ) -> Delivery:
-    """Decode a claimed job; one without an id gets one."""
+    """Decode a claimed job; one without an id gets one. ``queue``: the queue it was claimed from, if that is known."""
     try:
         read = envelope.read(raw)
     except NotAnEnvelope as error:
-        return Delivery(raw, owner, server_at, claim, place, None, new_id(), "", 0, False, str(error), lease_end)
+        why, queue = str(error), queue or DEFAULT
+        return Delivery(raw, owner, server_at, claim, place, None, new_id(), "", 0, False, why, lease_end, queue)
+    if queue is None:
+        queue = envelope.queue_in(read)
     return Delivery(
         raw, owner, server_at, claim, place, read, read.id or new_id(), read.type, read.attempts, read.lost > 0,
-        lease_end=lease_end,
+        "", lease_end, queue,
     )  # fmt: skip
+
+
+def _says_its_queue(d: Delivery) -> bool:
+    """Whether the envelope names the queue that the job is on."""
+    if d.envelope is None or (not d.envelope.queue and d.queue == DEFAULT):
+        return True
+    return bool(d.envelope.queue) and envelope.queue_in(d.envelope) == d.queue
+
+
+def _rewritten(d: Delivery, **changes: Any) -> bytes:
+    """The envelope with ``changes``. A job that was pushed to another queue than it names says the right one now."""
+    if not _says_its_queue(d):
+        changes["queue"] = None if d.queue == DEFAULT else d.queue
+    return envelope.rewrite(d.raw, d.job_id, **changes)
 
 
 class TimeLimit(NamedTuple):
@@ -83,6 +104,7 @@ class Kept(NamedTuple):
     envelope: bytes
     delay_s: float
     """From the end of the attempt; 0: none."""
+    queue: str = DEFAULT
 
 
 class Settling(msgspec.Struct, eq=False, gc=False):
@@ -127,9 +149,9 @@ class Settling(msgspec.Struct, eq=False, gc=False):
         d = self.delivery
         in_s = self.wait_s - (monotonic - self.ended_at)
         if not self.follow_ups:
-            return Settlement(self.move, d.owner, d.place, d.raw, self.new, in_s, d.lease_end)
+            return Settlement(self.move, d.owner, d.place, d.raw, self.new, in_s, d.lease_end, (), d.queue)
         ago = monotonic - self.ended_at
-        sent = tuple(FollowUp(k.envelope, k.delay_s and max(k.delay_s - ago, 0.0)) for k in self.follow_ups)
+        sent = tuple(FollowUp(k.envelope, k.delay_s and max(k.delay_s - ago, 0.0), k.queue) for k in self.follow_ups)
         return Settlement(self.move, d.owner, d.place, d.raw, follow_ups=sent)
 
 
@@ -167,7 +189,7 @@ def undeliverable(d: Delivery, ended_at: float, error: str) -> Settling:
     if d.envelope is None or not d.type:
         new = envelope.wrap_garbage(d.raw, d.job_id, error)
     else:
-        new = envelope.rewrite(d.raw, d.job_id, error=error, unknown_since=None, traceback=None)
+        new = _rewritten(d, error=error, unknown_since=None, traceback=None)
     return Settling("fail", d, ended_at, new=new, attempts=d.attempts, error=error, undeliverable=True)
 
 
@@ -178,20 +200,20 @@ def unknown(d: Delivery, ended_at: float, error: str, unknown_for_s: float) -> S
     decision = retry.decide_unknown(d.server_at - since, unknown_for_s)
     if not isinstance(decision, retry.RetryAfter):
         return undeliverable(d, ended_at, error)
-    new = envelope.rewrite(d.raw, d.job_id, unknown_since=since)
+    new = _rewritten(d, unknown_since=since)
     return Settling("retry", d, ended_at, new, d.attempts, decision.seconds, error, postponed=True)
 
 
 def returned(d: Delivery, ended_at: float) -> Settling:
     """Handed back unfinished: uncounted and unmarked."""
-    new = d.raw if d.envelope is None or d.envelope.id else envelope.rewrite(d.raw, d.job_id)
+    new = d.raw if d.envelope is None or (d.envelope.id and _says_its_queue(d)) else _rewritten(d)
     return Settling("return", d, ended_at, new=new, suspect=d.lost)
 
 
 def snoozed(d: Delivery, ended_at: float, seconds: float, took_s: float) -> Settling:
     """The handler wants to be called later: no attempt is counted, and as it ended well, the job is no suspect."""
     times = min(_count_in(d, "snoozed") + 1, envelope.COUNT_MAX)
-    new = envelope.rewrite(d.raw, d.job_id, snoozed=times, lost=None, unknown_since=None)
+    new = _rewritten(d, snoozed=times, lost=None, unknown_since=None)
     return Settling("retry", d, ended_at, new, d.attempts, seconds, snoozed=times, took_s=took_s)
 
 
@@ -236,7 +258,7 @@ def lost(d: Delivery, ended_at: float, max_attempts: int, certain: bool, graver:
         return settling
     if not graver:
         return returned(d, ended_at)
-    new = envelope.rewrite(d.raw, d.job_id, lost=suspicion)
+    new = _rewritten(d, lost=suspicion)
     return Settling("return", d, ended_at, new=new, suspect=suspicion)
 
 
@@ -250,15 +272,13 @@ def _counted(
 ) -> Settling:
     attempts = min(d.attempts + 1, envelope.COUNT_MAX)
     if isinstance(decision, retry.RetryAfter):
-        new = envelope.rewrite(d.raw, d.job_id, attempts=attempts, lost=lost, unknown_since=None)
+        new = _rewritten(d, attempts=attempts, lost=lost, unknown_since=None)
         return Settling(
             "retry", d, ended_at, new, attempts, decision.seconds, error, max_attempts,
             backoff=decision.backoff, lost=lost is not None,
         )  # fmt: skip
     error = error[:ERROR_MAX]
-    new = envelope.rewrite(
-        d.raw, d.job_id, attempts=attempts, error=error, lost=None, unknown_since=None, traceback=None
-    )
+    new = _rewritten(d, attempts=attempts, error=error, lost=None, unknown_since=None, traceback=None)
     return Settling(
         "fail", d, ended_at, new, attempts, 0.0, error, max_attempts,
         gave_up=decision.early, lost=lost is not None,
@@ -281,7 +301,13 @@ def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: flo
         for one in s.follow_ups:
             due = server_at + max(one.delay_s - (sent_at - s.ended_at), 0.0) if one.delay_s else None
             stream.emit(
-                events.JobDispatched, job_id=one.job_id, type=one.type, due=due, parent=d.job_id, server_at=server_at
+                events.JobDispatched,
+                job_id=one.job_id,
+                type=one.type,
+                due=due,
+                parent=d.job_id,
+                server_at=server_at,
+                queue=one.queue,
             )
     elif s.move == "return":
         stream.emit(

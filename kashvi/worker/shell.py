@@ -7,10 +7,13 @@ It calls no server and decodes no job meanwhile. On the simulator's runtime, thr
 from __future__ import annotations
 
 import contextlib
+from itertools import islice
+from typing import cast
 
 from .. import events
 from ..errors import ClockStandsStill, CommandRefused, DriverError, unexpected
-from ..ports import PAUSED, Driver, Exchange, Paused, Place, Runtime
+from ..names import DEFAULT, ONLY_DEFAULT
+from ..ports import PAUSED, Driver, Exchange, NamedQueues, Paused, Place, Runtime
 from ..text import visible
 from . import settle
 from .attempt import Attempts
@@ -27,6 +30,11 @@ STUMBLE_S = 1.0
 """How long a thread rests after an error that should not be."""
 HAND_BACK_S = 1.0
 """How long a process that is about to exit waits for calls under way."""
+
+
+def shown(queue: str) -> str:
+    """A queue's name in a message."""
+    return "the queue" if queue == DEFAULT else f"the queue {queue!r}"
 
 
 class Worker:
@@ -51,7 +59,7 @@ class Worker:
         self.lost: DriverError | None = None
         """Why the server can't be reached, since it was last heard of."""
         self.attempts = attempts
-        self._driver = driver
+        self._driver = cast(NamedQueues, driver)  # as such only if the worker serves other queues than the default one
         self._runtime = runtime
         self._stream = stream
         self._recorder = recorder
@@ -183,12 +191,15 @@ class Worker:
             elif one == "server back":
                 self._stream.emit(events.ServerBack)
                 events.warn(f"kashvi worker {self.id}: the server is back")
-            elif one == "paused":
-                self._stream.emit(events.QueuePaused, server_at=self.server_now(), worker=self.id)
-                events.warn(f"kashvi worker {self.id}: the queue is paused; no job starts until it is resumed")
-            elif one == "resumed":
-                self._stream.emit(events.QueueResumed, server_at=self.server_now(), worker=self.id)
-                events.warn(f"kashvi worker {self.id}: the queue is resumed")
+            elif one.startswith("paused "):
+                name = one.partition(" ")[2]
+                self._stream.emit(events.QueuePaused, server_at=self.server_now(), worker=self.id, queue=name)
+                what = f"{shown(name)} is paused; no job of it starts until it is resumed"
+                events.warn(f"kashvi worker {self.id}: {what}")
+            elif one.startswith("resumed "):
+                name = one.partition(" ")[2]
+                self._stream.emit(events.QueueResumed, server_at=self.server_now(), worker=self.id, queue=name)
+                events.warn(f"kashvi worker {self.id}: {shown(name)} is resumed")
             elif one == "table silent":
                 events.warn("the failure table does not answer; failed jobs wait in the queue until it does")
             else:
@@ -266,13 +277,22 @@ class Worker:
         at = answer.server_at
         if not request.reconciles:
             me, new_id, read = self.id, self._runtime.new_id, settle.delivery
-            return [read(raw, me, new_id, at) for raw in answer.claimed]
+            if not answer.claimed_of:
+                return [read(raw, me, new_id, at, "exchange", "held", None, DEFAULT) for raw in answer.claimed]
+            raws = iter(answer.claimed)
+            return [
+                read(raw, me, new_id, at, "exchange", "held", None, queue)
+                for queue, count in answer.claimed_of
+                for raw in islice(raws, count)
+            ]
         held, running = answer.listing or ([], [])
         announced = [self._read(raw, at, "wait", "running") for raw in running]
         return announced + [self._read(raw, at, "wait") for raw in held]
 
-    def _read(self, raw: bytes, server_at: float, claim: str = "exchange", place: Place = "held") -> Delivery:
-        return settle.delivery(raw, self.id, self._runtime.new_id, server_at, claim, place)
+    def _read(
+        self, raw: bytes, server_at: float, claim: str, place: Place = "held", queue: str | None = None
+    ) -> Delivery:
+        return settle.delivery(raw, self.id, self._runtime.new_id, server_at, claim, place, queue=queue)
 
     def tell(self, request: Request, answer: Exchange, sent_at: float) -> None:
         """Tell observers and the recorder the outcome of each settlement."""
@@ -318,7 +338,12 @@ class Worker:
             self._runtime.sleep(min(left, 0.05))  # a wait that does not wait must not make us spin
 
     def _ask_due(self) -> Wait:
-        return self.due(self._driver.next_due())
+        queues = self.asks_for()
+        return self.due(self._driver.next_due(queues) if queues else self._driver.next_due())
+
+    def asks_for(self) -> tuple[str, ...]:
+        """The queues to ask about before a wait; empty: the default queue alone."""
+        return tuple(one.name for one in self.machine.queues if self.machine.queues != ONLY_DEFAULT)
 
     def due(self, due: float | Paused | None) -> Wait:
         """When the server says that a job is due, or that the queue is paused."""
@@ -330,12 +355,16 @@ class Worker:
         return wait
 
     def _waited_for(self, wait: Wait) -> Delivery | int | None:
-        return self.found(self._driver.wait(self.id, wait.time / SECOND))
+        seconds = wait.time / SECOND
+        if wait.queues:
+            return self.found(self._driver.wait(self.id, seconds, wait.queues), wait)
+        return self.found(self._driver.wait(self.id, seconds), wait)
 
-    def found(self, got: bytes | float | None) -> Delivery | int | None:
+    def found(self, got: bytes | float | None, wait: Wait) -> Delivery | int | None:
         """What a wait brought."""
         if isinstance(got, bytes):
-            return self._read(got, self.server_now(), "wait")
+            queue = wait.queues[0] if wait.queues else DEFAULT
+            return self._read(got, self.server_now(), "wait", queue=queue)
         return None if got is None else not_before(got)
 
     def _rest(self, error: CommandRefused, left: int) -> None:

@@ -302,6 +302,8 @@ def changed(value: Any) -> Any:
         return Limits("empty", max_jobs=9, max_time_s=60.0)
     if value is None:
         return 77
+    if isinstance(value, frozenset | tuple):
+        return type(value)(("x",)) if not value else type(value)()
     other = value.copy()
     other.clear()
     return other if value else type(value)(["x"])
@@ -437,7 +439,7 @@ def test_the_room_of_the_machine_is_closed() -> None:
         outside |= {one.name for node in ast.walk(tree) if isinstance(node, ast.Import) for one in node.names}
         assert outside - {"__future__"} <= allowed, path.name
         upwards = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level > 1}
-        assert upwards <= {None, "ports", "settle"}, path.name
+        assert upwards <= {None, "names", "ports", "settle"}, path.name
         assert len(path.read_text().splitlines()) < 300, path.name
 
 

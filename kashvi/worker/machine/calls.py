@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ...ports import EARLIER_S, WAIT_MAX_S, Exchange
+from ...ports import EARLIER_S, Exchange, Want
 from .. import settle
 from ..settle import Delivery, Settling
-from . import choose, exchange, stop, suspects
+from . import choose, exchange, shares, stop, suspects
 from .jobs import Jobs
 from .state import BACKOFF_FIRST, BACKOFF_MAX
-from .steps import ASK_DUE, SECOND, Again, AskDue, Request, Wait, micros, not_before
+from .steps import ASK_DUE, SECOND, WAIT_MAX, Again, AskDue, Request, Wait, micros, not_before
 
-WAIT_MAX, EARLIER = micros(WAIT_MAX_S), micros(EARLIER_S)
+EARLIER = micros(EARLIER_S)
 
 
 class Calls(Jobs):
@@ -29,22 +29,26 @@ class Calls(Jobs):
     def due(self, now: int, server_due: int | None, paused: bool = False) -> Wait:
         """``next_due`` has answered: other processes may have delayed jobs since our last exchange, or paused it."""
         if paused or self.paused:
-            self._heed(now, paused)
+            self._heed(now, paused, ())
         if paused:
             return Wait(0, now)
         if server_due is not None:
             self._due_at(server_due - self.server_ahead)
         return self._wait(now)
 
-    def _heed(self, now: int, paused: bool) -> None:
-        """The server says whether the queue is paused. Nothing starts then: what has not goes back."""
-        if paused != self.paused:
-            self.paused = paused
-            self.news.append("paused" if paused else "resumed")
+    def _heed(self, now: int, paused: bool, queues: tuple[str, ...]) -> None:
+        """The server says which queues are paused. Nothing of them starts then: what has not goes back."""
+        heard = shares.heard(self, paused, queues)
+        for name in sorted(heard ^ self.paused_queues):
+            self.news.append(f"{'paused' if name in heard else 'resumed'} {name}")
+        resumed = self.paused_queues - heard
+        self.paused, self.paused_queues = paused, heard
         if paused:
             self.asked_at, self.backlog, self.next_due_at = now, 0, None
             self._release(now)
-        else:
+        elif heard:
+            self._release(now, heard)
+        if resumed:
             self.look = True
             self._call()
 
@@ -54,12 +58,12 @@ class Calls(Jobs):
     def _wait(self, now: int) -> Wait:
         """Wait until the next job is due."""
         if self.next_due_at is not None and self.next_due_at <= now:
-            return Wait(0, now)
+            return Wait(0, now, shares.waited_for(self))
         at = choose.next_at(self, now)
         left = WAIT_MAX if at is None else max(at - now, 0)
         if self.idle and choose.watch(self, now) is not None:
             self.wake = self.wake or 1  # it will watch: a server may end our wait 100 ms late, and a network much later
-        return Wait(min(WAIT_MAX, left), now)
+        return Wait(min(WAIT_MAX, left), now, shares.waited_for(self))
 
     def waited(self, now: int, wait: Wait, got: Delivery | int | None) -> None:
         """A wait is over. ``got``: a job, or the time by the server's clock when one is due."""
@@ -69,8 +73,8 @@ class Calls(Jobs):
             self.waited_at = now
             self.holding[got.raw] += 1
             self._admit(now, [got])
-            if self.paused:
-                self._release(now)
+            if self.paused_queues:
+                self._release(now, self.paused_queues)
         elif got is not None:
             at = got - self.server_ahead
             self._due_at(at)
@@ -105,7 +109,7 @@ class Calls(Jobs):
             self.open = Request(self.n, batch, want, False, by_thread, waits)
         return self.open
 
-    def _sending(self, now: int, claim: bool) -> tuple[list[Settling], int]:
+    def _sending(self, now: int, claim: bool) -> tuple[list[Settling], Want]:
         batch, self.outbox = self.outbox, []
         if self.owed_bytes:
             sent = exchange.sendable(batch)
@@ -121,13 +125,15 @@ class Calls(Jobs):
         self.look = False
         self.urgent = self.urgent and bool(self.outbox)
         self.waited_at = None
-        return batch, max(choose.want(self, now) - starting, 0) if claim and self.stopping_at is None else 0
+        most = max(choose.want(self, now) - starting, 0) if claim and self.stopping_at is None else 0
+        want, self.credits = shares.divided(self, most)
+        return batch, want
 
     def _compare(self) -> Request:
         """Send the last request's number again, for a listing. It may be number 0."""
         self.exchanging = True
         self._first_try()
-        return Request(self.n, (), 0, reconciles=True)
+        return Request(self.n, (), shares.divided(self, 0)[0], reconciles=True)
 
     def _first_try(self) -> None:
         self.repeated = self.last_try = False
@@ -152,8 +158,8 @@ class Calls(Jobs):
                 self.job_bytes = max(sum(map(len, answer.claimed)) // len(claimed), 1)
                 self._admit(now, claimed)
             self._learnt(now, request, answer, sent_at)
-        if answer.paused or self.paused:
-            self._heed(now, answer.paused)
+        if answer.paused or self.paused_queues or answer.paused_queues:
+            self._heed(now, answer.paused, answer.paused_queues)
         self._release_if_stopping(now)
         if self.stopping_at is not None or not request.by_thread:
             self._call()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from ...ports import READ_MAX_BYTES
-from . import suspects
+from . import shares, suspects
 from .exchange import too_much_owed
 from .state import FLUSH, PAUSED_LOOK, State
-from .steps import SECOND
+from .steps import SECOND, WAIT_MAX
 
 BATCH_MAX = 300
 HELD_MAX_BYTES = 4 * READ_MAX_BYTES
@@ -40,6 +40,8 @@ def choose(state: State, now: int) -> Next:
         return "finished"
     if state.waiting or state.exchanging or (want(state, now) <= 0 and not asks_again(state, now)):
         return "idle"
+    if shares.several(state) and now - state.renewed_at > WAIT_MAX // 2:
+        return "exchange"  # it asks for all queues at once, and hears which are paused
     return "wait"
 
 

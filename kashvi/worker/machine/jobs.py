@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
@@ -118,13 +119,18 @@ class Jobs(State):
         if self.stopping_at is not None:
             self._release(now)
 
-    def _release(self, now: int) -> None:
-        """Hand back claimed jobs that have not started."""
-        self._owe(now, [settle.returned(d, now / SECOND) for d in stop.going_back(self)])
-        if any(d.place == "running" for d in self.ready):
+    def _release(self, now: int, queues: frozenset[str] | None = None) -> None:
+        """Hand back claimed jobs that have not started: of these queues, or all."""
+        back = stop.going_back(self, queues)
+        self._owe(now, [settle.returned(d, now / SECOND) for d in back])
+        if any(d.place == "running" for d in back):
             self.suspect = None
-        self.ready.clear()
-        self.suspects.clear()
+        if queues is None:
+            self.ready.clear()
+            self.suspects.clear()
+        else:
+            self.ready = deque(d for d in self.ready if d.queue not in queues)
+            self.suspects = deque(d for d in self.suspects if d.queue not in queues)
 
     def one_try(self) -> None:
         """The process is about to exit: wait no longer for a server that does not answer."""

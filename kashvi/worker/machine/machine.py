@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...names import ONLY_DEFAULT, Served
 from .. import settle
 from ..settle import Delivery, Settling, TimeLimit
 from . import choose, stop, tend, timeouts
@@ -40,10 +41,12 @@ class Machine(Calls):
         has_store: bool,
         obey_s: float = 5.0,
         spare: int = 0,
+        queues: tuple[Served, ...] = ONLY_DEFAULT,
     ) -> Machine:
         return cls(
             worker, threads, micros(lease_s), limits, has_store, now, alive=threads, renewed_at=now, counted_at=now,
             asked_at=now, reap_at=now, server_moved_at=now, obey=micros(obey_s), spare=spare,
+            queues=queues,
         )  # fmt: skip
 
     # -- a thread ---------------------------------------------------------------------------

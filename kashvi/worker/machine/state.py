@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 import msgspec
 from msgspec import field
 
+from ...names import ONLY_DEFAULT, Served
 from ..settle import Delivery, Settling, TimeLimit
 from .steps import SECOND, Limits, Request
 
@@ -134,6 +135,13 @@ class State(msgspec.Struct, eq=False):
     has_store: Annotated[bool, setting]
     born_at: Annotated[int, lambda state, at, now: now - at if state.limits.max_time_s is not None else None]
 
+    # Queues.
+    queues: Annotated[tuple[Served, ...], setting] = ONLY_DEFAULT
+    credits: Annotated[tuple[int, ...], as_it_is] = ()
+    """With weights: how far each queue is behind its share of the claims."""
+    paused_queues: Annotated[frozenset[str], as_it_is] = frozenset()
+    """Of the queues that it serves, the paused ones."""
+
     # Jobs.
     ready: Annotated[deque[Delivery], jobs] = field(default_factory=deque)
     """Claimed, and may start."""
@@ -220,7 +228,7 @@ class State(msgspec.Struct, eq=False):
     look: Annotated[bool, as_it_is] = True
     """Something may be there to claim."""
     paused: Annotated[bool, as_it_is] = False
-    """The queue is paused: no job may be claimed or start."""
+    """The queue is paused, or all that it serves: no job may be claimed or start."""
     asked_at: Annotated[int, age(lambda state: PAUSED_LOOK)] = 0
     """When the server last said that it is."""
     backlog: Annotated[int, as_it_is] = 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Literal, NamedTuple
 
+from ...ports import WAIT_MAX_S, Want
 from ..settle import Delivery, Settling, TimeLimit
 
 SECOND = 1_000_000
@@ -30,7 +31,7 @@ class Request(NamedTuple):
 
     n: int
     settlings: Sequence[Settling]
-    want: int
+    want: Want
     reconciles: bool = False
     """True if it repeats the last number to get a listing; it changes nothing on the server."""
     by_thread: bool = False
@@ -55,6 +56,8 @@ class Wait(NamedTuple):
 
     time: int
     began: int
+    queues: tuple[str, ...] = ()
+    """Of the first; empty: of the default queue, which is the only one it serves."""
 
 
 class Idle(NamedTuple):
@@ -95,6 +98,7 @@ class Abandon(NamedTuple):
 
 
 ASK_DUE, REAP = AskDue(), Reap()
+WAIT_MAX = int(WAIT_MAX_S * SECOND)
 ThreadStep = Delivery | Request | AskDue | Wait | Idle | None
 KeeperStep = Request | Reap | Record | Rest | Stuck | Abandon | None
 

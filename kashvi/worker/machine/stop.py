@@ -34,9 +34,10 @@ def tired(state: State, now: int) -> bool:
     return state.stopping_at is not None and now - state.stopping_at > state.lease
 
 
-def going_back(state: State) -> list[Delivery]:
-    """Claimed jobs that have not started, the newest first, so that their order is kept."""
-    return sorted((*state.ready, *state.suspects), key=lambda d: d.server_at)[::-1]
+def going_back(state: State, queues: frozenset[str] | None = None) -> list[Delivery]:
+    """Claimed jobs that have not started, of these queues or all, the newest first, so that their order is kept."""
+    waiting = (d for d in (*state.ready, *state.suspects) if queues is None or d.queue in queues)
+    return sorted(waiting, key=lambda d: d.server_at)[::-1]
 
 
 def may_leave(state: State) -> bool:

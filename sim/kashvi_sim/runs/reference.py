@@ -129,7 +129,7 @@ class Reference:
         if s.old not in place:
             return False
         place.remove(s.old)
-        for envelope, in_s in s.follow_ups:
+        for envelope, in_s, _ in s.follow_ups:
             if in_s > 0:
                 queue.delayed[envelope] = now + in_s
             else:

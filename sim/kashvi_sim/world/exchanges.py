@@ -9,7 +9,7 @@ from kashvi_spec.predicates.suspects import GRAVE, patience_s
 
 from kashvi.errors import ReplyLost
 from kashvi.jobs.envelope import read
-from kashvi.ports import Exchange, Settlement
+from kashvi.ports import Exchange, Settlement, Want
 
 from .dealing import (
     BACKOFF_FIRST_S,
@@ -40,11 +40,11 @@ class Exchanges(Timed):
     """Exchanges, and the settlements in them."""
 
     def exchange(
-        self, process: SimRuntime, n: int, settlements: Sequence[Settlement], want: int, call: Callable[[], Exchange]
+        self, process: SimRuntime, n: int, settlements: Sequence[Settlement], want: Want, call: Callable[[], Exchange]
     ) -> Exchange:
         one = self.of(process)
         audit = n == one.n and not one.open
-        self._sends(one, n, settlements, want)
+        self._sends(one, n, settlements, want if isinstance(want, int) else want.total)
         began = self._now(one)
         one.exchanging, one.open = True, not audit
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 
 from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
 from kashvi.failures.table import TABLE
+from kashvi.names import DEFAULT
 from kashvi.ports import (
     EARLIER_S,
     PAUSED,
@@ -18,13 +19,16 @@ from kashvi.ports import (
     Expired,
     Failure,
     FailureStore,
+    NamedQueues,
     Paused,
     Pausing,
     Refusal,
     Settlement,
     Stats,
     Unrecorded,
+    Want,
 )
+from kashvi.settings import pausing
 
 from .kernel import Task
 from .ledger import Try, id_of
@@ -52,6 +56,7 @@ class Waiter(NamedTuple):
     found: list[bytes | float]
     cut: int
     """How often its line had been cut."""
+    queues: Sequence[str]
 
 
 class Line:
@@ -61,7 +66,7 @@ class Line:
         self._world = world
         self._process = process
         self._kernel = world.kernel
-        self._server = world.server.handle()
+        self._server = cast(NamedQueues, world.server.handle())
         self.process_id = ""
         """The process's id in its events."""
         self.unreachable_until = 0.0
@@ -75,19 +80,23 @@ class Line:
     def __repr__(self) -> str:
         return "simulated"
 
-    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
-        return self._call("push", lambda: self.pushed(envelopes, delay_s))
+    @property
+    def names_queues(self) -> bool:
+        return bool(getattr(self._server, "names_queues", False))
 
-    def pushed(self, envelopes: Sequence[bytes], delay_s: float) -> float | None:
+    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0, queues: Sequence[str] = ()) -> float | None:
+        return self._call("push", lambda: self.pushed(envelopes, delay_s, queues))
+
+    def pushed(self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str] = ()) -> float | None:
         """The effect of a push on the server, and for others."""
-        due = self._server.push(envelopes, delay_s)
+        due = self._server.push(envelopes, delay_s, queues) if queues else self._server.push(envelopes, delay_s)
         self._world.pushed(envelopes)
-        self._world.serve()
+        self._world.serve(set(queues) - {DEFAULT})
         if due is not None and delay_s < WAIT_MAX_S:
             self._world.ring(due)
         return due
 
-    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want) -> Exchange:
         for settlement in settlements:
             self._world.ledger.sends(settlement, worker, self.process_id, self._kernel.time)
         dealings = self._world.dealings
@@ -99,7 +108,7 @@ class Line:
             return self._call("exchange", effect)
         return dealings.exchange(self._process, n, settlements, want, lambda: self._call("exchange", effect))
 
-    def exchanged(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
+    def exchanged(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want) -> Exchange:
         """The effect of an exchange on the server, and for others."""
         world, answer = self._world, self._server.exchange(worker, n, lease_s, settlements, want)
         if answer.listing is None:
@@ -114,18 +123,20 @@ class Line:
                 world.touched(envelope)
                 if not world.direct:
                     world.ledger.claimed.setdefault(id_of(envelope), set()).add(answer.server_at)
-        if answer.ready:
-            world.serve()
+        others = {q for s in settlements if (q := s.queue) != DEFAULT and s.move == "return"}
+        others |= {one.queue for s in settlements for one in s.follow_ups} - {DEFAULT}
+        if answer.ready or others:
+            world.serve(others)
         if answer.next_due_s is not None and any(map(_soon_due, settlements)):
             world.ring(answer.server_at + answer.next_due_s)
         return answer
 
-    def wait(self, worker: str, seconds: float) -> bytes | float | None:
+    def wait(self, worker: str, seconds: float, queues: Sequence[str] = (DEFAULT,)) -> bytes | float | None:
         def effect() -> bytes | float | None:
-            return self.looked(worker)
+            return self.looked(worker, queues)
 
         def patient() -> bytes | float | None:
-            waiter = self.queued(worker, seconds)
+            waiter = self.queued(worker, seconds, queues)
             if not isinstance(waiter, Waiter):
                 return waiter
             try:
@@ -138,23 +149,23 @@ class Line:
             return self._call("wait", patient, effect)
         return dealings.wait(self._process, lambda: self._call("wait", patient, effect))
 
-    def looked(self, worker: str) -> bytes | float | None:
+    def looked(self, worker: str, queues: Sequence[str]) -> bytes | float | None:
         """The effect of a wait that does not wait."""
-        envelope = self._server.wait(worker, 0.0)
+        envelope = self._world.look(worker, queues)
         if isinstance(envelope, bytes):
             self._world.touched(envelope)
         return envelope
 
-    def queued(self, worker: str, seconds: float) -> Waiter | bytes | float | None:
+    def queued(self, worker: str, seconds: float, queues: Sequence[str]) -> Waiter | bytes | float | None:
         """The current task as a waiter; or what there is at once."""
-        if (envelope := self.looked(worker)) is not None:
+        if (envelope := self.looked(worker, queues)) is not None:
             return envelope
         task = self._kernel.current
         assert task is not None
         until = self._world.server_time + seconds
-        if isinstance(due := self._server.next_due(), float) and due < until - EARLIER_S:
+        if isinstance(due := self.due(queues), float) and due < until - EARLIER_S:
             return due  # of a paused queue: by the next look
-        waiter = Waiter(worker, task, self, until, [], self.cut)
+        waiter = Waiter(worker, task, self, until, [], self.cut, queues)
         self._world.waiters.append(waiter)
         return waiter
 
@@ -167,34 +178,33 @@ class Line:
             raise ReplyLost("the connection was cut", "the simulated server")
         return waiter.found[0] if waiter.found else None
 
-    def next_due(self) -> float | Paused | None:
+    def next_due(self, queues: Sequence[str] = (DEFAULT,)) -> float | Paused | None:
         if (dealings := self._world.dealings) is not None:
             dealings.next_due(self._process)
-        due = self._call("next_due", self.due)
+        due = self._call("next_due", lambda: self.due(queues))
         if due is PAUSED and dealings is not None:
             dealings.paused(self._process)
         return due
 
-    def due(self) -> float | Paused | None:
-        return self._server.next_due()
+    def due(self, queues: Sequence[str] = (DEFAULT,)) -> float | Paused | None:
+        return self._server.next_due() if queues == (DEFAULT,) else self._server.next_due(queues)
 
-    def pause(self) -> float:
+    def pause(self, queue: str = DEFAULT) -> float:
         def effect() -> float:
-            at = self._pausing().pause()
+            at = self._of(queue).pause()
             self._world.ring(at)
             return at
 
         return self._call("pause", effect)
 
-    def resume(self) -> float:
-        return self._call("resume", lambda: self._pausing().resume())
+    def resume(self, queue: str = DEFAULT) -> float:
+        return self._call("resume", lambda: self._of(queue).resume())
 
-    def paused_since(self) -> float | None:
-        return self._call("paused_since", lambda: self._pausing().paused_since())
+    def paused_since(self, queue: str = DEFAULT) -> float | None:
+        return self._call("paused_since", lambda: self._of(queue).paused_since())
 
-    def _pausing(self) -> Pausing:
-        assert isinstance(self._server, Pausing)
-        return self._server
+    def _of(self, queue: str) -> Pausing:
+        return pausing(self._server, queue)
 
     def wake(self, worker: str) -> None:
         """Do nothing: as on Redis, a wait is short and ends by itself."""

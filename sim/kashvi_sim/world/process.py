@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +58,16 @@ class SimQueue(Queue):
         """Run ``work()`` in the main thread, until Ctrl-C or ``request_stop``; raises if the server is away then."""
 
         limits = self.process.limits or Limits()
-        until = {"stop_when_empty": limits.until == "empty", "drain": limits.until == "drained"}
 
         def work() -> None:
             error: BaseException | None = None
             try:
-                self.work(**until, max_jobs=limits.max_jobs, max_time=limits.max_time_s)
+                self.work(
+                    stop_when_empty=limits.until == "empty",
+                    drain=limits.until == "drained",
+                    max_jobs=limits.max_jobs,
+                    max_time=limits.max_time_s,
+                )
             except (DriverError, KeyboardInterrupt) as raised:
                 error = raised
             if self._world.dealings is not None:
@@ -101,8 +106,10 @@ class SimQueue(Queue):
     def failed_jobs(self) -> list[FailedJob]:
         return [replace(failed, job=unstaged(failed.job)) for failed in super().failed_jobs()]
 
-    def _worker(self, threads: int, limits: Limits | None, *, interruptible: bool) -> tuple[Worker, Keeper]:
-        worker, keeper = super()._worker(threads, limits, interruptible=interruptible)
+    def _worker(
+        self, threads: int, limits: Limits | None, queues: str | Iterable[str], *, interruptible: bool
+    ) -> tuple[Worker, Keeper]:
+        worker, keeper = super()._worker(threads, limits, queues, interruptible=interruptible)
         if self._world.direct and not interruptible:
             run_directly(self._world, self.process, self._line, worker, keeper)
         return worker, keeper

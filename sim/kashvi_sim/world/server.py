@@ -35,7 +35,7 @@ class Contents(NamedTuple):
     """The data of a server, in one form for every driver."""
 
     jobs: list[bytes]
-    """In the order of claims."""
+    """Of each queue in the order of claims, the default queue first."""
     delayed: list[tuple[float, bytes]]
     unrecorded: list[tuple[float, bytes]]
     shares: dict[str, Share]
@@ -89,7 +89,9 @@ class MemoryServer:
                 refused=",".join(map(str, refused)),
             )
         unrecorded = sorted((at, envelope) for envelope, at in store.unrecorded.items())
-        return Contents(list(reversed(store.jobs)), sorted(store.delayed), unrecorded, shares)
+        lines = store.lines().values()
+        jobs = [raw for line in lines for raw in reversed(line.jobs)]
+        return Contents(jobs, sorted(entry for line in lines for entry in line.delayed), unrecorded, shares)
 
     def holds(self, worker: str) -> bool:
         return bool(self.store.held.get(worker) or self.store.running.get(worker))
@@ -105,12 +107,14 @@ class MemoryServer:
 
     def _copy(self, store: MemoryStore) -> MemoryStore:
         new = MemoryStore(store.now, store.condition)
-        new.jobs, new.delayed, new.workers = store.jobs.copy(), store.delayed[:], store.workers.copy()
-        new.members = store.members.copy()
+        new.copy_of(store)
+        new.workers, new.serves = store.workers.copy(), store.serves.copy()
+        for name in store.named:
+            new.line(name).copy_of(store.named[name])
         new.held = {owner: held[:] for owner, held in store.held.items()}
         new.running = {owner: running[:] for owner, running in store.running.items()}
         new.answers, new.unrecorded = store.answers.copy(), store.unrecorded.copy()
-        new.paused_at, new.pauses = store.paused_at, store.pauses
+        new.pauses = store.pauses
         return new
 
 
@@ -134,6 +138,12 @@ class RedisServer:
             get.zrange(f"{prefix}:{name}", 0, -1, withscores=True)
         get.hgetall(f"{prefix}:exchanges")
         jobs, delayed, unrecorded, deadlines, answers = get.execute()
+        jobs, delayed = jobs[::-1], [(at, raw) for raw, at in delayed]
+        for name in sorted(name.decode() for name in client.smembers(f"{prefix}:names") if name != b"default"):  # type: ignore[union-attr]
+            get.lrange(f"{prefix}:{name}:jobs", 0, -1)
+            get.zrange(f"{prefix}:{name}:delayed", 0, -1, withscores=True)
+            more, later = get.execute()
+            jobs, delayed = [*jobs, *more[::-1]], [*delayed, *((at, raw) for raw, at in later)]
         deadline = {name.decode(): at for name, at in deadlines}
         answer = {name.decode(): text.decode().split(" ", 2) for name, text in answers.items()}
         lists = [key.decode().rpartition(":")[::2] for key in self._keys()]
@@ -145,7 +155,7 @@ class RedisServer:
             )
             n, _, refused = answer.get(worker, ("0", "", ""))
             shares[worker] = Share(held[::-1], running[::-1], deadline.get(worker), int(n), refused)
-        return Contents(jobs[::-1], [(at, raw) for raw, at in delayed], [(at, raw) for raw, at in unrecorded], shares)
+        return Contents(jobs, sorted(delayed), [(at, raw) for raw, at in unrecorded], shares)
 
     def holds(self, worker: str) -> bool:
         return any(self._client.llen(f"{self._prefix}:{place}:{worker}") for place in ("held", "running"))

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from kashvi.jobs.codec import Job, JobType
+from kashvi.names import DEFAULT
 from kashvi.registry import Registry
 from kashvi.retries import Retry
 
@@ -32,8 +33,9 @@ class Stage(Registry):
         factory: Callable[[], Job] | type[Job],
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
+        queue: str = DEFAULT,
     ) -> None:
-        self._world.registry.register(name, factory, retry, timeout)
+        self._world.registry.register(name, factory, retry, timeout, queue)
 
     def find(self, name: str) -> JobType | None:
         return self._world.registry.find(name)
@@ -55,7 +57,7 @@ class _Staged(JobType):
     """A job type whose instances know their process."""
 
     def __init__(self, inner: JobType, world: World, process: SimRuntime) -> None:
-        self.name, self.job_class = inner.name, inner.job_class
+        self.name, self.job_class, self.queue = inner.name, inner.job_class, inner.queue
         self._inner = inner
         self._world = world
         self._process = process

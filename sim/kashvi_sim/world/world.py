@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ import redis
 import sqlalchemy as sa
 from kashvi_spec.predicates.every import every_predicate
 
+from kashvi.dispatch import naming
 from kashvi.drivers.memory import MemoryStore
 from kashvi.events import (
     AttemptLost,
@@ -25,6 +26,7 @@ from kashvi.events import (
     WorkerStopped,
 )
 from kashvi.failures.engine import engine_of
+from kashvi.names import DEFAULT
 from kashvi.ports import EARLIER_S, FailureStore, Settlement
 from kashvi.queues import Queue
 from kashvi.registry import Registry
@@ -387,17 +389,28 @@ class World(Judged, Struck):
 
     # -- what the network reports -----------------------------------------------------------------
 
-    def serve(self) -> None:
-        """Hand new jobs to waiting workers, first come first served."""
-        while self.waiters:
-            waiter = self.waiters[0]
-            envelope = self.server.driver.wait(waiter.worker, 0.0)
-            if not isinstance(envelope, bytes):
-                return
+    def serve(self, others: Collection[str] = ()) -> None:
+        """Hand new jobs to waiting workers, first come first served. ``others``: named queues that got some."""
+        empty: set[str] = set()
+        for waiter in self.waiters[:]:
+            source = waiter.queues[0]
+            found = None if source in empty else self.look(waiter.worker, (source,))
+            if not isinstance(found, bytes):
+                empty.add(source)
+                if not others or not any(queue in others for queue in waiter.queues[1:]):
+                    continue
+                found = self.server_time  # it hears of a job of another of its queues
             self.waiters.remove(waiter)
-            waiter.found.append(envelope)
-            self.touched(envelope)
+            waiter.found.append(found)
+            if isinstance(found, bytes):
+                self.touched(found)
             self.kernel.wake(waiter.task)
+
+    def look(self, worker: str, queues: Sequence[str]) -> bytes | float | None:
+        """A wait that does not wait."""
+        if queues == (DEFAULT,):
+            return self.server.driver.wait(worker, 0.0)
+        return naming(self.server.driver).wait(worker, 0.0, queues)
 
     def ring(self, due: float) -> None:
         """End the waits that would last beyond a newly delayed job's due time."""

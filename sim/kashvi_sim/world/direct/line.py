@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kashvi.ports import Exchange, Expired, Paused, Settlement
+from kashvi.names import DEFAULT
+from kashvi.ports import Exchange, Expired, Paused, Settlement, Want
 
 from ..faults import Moment
 from ..kernel import Turns
@@ -34,21 +35,21 @@ class DirectLine:
         return (yield from self._call("push", self._line.pushed, envelopes, delay_s))
 
     def exchange(
-        self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int
+        self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want
     ) -> Turns[Exchange]:
         return (yield from self._call("exchange", self._line.exchanged, worker, n, lease_s, settlements, want))
 
-    def next_due(self) -> Turns[float | Paused | None]:
-        return (yield from self._call("next_due", self._line.due))
+    def next_due(self, queues: Sequence[str]) -> Turns[float | Paused | None]:
+        return (yield from self._call("next_due", self._line.due, queues or (DEFAULT,)))
 
     def expired(self, limit: int) -> Turns[Expired]:
         return (yield from self._call("expired", self._line.dead, limit))
 
-    def wait(self, worker: str, seconds: float) -> Turns[bytes | float | None]:
+    def wait(self, worker: str, seconds: float, queues: Sequence[str]) -> Turns[bytes | float | None]:
         """The call waits on the server between its two moments."""
-        line = self._line
-        yield from self._reached("wait", line.looked, (worker,))
-        got = line.queued(worker, seconds)
+        line, queues = self._line, queues or (DEFAULT,)
+        yield from self._reached("wait", line.looked, (worker, queues))
+        got = line.queued(worker, seconds, queues)
         if isinstance(got, Waiter):
             try:
                 if self._kernel.waits([], seconds):

@@ -154,9 +154,9 @@ class DirectThread:
         maybe_sent, lost = True, True
         try:
             if wait is None:
-                wait = worker.due((yield from self._line.next_due()))
+                wait = worker.due((yield from self._line.next_due(worker.asks_for())))
             if wait.time > 0:
-                got = worker.found((yield from self._line.wait(worker.id, wait.time / SECOND)))
+                got = worker.found((yield from self._line.wait(worker.id, wait.time / SECOND, wait.queues)), wait)
             lost = False
         except Exception as caught:
             error = caught if isinstance(caught, DriverError) else unexpected(caught)

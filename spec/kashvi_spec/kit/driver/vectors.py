@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from kashvi.dispatch import naming
 from kashvi.drivers.memory import MemoryDriver, MemoryStore
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import CommandRefused
-from kashvi.ports import Driver, FollowUp, Settlement
+from kashvi.names import DEFAULT
+from kashvi.ports import Driver, FollowUp, Settlement, Shares
 from kashvi.runtime import SystemRuntime
 
 from ...clauses import PLACES
@@ -25,7 +27,8 @@ REFUSED = {"error": True}
 """The answer to a request that is refused as a whole."""
 
 Keys = dict[str, Any]
-"""By name without prefix: a list left to right, a sorted set as members with scores, a hash as fields with texts."""
+"""By name without prefix: a list left to right, a sorted set as members with scores, a hash as fields with texts, a set
+as members that are true."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class Vector:
     def has_wrong_type(self) -> bool:
         """True if a key has a wrong type, which is possible only on a server."""
         return any(isinstance(value, str) for value in self.before.values())
+
+    @property
+    def knows_queues(self) -> bool:
+        """True if its client knows named queues: it serves them, or pushes to them."""
+        return isinstance(self.request.get("want"), dict) or "queues" in self.request
 
 
 class Server(Protocol):
@@ -104,12 +112,20 @@ class Spoken:
         except CommandRefused:
             return REFUSED
 
-    def _push(self, envelopes: list[str], delay_s: float) -> Any:
-        return {"due": self.driver.push([text.encode() for text in envelopes], delay_s)}
+    def _push(self, envelopes: list[str], delay_s: float, queues: list[str] | None = None) -> Any:
+        raws = [text.encode() for text in envelopes]
+        if queues is None:
+            return {"due": self.driver.push(raws, delay_s)}
+        return {"due": naming(self.driver).push(raws, delay_s, queues)}
 
-    def _exchange(self, worker: str, n: int, lease_s: float, settlements: list[dict[str, Any]], want: int) -> Any:
-        answer = self.driver.exchange(worker, n, lease_s, [_sent(one) for one in settlements], want)._asdict()
+    def _exchange(self, worker: str, n: int, lease_s: float, settlements: list[dict[str, Any]], want: Any) -> Any:
+        wanted: Any = want if isinstance(want, int) else Shares(want["total"], tuple(want["queues"].items()))
+        answer = self.driver.exchange(worker, n, lease_s, [_sent(one) for one in settlements], wanted)._asdict()
         listing = answer["listing"]
+        for name in ("claimed_of", "paused_queues"):  # only of several queues
+            answer[name] = [list(one) if isinstance(one, tuple) else one for one in answer.pop(name, ())]
+            if not answer[name]:
+                del answer[name]
         return answer | {
             "refused": list(answer["refused"]),
             "claimed": _texts(answer["claimed"]),
@@ -144,8 +160,10 @@ class OnRedis(Spoken):
                 self._client.set(key, value)
             elif isinstance(value, list):
                 self._client.rpush(key, *value)
-            elif name == "exchanges":
+            elif name in ("exchanges", "serves"):
                 self._client.hset(key, mapping=value)
+            elif name == "names":
+                self._client.sadd(key, *value)
             else:
                 self._client.zadd(key, value)
 
@@ -158,6 +176,8 @@ class OnRedis(Spoken):
             elif kind == "zset":
                 members = self._client.zrange(key, 0, -1, withscores=True)
                 found[name] = {member.decode(): score for member, score in members}
+            elif kind == "set":
+                found[name] = {member.decode(): True for member in sorted(self._client.smembers(key))}
             elif kind == "hash":
                 found[name] = {
                     field.decode(): text.decode() for field, text in sorted(self._client.hgetall(key).items())
@@ -178,10 +198,14 @@ class InMemory(Spoken):
         store = self._store
         for name, value in keys.items():
             place, _, worker = name.partition(":")
-            if name == "jobs":
-                store.jobs.extend(text.encode() for text in value)
-            elif name == "delayed":
-                store.delayed.extend(sorted((due, text.encode()) for text, due in value.items()))
+            line = store.line(place if worker in ("jobs", "delayed") else DEFAULT)
+            if name == "names":
+                for queue in value:
+                    store.line(queue)
+            elif name.endswith("jobs"):
+                line.jobs.extend(text.encode() for text in value)
+            elif name.endswith("delayed"):
+                line.delayed.extend(sorted((due, text.encode()) for text, due in value.items()))
             elif name == "unrecorded":
                 store.unrecorded.update({text.encode(): at for text, at in value.items()})
             elif name == "exchanges":
@@ -191,7 +215,10 @@ class InMemory(Spoken):
             elif name == "workers":
                 store.workers.update(value)
             elif name == "paused":
-                store.paused_at = value["default"]
+                for queue, at in value.items():
+                    store.line(queue).paused_at = at
+            elif name == "serves":
+                store.serves.update({owner: tuple(text.split(",")) for owner, text in value.items()})
             else:
                 getattr(store, place)[worker] = [text.encode() for text in value[::-1]]
 
@@ -206,15 +233,25 @@ class InMemory(Spoken):
                 for worker, (n, at, refused) in store.answers.items()
             },
             "unrecorded": {raw.decode(): at for raw, at in store.unrecorded.items()},
-            "paused": {} if store.paused_at is None else {"default": store.paused_at},
+            "paused": {name: line.paused_at for name, line in store.lines().items() if line.paused_at is not None},
+            "serves": {worker: ",".join(queues) for worker, queues in store.serves.items()},
         }
+        for name, line in store.named.items():
+            found[f"{name}:jobs"] = _texts(line.jobs)
+            found[f"{name}:delayed"] = {raw.decode(): due for due, raw in line.delayed}
+        # Its queues have no list of names: each that was ever looked at is there.
+        found["names"] = dict.fromkeys(sorted({*store.named, *_served(store)} - {DEFAULT}), True)
         for place, lists in (("held", store.held), ("running", store.running)):
             found |= {f"{place}:{worker}": _texts(entries[::-1]) for worker, entries in lists.items()}
         return {name: value for name, value in found.items() if value}
 
 
+def _served(store: MemoryStore) -> set[str]:
+    return {queue for queues in store.serves.values() for queue in queues}
+
+
 def _sent(one: dict[str, Any]) -> Settlement:
-    follow_ups = tuple(FollowUp(text.encode(), in_s) for text, in_s in one.get("follow_ups", ()))
+    follow_ups = tuple(FollowUp(text.encode(), *how) for text, *how in one.get("follow_ups", ()))
     old_and_new = {name: one[name].encode() for name in ("old", "new") if name in one}
     return Settlement(**one | old_and_new | {"follow_ups": follow_ups})
 

@@ -111,7 +111,7 @@ def _(patch: Patch) -> None:
         try:
             return real(self, request)
         finally:
-            self._driver = driver
+            self._driver = driver  # type: ignore[assignment]
 
     patch.setattr(Worker, "exchange", send)
 

@@ -21,9 +21,9 @@ from . import Patch, exhibit, where
     source="Celery, RQ, Dramatiq: delay() in a task sends at once",
 )
 def _(patch: Patch) -> None:
-    def keep(self: FollowUps, running: Running, jobs: Iterable[object], delay_s: float) -> list[str]:
+    def keep(self: FollowUps, running: Running, jobs: Iterable[object], delay_s: float, *queue: Any) -> list[str]:
         before = len(running.kept or ())
-        ids: list[str] = real(self, running, jobs, delay_s)
+        ids: list[str] = real(self, running, jobs, delay_s, *queue)
         for one in (running.kept or [])[before:]:
             self._driver.push([one.envelope], one.delay_s)
         return ids

@@ -72,9 +72,9 @@ def _(patch: Patch) -> None:
 )
 def _(patch: Patch) -> None:
     text = driver._EXCHANGE.text.replace(
-        "'LRANGE', jobs, -math.min(chunk, want - #claimed), -1", "'LRANGE', jobs, 0, 0"
+        "'LRANGE', source, -math.min(chunk, last - #claimed), -1", "'LRANGE', source, 0, 0"
     )
-    text = text.replace("'LTRIM', jobs, 0, -#oldest_first - 1", "'LTRIM', jobs, #oldest_first, -1")
+    text = text.replace("'LTRIM', source, 0, -#oldest_first - 1", "'LTRIM', source, #oldest_first, -1")
     scripted(patch, driver._EXCHANGE, text)
 
 
@@ -143,7 +143,7 @@ def _(patch: Patch) -> None:
     "what a worker holds expires", "when the longest job should have ended", "REDIS-4", source="arq: in-progress keys"
 )
 def _(patch: Patch) -> None:
-    taken = "redis.call('LTRIM', jobs, 0, -#oldest_first - 1)"
+    taken = "redis.call('LTRIM', source, 0, -#oldest_first - 1)"
     scripted(patch, driver._EXCHANGE, driver._EXCHANGE.text.replace(taken, f"{taken} redis.call('EXPIRE', held, 600)"))
 
 
@@ -294,18 +294,18 @@ def gone(patch: Patch, tired: Any) -> None:
     source="Go kashvi: ZREM, then LPUSH, errors ignored",
 )
 def _(patch: Patch) -> None:
-    promoting(patch, "redis.call('ZREM', delayed, unpack(due)) redis.call('LPUSH', jobs, unpack(due))")
+    promoting(patch, "redis.call('ZREM', source, unpack(due)) redis.call('LPUSH', KEYS[queue.at], unpack(due))")
 
 
 @exhibit("an error of a script is passed over", "the jobs in it are lost", "REDIS-9", source="Go kashvi")
 def _(patch: Patch) -> None:
-    promoting(patch, "redis.call('ZREM', delayed, unpack(due)) redis.pcall('LPUSH', jobs, unpack(due))")
+    promoting(patch, "redis.call('ZREM', source, unpack(due)) redis.pcall('LPUSH', KEYS[queue.at], unpack(due))")
 
 
 def promoting(patch: Patch, how: str) -> None:
     """Replace the promotion, in a script that does not check types first."""
-    text = driver._EXCHANGE.text.replace("\nredis.call('LLEN', jobs)\n", "\n")
-    step = "redis.call('LPUSH', jobs, unpack(due))\n  redis.call('ZREM', delayed, unpack(due))"
+    text = driver._EXCHANGE.text.replace("\n  redis.call('LLEN', KEYS[at])\n", "\n")
+    step = "redis.call('LPUSH', KEYS[queue.at], unpack(due))\n    redis.call('ZREM', source, unpack(due))"
     assert step in text
     scripted(patch, driver._EXCHANGE, text.replace(step, how))
 
