@@ -88,7 +88,7 @@ class Shares(NamedTuple):
 
     total: int
     queues: tuple[tuple[str, int], ...]
-    """In this order, up to so many of each; then, in this order, whatever they have, up to the total."""
+    """In this order, at first no more of each than its number. Then whatever they have, up to the total."""
 
 
 Want = int | Shares
@@ -117,7 +117,7 @@ class Exchange(NamedTuple):
     paused: bool = False
     """True if the queue is paused, or all that it serves: nothing was claimed, whatever is ready."""
     claimed_of: tuple[tuple[str, int], ...] = ()
-    """The queues of what was claimed, in its order: of each, so many. Empty: all of the default queue."""
+    """The queues of what was claimed, in its order, each with a number of jobs. Empty: all are of the default queue."""
     paused_queues: tuple[str, ...] = ()
     """Of several queues, those that are paused."""
 

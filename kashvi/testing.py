@@ -133,15 +133,17 @@ def recorded() -> Iterator[Dispatches]:
     dispatches = Dispatches()
     seal = dispatch.seal_job
 
-    def seal_job(job: object, registry: Registry, runtime: Runtime, payload_limit: int) -> Sealed:
-        sealed = seal(job, registry, runtime, payload_limit)
+    def seal_job(
+        job: object, registry: Registry, runtime: Runtime, payload_limit: int, queue: str | None = None
+    ) -> Sealed:
+        sealed = seal(job, registry, runtime, payload_limit, queue)
         dispatches._jobs[sealed.job_id] = registry.named(sealed.type).decode(bytes(read(sealed.envelope).payload))
         return sealed
 
     def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> None:
         for one in sealed:
             dispatches.note(one.job_id, delay_s)
-            stream.emit(JobDispatched, job_id=one.job_id, type=one.type)
+            stream.emit(JobDispatched, job_id=one.job_id, type=one.type, queue=one.queue)
 
     with (
         mock.patch.object(dispatch, "seal_job", seal_job),

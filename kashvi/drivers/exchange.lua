@@ -53,8 +53,9 @@ else
     first_list = math.max(first_list, key + 2)
     if ARGV[i + 2] == '' then other(key) else serve(ARGV[i], key, tonumber(ARGV[i + 2])) end
   end
-  redis.call('SCARD', KEYS[9])
-  redis.call('HLEN', KEYS[10])
+  local names = redis.call('TYPE', KEYS[9]).ok
+  if names ~= 'set' and names ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[9] .. ' is no set') end
+  redis.call('HGET', KEYS[10], worker)
   if not some_delayed[1] then
     redis.call('LLEN', jobs)
     redis.call('ZCARD', delayed)

@@ -9,7 +9,8 @@ end
 local function text(number) return string.format('%.17g', number) end
 local delay = tonumber(ARGV[1])
 local due = delay and text(now + delay) or ''
-redis.call('SCARD', KEYS[1])
+local names = redis.call('TYPE', KEYS[1]).ok
+if names ~= 'set' and names ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is no set') end
 for i = 2, #KEYS, 2 do
   redis.call('LLEN', KEYS[i])
   redis.call('ZCARD', KEYS[i + 1])

@@ -15,7 +15,7 @@ for i = 2, #ARGV do
   local jobs = KEYS[2 * i]
   found[i - 1] = {
     redis.call('LLEN', jobs), redis.call('ZCARD', KEYS[2 * i + 1]), redis.call('ZSCORE', KEYS[1], ARGV[i]) and 1 or 0,
-    served[ARGV[i]] and 1 or 0, redis.call('LINDEX', jobs, -1) or '',
+    served[ARGV[i]] and 1 or 0, redis.call('LRANGE', jobs, -1, -1)[1] or '',
   }
 end
 return found

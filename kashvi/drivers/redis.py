@@ -47,14 +47,11 @@ CHUNK_MAX = 500
 OWNERS_MAX = 50
 """The most dead workers whose lists one call reads, so that the server is not blocked for long."""
 
-_EXCHANGE, _DELAY, _DUE, _EXPIRED, _KNOWN, _LISTED, _PAUSE, _PUSH, _QUEUES, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = (
-    map(
-        Script,
-        (
-            *("exchange.lua", "delay.lua", "due.lua", "expired.lua", "known.lua", "listed.lua", "pause.lua"),
-            *("push.lua", "queues.lua", "retried.lua", "rights.lua", "stats.lua", "unrecorded.lua"),
-        ),
-    )
+_EXCHANGE, _DELAY, _DUE, _EXPIRED, _KNOWN, _LISTED, _NAMES = map(
+    Script, ("exchange.lua", "delay.lua", "due.lua", "expired.lua", "known.lua", "listed.lua", "names.lua")
+)
+_PAUSE, _PUSH, _QUEUES, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = map(
+    Script, ("pause.lua", "push.lua", "queues.lua", "retried.lua", "rights.lua", "stats.lua", "unrecorded.lua")
 )
 
 

@@ -2,15 +2,14 @@
 -- KEYS: jobs retried names   ARGV: what names the failure, envelope, now|'', queue   Returns 1 if it was sent now.
 if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
 redis.call('LLEN', KEYS[1])
-redis.call('SCARD', KEYS[3])
 local now = tonumber(ARGV[3])
 if not now then now = tonumber(redis.call('TIME')[1]) end
 -- The first write is one that a full server refuses.
+if ARGV[4] ~= 'default' then redis.call('SADD', KEYS[3], ARGV[4]) end
 redis.call('LPUSH', KEYS[1], ARGV[2])
 redis.call('ZADD', KEYS[2], string.format('%.17g', now), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.17g', now - 90 * 86400))
 if ARGV[4] ~= 'default' then
-  redis.call('SADD', KEYS[3], ARGV[4])
   redis.pcall('PUBLISH', KEYS[1], string.format('%.17g', now)) -- wakes who waits for another of its queues
 end
 return 1

@@ -18,10 +18,11 @@ end
 
 may('TIME') may('LLEN', none) may('LRANGE', none, 0, 0) may('LPOS', none, '')
 may('ZCARD', none) may('ZSCORE', none, '') may('ZRANGE', none, 0, 0) may('ZRANGEBYSCORE', none, 0, 0)
-may('HGET', none, '')
+may('HGET', none, '') may('TYPE', none) may('SMEMBERS', none)
 -- What removes comes first, so that what adds can be taken back; a full server allows it, too.
 may('ZREM', none, '') may('ZREMRANGEBYSCORE', none, 0, 0) may('LTRIM', none, 0, -1) may('ZADD', none, 'XX', 0, '')
 local undo = may('LREM', none, 0, '')
+if may('SREM', none, '') and may('SADD', none, '') then redis.call('SREM', none, '') end
 if may('HDEL', none, '') and may('HSET', none, '', '') then redis.call('HDEL', none, '') end
 for _, push in ipairs({ 'LPUSH', 'RPUSH' }) do
   if undo and may(push, none, '') then redis.call('LREM', none, 0, '') end

@@ -699,7 +699,7 @@ def test_while_the_queue_is_paused_nothing_starts_and_a_thread_asks_twice_a_seco
     machine = made(threads=2)
     step = request(machine.free(NOW))
     machine.answered(NOW, step, answer(job(1), job(2))._replace(paused=True), [job(1), job(2)], NOW)
-    assert machine.news == ["paused"]
+    assert machine.news == ["paused default"]
     back = request(machine.free(NOW))
     assert [(s.move, s.delivery.job_id) for s in back.settlings] == [("return", "job 2"), ("return", "job 1")]
     assert back.want == 0
@@ -721,7 +721,7 @@ def test_who_hears_that_the_pause_is_over_claims_at_once() -> None:
     assert machine.free(NOW) == Idle(NOW + SECOND // 2)
     assert machine.free(later) == AskDue()
     wait = machine.due(later, None)
-    assert (wait.time, machine.news, machine.wake) == (WAIT_MAX, ["paused", "resumed"], 1)
+    assert (wait.time, machine.news, machine.wake) == (WAIT_MAX, ["paused default", "resumed default"], 1)
     assert request(machine.woken(later, Idle(NOW + SECOND // 2))).want == 2
     machine.waited(later, wait, first)
     assert machine.free(later) is first
@@ -744,7 +744,7 @@ def test_a_job_that_a_wait_brings_after_the_pause_goes_back() -> None:
     machine.answered(NOW, request(machine.free(NOW)), answer(), [], NOW)
     wait = machine.free(NOW)
     assert isinstance(wait, Wait)
-    machine.paused, machine.asked_at = True, NOW
+    machine.paused, machine.paused_queues, machine.asked_at = True, frozenset({"default"}), NOW
     machine.waited(NOW + 1, wait, job(1))
     assert [s.move for s in request(machine.free(NOW + 1)).settlings] == ["return"]
 

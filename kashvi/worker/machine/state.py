@@ -134,13 +134,11 @@ class State(msgspec.Struct, eq=False):
     limits: Annotated[Limits, setting]
     has_store: Annotated[bool, setting]
     born_at: Annotated[int, lambda state, at, now: now - at if state.limits.max_time_s is not None else None]
-
-    # Queues.
     queues: Annotated[tuple[Served, ...], setting] = ONLY_DEFAULT
     credits: Annotated[tuple[int, ...], as_it_is] = ()
     """With weights: how far each queue is behind its share of the claims."""
     paused_queues: Annotated[frozenset[str], as_it_is] = frozenset()
-    """Of the queues that it serves, the paused ones."""
+    """Of the queues that it serves."""
 
     # Jobs.
     ready: Annotated[deque[Delivery], jobs] = field(default_factory=deque)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 
+from kashvi.dispatch import naming
 from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
 from kashvi.failures.table import TABLE
 from kashvi.names import DEFAULT
@@ -15,6 +16,7 @@ from kashvi.ports import (
     EARLIER_S,
     PAUSED,
     WAIT_MAX_S,
+    Driver,
     Exchange,
     Expired,
     Failure,
@@ -57,6 +59,11 @@ class Waiter(NamedTuple):
     cut: int
     """How often its line had been cut."""
     queues: Sequence[str]
+
+
+def look(server: Driver, worker: str, queues: Sequence[str]) -> bytes | float | None:
+    """A wait that does not wait."""
+    return server.wait(worker, 0.0) if queues == (DEFAULT,) else naming(server).wait(worker, 0.0, queues)
 
 
 class Line:
@@ -151,7 +158,7 @@ class Line:
 
     def looked(self, worker: str, queues: Sequence[str]) -> bytes | float | None:
         """The effect of a wait that does not wait."""
-        envelope = self._world.look(worker, queues)
+        envelope = look(self._server, worker, queues)
         if isinstance(envelope, bytes):
             self._world.touched(envelope)
         return envelope

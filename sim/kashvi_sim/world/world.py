@@ -13,7 +13,6 @@ import redis
 import sqlalchemy as sa
 from kashvi_spec.predicates.every import every_predicate
 
-from kashvi.dispatch import naming
 from kashvi.drivers.memory import MemoryStore
 from kashvi.events import (
     AttemptLost,
@@ -26,7 +25,6 @@ from kashvi.events import (
     WorkerStopped,
 )
 from kashvi.failures.engine import engine_of
-from kashvi.names import DEFAULT
 from kashvi.ports import EARLIER_S, FailureStore, Settlement
 from kashvi.queues import Queue
 from kashvi.registry import Registry
@@ -39,7 +37,7 @@ from .faults import Faults
 from .judged import Judged, bench
 from .kernel import EPOCH, Choose, Kernel
 from .ledger import Ledger, Settled, id_of, snoozes
-from .network import Line, Waiter
+from .network import Line, Waiter, look
 from .process import SimQueue
 from .runtime import SimRuntime
 from .server import MemoryServer, RedisServer, Server
@@ -394,7 +392,7 @@ class World(Judged, Struck):
         empty: set[str] = set()
         for waiter in self.waiters[:]:
             source = waiter.queues[0]
-            found = None if source in empty else self.look(waiter.worker, (source,))
+            found = None if source in empty else look(self.server.driver, waiter.worker, (source,))
             if not isinstance(found, bytes):
                 empty.add(source)
                 if not others or not any(queue in others for queue in waiter.queues[1:]):
@@ -405,12 +403,6 @@ class World(Judged, Struck):
             if isinstance(found, bytes):
                 self.touched(found)
             self.kernel.wake(waiter.task)
-
-    def look(self, worker: str, queues: Sequence[str]) -> bytes | float | None:
-        """A wait that does not wait."""
-        if queues == (DEFAULT,):
-            return self.server.driver.wait(worker, 0.0)
-        return naming(self.server.driver).wait(worker, 0.0, queues)
 
     def ring(self, due: float) -> None:
         """End the waits that would last beyond a newly delayed job's due time."""

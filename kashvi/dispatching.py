@@ -1,0 +1,107 @@
+"""The calls of a queue that put jobs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+from . import dispatch, settings
+from .dispatch import Sealed
+from .errors import InvalidSetting, ReplyLost
+from .ports import Runtime
+from .registry import Registry
+
+T = TypeVar("T")
+
+MANY_MAX = 500_000
+"""The most arguments that one command to the server takes."""
+
+
+class Dispatching:
+    """What ``Queue`` has of it."""
+
+    registry: Registry
+    payload_limit: int
+    _runtime: Runtime
+
+    def dispatch(self, job: object, *, queue: str | None = None) -> str:
+        """Put a job on the queue now; returns its id.
+
+        queue: the name of the queue, in place of the type's.
+        The payload is captured here. Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge, InvalidSetting
+        for a name that no queue can have, and DriverError, whose ``maybe_sent`` says whether dispatching again could
+        run the job twice.
+        """
+        sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
+        self._push((sealed,), 0.0)
+        return sealed.job_id
+
+    def dispatch_after(self, job: object, delay: float | timedelta, *, queue: str | None = None) -> str:
+        """Put a job on the queue, due ``delay`` (seconds or a timedelta) from now; returns its id.
+
+        The payload is captured here, not when it is due. A delay of 0 is ``dispatch``.
+        Raises InvalidDelay, and what ``dispatch`` raises.
+        """
+        delay_s = dispatch.seconds_of(delay)
+        sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
+        self._push((sealed,), delay_s)
+        return sealed.job_id
+
+    def dispatch_many(self, jobs: Iterable[object], *, queue: str | None = None) -> list[str]:
+        """Put many jobs on their queues in one round trip, in order; returns their ids.
+
+        All or none: if one can't be dispatched, none is sent. Raises what ``dispatch`` raises, and
+        InvalidSetting for more than 500,000 jobs.
+        """
+        if sealed := self._seal(jobs, queue):
+            self._push(sealed, 0.0)
+        return [one.job_id for one in sealed]
+
+    def adispatch(self, job: object, *, queue: str | None = None, timeout: float | None = None) -> Awaitable[str]:
+        """``await queue.adispatch(job)``: as ``dispatch``, in a thread, while the event loop goes on.
+
+        The payload is captured at the call, which raises the JobErrors. Awaiting raises DriverError, and ReplyLost
+        after ``timeout`` seconds. A job that was cancelled or timed out may still be sent (``maybe_sent``): its thread
+        can't be stopped. The thread is one of the loop's default executor; it calls the observers.
+        """
+        return self._apush(self._seal((job,), queue), 0.0, timeout, lambda sealed: sealed[0].job_id)
+
+    def adispatch_after(
+        self, job: object, delay: float | timedelta, *, queue: str | None = None, timeout: float | None = None
+    ) -> Awaitable[str]:
+        """As ``dispatch_after``, in a thread; see ``adispatch``."""
+        seconds = dispatch.seconds_of(delay)
+        return self._apush(self._seal((job,), queue), seconds, timeout, lambda sealed: sealed[0].job_id)
+
+    def adispatch_many(
+        self, jobs: Iterable[object], *, queue: str | None = None, timeout: float | None = None
+    ) -> Awaitable[list[str]]:
+        """As ``dispatch_many``, in a thread; see ``adispatch``."""
+        return self._apush(self._seal(jobs, queue), 0.0, timeout, lambda sealed: [one.job_id for one in sealed])
+
+    def _seal(self, jobs: Iterable[object], queue: str | None) -> list[Sealed]:
+        many = list(jobs)
+        if len(many) > MANY_MAX:
+            raise InvalidSetting("the number of jobs in one dispatch_many", len(many), f"{MANY_MAX:,} or less")
+        return [dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue) for job in many]
+
+    def _apush(
+        self, sealed: list[Sealed], delay_s: float, timeout: float | None, answer: Callable[[list[Sealed]], T]
+    ) -> Awaitable[T]:
+        timeout_s = None if timeout is None else settings.seconds("timeout", timeout)
+
+        async def push() -> T:
+            try:
+                if sealed:
+                    await self._runtime.aside(lambda: self._push(sealed, delay_s), timeout_s)
+            except TimeoutError:
+                error = ReplyLost(f"no answer within {timeout_s:g} s", "the queue's server")
+                error.job_id = sealed[0].job_id
+                raise error from None
+            return answer(sealed)
+
+        return push()
+
+    def _push(self, sealed: Sequence[Sealed], delay_s: float) -> None:
+        raise NotImplementedError
