@@ -126,7 +126,7 @@ class RedisDriver:
         lists = {worker: 7}
         total = want if isinstance(want, int) else want.total
         args: list[Any] = [worker, n, total, repr(lease_s), self._now(), GONE_AFTER_S, self._chunk]
-        at_queue = self._add_queues(keys, args, settlements, want)
+        at_queue = self._add_queues(worker, keys, args, settlements, want)
         run = 0
         leaves = False
         for s in settlements:
@@ -144,7 +144,7 @@ class RedisDriver:
             at = lists[s.owner] + (s.place == "running")
             leaves = leaves or (s.move == "leave" and s.owner == worker)
             args += (s.move, self._odd.get(s.owner, s.owner), at, s.old, len(s.follow_ups) or s.new, repr(s.in_s))
-            args.append(at_queue[s.queue])
+            args.append(at_queue.get(s.queue, 1))
             if s.owner != worker:
                 args.append("" if s.lease_end is None else repr(s.lease_end))
             for envelope, in_s, queue in s.follow_ups:
@@ -172,13 +172,16 @@ class RedisDriver:
         )
 
     def _add_queues(
-        self, keys: list[Any], args: list[Any], settlements: Sequence[Settlement], want: Want
+        self, worker: str, keys: list[Any], args: list[Any], settlements: Sequence[Settlement], want: Want
     ) -> dict[str, int]:
         """Add the queues to a request, if there are others than the default one; returns where their keys begin."""
         at = {DEFAULT: 1}
         shares = {} if isinstance(want, int) else dict(want.queues)
-        others = {s.queue for s in settlements} | {one.queue for s in settlements for one in s.follow_ups} - at.keys()
-        if not shares and others <= at.keys() and not any(s.move == "leave" for s in settlements):
+        rare = [s for s in settlements if s.move != "done" or s.follow_ups]
+        others = {s.queue for s in rare if s.move in ("retry", "return")}
+        others.update(one.queue for s in rare for one in s.follow_ups)
+        others.discard(DEFAULT)
+        if not (shares or others or any(s.move == "leave" and s.owner != worker for s in rare)):
             args.append(0)
             return at
         if isinstance(want, int):

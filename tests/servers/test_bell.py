@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,11 +19,11 @@ def blocked(server: RedisServer) -> bool:
     return int(clients["blocked_clients"]) > 0
 
 
-def waiting(server: RedisServer, driver: RedisDriver, meanwhile: Any) -> Any:
+def waiting(server: RedisServer, driver: RedisDriver, meanwhile: Any, queues: Sequence[str] = ("default",)) -> Any:
     """What a wait answers, and whether it ended early, if that happens ``meanwhile``."""
     with ThreadPoolExecutor(1) as pool:
         began = SystemRuntime().monotonic()
-        answer = pool.submit(driver.wait, "w", LONG_S)
+        answer = pool.submit(driver.wait, "w", LONG_S, queues)
         until_true(lambda: blocked(server), 20)
         meanwhile()
         return answer.result(), SystemRuntime().monotonic() - began < LONG_S / 2
@@ -43,6 +44,22 @@ def test_a_job_that_was_delayed_between_two_waits_ends_the_next(redis_server: Re
     assert driver.wait("w", LONG_S) == first
     second = other.push([b"b"], 0.4)
     assert driver.wait("w", LONG_S) == second
+
+
+def test_a_job_for_another_of_its_queues_ends_a_wait(redis_server: RedisServer) -> None:
+    """BLMOVE waits for one list; the answer is a time that is over, so that the worker looks at all of them."""
+    driver, other = RedisDriver(redis_server.url), RedisDriver(redis_server.url)
+    queues = ("default", "mail", "slow")
+    assert isinstance(driver.wait("w", LONG_S, queues), float)  # the first only looks: what came before has not rung
+    for meanwhile in (
+        lambda: other.push([b"a"], 0.0, ["slow"]),
+        lambda: other.push_retried("1", b"b", "mail"),
+        lambda: other.pause("mail"),
+    ):
+        answer, early = waiting(redis_server, driver, meanwhile, queues)
+        assert (isinstance(answer, float), early) == (True, True)
+    assert waiting(redis_server, driver, lambda: other.push([b"c"]), queues) == (b"c", True)
+    assert driver.wait("w", LONG_S, ("mail",)) == b"b"
 
 
 def test_a_ready_job_is_claimed_as_ever(redis_server: RedisServer) -> None:

@@ -31,10 +31,14 @@ def divided(state: State, want: int) -> tuple[Want, tuple[int, ...]]:
 
 
 def waited_for(state: State) -> tuple[str, ...]:
-    """The queues a thread waits for: it claims of the first. Empty: of the default queue, as that is the only one."""
+    """The queues a thread waits for: it claims of the first. Empty: of the default queue, as that is the only one.
+
+    The first is the default queue, if it is served: a push to it wakes no one who waits for another queue.
+    """
     if state.queues == ONLY_DEFAULT:
         return ()
-    return tuple(one.name for one in state.queues if one.name not in state.paused_queues) or (state.queues[0].name,)
+    names = [one.name for one in state.queues if one.name not in state.paused_queues]
+    return tuple(sorted(names, key=lambda name: name != DEFAULT)) or (state.queues[0].name,)
 
 
 def several(state: State) -> bool:
