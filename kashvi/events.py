@@ -238,6 +238,8 @@ class WorkerStarted(Event, frozen=True, kw_only=True):
     threads: int
     lease_s: float
     driver: str
+    queues: tuple[str, ...] = (DEFAULT,)
+    """The queues that it serves, in their order; by weight as ``payments:3``."""
 
 
 class WorkerStopping(Event, frozen=True, kw_only=True):

@@ -28,6 +28,9 @@ class Served(NamedTuple):
     weight: int = 0
     """Its share of the claims; 0: the queues are served strictly in their order."""
 
+    def __str__(self) -> str:
+        return f"{self.name}:{self.weight}" if self.weight else self.name
+
 
 ONLY_DEFAULT = (Served(DEFAULT),)
 

@@ -66,9 +66,14 @@ class Keeper:
             self.ended()
 
     def begins(self) -> None:
-        worker, driver = self._worker, _name_of(self._driver)
+        worker = self._worker
         self._stream.emit(
-            events.WorkerStarted, worker=worker.id, threads=worker.threads, lease_s=worker.lease_s, driver=driver
+            events.WorkerStarted,
+            worker=worker.id,
+            threads=worker.threads,
+            lease_s=worker.lease_s,
+            driver=_name_of(self._driver),
+            queues=tuple(map(str, worker.machine.queues)),
         )
 
     def ended(self) -> None:
