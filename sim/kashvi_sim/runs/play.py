@@ -20,6 +20,7 @@ from kashvi.errors import DriverError
 from kashvi.events import JobDispatched
 from kashvi.failures.table import TABLE
 from kashvi.jobs.envelope import seal
+from kashvi.names import DEFAULT
 from kashvi.ports import FailureStore
 from kashvi.registry import Registry
 
@@ -199,13 +200,17 @@ class Run:
         acts = {name: script.acts(name, tape.attempts) for name in script.types}
         self.classes = {name: self.job_class(name, acts[name]) for name in script.types}
         for name, job_class in self.classes.items():
-            self.world.registry.register(name, job_class, script.policy(name), script.time_limit(name))
+            self.world.registry.register(
+                name, job_class, script.policy(name), script.time_limit(name), script.queue_of(name)
+            )
         self._shifts = shifts
         self._in_main = [1] if any(rule.name == "interrupt" for rule in swarm.rules) else []
         """True if some processes work in their main thread, where Ctrl-C can interrupt."""
         self._posts = posts
         """The number of threads of each wanted process."""
         self._alive: dict[str, tuple[SimQueue, int]] = {}
+        self._serves: dict[str, str] = {}
+        """The queues of each process that is alive, as text."""
         self.produced = False
         self.drained = False
         self._last_news = 0.0
@@ -265,13 +270,17 @@ class Run:
             if gap > 0 and world.kernel.waits(None, gap):
                 yield
             job_type, delay_s = next_job()
-            job_id = queue.process.new_id()
+            job_id, name = queue.process.new_id(), self._script.queue_of(job_type)
             try:
-                due = yield from pushes.push([seal(job_id, types[job_type], b'{"n":%d}' % n)], delay_s or 0.0)
+                due = yield from pushes.push([self._sealed(job_id, types[job_type], n, name)], delay_s or 0.0, name)
             except DriverError:
                 continue
-            queue.tell(JobDispatched, job_id=job_id, type=job_type, due=due)
+            queue.tell(JobDispatched, job_id=job_id, type=job_type, due=due, queue=name)
         self.produced = True
+
+    def _sealed(self, job_id: str, type_json: bytes, n: int, queue: str) -> bytes:
+        sealed = seal(job_id, type_json, b'{"n":%d}' % n)
+        return sealed if queue == DEFAULT else b'%b,"queue":"%b"}' % (sealed[:-1], queue.encode())
 
     def _staff(self) -> None:
         """Start a process for every vacant post."""
@@ -282,26 +291,32 @@ class Run:
     def _hire(self, threads: int) -> SimQueue:
         queue = self.world.process()
         self._alive[queue.process.name] = queue, threads
+        served = Counter(self._serves[name] for name in self._alive if name in self._serves)
+        queues = min(self._script.workers.queues, key=lambda text: served[text])
+        self._serves[queue.process.name] = queues
         if self._tape.faults.rarely(1 / 3, self._in_main):
-            queue.start_working()
+            queue.start_working(queues)
         else:
-            queue.start_workers(threads)
+            queue.start_workers(threads, queues=queues)
         return queue
 
     def _pause(self, queue: SimQueue) -> None:
-        """Pause the queue from time to time, until the server has heard of it; then see that it forgets no end."""
-        for pause in self._script.pauses:
-            for at_s, call in ((pause.at_s, queue.pause), (pause.at_s + pause.for_s, queue.resume)):
-                self.world.kernel.sleep(max(at_s - self.world.elapsed_s, 0.0))
-                while not self._heard(call):
-                    self.world.kernel.sleep(1.0)
+        """Pause queues from time to time, until the server has heard of it; then see that it forgets no end."""
+        begins = ((pause.at_s, queue.pause, pause.queue) for pause in self._script.pauses)
+        ends = ((pause.at_s + pause.for_s, queue.resume, pause.queue) for pause in self._script.pauses)
+        for at_s, call, name in sorted((*begins, *ends), key=lambda one: one[0]):
+            self.world.kernel.sleep(max(at_s - self.world.elapsed_s, 0.0))
+            while not self._heard(call, name):
+                self.world.kernel.sleep(1.0)
+        names = sorted({pause.queue for pause in self._script.pauses})
         while not self._over:
             self.world.kernel.sleep(CHECK_S)
-            self._heard(lambda: queue.resume() if queue.paused_since() else None)
+            for name in names:
+                self._heard(lambda name: queue.resume(name) if queue.paused_since(name) else None, name)
 
-    def _heard(self, call: Callable[[], None]) -> bool:
+    def _heard(self, call: Callable[[str], None], name: str) -> bool:
         try:
-            call()
+            call(name)
         except DriverError:
             return False
         return True

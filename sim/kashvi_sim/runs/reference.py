@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from kashvi.names import DEFAULT
 from kashvi.ports import (
     FIRST_LEASE_S,
     PAUSED,
     Driver,
     Exchange,
     Expired,
+    NamedQueues,
     Paused,
-    Pausing,
     Settlement,
+    Shares,
     Stats,
     Unrecorded,
+    Want,
 )
+from kashvi.settings import pausing
 
 from ..world.ledger import TIME_S
 from ..world.server import Contents, Server
@@ -40,13 +44,40 @@ class _Worker:
 
 
 @dataclass
-class _Queue:
+class _Line:
     jobs: list[bytes] = field(default_factory=list)
     """The next to be claimed first."""
     delayed: dict[bytes, float] = field(default_factory=dict)
+    paused: bool = False
+
+    def add(self, envelope: bytes, due: float | None) -> None:
+        if due is None:
+            self.jobs.append(envelope)
+        else:
+            self.delayed[envelope] = due
+
+    def promote(self, now: float) -> None:
+        due = sorted((at, raw) for raw, at in self.delayed.items() if at <= now)[:AT_ONCE]
+        for _, raw in due:
+            del self.delayed[raw]
+            self.jobs.append(raw)
+
+    def take(self, most: int) -> list[bytes]:
+        taken, self.jobs = self.jobs[: max(most, 0)], self.jobs[max(most, 0) :]
+        return taken
+
+
+@dataclass
+class _Queue:
+    """The data of a server."""
+
+    lines: dict[str, _Line] = field(default_factory=dict)
+    """The queues by name."""
     unrecorded: dict[bytes, float] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
-    paused: bool = False
+
+    def line(self, queue: str) -> _Line:
+        return self.lines.setdefault(queue, _Line())
 
 
 class Reference:
@@ -55,54 +86,67 @@ class Reference:
     def __init__(self, driver: Driver, now: Callable[[], float]) -> None:
         self.differences: list[str] = []
         self.queue = _Queue()
-        self._driver = driver
+        self._driver = cast(NamedQueues, driver)  # as such only if a worker serves named queues
         self._now = now
 
     @property
     def follows_up(self) -> bool:
         return bool(getattr(self._driver, "follows_up", False))
 
-    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
-        due = self._driver.push(envelopes, delay_s)
-        if delay_s > 0:
-            self._same("the due time of a push", due, self._now() + delay_s)
-            self.queue.delayed |= dict.fromkeys(envelopes, self._now() + delay_s)
-        else:
-            self._same("the due time of a push", due, None)
-            self.queue.jobs += envelopes
+    @property
+    def names_queues(self) -> bool:
+        return bool(getattr(self._driver, "names_queues", False))
+
+    def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0, queues: Sequence[str] = ()) -> float | None:
+        due = self._driver.push(envelopes, delay_s, queues) if queues else self._driver.push(envelopes, delay_s)
+        right = self._now() + delay_s if delay_s > 0 else None
+        self._same("the due time of a push", due, right)
+        for envelope, queue in zip(envelopes, queues or [DEFAULT] * len(envelopes), strict=True):
+            self.queue.line(queue).add(envelope, right)
         return due
 
-    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int) -> Exchange:
+    def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want) -> Exchange:
         answer = self._driver.exchange(worker, n, lease_s, settlements, want)
         self._exchanged(worker, n, lease_s, settlements, want, answer)
         return answer
 
     def _exchanged(
-        self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: int, answer: Exchange
+        self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want, answer: Exchange
     ) -> None:
         queue, now = self.queue, self._now()
         me = queue.workers.setdefault(worker, _Worker(now))
         self._same("server_at", answer.server_at, now)
         repeated = n == me.n
-        claimed: list[bytes] = []
+        claimed: list[tuple[str, list[bytes]]] = []
+        shares = Shares(max(want, 0), ((DEFAULT, max(want, 0)),)) if isinstance(want, int) else want
+        served = {name: queue.line(name) for name, _ in shares.queues}
         if not repeated:
             me.deadline, me.n, me.settled_at = now + lease_s, n, now
             me.refused = tuple(i for i, s in enumerate(settlements) if not self._settle(worker, s, now))
-            due = sorted((at, raw) for raw, at in queue.delayed.items() if at <= now)[:AT_ONCE]
-            for _, raw in due:
-                del queue.delayed[raw]
-                queue.jobs.append(raw)
-            want = 0 if queue.paused else max(want, 0)
-            claimed, queue.jobs = queue.jobs[:want], queue.jobs[want:]
-            me.held += claimed
-        first = min(queue.delayed.values(), default=None)
+            for line in served.values():
+                line.promote(now)
+            left = shares.total
+            for name, most in (*shares.queues, *((name, left) for name in served)):
+                taken = [] if served[name].paused else served[name].take(min(most, left))
+                left -= len(taken)
+                claimed += [(name, taken)] if taken else []
+                me.held += taken
+        paused = tuple(name for name, line in served.items() if line.paused)
+        looked_at = [line for name, line in served.items() if isinstance(want, int) or name not in paused]
+        first = min((due for line in looked_at for due in line.delayed.values()), default=None)
         for what, got, wanted in (
-            ("claimed", list(answer.claimed), claimed),
+            ("claimed", list(answer.claimed), [raw for _, taken in claimed for raw in taken]),
+            (
+                "claimed_of",
+                tuple(answer.claimed_of),
+                () if isinstance(want, int) else tuple((name, len(taken)) for name, taken in claimed),
+            ),
             ("settled_at", answer.settled_at, me.settled_at),
             ("refused", tuple(answer.refused), me.refused),
             ("holding", answer.holding, len(me.held) + len(me.running)),
-            ("ready", answer.ready, len(queue.jobs)),
-            ("paused", answer.paused, queue.paused),
+            ("ready", answer.ready, sum(len(line.jobs) for line in looked_at)),
+            ("paused", answer.paused, len(paused) == len(served)),
+            ("paused_queues", answer.paused_queues, () if isinstance(want, int) else paused),
             ("unrecorded", answer.unrecorded, len(queue.unrecorded)),
             ("next_due_s", answer.next_due_s, None if first is None else first - now),
             ("the listing", answer.listing, (me.held, me.running) if repeated else None),
@@ -129,49 +173,45 @@ class Reference:
         if s.old not in place:
             return False
         place.remove(s.old)
-        for envelope, in_s, _ in s.follow_ups:
-            if in_s > 0:
-                queue.delayed[envelope] = now + in_s
-            else:
-                queue.jobs.append(envelope)
+        for envelope, in_s, name in s.follow_ups:
+            queue.line(name).add(envelope, now + in_s if in_s > 0 else None)
         if s.move == "retry":
-            queue.delayed[s.new] = now + s.in_s
+            queue.line(s.queue).add(s.new, now + s.in_s)
         elif s.move == "fail":
             queue.unrecorded[s.new] = now + s.in_s
         elif s.move == "return":
-            queue.jobs.insert(0, s.new)
+            queue.line(s.queue).jobs.insert(0, s.new)
         elif s.move == "start":
             owner.running.append(s.old)
         return True
 
-    def wait(self, worker: str, seconds: float) -> bytes | float | None:
+    def wait(self, worker: str, seconds: float, queues: Sequence[str] = (DEFAULT,)) -> bytes | float | None:
         """Look once: the simulator does the waiting."""
-        got = self._driver.wait(worker, seconds)
+        named = tuple(queues) != (DEFAULT,)
+        got = self._driver.wait(worker, seconds, queues) if named else self._driver.wait(worker, seconds)
         me = self.queue.workers.setdefault(worker, _Worker(self._now() + FIRST_LEASE_S))
-        self._same("a wait's job", got if isinstance(got, bytes) else None, next(iter(self.queue.jobs), None))
-        if self.queue.jobs:
-            me.held.append(self.queue.jobs.pop(0))
+        right = self.queue.line(queues[0]).take(1)
+        self._same("a wait's job", got if isinstance(got, bytes) else None, next(iter(right), None))
+        me.held += right
         return got
 
-    def next_due(self) -> float | Paused | None:
-        got = self._driver.next_due()
-        first = min(self.queue.delayed.values(), default=None)
-        self._same("next_due()", got, PAUSED if self.queue.paused else first)
+    def next_due(self, queues: Sequence[str] = (DEFAULT,)) -> float | Paused | None:
+        got = self._driver.next_due() if tuple(queues) == (DEFAULT,) else self._driver.next_due(queues)
+        lines = [line for line in map(self.queue.line, queues) if not line.paused]
+        first = min((due for line in lines for due in line.delayed.values()), default=None)
+        self._same("next_due()", got, first if lines else PAUSED)
         return got
 
-    def pause(self) -> float:
-        assert isinstance(self._driver, Pausing)
-        self.queue.paused = True
-        return self._driver.pause()
+    def pause(self, queue: str = DEFAULT) -> float:
+        self.queue.line(queue).paused = True
+        return pausing(self._driver, queue).pause()
 
-    def resume(self) -> float:
-        assert isinstance(self._driver, Pausing)
-        self.queue.paused = False
-        return self._driver.resume()
+    def resume(self, queue: str = DEFAULT) -> float:
+        self.queue.line(queue).paused = False
+        return pausing(self._driver, queue).resume()
 
-    def paused_since(self) -> float | None:
-        assert isinstance(self._driver, Pausing)
-        return self._driver.paused_since()
+    def paused_since(self, queue: str = DEFAULT) -> float | None:
+        return pausing(self._driver, queue).paused_since()
 
     def wake(self, worker: str) -> None:
         self._driver.wake(worker)
@@ -209,7 +249,9 @@ class Reference:
         found = self._driver.stats()
         queue = self.queue
         held = sum(len(one.held) + len(one.running) for one in queue.workers.values())
-        wanted = Stats(len(queue.jobs), len(queue.delayed), held, len(queue.unrecorded), len(queue.workers))
+        ready = sum(len(line.jobs) for line in queue.lines.values())
+        delayed = sum(len(line.delayed) for line in queue.lines.values())
+        wanted = Stats(ready, delayed, held, len(queue.unrecorded), len(queue.workers))
         self._same("stats()", found, wanted)
         return found
 
@@ -240,6 +282,9 @@ class Beside:
 
     def contents(self) -> Contents:
         return self._server.contents()
+
+    def ready(self, queue: str) -> int:
+        return self._server.ready(queue)
 
     def holds(self, worker: str) -> bool:
         return self._server.holds(worker)

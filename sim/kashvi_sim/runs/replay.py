@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from kashvi import events
+from kashvi.names import DEFAULT
 
 from ..world.faults import PlannedFault, rules_named
 from ..world.tape import AttemptStream, Stream, Tape
@@ -63,6 +64,10 @@ class _Replay:
 
     def time_limit(self, job_type: str) -> None:
         """None: a recorded attempt ends as it did."""
+
+    def queue_of(self, job_type: str) -> str:
+        """The default one: queues are not replayed."""
+        return DEFAULT
 
     def policy(self, job_type: str) -> None:
         """None: a trace has the waits of a policy, not the policy."""

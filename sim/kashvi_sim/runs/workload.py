@@ -13,7 +13,8 @@ from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 
-from kashvi.errors import UnusableSetting
+from kashvi.errors import InvalidSetting, UnusableSetting
+from kashvi.names import DEFAULT, queue_name, served
 from kashvi.retries import Retry
 from kashvi.settings import OBEY_S
 
@@ -88,6 +89,9 @@ class Script(Protocol):
     def time_limit(self, job_type: str) -> float | None:
         """The time limit of a type, in seconds."""
 
+    def queue_of(self, job_type: str) -> str:
+        """The queue of a type."""
+
     def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
         """Gaps before jobs, each with a function that returns the job after the gap."""
 
@@ -120,13 +124,15 @@ class JobKind(Strict, frozen=True):
     """The type's time limit."""
     ignores: Share = 0.0
     """The share of attempts that take longer than that, and do not obey it: they end when they end."""
+    queue: str = DEFAULT
 
 
 class Crew(Strict, frozen=True):
     """The workers: ``processes`` of ``threads`` each. A dead process is replaced after ``restart_s``.
 
     ``patience_s``: other attempts may go on for so long when one is stuck, and then the process is replaced; none: it
-    is the app's own, and goes on.
+    is the app's own, and goes on. ``queues``: what each process serves, as for ``queue:work --queue``: processes take
+    these texts in turn.
     """
 
     processes: Count = 1
@@ -136,6 +142,7 @@ class Crew(Strict, frozen=True):
     restart_s: Seconds = 1.0
     obey_s: Seconds = OBEY_S
     patience_s: Seconds | None = None
+    queues: tuple[str, ...] = (DEFAULT,)
 
 
 class Change(Strict, frozen=True):
@@ -146,10 +153,11 @@ class Change(Strict, frozen=True):
 
 
 class Pause(Strict, frozen=True):
-    """The queue is paused, for so long."""
+    """A queue is paused, for so long."""
 
     at_s: Seconds
     for_s: Seconds
+    queue: str = DEFAULT
 
 
 class Workload(Strict, frozen=True):
@@ -220,6 +228,9 @@ class Workload(Strict, frozen=True):
     def time_limit(self, job_type: str) -> float | None:
         return next(kind.timeout_s for kind in self.job if kind.type == job_type)
 
+    def queue_of(self, job_type: str) -> str:
+        return next(kind.queue for kind in self.job if kind.type == job_type)
+
     def policy(self, job_type: str) -> Retry | None:
         kind = next(kind for kind in self.job if kind.type == job_type)
         return kind.retry.made() if kind.retry else None
@@ -262,8 +273,21 @@ def load(path: Path) -> Workload:
     kinds = {kind.type: kind for kind in workload.job}
     if not kinds or len(kinds) != len(workload.job):
         raise UnusableSetting(f"the workload {path}", "it needs at least one [[job]], and each type once")
+    _check_queues(path, workload)
     for kind in workload.job:
         if kind.follow_ups and (kind.follow_ups.type not in kinds or kinds[kind.follow_ups.type].follow_ups):
             why = f"the follow-ups of {kind.type} need a type of their own, without follow-ups"
             raise UnusableSetting(f"the workload {path}", why)
     return workload
+
+
+def _check_queues(path: Path, workload: Workload) -> None:
+    crew = workload.workers
+    try:
+        queues = {*(queue_name(one.queue) for one in workload.job), *(queue_name(one.queue) for one in workload.pauses)}
+        serves = {one.name for text in crew.queues[: crew.processes] for one in served(text)}
+    except InvalidSetting as error:
+        raise UnusableSetting(f"the workload {path}", str(error)) from None
+    if queues - serves:
+        why = f"its processes do not serve the queue {min(queues - serves)!r}"
+        raise UnusableSetting(f"the workload {path}", why)

@@ -11,6 +11,8 @@ from kashvi_spec.judging import Violation
 
 from kashvi.ports import Refusal
 
+from .order import Claims
+
 if TYPE_CHECKING:
     from .runtime import SimRuntime
     from .world import World
@@ -114,6 +116,7 @@ class Dealing:
     """Its exchanges since its patience, after it was told to stop, was over."""
     last_end: Since | None = None
     aside_before_s: float = 0.0
+    claims: Claims = field(default_factory=Claims)
     stopped: bool = False
     broken_off: bool = False
     """True if its end was interrupted."""

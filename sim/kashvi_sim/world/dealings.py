@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kashvi import events
+from kashvi.names import served
 from kashvi.ports import Expired
 
 from .dealing import FLUSH_S, MOMENT_S, MORE_S, ROUNDING_S, TICK_S, WAIT_MAX_S, Dealing
@@ -113,6 +114,7 @@ class Dealings(Ends):
             one.exhausted.add(event.job_id)
         elif isinstance(event, events.WorkerStarted):
             one.worker, one.threads, one.began = event.worker, event.threads, self._now(one)
+            one.claims.serves = served(event.queues)
             self._counts(one)
         elif isinstance(event, events.RetryScheduled | events.JobSnoozed):
             one.ended.pop(event.job_id, None)  # it may have arrived as bytes without an id

@@ -181,6 +181,12 @@ class Exchanges(Timed):
         if one.stuck_since is None:
             one.stuck_since = now
 
+    def claimed(self, process: SimRuntime, want: Want, answer: Exchange) -> None:
+        """An exchange is on the server, whatever becomes of its answer."""
+        wrong = self.of(process).claims.wrong(want, answer, self._world.server.ready)
+        if wrong:
+            self._broken(*wrong)
+
     def arrived(self, process: SimRuntime, job_ids: Sequence[str], refused: bool) -> None:
         """Settlements are on the server, whatever becomes of them."""
         one = self.of(process)

@@ -121,6 +121,7 @@ class Line:
         if answer.listing is None:
             if world.dealings is not None:
                 world.dealings.arrived(self._process, [id_of(s.old) for s in settlements], bool(answer.refused))
+                world.dealings.claimed(self._process, want, answer)
             for i, settlement in enumerate(settlements):
                 if i not in answer.refused:
                     world.settled(settlement, self._process)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kashvi.errors import DriverError
 from kashvi.events import Event
 from kashvi.failures.recent import FailedJob
+from kashvi.names import DEFAULT
 from kashvi.ports import FailureStore
 from kashvi.queues import Queue
 from kashvi.worker import Limits
@@ -54,7 +55,7 @@ class SimQueue(Queue):
         """Emit an event of this process."""
         self._stream.emit(kind, **facts)  # type: ignore[type-var]
 
-    def start_working(self) -> None:
+    def start_working(self, queues: str = DEFAULT) -> None:
         """Run ``work()`` in the main thread, until Ctrl-C or ``request_stop``; raises if the server is away then."""
 
         limits = self.process.limits or Limits()
@@ -63,6 +64,7 @@ class SimQueue(Queue):
             error: BaseException | None = None
             try:
                 self.work(
+                    queues=queues,
                     stop_when_empty=limits.until == "empty",
                     drain=limits.until == "drained",
                     max_jobs=limits.max_jobs,

@@ -15,6 +15,7 @@ import redis
 from kashvi.drivers.memory import MemoryDriver, MemoryStore
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import InvalidSetting
+from kashvi.names import DEFAULT
 from kashvi.ports import Condition, Driver
 
 from .kernel import Condition as KernelCondition
@@ -57,6 +58,9 @@ class Server(Protocol):
     def holds(self, worker: str) -> bool:
         """True if this worker holds jobs."""
 
+    def ready(self, queue: str) -> int:
+        """The number of ready jobs of a queue."""
+
     def snapshot(self) -> Any: ...
 
     def restore(self, snapshot: Any) -> None: ...
@@ -95,6 +99,9 @@ class MemoryServer:
 
     def holds(self, worker: str) -> bool:
         return bool(self.store.held.get(worker) or self.store.running.get(worker))
+
+    def ready(self, queue: str) -> int:
+        return len(self.store.line(queue).jobs)
 
     def snapshot(self) -> MemoryStore:
         return self._copy(self.store)
@@ -160,6 +167,9 @@ class RedisServer:
     def holds(self, worker: str) -> bool:
         return any(self._client.llen(f"{self._prefix}:{place}:{worker}") for place in ("held", "running"))
 
+    def ready(self, queue: str) -> int:
+        return int(self._client.llen(f"{self._prefix}:jobs" if queue == DEFAULT else f"{self._prefix}:{queue}:jobs"))
+
     def snapshot(self) -> dict[bytes, bytes]:
         return {key: self._client.dump(key) for key in self._keys()}  # type: ignore[misc]
 
@@ -193,6 +203,9 @@ class GivenServer:
         raise InvalidSetting("the driver", self.driver, "memory or Redis if the server's contents are needed")
 
     def holds(self, worker: str) -> bool:
+        self.contents()
+
+    def ready(self, queue: str) -> int:
         self.contents()
 
     def snapshot(self) -> NoReturn:

@@ -16,7 +16,7 @@ from ..judging import ROUNDING_S, Predicate, Violation, Watches
 
 
 class DueOrder(Predicate):
-    """Delayed jobs are claimed in the order of their due times, as far as the server's clock shows it.
+    """Delayed jobs of a queue are claimed in the order of their due times, as far as the server's clock shows it.
 
     Retries and follow-ups are not judged: after a lost reply, their event has an earlier time than the server.
     """
@@ -26,7 +26,8 @@ class DueOrder(Predicate):
     def __init__(self) -> None:
         super().__init__()
         self._due: dict[str, float] = {}
-        self._claims: dict[str, float] = {}
+        self._claims: dict[str, dict[str, float]] = {}
+        """By queue and job."""
         self._excused: set[str] = set()
 
     def watches(self) -> Watches:
@@ -52,13 +53,16 @@ class DueOrder(Predicate):
             return
         if job_id not in self._excused and not event.suspect:
             self.judged += 1
-            self._claims[job_id] = at
+            self._claims.setdefault(event.queue, {})[job_id] = at
 
     def at_end(self) -> list[Violation]:
         """The violations. An event of a start may come long after the claim, so the claims are sorted first."""
+        return [violation for claims in self._claims.values() for violation in self._overtaken(claims)]
+
+    def _overtaken(self, claims: dict[str, float]) -> list[Violation]:
         found: list[Violation] = []
         latest_due, group_at, group_due = float("-inf"), float("-inf"), float("-inf")
-        for job_id, at in sorted(self._claims.items(), key=lambda claim: claim[1]):
+        for job_id, at in sorted(claims.items(), key=lambda claim: claim[1]):
             if at > group_at + ROUNDING_S:
                 latest_due, group_at = max(latest_due, group_due), at
             due = self._due[job_id]

@@ -1,4 +1,4 @@
-"""The predicate over pauses of the queue."""
+"""The predicate over pauses of queues."""
 
 from __future__ import annotations
 
@@ -27,36 +27,37 @@ class PausesKept(Predicate):
 
     def __init__(self) -> None:
         super().__init__()
-        self._since: float | None = None
-        self._claims: list[_Claim] = []
+        self._since: dict[str, float] = {}
+        """When each queue was paused that is paused."""
+        self._claims: dict[str, list[_Claim]] = {}
         """Claims during the pause. The event of its end may come after the first claims that follow."""
 
     def watches(self) -> Watches:
         return {QueuePaused: self._paused, QueueResumed: self._resumed, AttemptStarted: self._started}
 
     def _paused(self, event: QueuePaused) -> None:
-        if not event.worker and self._since is None:
+        if not event.worker and event.queue not in self._since:
             self.judged += 1
-            self._since = event.server_at
+            self._since[event.queue] = event.server_at
 
     def _started(self, event: AttemptStarted) -> None:
-        if self._since is None or event.server_at is None:
-            return
-        if event.server_at > self._since + HEARD_S:
-            self._claims.append(_Claim(event.job_id, event.server_at))
+        since = self._since.get(event.queue)
+        if since is not None and event.server_at is not None and event.server_at > since + HEARD_S:
+            self._claims.setdefault(event.queue, []).append(_Claim(event.job_id, event.server_at))
 
     def _resumed(self, event: QueueResumed) -> None:
-        if not event.worker and self._since is not None:
-            self.violations += self._early(event.server_at)
-            self._since, self._claims = None, []
+        if not event.worker and event.queue in self._since:
+            self.violations += self._early(event.queue, event.server_at)
+            del self._since[event.queue]
+            self._claims.pop(event.queue, None)
 
-    def _early(self, ended: float) -> list[Violation]:
-        assert self._since is not None
+    def _early(self, queue: str, ended: float) -> list[Violation]:
+        since = self._since[queue]
         return [
-            self.broken(one.job_id, f"claimed {one.server_at - self._since:.3f} s after its queue was paused")
-            for one in self._claims
+            self.broken(one.job_id, f"claimed {one.server_at - since:.3f} s after its queue was paused")
+            for one in self._claims.get(queue, ())
             if one.server_at < ended
         ]
 
     def at_end(self) -> list[Violation]:
-        return self._early(float("inf")) if self._since is not None else []
+        return [violation for queue in self._since for violation in self._early(queue, float("inf"))]

@@ -26,8 +26,10 @@ from kashvi.events import (
     WorkerStopped,
     WorkerStopping,
 )
+from kashvi.names import DEFAULT
 
 from ..judging import Predicate, Violation, Watches
+from .queues import names_of
 
 LATE_S = 3.0
 """A worker hands back after 1 s a job that it claimed ahead and can't start, checks once a second, and waits 0.6 s."""
@@ -40,15 +42,16 @@ class Late(NamedTuple):
     process: str
     since: float
     until: float
+    queue: str = DEFAULT
 
 
 class InTime(Predicate):
-    """A ready job starts within 3 s while a worker has a free thread.
+    """A ready job starts within 3 s while a worker that serves its queue has a free thread.
 
     A worker is judged at its next event, since a dead worker, or one that waits for a silent server, looks free.
-    Suspects have their own rules, and a pause holds all up: then nothing is judged. ``clock``: the current event's time
-    on a better clock than its process's; without it, a process is judged by its own events alone, since clocks of other
-    processes may be wrong.
+    Suspects have their own rules: then nothing is judged; nor is a job of a paused queue. ``clock``: the current
+    event's time on a better clock than its process's; without it, a process is judged by its own events alone, since
+    clocks of other processes may be wrong.
     """
 
     name = "in time"
@@ -61,12 +64,14 @@ class InTime(Predicate):
         """Suspicions by process, until its next event."""
         self._ready: dict[str, tuple[float, str]] = {}
         """The time since when, and the process of the event."""
+        self._resumed: dict[str, float] = {}
+        """When a pause of each queue last began or ended."""
         self._attempts: dict[str, int] = {}
         """The last start of each job."""
         self._suspects: set[str] = set()
         self._calm_since = float("-inf")
-        self._paused: set[str] = set()
-        """The workers with an event of a pause, and none of its end; empty: the process that pauses."""
+        self._paused: set[tuple[str, str]] = set()
+        """Queues with an event of a pause and none of its end, each with the worker; empty: the process that pauses."""
         self._workers: dict[str, _Crew] = {}
         self._runs: dict[tuple[str, str], _Crew] = {}
 
@@ -129,7 +134,9 @@ class InTime(Predicate):
         self._over(event.process, event.job_id, self._now(event))
 
     def _worker(self, event: WorkerStarted) -> None:
-        self._crew(event.worker).begins(event.process, event.threads, self._now(event))
+        crew = self._crew(event.worker)
+        crew.serves = names_of(event)
+        crew.begins(event.process, event.threads, self._now(event))
 
     def _stopping(self, event: WorkerStopping | WorkerStopped) -> None:
         self._crew(event.worker).begins(event.process, 0, self._now(event))
@@ -143,14 +150,15 @@ class InTime(Predicate):
                 crew.hears(isinstance(event, ServerBack), now)
 
     def _pauses(self, event: QueuePaused | QueueResumed) -> None:
-        self._suspected.clear()
-        self._calm_since = self._now(event)
+        for process, lates in self._suspected.items():
+            self._suspected[process] = [late for late in lates if late.queue != event.queue]
+        self._resumed[event.queue] = self._now(event)
         if isinstance(event, QueuePaused):
-            self._paused.add(event.worker)
+            self._paused.add((event.queue, event.worker))
         elif event.worker:
-            self._paused.discard(event.worker)
+            self._paused.discard((event.queue, event.worker))
         else:
-            self._paused.clear()
+            self._paused = {(queue, worker) for queue, worker in self._paused if queue != event.queue}
 
     def at_end(self) -> list[Violation]:
         return [
@@ -165,18 +173,23 @@ class InTime(Predicate):
         self.judged += 1
         if event.suspect:
             self._suspects.add(job_id)
-        elif ready is not None and now - ready[0] > LATE_S and not (self._suspects or self._paused):
+        elif ready is not None and now - ready[0] > LATE_S and not self._suspects:
             self._late(event, now, *ready)
         crew = self._workers.get(event.worker) or self._crew(event.worker)
         self._runs[event.process, job_id] = crew
         crew.runs(+1, now)
 
     def _late(self, event: AttemptStarted, now: float, ready: float, told_by: str) -> None:
+        if any(queue == event.queue for queue, _ in self._paused):
+            return
+        resumed = self._resumed.get(event.queue, float("-inf"))
         for crew in self._workers.values():
-            since = max(ready, crew.free_since, self._calm_since)
+            if event.queue not in crew.serves:
+                continue
+            since = max(ready, crew.free_since, self._calm_since, resumed)
             one_clock = self.clock is not None or crew.process == event.process == told_by
             if one_clock and now - since > LATE_S:
-                late = Late(event.job_id, crew.process, since, now)
+                late = Late(event.job_id, crew.process, since, now, event.queue)
                 if crew.process == event.process:
                     self._break([late])
                 else:
@@ -207,6 +220,7 @@ class _Crew:
 
     def __init__(self) -> None:
         self.process = ""
+        self.serves = frozenset((DEFAULT,))
         self.free_since = float("inf")
         """The time since when a thread has been free."""
         self._threads = self._running = 0

@@ -359,7 +359,7 @@ class Drains(Predicate):
 
 
 class Fifo(Predicate):
-    """A process's immediate jobs are claimed in the order of dispatch, as far as the server's clock shows it.
+    """A process's immediate jobs of a queue are claimed in the order of dispatch, as far as the server's clock shows.
 
     Likewise the follow-ups of one job; those of several may have their events in another order than they were sent.
     """
@@ -368,8 +368,9 @@ class Fifo(Predicate):
 
     def __init__(self) -> None:
         super().__init__()
-        self._position: dict[str, tuple[str, int]] = {}
-        self._latest: dict[str, tuple[float, int]] = {}
+        self._position: dict[str, tuple[tuple[str, str], int]] = {}
+        self._latest: dict[tuple[str, str], tuple[float, int]] = {}
+        """By producer and queue."""
         self._excused: set[str] = set()
 
     def watches(self) -> Watches:
@@ -385,7 +386,8 @@ class Fifo(Predicate):
 
     def _dispatched(self, event: JobDispatched) -> None:
         if event.due is None:
-            self._position.setdefault(event.job_id, (event.parent or event.process, len(self._position)))
+            line = event.parent or event.process, event.queue
+            self._position.setdefault(event.job_id, (line, len(self._position)))
 
     def _excuse(self, event: JobEvent) -> None:
         self._excused.add(event.job_id)
@@ -397,10 +399,10 @@ class Fifo(Predicate):
         if placed is None or at is None or event.claim != "exchange" or event.suspect or job_id in self._excused:
             return
         self.judged += 1
-        producer, position = placed
-        latest_at, latest_position = self._latest.get(producer, NOTHING_YET)
+        line, position = placed
+        latest_at, latest_position = self._latest.get(line, NOTHING_YET)
         if position > latest_position:
-            self._latest[producer] = (at, position)
+            self._latest[line] = (at, position)
         elif position < latest_position and at > latest_at + ROUNDING_S:
             self.breaks(job_id, "claimed after a job that was dispatched later")
 

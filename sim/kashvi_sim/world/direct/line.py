@@ -31,8 +31,9 @@ class DirectLine:
         self._line = line
         self._kernel = world.kernel
 
-    def push(self, envelopes: Sequence[bytes], delay_s: float) -> Turns[float | None]:
-        return (yield from self._call("push", self._line.pushed, envelopes, delay_s))
+    def push(self, envelopes: Sequence[bytes], delay_s: float, queue: str = DEFAULT) -> Turns[float | None]:
+        queues = () if queue == DEFAULT else (queue,) * len(envelopes)
+        return (yield from self._call("push", self._line.pushed, envelopes, delay_s, queues))
 
     def exchange(
         self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want
