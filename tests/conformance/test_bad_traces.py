@@ -44,20 +44,21 @@ def about(job_id: str, at: float, process: str = "p") -> dict[str, Any]:
     return {"job_id": job_id, "type": "t", "server_at": float(at), "at": float(at), "process": process}
 
 
-def dispatched(job_id: str, due: float | None = None) -> Event:
-    return JobDispatched(job_id=job_id, type="t", due=due, process="producer")
+def dispatched(job_id: str, due: float | None = None, queue: str = "default") -> Event:
+    return JobDispatched(job_id=job_id, type="t", due=due, process="producer", queue=queue)
 
 
-def worker(name: str = "w", threads: int = 1, process: str = "p") -> Event:
-    return WorkerStarted(worker=name, threads=threads, lease_s=30, driver="memory", process=process)
+def worker(name: str = "w", threads: int = 1, process: str = "p", queues: tuple[str, ...] = ("default",)) -> Event:
+    facts = {"threads": threads, "lease_s": 30, "driver": "memory", "queues": queues}
+    return WorkerStarted(worker=name, process=process, **facts)
 
 
-def paused(at: float, worker: str = "") -> Event:
-    return QueuePaused(server_at=float(at), worker=worker, process="p", at=float(at))
+def paused(at: float, worker: str = "", queue: str = "default") -> Event:
+    return QueuePaused(server_at=float(at), worker=worker, process="p", at=float(at), queue=queue)
 
 
-def resumed(at: float, worker: str = "") -> Event:
-    return QueueResumed(server_at=float(at), worker=worker, process="p", at=float(at))
+def resumed(at: float, worker: str = "", queue: str = "default") -> Event:
+    return QueueResumed(server_at=float(at), worker=worker, process="p", at=float(at), queue=queue)
 
 
 def stopped(name: str = "w", process: str = "p") -> Event:
@@ -77,9 +78,10 @@ def started(
     suspect: bool = False,
     lost: int = 0,
     claimed: float | None = None,
+    queue: str = "default",
 ) -> Event:
     """``lost``: how grave a suspect."""
-    facts = {"suspect": suspect or lost > 0, "lost": lost, **about(job_id, at, process)}
+    facts = {"suspect": suspect or lost > 0, "lost": lost, "queue": queue, **about(job_id, at, process)}
     facts["server_at"] = float(at if claimed is None else claimed)
     return AttemptStarted(attempt=n, worker=worker, claim="exchange", **facts)
 
@@ -349,6 +351,15 @@ GOOD: dict[str, list[Event]] = {
         worker(), dispatched("b"), dispatched("a"), paused(1), paused(1.4, "w"), started("b", 1.5), *did("b", 1.5),
         resumed(20), resumed(20.3, "w"), started("a", 20.3), *did("a", 20.3), stopped(),
     ],
+    "a job that waited for a worker that serves its queue, and two that were claimed out of order, of two queues": [
+        worker(), worker("v", process="q", queues=("b:3", "a:1")), dispatched("a", queue="a"),
+        dispatched("b", queue="b"), started("b", 9, worker="v", process="q", queue="b"), *did("b", 9, process="q"),
+        started("a", 9.1, worker="v", process="q", queue="a"), *did("a", 9.1, process="q"), stopped(),
+    ],
+    "a job of a queue that goes on while another one is paused": [
+        worker(queues=("a", "b")), dispatched("b", queue="b"), paused(1, queue="a"), paused(1.4, "w", "a"),
+        started("b", 2.5, queue="b"), *did("b", 2.5), stopped(),
+    ],
     "a job that was claimed before its process told of the end of the pause": [
         worker(), dispatched("a"), paused(1), started("a", 9.1), resumed(9), *did("a", 9.1), stopped(),
     ],
@@ -383,6 +394,12 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
         )
     ],
     "DELIVERY-1": [([*TWO_FAILURES], {"none lost"})],
+    "QUEUES-1": [
+        ([dispatched("a", queue="a"), started("a", 0), *did("a", 0)], set()),
+        ([dispatched("a"), started("a", 0, queue="a"), *did("a", 0)], set()),
+        ([worker(queues=("b", "c:1")), started("a", 0, queue="a"), *did("a", 0)], set()),
+        ([worker(queues=("b",)), dispatched("a"), started("a", 0), *did("a", 0)], set()),
+    ],
     "DELIVERY-3": [
         (
             [
@@ -566,8 +583,23 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
     "WORKERS-21": [
         ([worker(), dispatched("a"), paused(1), started("a", 3), *did("a", 3), resumed(9), stopped()], set()),
         ([worker(), dispatched("a"), paused(1), paused(2.5), started("a", 3), *did("a", 3), stopped()], set()),
+        (
+            [
+                worker(queues=("a", "b")), dispatched("a", queue="a"), paused(1, queue="a"), paused(2, queue="b"),
+                resumed(3, queue="b"), started("a", 4, queue="a"), *did("a", 4), stopped(),
+            ],
+            set(),
+        ),
     ],
     "WORKERS-14": [
+        (
+            [
+                worker(queues=("a", "b")), dispatched("b", queue="b"), paused(1, queue="a"), paused(1.4, "w", "a"),
+                started("b", 1, queue="b"), raised("b", 1), retried("b", 1), started("b", 6, 2, queue="b"),
+                *did("b", 6, 2), stopped(),
+            ],
+            set(),
+        ),
         (
             [
                 worker(), dispatched("a"), started("a", 0), returned("a", 1, suspect=False, process="p"),

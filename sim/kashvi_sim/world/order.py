@@ -22,7 +22,7 @@ class Claims:
     """The largest claim since then."""
 
     def wrong(self, want: Want, answer: Exchange, ready: Callable[[str], int]) -> tuple[str, str] | None:
-        """The broken promise and how, if one is. ``ready``: how many jobs of a queue the claim left."""
+        """The broken promise and how, if one is. ``ready``: how many jobs a queue has left, if not paused."""
         if not self.serves:
             return None
         claimed = Counter({DEFAULT: len(answer.claimed)} if isinstance(want, int) else {})
@@ -34,7 +34,7 @@ class Claims:
         if self.serves == ONLY_DEFAULT:
             left = {DEFAULT: 0 if paused else answer.ready}
         else:
-            left = {name: 0 if name in paused else ready(name) for name in names}
+            left = {name: ready(name) for name in names}
         if strangers := sorted(set(+claimed) - set(names)):
             return "own queue", f"claims of {strangers}, and serves {names}"
         if any(claimed[name] for name in paused):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 
 import redis
 
+from kashvi.dispatch import naming
 from kashvi.drivers.memory import MemoryDriver, MemoryStore
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import InvalidSetting
@@ -59,7 +60,7 @@ class Server(Protocol):
         """True if this worker holds jobs."""
 
     def ready(self, queue: str) -> int:
-        """The number of ready jobs of a queue."""
+        """The number of ready jobs of a queue; 0 while it is paused."""
 
     def snapshot(self) -> Any: ...
 
@@ -101,7 +102,8 @@ class MemoryServer:
         return bool(self.store.held.get(worker) or self.store.running.get(worker))
 
     def ready(self, queue: str) -> int:
-        return len(self.store.line(queue).jobs)
+        line = self.store.line(queue)
+        return 0 if line.paused_at is not None else len(line.jobs)
 
     def snapshot(self) -> MemoryStore:
         return self._copy(self.store)
@@ -168,6 +170,8 @@ class RedisServer:
         return any(self._client.llen(f"{self._prefix}:{place}:{worker}") for place in ("held", "running"))
 
     def ready(self, queue: str) -> int:
+        if self._client.zscore(f"{self._prefix}:paused", queue) is not None:
+            return 0
         return int(self._client.llen(f"{self._prefix}:jobs" if queue == DEFAULT else f"{self._prefix}:{queue}:jobs"))
 
     def snapshot(self) -> dict[bytes, bytes]:
@@ -206,7 +210,8 @@ class GivenServer:
         self.contents()
 
     def ready(self, queue: str) -> int:
-        self.contents()
+        found = naming(self.driver).queue_stats().get(queue)
+        return 0 if found is None or found.paused else found.ready
 
     def snapshot(self) -> NoReturn:
         raise InvalidSetting("the driver", self.driver, "memory or Redis if the server is to be rolled back")

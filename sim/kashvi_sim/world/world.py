@@ -13,6 +13,7 @@ import redis
 import sqlalchemy as sa
 from kashvi_spec.predicates.every import every_predicate
 
+from kashvi.dispatch import naming
 from kashvi.drivers.memory import MemoryStore
 from kashvi.events import (
     AttemptLost,
@@ -25,6 +26,7 @@ from kashvi.events import (
     WorkerStopped,
 )
 from kashvi.failures.engine import engine_of
+from kashvi.names import DEFAULT
 from kashvi.ports import EARLIER_S, FailureStore, Settlement
 from kashvi.queues import Queue
 from kashvi.registry import Registry
@@ -346,11 +348,14 @@ class World(Judged, Struck):
         self.refusal, self.refused_calls = why, calls
         self.refusing_until = self.kernel.time + for_s
 
-    def inject(self, raw: bytes) -> None:
+    def inject(self, raw: bytes, queue: str = DEFAULT) -> None:
         """Push bytes as another program does."""
         self.others.pushed += 1
-        self.server.driver.push([raw])
-        self.serve()
+        if queue == DEFAULT:
+            self.server.driver.push([raw])
+        else:
+            naming(self.server.driver).push([raw], 0.0, [queue])
+        self.serve({queue} - {DEFAULT})
 
     def repeat(self) -> None:
         """Push the last job once more."""

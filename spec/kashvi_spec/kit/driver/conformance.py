@@ -21,7 +21,7 @@ from kashvi.worker.attempt import describe
 from ...clauses import Clause, ids_by_predicate, load
 from ..example.examples import Ran, follow
 from ..example.situation import example_of
-from .steps import STEPS, Bench, Lacking, Step, emptied, follow_ups_of, pausing
+from .steps import STEPS, Bench, Lacking, Step, emptied, follow_ups_of, naming, pausing
 from .subject import DriverUnderTest
 
 PATIENCE_S = 60.0
@@ -122,6 +122,8 @@ class Suite:
             server = self._serve(kernel)
             if any(job.sends for job in example.jobs):
                 follow_ups_of(server.driver)
+            if example.names_queues:
+                naming(server.driver)
             if any(one.what == "queue paused" for one in example.happens):
                 pausing(server.driver)
             return server

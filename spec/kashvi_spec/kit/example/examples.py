@@ -19,6 +19,7 @@ from kashvi_sim.world.world import World
 from kashvi import current
 from kashvi.errors import NotAnEnvelope, ReplyLost
 from kashvi.jobs.envelope import read
+from kashvi.names import DEFAULT
 from kashvi.registry import Registry
 from kashvi.retries import GiveUp, Snooze
 from kashvi.worker.hooks import Attempt
@@ -139,7 +140,7 @@ class _Stage:
         for kind in self.example.hooks:
             queue.around(partial(_hook, kind))
         queue.patience_s = one.patience
-        queue.start_workers(one.threads)
+        queue.start_workers(one.threads, queues=one.queues)
 
     def _dispatch(self, index: int) -> None:
         job, name = self.example.jobs[index], self.example.job_names()[index]
@@ -150,11 +151,15 @@ class _Stage:
             raw = job.raw.encode()
             with contextlib.suppress(NotAnEnvelope):
                 self.notes.names[read(raw).id] = name
-            self.world.inject(raw)
+            self.world.inject(raw, job.queue)
             return
         for _ in range(job.copies):
             made = self.world.registry.named(NAME if job.limited else UNLIMITED).job_class(index, "." * job.bytes)
-            job_id = producer.dispatch(made) if job.delay is None else producer.dispatch_after(made, job.delay)
+            queue = None if job.queue == DEFAULT else job.queue
+            if job.delay is None:
+                job_id = producer.dispatch(made, queue=queue)
+            else:
+                job_id = producer.dispatch_after(made, job.delay, queue=queue)
             self.notes.names[job_id] = name
 
     def _happen(self, one: Happening) -> None:
@@ -168,7 +173,7 @@ class _Stage:
         elif one.what in ("queue paused", "queue resumed"):
             if self._operator is None:
                 self._operator = world.process()
-            self._operator.pause() if one.what == "queue paused" else self._operator.resume()
+            self._operator.pause(one.queue) if one.what == "queue paused" else self._operator.resume(one.queue)
         elif one.what == "max attempts":
             for queue in self._workers:
                 queue.set_max_retry(one.value)
@@ -228,7 +233,11 @@ def _job_class(stage: _Stage) -> type[Any]:
             stage.notes.attempts.append((stage.now(), name))
             for n, delay in enumerate(job.sends, 1):
                 sent, follow_up = current(), ExampleJob(self.index, which=n)
-                job_id = sent.dispatch_after(follow_up, delay) if delay else sent.dispatch(follow_up)
+                queue = None if job.sends_to == DEFAULT else job.sends_to
+                if delay:
+                    job_id = sent.dispatch_after(follow_up, delay, queue=queue)
+                else:
+                    job_id = sent.dispatch(follow_up, queue=queue)
                 stage.notes.names[job_id] = f"{name}.{n}"
             stage.notes.running += 1
             stage.notes.most_running = max(stage.notes.most_running, stage.notes.running)

@@ -8,6 +8,8 @@ from typing import Literal
 import msgspec
 from kashvi_sim.runs.policy import Policy
 
+from kashvi.names import DEFAULT
+
 Outcome = Literal["ok", "fail", "refuse", "exit", "give up", "snooze", "obey", "die"]
 """ok: ``handle()`` returns. fail, refuse, exit, give up, snooze: it raises ValueError, ConnectionRefusedError,
 SystemExit, GiveUp, Snooze. obey: it calls ``check()`` from time to time, and returns. die: its process dies."""
@@ -51,6 +53,9 @@ class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Seconds by which the dispatching host's clock is wrong."""
     raw: str = ""
     """Bytes that another program pushes instead."""
+    queue: str = DEFAULT
+    sends_to: str = DEFAULT
+    """The queue of its follow-ups."""
 
 
 class ExampleWorker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,6 +70,8 @@ class ExampleWorker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The type's policy in its app, if it is another than in the others'."""
     patience: float | None = None
     """Its process is replaced, as under ``queue:work``, when other attempts had so long to end beside a stuck one."""
+    queues: str = DEFAULT
+    """The queues that it serves, as for ``queue:work --queue``."""
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,6 +84,7 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     value: int = 3
     by: float = 0
     """The seconds by which the server's clock is set forward; negative: back."""
+    queue: str = DEFAULT
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,6 +149,12 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         jobs = zip(self.job_names(), self.jobs, strict=True)
         follow_ups = [f"{name}.{n}" for name, job in jobs for n in range(1, len(job.sends) + 1)]
         return self.job_names() + follow_ups
+
+    @property
+    def names_queues(self) -> bool:
+        """True if it has other queues than the default one."""
+        jobs = {queue for job in self.jobs for queue in (job.queue, job.sends_to)}
+        return {*jobs, *(worker.queues for worker in self.workers)} != {DEFAULT}
 
     @property
     def runs_s(self) -> float:

@@ -10,6 +10,7 @@ OF_AREAS = {
     "jobs": "it is about job types in Python",
     "envelope": "it is about the producer, which is the kit here",
     "workers": "it is about workers inside a Python program",
+    "queues": "the kit pushes to the default queue",
 }
 OF_CLAUSES = {
     "DELAY-3": OF_AREAS["dispatch"],

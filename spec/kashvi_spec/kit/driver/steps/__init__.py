@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from kashvi_sim.world.kernel import EPOCH
 
-from kashvi.ports import Driver, Exchange, Move, Pausing, Place, Settlement
+from kashvi.names import DEFAULT
+from kashvi.ports import Driver, Exchange, Move, NamedQueues, Pausing, Place, Settlement, Want
 from kashvi.runtime import SystemRuntime
 
 from ..subject import Clock, DriverUnderTest
@@ -46,6 +48,10 @@ class Bench:
             self.now += seconds
         else:
             SystemRuntime().sleep(seconds * REAL_S)
+
+    def put(self, queue: str, *envelopes: bytes, delay: float = 0.0) -> None:
+        """Push to a named queue. Raises Lacking."""
+        naming(self.driver).push(envelopes, delay * self.second, [queue] * len(envelopes))
 
     def needs_follow_ups(self) -> None:
         """Raises Lacking."""
@@ -91,6 +97,13 @@ def pausing(driver: Driver) -> Pausing:
     return driver
 
 
+def naming(driver: Driver) -> NamedQueues:
+    """The driver. Raises Lacking if it has one queue alone."""
+    if not getattr(driver, "names_queues", False):
+        raise Lacking("it has one queue, which is allowed: a dispatch to another queue says so")
+    return cast(NamedQueues, driver)
+
+
 @dataclass
 class Hand:
     """A worker's side of the port: it counts its exchanges."""
@@ -102,13 +115,14 @@ class Hand:
     n: int = 0
     said: list[Exchange] = field(default_factory=list)
 
-    def exchange(self, *settlements: Settlement, want: int = 0) -> Exchange:
+    def exchange(self, *settlements: Settlement, want: Want = 0) -> Exchange:
         self.n += 1
         return self.repeat(*settlements, want=want)
 
-    def repeat(self, *settlements: Settlement, want: int = 0) -> Exchange:
+    def repeat(self, *settlements: Settlement, want: Want = 0) -> Exchange:
         """The same number again, as after a lost reply."""
-        answer = self.driver.exchange(self.name, self.n, self.lease_s, settlements, want)
+        driver = cast(NamedQueues, self.driver)  # as such only if it has named queues
+        answer = driver.exchange(self.name, self.n, self.lease_s, settlements, want)
         self.said.append(answer)
         return answer
 
@@ -137,8 +151,10 @@ class Hand:
         owner: str = "",
         in_s: float = 0.0,
         lease_end: float | None = None,
+        queue: str = DEFAULT,
     ) -> Settlement:
-        return Settlement(move, owner or self.name, place, old, new, in_s * self.bench.second, lease_end)
+        wait_s = in_s * self.bench.second
+        return Settlement(move, owner or self.name, place, old, new, wait_s, lease_end, (), queue)
 
 
 Run = Callable[[Bench], None]
@@ -185,4 +201,4 @@ def envelopes(n: int, start: int = 0) -> Sequence[bytes]:
     return [b'{"id":"%06d","type":"t","payload":{}}' % i for i in range(start, start + n)]
 
 
-from . import claiming, failing, leases, settling  # noqa: E402, F401
+from . import claiming, failing, leases, queues, settling  # noqa: E402, F401
