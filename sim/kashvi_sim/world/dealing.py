@@ -68,6 +68,8 @@ class Dealing:
     looked: Since | None = None
     more: bool = False
     ready: int = 0
+    hidden: bool = False
+    """True if a queue was paused when it last asked for jobs."""
     rested: int = 0
     """The number of its sleeps by its last exchange."""
     ended: dict[str, Since] = field(default_factory=dict)

@@ -68,7 +68,7 @@ class Exchanges(Timed):
         one.leaves = one.leaves or any(s.move == "leave" and s.owner == one.worker for s in settlements)
         if answer.paused:
             one.ready, one.due_at = 0, None
-        elif answer.listing is None and not one.leaves:
+        elif answer.listing is None and not one.leaves and self._is_news(one, want, answer):
             one.ready = answer.ready
             one.due_at = None if answer.next_due_s is None else self._world.kernel.time + answer.next_due_s
         one.tries = 0
@@ -76,6 +76,13 @@ class Exchanges(Timed):
         for raw in answer.claimed:
             self._claims(one, raw, now)
         return answer
+
+    def _is_news(self, one: Dealing, want: Want, answer: Exchange) -> bool:
+        """Without a want, a queue that is resumed is none: it may have found all else empty, and be at its end."""
+        if want if isinstance(want, int) else want.total:
+            one.hidden = bool(answer.paused_queues)
+            return True
+        return not one.hidden
 
     def _sends(self, one: Dealing, n: int, settlements: Sequence[Settlement], want: int) -> None:
         if one.exchanging:

@@ -139,7 +139,8 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         started = next(at for at, e in zip(world.times, world.events, strict=True) if _starts(e, v.job_id))
         return lost or world.trouble.excuses(started - LATE_S, started, LATE_S)
     if v.predicate == "lease kept":
-        return world.renewals_lost.get(v.job_id, "")
+        # A job without an id gets one from its next worker.
+        return world.renewals_lost.get(v.job_id) or (not world.is_ours(v.job_id) and world.renewals_lost.get("")) or ""
     if v.predicate in ("suspects alone", "fresh kept out", "excused for a reason", "charged alone"):
         # The rollback may concern the other of the two jobs, and the process's own clock measured a window.
         other = (why for job_id, why in world.rolled_back.items() if job_id in v.why)

@@ -130,6 +130,7 @@ from . import (  # noqa: E402
     pausing,  # noqa: F401
     policies,  # noqa: F401
     processes,  # noqa: F401
+    queues,  # noqa: F401
     redis,  # noqa: F401
     retries,  # noqa: F401
     suspects,  # noqa: F401

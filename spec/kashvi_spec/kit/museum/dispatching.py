@@ -395,7 +395,7 @@ def _(patch: Patch) -> None:
     "WORKERS-15 WORKERS-17 WORKERS-18 WORKERS-19 WORKERS-20 WORKERS-21",
 )
 def _(patch: Patch) -> None:
-    def push(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+    def push(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, queues: Any = ()) -> float | None:
         return None
 
     def exchange(self: MemoryDriver, *args: Any) -> Exchange:
@@ -403,7 +403,7 @@ def _(patch: Patch) -> None:
 
     patch.setattr(MemoryDriver, "push", push)
     patch.setattr(MemoryDriver, "exchange", exchange)
-    patch.setattr(MemoryDriver, "wait", lambda self, worker, seconds: None)
+    patch.setattr(MemoryDriver, "wait", lambda self, worker, seconds, queues=(): None)
     patch.setattr(MemoryDriver, "expired", lambda self, limit: Expired([], []))
     patch.setattr(MemoryDriver, "unrecorded", lambda self, limit, skip=0: [])
     patch.setattr(MemoryDriver, "recorded", lambda self, envelopes: None)

@@ -92,10 +92,10 @@ def _(patch: Patch) -> None:
 
 @exhibit("an attempt that is over still takes follow-ups", "and never sends them", "JOBS-19")
 def _(patch: Patch) -> None:
-    def keep(self: FollowUps, running: Running, jobs: Iterable[object], delay_s: float) -> list[str]:
+    def keep(self: FollowUps, running: Running, jobs: Iterable[object], delay_s: float, *queue: Any) -> list[str]:
         over, running.over = running.over, False
         try:
-            ids: list[str] = real(self, running, jobs, delay_s)
+            ids: list[str] = real(self, running, jobs, delay_s, *queue)
         finally:
             running.over = over
         return ids
@@ -121,7 +121,9 @@ def _(patch: Patch) -> None:
 
 @exhibit("a driver without follow-ups drops them", "the handler is told nothing", "JOBS-19")
 def _(patch: Patch) -> None:
-    def keep(real: Any, self: FollowUps, running: Running, jobs: Iterable[object], delay_s: float) -> list[str]:
+    def keep(
+        real: Any, self: FollowUps, running: Running, jobs: Iterable[object], delay_s: float, *queue: Any
+    ) -> list[str]:
         return ["" for _ in jobs]
 
     where(patch, FollowUps, "keep", lambda self, *rest: not getattr(self._driver, "follows_up", False), keep)
@@ -129,8 +131,8 @@ def _(patch: Patch) -> None:
 
 @exhibit("the first half of many is kept", "before the one that can't be dispatched", "JOBS-19")
 def _(patch: Patch) -> None:
-    def keep(self: FollowUps, running: Running, jobs: Iterable[object], delay_s: float) -> list[str]:
-        return [job_id for job in jobs for job_id in real(self, running, [job], delay_s)]
+    def keep(self: FollowUps, running: Running, jobs: Iterable[object], delay_s: float, *queue: Any) -> list[str]:
+        return [job_id for job in jobs for job_id in real(self, running, [job], delay_s, *queue)]
 
     real = FollowUps.keep
     patch.setattr(FollowUps, "keep", keep)
