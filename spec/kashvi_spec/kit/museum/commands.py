@@ -317,10 +317,10 @@ def _(patch: Patch) -> None:
 
 @exhibit("one job more than --max-jobs", "the count is taken after the claim", "COMMANDS-9", also="WORKERS-17")
 def _(patch: Patch) -> None:
-    def worker(real: Any, self: Queue, threads: int, limits: Any, **named: Any) -> Any:
-        return real(self, threads, limits._replace(max_jobs=limits.max_jobs + 1), **named)
+    def worker(real: Any, self: Queue, threads: int, limits: Any, *queues: Any, **named: Any) -> Any:
+        return real(self, threads, limits._replace(max_jobs=limits.max_jobs + 1), *queues, **named)
 
-    def limited(self: Queue, threads: int, limits: Any, **named: Any) -> bool:
+    def limited(self: Queue, threads: int, limits: Any, *queues: Any, **named: Any) -> bool:
         return limits is not None and limits.max_jobs is not None
 
     where(patch, Queue, "_worker", limited, worker)
@@ -330,8 +330,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     where(
         patch, Queue, "_worker",
-        lambda self, threads, limits, **named: limits is not None and limits.max_jobs == 3,
-        lambda real, self, threads, limits, **named: real(self, threads, limits._replace(max_jobs=4), **named),
+        lambda self, threads, limits, *queues, **named: limits is not None and limits.max_jobs == 3,
+        lambda real, self, n, limits, *queues, **named: real(self, n, limits._replace(max_jobs=4), *queues, **named),
     )  # fmt: skip
 
 

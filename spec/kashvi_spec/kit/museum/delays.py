@@ -44,12 +44,16 @@ def promoting(
 def delaying(patch: Patch, when: Callable[[float], bool], change: Callable[[float], float]) -> None:
     """Replace a due time by ``change(due)``, if ``when(delay_s)`` holds."""
 
-    def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+    def push(
+        real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any
+    ) -> float | None:
         now = self.store.now()
-        at: float | None = real(self, envelopes, max(change(now + delay_s) - now, 1e-9))
+        at: float | None = real(self, envelopes, max(change(now + delay_s) - now, 1e-9), *queues)
         return at
 
-    where(patch, MemoryDriver, "push", lambda self, envelopes, delay_s=0.0: delay_s > 0 and when(delay_s), push)
+    where(
+        patch, MemoryDriver, "push", lambda self, envelopes, delay_s=0.0, *queues: delay_s > 0 and when(delay_s), push
+    )
 
 
 @exhibit(
@@ -84,11 +88,13 @@ def _(patch: Patch) -> None:
     also="DELAY-9 DISPATCH-1 DELAY-10",
 )
 def _(patch: Patch) -> None:
-    def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
-        real(self, envelopes, delay_s + 1e9)
+    def push(
+        real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any
+    ) -> float | None:
+        real(self, envelopes, delay_s + 1e9, *queues)
         return self.store.now() + delay_s
 
-    where(patch, MemoryDriver, "push", lambda self, envelopes, delay_s=0.0: 9 < delay_s < 100, push)
+    where(patch, MemoryDriver, "push", lambda self, envelopes, delay_s=0.0, *queues: 9 < delay_s < 100, push)
 
 
 @exhibit(
@@ -141,8 +147,8 @@ def zero(patch: Patch, delay_s: float) -> None:
     """Treat a delay of zero as ``delay_s``."""
     where(
         patch, Queue, "dispatch_after",
-        lambda self, job, delay: isinstance(delay, int | float) and delay == 0,
-        lambda real, self, job, delay: real(self, job, delay_s),
+        lambda self, job, delay, **queue: isinstance(delay, int | float) and delay == 0,
+        lambda real, self, job, delay, **queue: real(self, job, delay_s, **queue),
     )  # fmt: skip
 
 
@@ -239,11 +245,11 @@ def producing(patch: Patch, when: Callable[[float], bool]) -> None:
     def skew(self: Line) -> float:
         return self._process.now() - self._kernel.time
 
-    def push(real: Any, self: Line, envelopes: Any, delay_s: float = 0.0) -> float | None:
-        at: float | None = real(self, envelopes, max(delay_s + skew(self), 0.001))
+    def push(real: Any, self: Line, envelopes: Any, delay_s: float = 0.0, *queues: Any) -> float | None:
+        at: float | None = real(self, envelopes, max(delay_s + skew(self), 0.001), *queues)
         return at
 
-    where(patch, Line, "push", lambda self, envelopes, delay_s=0.0: delay_s > 0 and when(skew(self)), push)
+    where(patch, Line, "push", lambda self, envelopes, delay_s=0.0, *queues: delay_s > 0 and when(skew(self)), push)
 
 
 @exhibit(
@@ -332,7 +338,7 @@ def _(patch: Patch) -> None:
     also="DISPATCH-4",
 )
 def _(patch: Patch) -> None:
-    def push(real: Any, self: Line, envelopes: Any, delay_s: float = 0.0) -> float:
+    def push(real: Any, self: Line, envelopes: Any, delay_s: float = 0.0, *queues: Any) -> float:
         def later() -> None:
             self._process.sleep(delay_s)
             real(self, envelopes)
@@ -340,7 +346,7 @@ def _(patch: Patch) -> None:
         self._process.spawn(later, "delay")
         return self._kernel.time + delay_s
 
-    where(patch, Line, "push", lambda self, envelopes, delay_s=0.0: delay_s > 30, push)
+    where(patch, Line, "push", lambda self, envelopes, delay_s=0.0, *queues: delay_s > 30, push)
 
 
 @exhibit(
@@ -361,7 +367,7 @@ def _(patch: Patch) -> None:
     promoting(patch, alone, clear)
 
 
-def clock_is_set(self: Line) -> bool:
+def clock_is_set(self: Line, *queues: Any) -> bool:
     """Whether the server's clock has been set since the start."""
     return bool(self._world.server.skew_s)
 
@@ -373,8 +379,8 @@ def clock_is_set(self: Line) -> bool:
     also="DELIVERY-1 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
-    def next_due(real: Any, self: Line) -> float | None:
-        due: float | None = real(self)
+    def next_due(real: Any, self: Line, *queues: Any) -> float | None:
+        due: float | None = real(self, *queues)
         return due and due + 10
 
     def exchange(real: Any, self: Line, *args: Any) -> Exchange:

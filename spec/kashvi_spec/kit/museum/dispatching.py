@@ -36,7 +36,7 @@ from . import Patch, exhibit, where
     source="lists that are trimmed to a length",
 )
 def _(patch: Patch) -> None:
-    where(patch, MemoryDriver, "push", full, lambda real, self, envelopes, delay_s=0.0: None)
+    where(patch, MemoryDriver, "push", full, lambda real, self, envelopes, delay_s=0.0, *queues: None)
 
 
 @exhibit(
@@ -46,14 +46,16 @@ def _(patch: Patch) -> None:
     source="Go kashvi: the 1,001st Dispatch blocks for ever",
 )
 def _(patch: Patch) -> None:
-    def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+    def push(
+        real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any
+    ) -> float | None:
         raise CommandRefused("the queue is full", "the memory queue")
 
     where(patch, MemoryDriver, "push", full, push)
 
 
-def full(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> bool:
-    return delay_s <= 0 and len(self.store.jobs) + len(envelopes) > 1000
+def full(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any) -> bool:
+    return delay_s <= 0 and not queues and len(self.store.jobs) + len(envelopes) > 1000
 
 
 @exhibit(
@@ -100,9 +102,9 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = MemoryDriver.push
 
-    def push(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
-        if delay_s > 0:
-            return real(self, envelopes, delay_s)
+    def push(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any) -> float | None:
+        if delay_s > 0 or queues:
+            return real(self, envelopes, delay_s, *queues)
         with self.store.condition:
             self.store.jobs.extend(envelopes)
             self.store.condition.notify_all()
@@ -113,22 +115,24 @@ def _(patch: Patch) -> None:
 
 @exhibit("a wait takes the newest", "while exchanges take the oldest", "DISPATCH-3", also="DELIVERY-14")
 def _(patch: Patch) -> None:
-    def wait(real: Any, self: MemoryDriver, worker: str, seconds: float) -> bytes | None:
+    def wait(real: Any, self: MemoryDriver, worker: str, seconds: float, *queues: Any) -> bytes | None:
         self.store.jobs.rotate(-1)
-        found: bytes | None = real(self, worker, seconds)
+        found: bytes | None = real(self, worker, seconds, *queues)
         return found
 
-    where(patch, MemoryDriver, "wait", lambda self, worker, seconds: len(self.store.jobs) > 3, wait)
+    where(patch, MemoryDriver, "wait", lambda self, worker, seconds, *queues: len(self.store.jobs) > 3, wait)
 
 
 @exhibit("a second batch overtakes the first", "batches of more than three are put at the head", "DISPATCH-3")
 def _(patch: Patch) -> None:
-    def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+    def push(
+        real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any
+    ) -> float | None:
         self.store.jobs.extend(list(envelopes)[::-1])
         return None
 
-    def second(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> bool:
-        return delay_s <= 0 and len(envelopes) > 3 and len(self.store.jobs) > 0
+    def second(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any) -> bool:
+        return delay_s <= 0 and len(envelopes) > 3 and len(self.store.jobs) > 0 and not queues
 
     where(patch, MemoryDriver, "push", second, push)
 
@@ -159,7 +163,7 @@ def by_reference(patch: Patch, delayed_alone: bool) -> None:
             live[kind.encode(one)] = one, kind
         return False
 
-    def push(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> bool:
+    def push(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any) -> bool:
         if delay_s > 0:
             delayed.extend(envelopes)
         return False
@@ -187,10 +191,12 @@ def by_reference(patch: Patch, delayed_alone: bool) -> None:
     also="DELAY-8 DELIVERY-1 DISPATCH-1 MEMORY-3",
 )
 def _(patch: Patch) -> None:
-    def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+    def push(
+        real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any
+    ) -> float | None:
         return self.store.now() + delay_s
 
-    def same(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> bool:
+    def same(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any) -> bool:
         bodies = {body(envelope) for _, envelope in self.store.delayed}
         return delay_s > 0 and all(body(envelope) in bodies for envelope in envelopes)
 
@@ -207,24 +213,24 @@ def body(envelope: bytes) -> bytes:
     "the id is a hash of their content and the time",
     "DISPATCH-5",
     source="BullMQ, RQ: ids by hand",
-    also="DELAY-8 DELIVERY-5 DELIVERY-7",
+    also="QUEUES-1 DELAY-8 DELIVERY-5 DELIVERY-7",
 )
 def _(patch: Patch) -> None:
-    def again(one: object, registry: Registry, runtime: Any, limit: int) -> bool:
+    def again(one: object, registry: Registry, runtime: Any, limit: int, *queue: Any) -> bool:
         last, vars(registry)["last"] = vars(registry).get("last"), (one, runtime.now())
         return bool(last == vars(registry)["last"])
 
-    def seal_job(real: Any, one: object, registry: Registry, runtime: Any, limit: int) -> Sealed:
-        sealed: Sealed = real(one, registry, runtime, limit)
+    def seal_job(real: Any, one: object, registry: Registry, runtime: Any, limit: int, *queue: Any) -> Sealed:
+        sealed: Sealed = real(one, registry, runtime, limit, *queue)
         same = f"{sealed.job_id[:13]}-7000-8000-{int(runtime.now() * 1000) % 10**12:012}"
-        return Sealed(same, sealed.type, sealed.envelope.replace(sealed.job_id.encode(), same.encode()))
+        return Sealed(same, sealed.type, sealed.envelope.replace(sealed.job_id.encode(), same.encode()), sealed.queue)
 
     where(patch, dispatch, "seal_job", again, seal_job)
 
 
 @exhibit("half a batch is sent", "jobs go out one by one, until one can't", "DISPATCH-6", source="asynq: BatchEnqueue")
 def _(patch: Patch) -> None:
-    patch.setattr(Queue, "dispatch_many", lambda self, jobs: [self.dispatch(one) for one in jobs])
+    patch.setattr(Queue, "dispatch_many", lambda self, jobs, **queue: [self.dispatch(one, **queue) for one in jobs])
 
 
 @exhibit(
@@ -242,8 +248,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = Queue.dispatch_many
 
-    def dispatch_many(self: Queue, jobs: Iterable[object]) -> list[str]:
-        return real(self, [one for one in jobs if hasattr(type(one), "handle")])
+    def dispatch_many(self: Queue, jobs: Iterable[object], **queue: Any) -> list[str]:
+        return real(self, [one for one in jobs if hasattr(type(one), "handle")], **queue)
 
     patch.setattr(Queue, "dispatch_many", dispatch_many)
 
@@ -290,26 +296,26 @@ def bulky(one: Any, *rest: Any) -> bool:
 
 @exhibit("one byte over the limit goes through", "the comparison is off by one", "DISPATCH-8")
 def _(patch: Patch) -> None:
-    where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:-1], rest[-1] + 1))
+    where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:2], rest[2] + 1, *rest[3:]))
 
 
 @exhibit("the envelope counts", "a payload may have fewer bytes than the limit", "DISPATCH-8")
 def _(patch: Patch) -> None:
-    where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:-1], rest[-1] - 80))
+    where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:2], rest[2] - 80, *rest[3:]))
 
 
 @exhibit("no limit at all", "one large job holds up the server for all others", "DISPATCH-8")
 def _(patch: Patch) -> None:
-    where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:-1], 2**40))
+    where(patch, dispatch, "seal_job", bulky, lambda real, one, *rest: real(one, *rest[:2], 2**40, *rest[3:]))
 
 
 @exhibit("the limit is for dispatch alone", "delayed jobs may have any size", "DISPATCH-8")
 def _(patch: Patch) -> None:
-    def dispatch_after(real: Any, self: Queue, *args: Any) -> Any:
+    def dispatch_after(real: Any, self: Queue, *args: Any, **queue: Any) -> Any:
         with mock.patch.object(self, "payload_limit", 2**40):
-            return real(self, *args)
+            return real(self, *args, **queue)
 
-    where(patch, Queue, "dispatch_after", lambda self, *args: True, dispatch_after)
+    where(patch, Queue, "dispatch_after", lambda self, *args, **queue: True, dispatch_after)
 
 
 def unwritable(self: JobType, one: Any) -> bool:
@@ -388,7 +394,8 @@ def _(patch: Patch) -> None:
     "DISPATCH-6 DISPATCH-10 DISPATCH-11 ENVELOPE-4 ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 "
     "FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 FAILURES-7 FAILURES-8 FAILURES-9 "
     "FAILURES-10 FAILURES-12 FAILURES-13 JOBS-1 JOBS-2 JOBS-7 JOBS-9 JOBS-11 JOBS-12 "
-    "JOBS-13 JOBS-14 JOBS-17 JOBS-18 JOBS-19 JOBS-20 MEMORY-1 MEMORY-2 MEMORY-3 REDIS-3 "
+    "JOBS-13 JOBS-14 JOBS-17 JOBS-18 JOBS-19 JOBS-20 MEMORY-1 MEMORY-2 MEMORY-3 QUEUES-1 QUEUES-2 QUEUES-3 "
+    "QUEUES-4 QUEUES-5 QUEUES-6 REDIS-3 "
     "REDIS-8 RETRY-1 RETRY-2 RETRY-3 RETRY-4 RETRY-5 RETRY-6 RETRY-7 RETRY-8 RETRY-9 "
     "RETRY-10 RETRY-11 RETRY-12 RETRY-13 RETRY-14 TABLE-2 TABLE-6 WORKERS-1 WORKERS-2 "
     "WORKERS-3 WORKERS-5 WORKERS-6 WORKERS-7 WORKERS-10 WORKERS-11 WORKERS-13 WORKERS-14 "

@@ -178,11 +178,11 @@ def _(patch: Patch) -> None:
 
 @exhibit("bytes as text", "bytes that are not UTF-8 are replaced", "ENVELOPE-5")
 def _(patch: Patch) -> None:
-    def push(real: Any, self: MemoryDriver, envelopes: Any, delay_s: float = 0.0) -> float | None:
-        due: float | None = real(self, [e.decode("utf-8", "replace").encode() for e in envelopes], delay_s)
+    def push(real: Any, self: MemoryDriver, envelopes: Any, delay_s: float = 0.0, *queues: Any) -> float | None:
+        due: float | None = real(self, [e.decode("utf-8", "replace").encode() for e in envelopes], delay_s, *queues)
         return due
 
-    def odd(self: MemoryDriver, envelopes: Any, delay_s: float = 0.0) -> bool:
+    def odd(self: MemoryDriver, envelopes: Any, delay_s: float = 0.0, *queues: Any) -> bool:
         return any(e.decode("utf-8", "replace").encode() != e for e in envelopes)
 
     where(patch, MemoryDriver, "push", odd, push)

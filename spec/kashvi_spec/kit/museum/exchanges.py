@@ -31,8 +31,9 @@ def _(patch: Patch) -> None:
         answer: Exchange = real(self, worker, n, *args)
         return answer
 
-    def repeated(self: MemoryDriver, worker: str, n: int, lease_s: float, settlements: Any, want: int) -> bool:
-        return bool(n == self.store.answers.get(worker, (0,))[0] and want > 0)
+    def repeated(self: MemoryDriver, worker: str, n: int, lease_s: float, settlements: Any, want: Any) -> bool:
+        again = n == self.store.answers.get(worker, (0,))[0]
+        return bool(again and isinstance(want, int) and want > 0)
 
     where(patch, MemoryDriver, "exchange", repeated, exchange)
 

@@ -19,6 +19,7 @@ from . import Patch, exhibit, where
     "each attempt that fails later has sent them",
     "JOBS-18",
     source="Celery, RQ, Dramatiq: delay() in a task sends at once",
+    also="QUEUES-4",
 )
 def _(patch: Patch) -> None:
     def keep(self: FollowUps, running: Running, jobs: Iterable[object], delay_s: float, *queue: Any) -> list[str]:

@@ -43,7 +43,7 @@ def accept_always(patch: Patch) -> None:
     "a job is nowhere while it runs",
     "DISPATCH-1 DELIVERY-1 DELIVERY-2",
     source="Go kashvi, Sidekiq, Celery, Huey: BRPOP",
-    also="DELAY-8 DELAY-10 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-10 "
+    also="QUEUES-4 QUEUES-6 DELAY-8 DELAY-10 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-10 "
     "DELIVERY-12 DELIVERY-13 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-2 "
     "DISPATCH-5 DISPATCH-10 JOBS-2 JOBS-18 MEMORY-3 REDIS-3 RETRY-8 RETRY-13 WORKERS-3 "
     "WORKERS-13",
@@ -57,8 +57,8 @@ def _(patch: Patch) -> None:
             self.store.held[worker].remove(envelope)
         return answer._replace(holding=answer.holding - len(answer.claimed))
 
-    def wait(self: MemoryDriver, worker: str, seconds: float) -> bytes | float | None:
-        envelope = real_wait(self, worker, seconds)
+    def wait(self: MemoryDriver, worker: str, seconds: float, *queues: Any) -> bytes | float | None:
+        envelope = real_wait(self, worker, seconds, *queues)
         if isinstance(envelope, bytes):
             self.store.held[worker].remove(envelope)
         return envelope
@@ -95,12 +95,12 @@ def _(patch: Patch) -> None:
     source="ours, once; a worker in another language that waits first",
 )
 def _(patch: Patch) -> None:
-    def wait(real: Any, self: MemoryDriver, worker: str, seconds: float) -> bytes | None:
-        envelope: bytes | None = real(self, worker, seconds)
+    def wait(real: Any, self: MemoryDriver, worker: str, seconds: float, *queues: Any) -> bytes | None:
+        envelope: bytes | None = real(self, worker, seconds, *queues)
         del self.store.workers[worker]
         return envelope
 
-    where(patch, MemoryDriver, "wait", lambda self, worker, seconds: worker not in self.store.workers, wait)
+    where(patch, MemoryDriver, "wait", lambda self, worker, seconds, *queues: worker not in self.store.workers, wait)
 
 
 @exhibit("any name will do", "a name may be unreadable for other programs", "DELIVERY-2")
@@ -117,7 +117,7 @@ def _(patch: Patch) -> None:
     "jobs of a dead process stay in its list",
     "DELIVERY-1 DELIVERY-2",
     source="AsyncTasQ: no reaper; taskiq-redis #131",
-    also="DELAY-10 DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
+    also="QUEUES-4 QUEUES-6 DELAY-10 DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
     "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 FAILURES-4 REDIS-4 REDIS-5 RETRY-8 "
     "RETRY-13 WORKERS-13",
 )
@@ -129,7 +129,7 @@ def _(patch: Patch) -> None:
     "reclaim moves instead of settling in place",
     "a reclaimer that dies takes the jobs along",
     "DELIVERY-2",
-    also="DELIVERY-1 DELIVERY-13 DISPATCH-1 REDIS-8 DELAY-10",
+    also="QUEUES-4 DELIVERY-1 DELIVERY-13 DISPATCH-1 REDIS-8 DELAY-10",
 )
 def _(patch: Patch) -> None:
     def expired(real: Any, self: MemoryDriver, limit: int) -> Expired:
@@ -189,7 +189,7 @@ def _(patch: Patch) -> None:
     also="DELIVERY-2",
 )
 def _(patch: Patch) -> None:
-    def unknown(self: MemoryDriver, worker: str, seconds: float) -> bool:
+    def unknown(self: MemoryDriver, worker: str, seconds: float, *queues: Any) -> bool:
         return worker not in self.store.workers
 
     value(patch, memory, "FIRST_LEASE_S", 0.0, MemoryDriver, "wait", unknown)
@@ -229,8 +229,8 @@ def _(patch: Patch) -> None:
         self.store.workers[worker] = before
         return answer
 
-    def idle(self: MemoryDriver, worker: str, n: int, lease_s: float, settlements: Any, want: int) -> bool:
-        return worker in self.store.workers and not settlements and not want
+    def idle(self: MemoryDriver, worker: str, n: int, lease_s: float, settlements: Any, want: Any) -> bool:
+        return worker in self.store.workers and not settlements and want == 0
 
     where(patch, MemoryDriver, "exchange", idle, exchange)
 
@@ -258,8 +258,8 @@ def _(patch: Patch) -> None:
     "a lease is renewed only when a job ends",
     "DELIVERY-4",
     source="Laravel: fixed retry_after, no heartbeat",
-    also="DELIVERY-1 DELIVERY-5 DELIVERY-11 DELIVERY-14 DELIVERY-15 DISPATCH-1 WORKERS-5 WORKERS-13 WORKERS-14 "
-    "DELAY-10",
+    also="QUEUES-4 DELIVERY-1 DELIVERY-5 DELIVERY-11 DELIVERY-14 DELIVERY-15 DISPATCH-1 WORKERS-5 WORKERS-13 "
+    "WORKERS-14 DELAY-10",
 )
 def _(patch: Patch) -> None:
     patch.setattr(tend, "exchanges", lambda state, now: False)

@@ -91,7 +91,7 @@ def remembering(patch: Patch, read: bool) -> None:
 
 @exhibit("Redis does not say when the next is due", "memory does", "MEMORY-3", source="Laravel: two drivers, two ways")
 def _(patch: Patch) -> None:
-    patch.setattr(RedisDriver, "next_due", lambda self: None)
+    patch.setattr(RedisDriver, "next_due", lambda self, *queues: None)
 
 
 @exhibit("times of Redis have three digits", "those of memory have all digits", "MEMORY-3")

@@ -12,7 +12,7 @@ from kashvi.worker.machine import Machine, choose
 from . import Patch, exhibit, where
 
 
-@exhibit("a pause is heard at the next renewal", "an idle worker goes from wait to wait", "WORKERS-21")
+@exhibit("a pause is heard at the next renewal", "an idle worker goes from wait to wait", "WORKERS-21", also="QUEUES-5")
 def _(patch: Patch) -> None:
     where(
         patch, Machine, "due",
@@ -21,7 +21,7 @@ def _(patch: Patch) -> None:
     )  # fmt: skip
 
 
-@exhibit("only waits heed a pause", "an exchange claims all the same", "WORKERS-21")
+@exhibit("only waits heed a pause", "an exchange claims all the same", "WORKERS-21", also="QUEUES-5")
 def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "exchange", lambda self, *rest: self.store.paused_at is not None, _claims_all_the_same)
 

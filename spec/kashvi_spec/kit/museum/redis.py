@@ -104,11 +104,13 @@ def _(patch: Patch) -> None:
     also="DISPATCH-7 ENVELOPE-1 MEMORY-3 REDIS-4 REDIS-5 REDIS-7 REDIS-11",
 )
 def _(patch: Patch) -> None:
-    def push(real: Any, self: RedisDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+    def push(
+        real: Any, self: RedisDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any
+    ) -> float | None:
         vars(self).setdefault("sleeping", []).append((delay_s, envelopes))
         return time.time() + delay_s
 
-    where(patch, RedisDriver, "push", lambda self, envelopes, delay_s=0.0: delay_s > 0, push)
+    where(patch, RedisDriver, "push", lambda self, envelopes, delay_s=0.0, *queues: delay_s > 0, push)
 
 
 @exhibit(
@@ -131,12 +133,14 @@ def _(patch: Patch) -> None:
 
 @exhibit("delayed jobs expire", "an hour after the last of them was dispatched", "REDIS-4")
 def _(patch: Patch) -> None:
-    def push(real: Any, self: RedisDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
-        due: float | None = real(self, envelopes, delay_s)
+    def push(
+        real: Any, self: RedisDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any
+    ) -> float | None:
+        due: float | None = real(self, envelopes, delay_s, *queues)
         self._server.call("EXPIRE", self._delayed, 3600)
         return due
 
-    where(patch, RedisDriver, "push", lambda self, envelopes, delay_s=0.0: delay_s > 0, push)
+    where(patch, RedisDriver, "push", lambda self, envelopes, delay_s=0.0, *queues: delay_s > 0, push)
 
 
 @exhibit(
@@ -240,9 +244,9 @@ def hushed(patch: Patch, kind: type[DriverError]) -> None:
     """Suppress errors of this kind in a push."""
     real = RedisDriver.push
 
-    def push(self: RedisDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+    def push(self: RedisDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any) -> float | None:
         try:
-            return real(self, envelopes, delay_s)
+            return real(self, envelopes, delay_s, *queues)
         except kind:
             return None
 

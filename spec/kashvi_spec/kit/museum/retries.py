@@ -143,7 +143,7 @@ def _(patch: Patch) -> None:
     "the due time is by the process's clock",
     "RETRY-2",
     source="asynq, BullMQ: the client's time",
-    also="DELAY-1 ENVELOPE-4 JOBS-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 RETRY-8 RETRY-9 RETRY-10 "
+    also="QUEUES-1 QUEUES-4 DELAY-1 ENVELOPE-4 JOBS-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 RETRY-8 RETRY-9 RETRY-10 "
     "RETRY-11 RETRY-12 RETRY-13 TABLE-2 WORKERS-2 WORKERS-14",
 )
 def _(patch: Patch) -> None:

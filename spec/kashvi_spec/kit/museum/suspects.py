@@ -25,7 +25,8 @@ def _(patch: Patch) -> None:
     def _settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
         settled: bool = real(self, worker, s, now)
         if settled:
-            self.store.jobs.appendleft(self.store.jobs.pop())
+            jobs = self.store.line(s.queue).jobs
+            jobs.appendleft(jobs.pop())
         return settled
 
     where(patch, MemoryDriver, "_settle", lambda self, worker, s, now: s.move == "return", _settle)

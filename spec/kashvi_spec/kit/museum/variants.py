@@ -18,7 +18,7 @@ from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
 from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import TABLE
-from kashvi.ports import Exchange, Expired, Settlement
+from kashvi.ports import Exchange, Expired, Settlement, Want
 from kashvi.runtime import SystemRuntime
 from kashvi.worker.machine import Machine, choose
 from kashvi.worker.machine.state import ALL
@@ -42,9 +42,13 @@ def exchanging(patch: Patch, change: Any) -> None:
         patch.setattr(driver, "exchange", otherwise(driver.exchange))
 
 
+def at_most(want: Want, most: int) -> Want:
+    return min(want, most) if isinstance(want, int) else want._replace(total=min(want.total, most))
+
+
 @variant("a driver that claims ten at a time", "even if the worker wants more", "DISPATCH-10")
 def _(patch: Patch) -> None:
-    exchanging(patch, lambda lease_s, settlements, want: (lease_s, settlements, min(want, 10)))
+    exchanging(patch, lambda lease_s, settlements, want: (lease_s, settlements, at_most(want, 10)))
 
 
 @variant("leases with a grace", "a worker may be silent for a third of a second longer", "DELIVERY-2 DELIVERY-3")
@@ -58,8 +62,8 @@ def _(patch: Patch) -> None:
         return s._replace(in_s=s.in_s + 0.004) if s.move == "retry" else s
 
     def otherwise(real: Any) -> Any:
-        def push(self: Any, envelopes: Sequence[bytes], delay_s: float = 0.0) -> Any:
-            return real(self, envelopes, delay_s + 0.004 if delay_s > 0 else delay_s)
+        def push(self: Any, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any) -> Any:
+            return real(self, envelopes, delay_s + 0.004 if delay_s > 0 else delay_s, *queues)
 
         return push
 
@@ -86,12 +90,14 @@ def _(patch: Patch) -> None:
 
 @variant("equal delayed entries are one", "with the same bytes, as in a sorted set", "DELAY-6 DISPATCH-5")
 def _(patch: Patch) -> None:
-    def push(real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0) -> float | None:
+    def push(
+        real: Any, self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *queues: Any
+    ) -> float | None:
         self.store.delayed = sorted(entry for entry in self.store.delayed if entry[1] not in envelopes)
-        due: float | None = real(self, list(dict.fromkeys(envelopes)), delay_s)
+        due: float | None = real(self, list(dict.fromkeys(envelopes)), delay_s, *queues)
         return due
 
-    where(patch, MemoryDriver, "push", lambda self, envelopes, delay_s=0.0: delay_s > 0, push)
+    where(patch, MemoryDriver, "push", lambda self, envelopes, delay_s=0.0, *queues: delay_s > 0, push)
 
 
 @variant("a wait that never waits", "it returns at once without a job", "DISPATCH-2")
@@ -100,7 +106,7 @@ def _(patch: Patch) -> None:
         patch,
         MemoryDriver,
         "wait",
-        lambda self, worker, seconds: seconds > 0,
+        lambda self, worker, seconds, *queues: seconds > 0,
         lambda real, self, worker, seconds: real(self, worker, 0.0),
     )
 

@@ -33,7 +33,7 @@ def stopping(state: State, *args: Any) -> bool:
     "settled as done when it is claimed",
     "JOBS-2 DISPATCH-1",
     source="Sidekiq, Celery: early acknowledgement",
-    also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-13 COMMANDS-14 "
+    also="QUEUES-1 QUEUES-4 QUEUES-6 COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-13 COMMANDS-14 "
     "COMMANDS-18 COMMANDS-19 DELAY-10 DELIVERY-2 DELIVERY-3 DELIVERY-5 DELIVERY-6 "
     "DELIVERY-8 DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 ENVELOPE-4 "
     "ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 FAILURES-5 "
@@ -73,7 +73,7 @@ def _(patch: Patch) -> None:
     "wake-up lost",
     "waiting threads are not woken for work or for the end",
     "WORKERS-1",
-    also="DELIVERY-1 DELIVERY-2 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
+    also="QUEUES-3 QUEUES-4 QUEUES-6 DELIVERY-1 DELIVERY-2 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
     "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 REDIS-8 RETRY-13 WORKERS-11 WORKERS-14 "
     "WORKERS-17 WORKERS-19 WORKERS-20 WORKERS-21",
 )
@@ -102,7 +102,7 @@ def _(patch: Patch) -> None:
     "claims while it stops",
     "a worker that was told to stop claims jobs until the queue is empty",
     "WORKERS-3",
-    also="COMMANDS-13 WORKERS-15 WORKERS-17 WORKERS-20",
+    also="QUEUES-4 COMMANDS-13 WORKERS-15 WORKERS-17 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     def deaf(real: Any, state: State, *args: Any) -> Any:
@@ -128,11 +128,13 @@ def _(patch: Patch) -> None:
     also="DELIVERY-1 DELIVERY-14 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
-    def release(real: Any, self: Machine, now: int) -> None:
+    def release(real: Any, self: Machine, now: int, *queues: Any) -> None:
         self.ready.clear()
         self.suspects.clear()
 
-    where(patch, Machine, "_release", lambda self, now: bool(self.ready or self.suspects), release)
+    where(
+        patch, Machine, "_release", lambda self, now, *queues: not queues and bool(self.ready or self.suspects), release
+    )
 
 
 @exhibit(
@@ -140,7 +142,7 @@ def _(patch: Patch) -> None:
     "a stop does not wait for them",
     "WORKERS-3",
     source="Go kashvi: gone 7 ms after SIGTERM",
-    also="COMMANDS-9 COMMANDS-13 DELIVERY-1 DISPATCH-1 FAILURES-1 WORKERS-5 WORKERS-17 WORKERS-20",
+    also="QUEUES-4 COMMANDS-9 COMMANDS-13 DELIVERY-1 DISPATCH-1 FAILURES-1 WORKERS-5 WORKERS-17 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     def stop_(real: Any, self: Machine, now: int) -> None:
@@ -422,7 +424,7 @@ def _(patch: Patch) -> None:
         return answer
 
     def some(self: MemoryDriver, worker: str, n: int, lease_s: float, s: Any, want: int) -> bool:
-        return 0 < want < 10 and len(self.store.jobs) > want
+        return isinstance(want, int) and 0 < want < 10 and len(self.store.jobs) > want
 
     where(patch, MemoryDriver, "exchange", some, exchange)
 
