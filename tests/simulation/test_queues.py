@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 from kashvi_sim.commands.options import workload_named
+from kashvi_sim.runs.play import play
 from kashvi_sim.runs.sweep import Job, run_block
+from kashvi_sim.runs.workload import Workload
+from kashvi_spec.kit.museum import MUSEUM
 
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.queue import Queue
@@ -47,3 +51,38 @@ def test_three_queues_that_are_never_empty_get_their_shares(order: str) -> None:
     assert sum(ran.values()) == 100_000
     for name, weight in SHARES.items():
         assert abs(ran[name] - weight * 10_000) <= weight * 200, ran
+
+
+FULL = msgspec.convert(
+    {
+        "name": "full",
+        "about": "Three queues that are never empty.",
+        "arrivals": {"process": "at_once", "jobs": 150},
+        "job": [
+            {"type": f"jobs.{name}", "queue": name, "takes": {"kind": "fixed", "seconds": 0.1}}
+            for name in ("a", "b", "c")
+        ],
+        "workers": {"threads": 1, "queues": ["a:6,b:3,c:1"]},
+    },
+    Workload,
+)
+
+
+@pytest.mark.parametrize(
+    ("bug", "promise", "workload"),
+    [
+        ("the last queue comes first", "strict order", workload_named("queues")),
+        ("strict queues take turns", "strict order", workload_named("queues")),
+        ("what one queue can't give is not taken of others", "claims what is there", workload_named("queues")),
+        ("a retry goes to the default queue", "own queue", workload_named("queues")),
+        ("only the default queue can be paused", "pauses kept", workload_named("queues")),
+        ("weights empty the first queue", "shares kept", FULL),
+        ("shares begin anew at every exchange", "shares kept", FULL),
+    ],
+)
+def test_a_bug_of_named_queues_breaks_its_promise_in_the_simulator(bug: str, promise: str, workload: Workload) -> None:
+    """Within a few seeds, without a fault."""
+    assert [one for seed in range(2) for one in play(workload, seed=seed).violations] == []
+    with MUSEUM[bug].planted():
+        broken = {one.predicate for seed in range(4) for one in play(workload, seed=seed).violations}
+    assert promise in broken

@@ -213,7 +213,7 @@ def body(envelope: bytes) -> bytes:
     "the id is a hash of their content and the time",
     "DISPATCH-5",
     source="BullMQ, RQ: ids by hand",
-    also="QUEUES-1 DELAY-8 DELIVERY-5 DELIVERY-7",
+    also="QUEUES-1 DISPATCH-3 DELAY-8 DELIVERY-5 DELIVERY-7",
 )
 def _(patch: Patch) -> None:
     def again(one: object, registry: Registry, runtime: Any, limit: int, *queue: Any) -> bool:

@@ -295,10 +295,10 @@ def decorating(patch: Patch, do: Any) -> None:
     where(patch, Queue, "job", lambda self, name=None, /, **policy: not isinstance(name, type), job)
 
 
-@exhibit("attempts count from nought", "as Python's lists do", "JOBS-11", also="QUEUES-4")
+@exhibit("attempts count from nought", "as Python's lists do", "JOBS-11")
 def _(patch: Patch) -> None:
-    def made(real: Any, cls: type[Attempt], job_id: str, name: str, n: int) -> Any:
-        return real(cls, job_id, name, n - 1)
+    def made(real: Any, cls: type[Attempt], job_id: str, name: str, n: int, *queue: Any) -> Any:
+        return real(cls, job_id, name, n - 1, *queue)
 
     where(patch, Attempt, "__new__", lambda *_: True, made)
 
