@@ -7,20 +7,22 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from ..errors import RedisRequired
 from ..jobs.envelope import bytes_of
-from ..ports import Retrying
+from ..names import DEFAULT
+from ..ports import NamedQueues, Retrying
 from ..queue import Queue
 from ..runtime import SystemRuntime
 from ..text import json_line, visible
-from ..worker.row import job_of, prefix_of
+from ..worker.row import job_of, prefix_of, queue_of
 from .listing import moment, print_groups, print_json, print_lines, print_whole, wanted
 from .options import (
     DATABASE_FILE,
+    a_queue,
     app_option,
     choose_driver,
     database_option,
@@ -44,6 +46,7 @@ SHOWN = 50
 kashvi queue:failed
 kashvi queue:failed 12
 kashvi queue:failed --type jobs.Email --error timeout --since 2h
+kashvi queue:failed --queue payments
 kashvi queue:failed --group
 kashvi queue:failed --database-url postgresql://localhost/app --json
 """
@@ -57,6 +60,7 @@ kashvi queue:failed --database-url postgresql://localhost/app --json
     metavar="TIME",
     help="Only jobs that failed since then: 30m, 2h or 7d ago, or a time such as 2026-11-24T12:00 (UTC).",
 )
+@click.option("-q", "--queue", "name", callback=a_queue, metavar="NAME", help="Only jobs of this queue.")
 @click.option("--group", is_flag=True, help="Count how often each type failed with each error.")
 @app_option
 @database_option
@@ -66,6 +70,7 @@ def failed(
     job_type: str | None,
     error: str | None,
     since: str | None,
+    name: str | None,
     group: bool,
     app: str | None,
     database_url: str | None,
@@ -83,7 +88,7 @@ def failed(
         ) from None
     store = _store(load_app(app), database_url)
     these = _names(ids) if ids else None
-    pages = store.pages(these, newest_first=True, wanted=wanted(job_type, error, after))
+    pages = store.pages(these, newest_first=True, wanted=wanted(job_type, error, after, name))
     if group:
         print_groups(pages, as_json)
     elif as_json:
@@ -91,7 +96,7 @@ def failed(
     elif ids:
         _show_each(pages, ids)
     else:
-        _list(store, pages, filtered=(job_type, error, since) != (None, None, None))
+        _list(store, pages, filtered=(job_type, error, since, name) != (None, None, None, None))
 
 
 def _show_each(pages: Iterable[Sequence[FailedJobRecord]], ids: Sequence[str]) -> None:
@@ -132,7 +137,7 @@ kashvi queue:retry all --app myapp.jobs
 def retry(
     ids: tuple[str, ...], app: str | None, redis_url: str | None, database_url: str | None, as_json: bool
 ) -> None:
-    """Send failed jobs back to the queue, as new jobs with all their attempts.
+    """Send failed jobs back, each to its own queue, as new jobs with all their attempts.
 
     Idempotent: repeated after an interruption, it loses no job and sends none twice. ID is a row's number or the job's
     id.
@@ -202,13 +207,18 @@ def flush(app: str | None, database_url: str | None, as_json: bool) -> None:
 
 
 def send_back(store: SqlFailures, driver: Retrying, rows: Sequence[FailedJobRecord]) -> None:
-    """Push each job, then delete its row. Idempotent."""
+    """Push each job to its queue, then delete its row. Idempotent. A driver without named queues has one for all."""
     new_id = SystemRuntime().new_id
     sent: list[tuple[int, str | None]] = []
     for row in rows:
         failed_id = row.job_id or store.identify(row.id, new_id())
         envelope = job_of(row.job_type, bytes_of(row.payload), row.extra, new_id())
-        driver.push_retried(f"{row.id} {failed_id} {row.failed_at and row.failed_at.isoformat()}", envelope)
+        failure = f"{row.id} {failed_id} {row.failed_at and row.failed_at.isoformat()}"
+        queue = queue_of(row.queue, row.extra)
+        if queue == DEFAULT or not getattr(driver, "names_queues", False):
+            driver.push_retried(failure, envelope)
+        else:
+            cast("NamedQueues", driver).push_retried(failure, envelope, queue)
         sent.append((row.id, failed_id))
     store.remove(sent)
 

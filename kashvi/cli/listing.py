@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..text import json_line, visible
+from ..worker.row import queue_of
 from .output import padded, shortened, terminal_width
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def print_whole(row: FailedJobRecord) -> None:
         "type": row.job_type or "(not an envelope)",
         "attempts": row.attempts,
         "failed at": _time(row.failed_at) + (" UTC" if row.failed_at else ""),
-        "queue": row.queue or "default",
+        "queue": queue_of(row.queue, row.extra),
         "error": row.error,
         "payload": row.payload,
         "extra": row.extra,
@@ -91,13 +92,18 @@ def print_groups(pages: Pages, as_json: bool) -> None:
             click.echo(f"{count}  {newest}  {name}  {error}")
 
 
-def wanted(job_type: str | None, error: str | None, since: float | None) -> Callable[[Any], bool]:
-    """A filter for rows of this type, whose error contains this text, that failed since this time (Unix seconds)."""
+def wanted(
+    job_type: str | None, error: str | None, since: float | None, queue: str | None = None
+) -> Callable[[Any], bool]:
+    """A filter for rows of this type, whose error contains this text, that failed since this time (Unix seconds), of
+    this queue."""
 
     def is_wanted(row: Any) -> bool:
         if job_type is not None and row.job_type != job_type:
             return False
         if error is not None and error.lower() not in (row.error or "").lower():
+            return False
+        if queue is not None and queue_of(getattr(row, "queue", None), getattr(row, "extra", None)) != queue:
             return False
         return since is None or (row.failed_at is not None and row.failed_at.timestamp() >= since)
 

@@ -17,6 +17,8 @@ import click
 from click.core import ParameterSource
 
 from ..delays import DELAY_MAX_S
+from ..errors import InvalidSetting
+from ..names import queue_name
 from .shadows import shadow
 from .stdout import elsewhere, others_out
 
@@ -42,6 +44,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for pr
 app_option = click.option(
     "--app", envvar="KASHVI_APP", show_envvar=True, help="Module that registers the jobs, or module:queue_object."
 )
+
+
+def a_queue(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    """The name of a queue, checked."""
+    try:
+        return None if name is None else queue_name(name)
+    except InvalidSetting as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def load_app(app: str | None) -> Queue:

@@ -160,11 +160,13 @@ class SqlFailures:
     ) -> Iterator[list[FailedJobRecord]]:
         """Pages of all rows there are now, or of those with one of these numbers or job ids.
 
-        ``wanted`` filters by ``job_type``, ``error`` and ``failed_at`` before the rest of a row is read. A page holds
-        about READ_MAX_BYTES.
+        ``wanted`` filters by ``job_type``, ``error``, ``failed_at`` and ``queue`` (of a table without that column by
+        ``extra``) before the rest of a row is read. A page holds about READ_MAX_BYTES.
         """
+        names_queue = [getattr(_Row, name) for name in ("queue", "extra") if name in self._there()][:1]
         brief = sa.select(
-            _Row.id, _Row.job_type, _Row.error, _Row.failed_at, sa.func.length(_Row.payload).label("size")
+            *(_Row.id, _Row.job_type, _Row.error, _Row.failed_at, *names_queue),
+            sa.func.length(_Row.payload).label("size"),
         )
         if names is not None:
             numbers, job_ids = names

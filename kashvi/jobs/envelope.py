@@ -50,10 +50,15 @@ def seal(job_id: str, type_json: bytes, payload: bytes) -> bytes:
 
 def queue_in(envelope: Envelope | None) -> str:
     """The queue that the envelope names; the default queue if it names none, or what no queue can be called."""
-    if envelope is None or not envelope.queue:
+    return DEFAULT if envelope is None else queue_named(envelope.queue)
+
+
+def queue_named(field: msgspec.Raw | bytes) -> str:
+    """As ``queue_in``, of the field's JSON; empty bytes: there is none."""
+    if not field:
         return DEFAULT
     try:
-        name = msgspec.json.decode(envelope.queue, type=str)
+        name = msgspec.json.decode(field, type=str)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return DEFAULT
     return name if is_queue(name) else DEFAULT
@@ -96,7 +101,7 @@ def fields_of(raw: bytes) -> dict[str, msgspec.Raw]:
         raise NotAnEnvelope(str(error) or type(error).__name__) from None
 
 
-def wrap_garbage(raw: bytes, job_id: str, error: str) -> bytes:
+def wrap_garbage(raw: bytes, job_id: str, error: str, queue: str = DEFAULT) -> bytes:
     """An envelope around bytes that are not an envelope, so that they can wait in ``unrecorded``."""
     return _encode(
         {
@@ -106,12 +111,14 @@ def wrap_garbage(raw: bytes, job_id: str, error: str) -> bytes:
             "error": error,
             "raw": base64.b64encode(raw).decode(),
         }
+        | ({} if queue == DEFAULT else {"queue": queue})
     )
 
 
 def unwrapped(fields: dict[str, msgspec.Raw]) -> bytes | None:
     """The bytes in an envelope that ``wrap_garbage`` made; None for any other."""
-    if fields.keys() != {"id", "type", "payload", "error", "raw"} or bytes(fields["payload"]) != b"null":
+    wrapper = fields.keys() - {"queue"} == {"id", "type", "payload", "error", "raw"}
+    if not wrapper or bytes(fields["payload"]) != b"null":
         return None
     try:
         return base64.b64decode(msgspec.json.decode(fields["raw"], type=str), validate=True)

@@ -14,6 +14,7 @@ import msgspec
 
 from ..errors import NotAnEnvelope
 from ..jobs import envelope
+from ..names import DEFAULT, is_queue
 from ..ports import PREFIX, Failure, Unrecorded
 
 YEAR_9999 = 253_402_214_400.0
@@ -31,17 +32,21 @@ def failure_of(entry: Unrecorded, prefix: str | None = None) -> Failure:
     except NotAnEnvelope as error:  # a foreign entry in our key: record it anyway
         stable_id = hashlib.sha256(entry.envelope).hexdigest()
         return Failure(stable_id, "", entry.envelope, str(error), 0, failed_at, extra=_text(ours))
+    queue = envelope.queue_in(e)
+    queue = "" if queue == DEFAULT else queue
     if not e.type:
         whole = envelope.unwrapped(fields)
         payload = entry.envelope if whole is None else whole
-        return Failure(e.id, "", payload, e.error, e.attempts, failed_at, extra=_text(ours))
+        if queue:
+            ours["queue"] = queue
+        return Failure(e.id, "", payload, e.error, e.attempts, failed_at, queue=queue, extra=_text(ours))
     name = e.type.removeprefix("*") or e.type
     if name != e.type:
         ours[TYPE] = e.type
     extra = {key: value for key, value in fields.items() if key not in envelope.NAMES}
     return Failure(
         e.id, name, bytes(e.payload), e.error, e.attempts, failed_at,
-        traceback=_string(fields.get("traceback")), extra=_text(extra | ours),
+        traceback=_string(fields.get("traceback")), queue=queue, extra=_text(extra | ours),
     )  # fmt: skip
 
 
@@ -59,6 +64,14 @@ def job_of(job_type: str, payload: bytes, extra: str | None, new_id: str) -> byt
 def prefix_of(extra: str | None) -> str:
     """The prefix of the queue that a row's job came from."""
     return _string(_fields(extra).get(PREFIX_FIELD)) or PREFIX
+
+
+def queue_of(column: str | None, extra: str | None) -> str:
+    """The queue that a row's job came from; the default queue if the row names none, or what no queue can be called.
+
+    ``extra`` names it too, for a table without the column.
+    """
+    return column if column and is_queue(column) else envelope.queue_named(_fields(extra).get("queue", b""))
 
 
 def utc(at: float) -> datetime:

@@ -187,7 +187,7 @@ def undeliverable(d: Delivery, ended_at: float, error: str) -> Settling:
     """No attempt was possible: the job is recorded as failed, uncounted."""
     error = error[:ERROR_MAX]
     if d.envelope is None or not d.type:
-        new = envelope.wrap_garbage(d.raw, d.job_id, error)
+        new = envelope.wrap_garbage(d.raw, d.job_id, error, d.queue)
     else:
         new = _rewritten(d, error=error, unknown_since=None, traceback=None)
     return Settling("fail", d, ended_at, new=new, attempts=d.attempts, error=error, undeliverable=True)
