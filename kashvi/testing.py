@@ -24,6 +24,8 @@ from unittest import mock
 
 import pytest
 
+from .names import DEFAULT, queue_name
+
 if TYPE_CHECKING:
     from .dispatch import Sealed
     from .events import EventStream
@@ -41,6 +43,7 @@ class Dispatched(NamedTuple):
     job: Any
     job_id: str
     delay_s: float
+    queue: str = DEFAULT
 
 
 class Dispatches:
@@ -51,9 +54,9 @@ class Dispatches:
         self._jobs: dict[str, Any] = {}
         """Jobs that are sealed and not dispatched yet, by id."""
 
-    def note(self, job_id: str, delay_s: float) -> None:
+    def note(self, job_id: str, delay_s: float, queue: str) -> None:
         """A job was dispatched that was sealed before."""
-        self.all.append(Dispatched(self._jobs.pop(job_id), job_id, delay_s))
+        self.all.append(Dispatched(self._jobs.pop(job_id), job_id, delay_s, queue))
 
     def handle(self, job: object, queue: Queue | None = None) -> None:
         """Call ``handle()`` of a new instance of this job as its first attempt, without hooks. ``kashvi.current()``
@@ -81,7 +84,7 @@ class Dispatches:
         runtime, limit = queue._runtime, queue.payload_limit
         sealed = dispatch.seal_job(job, queue.registry, runtime, limit)
         follow_ups = FollowUps(queue.driver, queue.registry, runtime, queue._stream, limit)
-        d = delivery(sealed.envelope, "test", runtime.new_id, runtime.now())
+        d = delivery(sealed.envelope, "test", runtime.new_id, runtime.now(), queue=sealed.queue)
         running = Running(d, cast("Timekeeper", NoLimit()), follow_ups)
         context = copy_context()
         context.run(RUNNING.set, running)
@@ -89,14 +92,20 @@ class Dispatches:
         check_ran(runtime.run_async(returned, context) if inspect.isawaitable(returned) else returned)
         running.over = True
         for one in running.taken():
-            self.note(one.job_id, one.delay_s)
+            self.note(one.job_id, one.delay_s, one.queue)
 
     def __call__(
-        self, job_class: type[T], *, times: int | None = None, where: Callable[[T], bool] | None = None
+        self,
+        job_class: type[T],
+        *,
+        times: int | None = None,
+        where: Callable[[T], bool] | None = None,
+        queue: str | None = None,
     ) -> list[T]:
-        """Assert that jobs of this class, and of those the ones for which ``where`` is true, were dispatched ``times``
-        times; by default, at least once. Returns these jobs. Raises AssertionError, and InvalidSetting for what is no
-        job class, no number or no function, with which an assertion would prove nothing."""
+        """Assert that jobs of this class, and of those the ones for which ``where`` is true and that go to this
+        ``queue``, were dispatched ``times`` times; by default, at least once. Returns these jobs. Raises
+        AssertionError, and InvalidSetting for what is no job class, number, function or name, with which an assertion
+        would prove nothing."""
         from . import settings
         from .errors import InvalidSetting
         from .jobs.codec import why_no_job
@@ -108,12 +117,20 @@ class Dispatches:
             settings.at_least("times", times, 0)
         if where is not None and not callable(where):
             raise InvalidSetting("where", where, "a function of the job")
-        of_class = [one.job for one in self.all if type(one.job) is job_class]
-        found = [job for job in of_class if where is None or where(job)]
+        if queue is not None:
+            queue_name(queue)
+        of_class = [one for one in self.all if type(one.job) is job_class]
+        of_queue = [one.job for one in of_class if queue is None or one.queue == queue]
+        found = [job for job in of_queue if where is None or where(job)]
         if len(found) != times if times is not None else not found:
             wanted = "at least once" if times is None else f"{times} times"
-            such = "" if where is None else f" as wanted (of {len(of_class)})"
-            lines = [f"  {one.job!r}" + (f" after {one.delay_s:g} s" if one.delay_s else "") for one in self.all]
+            such = "" if where is None and queue is None else f" as wanted (of {len(of_class)})"
+            lines = [
+                f"  {one.job!r}"
+                + (f" after {one.delay_s:g} s" if one.delay_s else "")
+                + (f" on the queue {one.queue}" if one.queue != DEFAULT else "")
+                for one in self.all
+            ]
             listed = "\n".join(lines) or "  nothing"
             raise AssertionError(
                 f"{job_class.__qualname__} was dispatched {len(found)} times{such}, not {wanted}. "
@@ -142,7 +159,7 @@ def recorded() -> Iterator[Dispatches]:
 
     def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> None:
         for one in sealed:
-            dispatches.note(one.job_id, delay_s)
+            dispatches.note(one.job_id, delay_s, one.queue)
             stream.emit(JobDispatched, job_id=one.job_id, type=one.type, queue=one.queue)
 
     with (

@@ -110,10 +110,28 @@ def test_what_was_not_is_told_with_what_was(queue: Queue) -> None:
         assert_dispatched(Charge, times=0)
 
 
+def test_the_queue_that_a_job_goes_to_is_told(queue: Queue) -> None:
+    """Its type's, or the one that the dispatch names; of a follow-up, too."""
+    queue.register("jobs.SignUp", SignUp, queue="slow")
+    with recorded() as assert_dispatched:
+        queue.dispatch(Charge(1))
+        queue.dispatch(Charge(2), queue="payments")
+        queue.dispatch_many([Charge(3)], queue="payments")
+        queue.dispatch(SignUp("ada"))
+        assert assert_dispatched(Charge, queue="payments") == [Charge(2), Charge(3)]
+        assert assert_dispatched(Charge, queue="default", times=1) == [Charge(1)]
+        assert_dispatched(SignUp, queue="slow")
+        with pytest.raises(
+            AssertionError, match=r"0 times as wanted \(of 3\)(.|\n)*Charge\(order=2\) on the queue payments"
+        ):
+            assert_dispatched(Charge, queue="mail")
+
+
 @pytest.mark.parametrize(
     ("job_class", "options"),
     [(Charge(7), {"times": 0}), (str, {"times": 0}), (None, {}), (Charge, {"times": "0"}), (Charge, {"times": -1}),
-     (Charge, {"times": True}), (Charge, {"where": 7, "times": 0})],
+     (Charge, {"times": True}), (Charge, {"where": 7, "times": 0}),
+     (Charge, {"queue": "Mail", "times": 0})],
 )  # fmt: skip
 def test_an_assertion_that_could_not_fail_is_refused(queue: Queue, job_class: Any, options: dict[str, Any]) -> None:
     """An instance in place of its class, for one: of it, none is ever dispatched."""
