@@ -178,6 +178,7 @@ class QueueStats(NamedTuple):
     """True if a worker that is alive serves it."""
     oldest: bytes | None = None
     """The ready job that is claimed next."""
+    server_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

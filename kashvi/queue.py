@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .dispatch import Sealed
     from .drivers.redis import RedisDriver
     from .failures.table import FailedJobRecord
-    from .queued import QueuedJob
+    from .queued import QueuedJob, QueueState
     from .worker import Limits
     from .worker.hooks import Attempt, Hook
     from .worker.pool import Workers
@@ -86,6 +86,7 @@ failed_jobs = _default.failed_jobs
 observe = _default.observe
 around = _default.around
 stats = _default.stats
+queue_stats = _default.queue_stats
 jobs = _default.jobs
 pause = _default.pause
 resume = _default.resume
@@ -117,10 +118,10 @@ def __getattr__(name: str) -> Any:
         from .worker import Limits
 
         return Limits
-    if name == "QueuedJob":
-        from .queued import QueuedJob
+    if name in ("QueuedJob", "QueueState"):
+        from . import queued
 
-        return QueuedJob
+        return getattr(queued, name)
     if name == "Workers":
         from .worker.pool import Workers
 
@@ -137,6 +138,7 @@ __all__ = [
     "MemoryDriver",
     "MemoryQueueWarning",
     "Queue",
+    "QueueState",
     "QueuedJob",
     "RedisDriver",
     "Registry",
@@ -156,6 +158,7 @@ __all__ = [
     "observe",
     "pause",
     "paused_since",
+    "queue_stats",
     "register",
     "resume",
     "set_driver",

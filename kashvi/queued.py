@@ -1,17 +1,19 @@
-"""The jobs on a queue, read without being changed: ready, delayed, and held by workers."""
+"""The jobs on the queues, read without being changed: ready, delayed, and held by workers; and each queue's state."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from .dispatch import naming
 from .errors import InvalidSetting, NotAnEnvelope
 from .jobs.envelope import queue_in, read, text_of
 from .names import DEFAULT, queue_name
-from .ports import WHERE, Driver, Showing, Shown, Where
+from .ports import WHERE, Driver, Pausing, QueueStats, Showing, Shown, Where
 
 TIMED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-")
 """A UUIDv7, which begins with the time: Unix milliseconds in 48 bits."""
@@ -41,13 +43,56 @@ class QueuedJob:
     queue: str = DEFAULT
 
 
-def jobs(driver: Driver, where: Where, limit: int, queue: str = DEFAULT) -> Iterator[QueuedJob]:
-    """Up to ``limit`` jobs of one place. Raises InvalidSetting, DriverError."""
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A queue, as it was a moment ago."""
+
+    name: str
+    ready: int
+    delayed: int
+    paused: bool
+    served: bool
+    """True if a worker with a lease serves it."""
+    oldest_age_s: float | None = None
+    """Seconds, by the server's clock, since the job that is claimed next was dispatched: its id has that time. None
+    if no job is ready, or if kashvi did not make the id."""
+
+
+def states(driver: Driver) -> list[QueueState]:
+    """Each queue of the driver, by name. A driver without named queues has one. Raises DriverError."""
+    if getattr(driver, "names_queues", False):
+        return [_state(name, found) for name, found in sorted(naming(driver).queue_stats().items())]
+    counts = driver.stats()
+    paused = isinstance(driver, Pausing) and driver.paused_since() is not None
+    return [QueueState(DEFAULT, counts.ready, counts.delayed, paused, counts.workers > 0)]
+
+
+def _state(name: str, found: QueueStats) -> QueueState:
+    try:
+        made_at = None if found.oldest is None else _made_at(read(found.oldest).id)
+    except NotAnEnvelope:
+        made_at = None
+    age_s = None if made_at is None else max(found.server_at - made_at.timestamp(), 0.0)
+    return QueueState(name, found.ready, found.delayed, found.paused, found.served, age_s)
+
+
+def jobs(driver: Driver, where: Where, limit: int, queue: str | None = None) -> Iterator[QueuedJob]:
+    """Up to ``limit`` jobs of one place, of a queue; by default of the default queue, and running ones of all.
+
+    Raises InvalidSetting, DriverError.
+    """
     if where not in WHERE:
         raise InvalidSetting("where", where, f"one of {', '.join(WHERE)}")
     if not isinstance(driver, Showing):
         raise InvalidSetting("the driver", driver, "one with a method show(where, limit), to read the jobs it has")
-    found = driver.show(where, limit) if queue == DEFAULT else naming(driver).show(where, limit, queue_name(queue))
+    if queue is not None:
+        queue_name(queue)
+    if where == "running":
+        running = (_job(one, where, DEFAULT) for one in driver.show(where, limit if queue is None else sys.maxsize))
+        of_it = running if queue is None else (job for job in running if job.queue == queue)
+        return islice(of_it, limit)
+    queue = DEFAULT if queue is None else queue
+    found = driver.show(where, limit) if queue == DEFAULT else naming(driver).show(where, limit, queue)
     return (_job(one, where, queue) for one in found)
 
 

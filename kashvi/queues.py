@@ -26,7 +26,7 @@ from .text import visible
 if TYPE_CHECKING:  # a process that only dispatches does not load these
     import sqlalchemy
 
-    from .queued import QueuedJob
+    from .queued import QueuedJob, QueueState
     from .retries import Retry
     from .worker.hooks import Hook
     from .worker.keeper import Keeper
@@ -279,6 +279,15 @@ class Queue(Dispatching):
         """The numbers of jobs that are ready, delayed, held by workers, and unrecorded. Raises DriverError."""
         return self.driver.stats()
 
+    def queue_stats(self) -> list[QueueState]:
+        """Each queue by name: its jobs, the age of the oldest, whether it is paused and whether a worker serves it.
+
+        Queues are listed once they had a job or a worker. Raises DriverError (COMMANDS-25).
+        """
+        from .queued import states
+
+        return states(self.driver)
+
     def pause(self, queue: str = DEFAULT) -> None:
         """Let no job of this queue start, in any worker, until ``resume``: the server keeps it. Running jobs end.
 
@@ -297,11 +306,11 @@ class Queue(Dispatching):
         since = settings.pausing(self.driver, queue).paused_since()
         return None if since is None else datetime.fromtimestamp(since, UTC)
 
-    def jobs(self, where: Where = "ready", *, queue: str = DEFAULT, limit: int = 100) -> list[QueuedJob]:
+    def jobs(self, where: Where = "ready", *, queue: str | None = None, limit: int = 100) -> list[QueuedJob]:
         """Up to ``limit`` jobs: ``ready`` in order, ``delayed`` by due time, or ``running`` (on a worker's list).
 
-        ``queue``: of which; running ones are of all. Jobs move meanwhile: one may be missing, or be there twice.
-        Raises InvalidSetting, DriverError (COMMANDS-20).
+        ``queue``: of which; by default the default queue, and running ones of all. Jobs move meanwhile: one may be
+        missing, or be there twice. Raises InvalidSetting, DriverError (COMMANDS-20).
         """
         from .queued import jobs
 

@@ -425,6 +425,7 @@ class MemoryDriver:
                     line.paused_at is not None,
                     name in serving,
                     line.jobs[-1] if line.jobs else None,
+                    now,
                 )
                 for name, line in store.lines().items()
             }

@@ -277,9 +277,9 @@ class RedisDriver:
         """Each queue by name: the default one, and all that ever had jobs or are served."""
         names = self._named()
         keys = [self._paused, self._workers, self._serves, *(key for name in names for key in self._keys(name))]
-        found = self._server.run(_QUEUES, keys, [self._now(), *names])
+        now, *found = self._server.run(_QUEUES, keys, [self._now(), *names])
         return {
-            name: QueueStats(ready, delayed, bool(paused), bool(served), oldest or None)
+            name: QueueStats(ready, delayed, bool(paused), bool(served), oldest or None, float(now))
             for name, (ready, delayed, paused, served, oldest) in zip(names, found, strict=True)
         }
 

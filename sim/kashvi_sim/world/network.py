@@ -24,6 +24,7 @@ from kashvi.ports import (
     NamedQueues,
     Paused,
     Pausing,
+    QueueStats,
     Refusal,
     Settlement,
     Stats,
@@ -240,6 +241,9 @@ class Line:
 
     def stats(self) -> Stats:
         return self._call("stats", self._server.stats)
+
+    def queue_stats(self) -> dict[str, QueueStats]:
+        return self._call("queue_stats", self._server.queue_stats)
 
     def cut_off(self) -> None:
         """End all connections of this process, and wake its waits."""
