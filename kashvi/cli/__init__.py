@@ -17,13 +17,13 @@ from .shadows import shadow
 COMMANDS = {
     "demo": ("kashvi.cli.demo:demo", "Run sample jobs in memory and show what happens (3 s)."),
     "queue:work": ("kashvi.cli.work:work", "Run jobs from the queue."),
-    "queue:stats": ("kashvi.cli.doctor:stats", "Count the jobs that are ready, delayed and held."),
+    "queue:stats": ("kashvi.cli.doctor:stats", "Count the jobs that are ready, delayed and held, of each queue."),
     "queue:list": ("kashvi.cli.queued:list_jobs", "List the jobs that are ready, delayed and running."),
-    "queue:pause": ("kashvi.cli.pausing:pause", "Let no job start, in any worker, until queue:resume."),
+    "queue:pause": ("kashvi.cli.pausing:pause", "Let no job of a queue start, in any worker, until queue:resume."),
     "queue:resume": ("kashvi.cli.pausing:resume", "End the pause: jobs start again."),
     "queue:doctor": ("kashvi.cli.doctor:doctor", "Check the app, the server and the failure table."),
     "queue:failed": ("kashvi.cli.failed:failed", "List failed jobs."),
-    "queue:retry": ("kashvi.cli.failed:retry", "Send failed jobs back to the queue."),
+    "queue:retry": ("kashvi.cli.failed:retry", "Send failed jobs back to their queues."),
     "queue:forget": ("kashvi.cli.failed:forget", "Delete failed jobs."),
     "queue:flush": ("kashvi.cli.failed:flush", "Delete all failed jobs, at once and for good."),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -11,7 +12,8 @@ import click
 
 from ..drivers.memory import MemoryDriver
 from ..drivers.redis import RedisDriver
-from ..errors import CommandRefused, KashviError, StoreUnavailable
+from ..errors import CommandRefused, KashviError, RedisRequired, StoreUnavailable
+from ..names import DEFAULT
 from ..ports import Checking, Pausing
 from ..queue import Queue
 from ..text import json_line, visible
@@ -26,10 +28,11 @@ from .options import (
     load_app,
     redis_option,
 )
-from .output import folded
+from .output import folded, padded
 
 if TYPE_CHECKING:
     from ..drivers.health import Health
+    from ..queued import QueueState
 
 OLDEST = (6, 2)
 """The oldest server that has the commands a worker needs."""
@@ -87,21 +90,41 @@ kashvi queue:stats --app myapp.jobs --json
 @redis_option
 @json_option
 def stats(app: str | None, redis_url: str | None, as_json: bool) -> None:
-    """Count the jobs that are ready, delayed, held by workers, and failed but not in the table yet.
+    """Count the jobs that are ready, delayed, held by workers, and failed but not in the table yet; then of each queue.
 
-    Counts as workers those with a lease, and dead ones that still hold jobs or died less than an hour ago.
+    Counts as workers those with a lease, and dead ones that still hold jobs or died less than an hour ago. The age of
+    a queue's oldest ready job counts from its dispatch, by the server's clock: its delay and its retries are part of
+    it. A job that another program made has none.
     """
     queue = load_app(app)
     choose_driver(queue, redis_url)
-    counts = asdict(queue.stats())
+    if isinstance(queue.driver, MemoryDriver):
+        raise RedisRequired("queue:stats")
+    counts, states = asdict(queue.stats()), queue.queue_stats()
     since = queue.paused_since() if isinstance(queue.driver, Pausing) else None
     if as_json:
-        click.echo(json_line(counts | {"paused_since": since}))
+        click.echo(json_line(counts | {"paused_since": since, "queues": [asdict(state) for state in states]}))
         return
     for name, count in counts.items():
         click.echo(f"  {name:<10}  {count:>11,}")
     if since:
         click.echo(f"  paused since {since:%Y-%m-%d %H:%M:%S} UTC; queue:resume ends it")
+    click.echo(f"\n  {'queue':<20}  {'ready':>11}  {'delayed':>11}")
+    for one in states:
+        click.echo(f"  {padded(one.name, 20)}  {one.ready:>11,}  {one.delayed:>11,}{_notes(one)}")
+
+
+def _notes(one: QueueState) -> str:
+    notes = ["paused"] if one.paused else []
+    if one.oldest_age_s is not None:
+        notes.append(f"oldest {timedelta(seconds=int(one.oldest_age_s))}")
+    if _nobody_serves(one):
+        notes.append("no worker serves it")
+    return "".join(f"  {note}" for note in notes)
+
+
+def _nobody_serves(one: QueueState) -> bool:
+    return bool(one.ready or one.delayed) and not one.served
 
 
 def _examine(app: str | None, redis_url: str | None, database_url: str | None) -> Iterator[Finding]:
@@ -151,6 +174,10 @@ def _server(queue: Queue) -> Iterator[Finding]:
             "note", "pause", f"the queue has been paused since {since:%Y-%m-%d %H:%M:%S} UTC; queue:resume ends it"
         )
     yield Finding("note" if waits else "ok", "jobs", text + ("; start a worker: kashvi queue:work" if waits else ""))
+    for one in queue.queue_stats():
+        if one.name != DEFAULT and _nobody_serves(one):
+            count = f"{one.ready + one.delayed:,} jobs of the queue {one.name} wait, and no worker serves it"
+            yield Finding("note", "queue", f"{count}; start one: kashvi queue:work --queue {one.name}")
 
 
 def _health(server: str, health: Health) -> Iterator[Finding]:

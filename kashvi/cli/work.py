@@ -10,7 +10,8 @@ import click
 
 from .. import __version__
 from ..drivers.memory import MemoryDriver
-from ..errors import RedisRequired
+from ..errors import InvalidSetting, RedisRequired
+from ..names import DEFAULT, served
 from ..queues import LEASE_S, Queue
 from ..runtime import SystemRuntime
 from ..settings import OBEY_S, UNKNOWN_FOR_S
@@ -42,10 +43,21 @@ GRACE_S = 25.0
 """Less than the 30 s after which Kubernetes kills, so that running jobs can be handed back."""
 
 
+def _served(context: click.Context, parameter: click.Parameter, queues: str) -> str:
+    """The queues, checked."""
+    try:
+        served(queues)
+    except InvalidSetting as error:
+        raise click.BadParameter(str(error)) from None
+    return queues
+
+
 @examples(
     """
 kashvi queue:work --workers=5 --app myapp.jobs --redis-url redis://localhost:6379/0
 kashvi queue:work --processes=4 --workers=5 --app myapp.jobs --redis-url redis://localhost:6379/0
+kashvi queue:work --queue payments,default --app myapp.jobs --redis-url redis://localhost:6379/0
+kashvi queue:work --queue payments:3,default:1 --app myapp.jobs --redis-url redis://localhost:6379/0
 kashvi queue:work --app myapp.jobs --redis-url redis://localhost:6379/0 --stop-when-empty --json
 kashvi queue:work --app myapp.jobs --redis-url redis://localhost:6379/0 --trace worker.jsonl
 KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/app kashvi queue:work --app myapp.jobs
@@ -60,6 +72,16 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
     default=1,
     show_default=True,
     help="Worker processes, each with its threads.",
+)
+@click.option(
+    "-q",
+    "--queue",
+    "queues",
+    default=DEFAULT,
+    show_default=True,
+    callback=_served,
+    metavar="NAME,...",
+    help="Queues to serve: strictly in this order, or with NAME:WEIGHT by weight.",
 )
 @app_option
 @redis_option
@@ -108,6 +130,7 @@ KASHVI_REDIS_URL=redis://localhost KASHVI_DATABASE_URL=postgresql://localhost/ap
 def work(
     workers: int,
     processes: int,
+    queues: str,
     app: str | None,
     redis_url: str | None,
     database_url: str | None,
@@ -129,6 +152,10 @@ def work(
 
     The app's own queue.set_driver and queue.use_db win over these options, and options win over the environment.
     --max-retry, --lease, --unknown-for and --obey win over the app.
+
+    With --queue payments,default no job of the queue "default" is claimed while "payments" has one. With
+    payments:3,default:1 the worker claims three jobs of "payments" for each one of "default", while both have jobs;
+    if one is empty, all threads serve the other.
 
     The first SIGTERM or Ctrl-C lets running jobs end and claims no more. After the grace, jobs that still run are
     handed back to the queue, uncounted; a second signal, a second later or more, hands them back at once. Set the grace
@@ -174,7 +201,7 @@ def work(
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, lambda number, frame: trace.reopen())
     if not as_json:
-        _banner(queue, workers)
+        _banner(queue, workers, queues)
     patience_s = None if isinstance(queue.driver, MemoryDriver) else queue.lease_s if patience is None else patience
     limits = Limits("empty" if stop_when_empty else "stopped", max_jobs, max_time, patience_s)
     ends_at = None if max_time is None else SystemRuntime.monotonic() + max_time
@@ -183,7 +210,7 @@ def work(
     signals.expect()
     tell(tell_fd, WORKS)  # first, since the first job may end the process
     try:
-        running = queue.start_workers(workers, limits=limits)
+        running = queue.start_workers(workers, queues=queues, limits=limits)
     except BaseException:
         tell(tell_fd, REFUSED)
         raise
@@ -217,9 +244,12 @@ def _nothing_to_run(app: str | None) -> str:
     )
 
 
-def _banner(queue: Queue, workers: int) -> None:
+def _banner(queue: Queue, workers: int, queues: str) -> None:
     write(f"\n  kashvi {__version__}: processing jobs with {workers} workers on {queue.driver!r}.")
     if isinstance(queue.driver, MemoryDriver):
         write("  The queue is in this process's memory: it sees no jobs of other processes and ends with this one.")
+    if queues != DEFAULT:
+        how = "by weight" if served(queues)[0].weight else "strictly in this order" if "," in queues else "no other"
+        write(f"  Queues: {queues}, {how}.")
     write(f"  Failed jobs: {queue.store!r}.")
     write("  Times are UTC. Ctrl-C stops it.\n")
