@@ -133,6 +133,7 @@ from . import (  # noqa: E402
     queues,  # noqa: F401
     redis,  # noqa: F401
     retries,  # noqa: F401
+    serving,  # noqa: F401
     suspects,  # noqa: F401
     table,  # noqa: F401
     timeouts,  # noqa: F401

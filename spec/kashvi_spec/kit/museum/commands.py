@@ -46,7 +46,7 @@ def _(patch: Patch) -> None:
     "COMMANDS-1",
     source="Go kashvi: MONITOR shows no command",
     also="COMMANDS-2 COMMANDS-4 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-9 "
-    "COMMANDS-16 COMMANDS-17 COMMANDS-18 COMMANDS-23",
+    "COMMANDS-16 COMMANDS-17 COMMANDS-18 COMMANDS-23 COMMANDS-24 COMMANDS-25 COMMANDS-26",
 )
 def _(patch: Patch) -> None:
     working(patch, redis_url=None, stop_when_empty=True)
@@ -57,7 +57,7 @@ def _(patch: Patch) -> None:
     "failures are only in the worker's memory",
     "COMMANDS-2",
     source="Go kashvi: queue:work wires no database",
-    also="COMMANDS-18 COMMANDS-19 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8",
+    also="COMMANDS-18 COMMANDS-19 COMMANDS-26 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8",
 )
 def _(patch: Patch) -> None:
     patch.setattr(work, "choose_database", lambda queue, url: options.choose_database(queue, url) if url else None)
@@ -177,7 +177,9 @@ def _(patch: Patch) -> None:
     patch.setattr(processes.Processes, "run", run)
 
 
-@exhibit("errors exit with 0", "so a script goes on", "COMMANDS-4", also="COMMANDS-7 COMMANDS-12 COMMANDS-23")
+@exhibit(
+    "errors exit with 0", "so a script goes on", "COMMANDS-4", also="COMMANDS-7 COMMANDS-12 COMMANDS-23 COMMANDS-25"
+)
 def _(patch: Patch) -> None:
     def main() -> None:
         try:
@@ -235,7 +237,10 @@ def _(patch: Patch) -> None:
     also="REDIS-4 REDIS-5",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(RedisDriver, "push_retried", lambda self, failure, envelope: self.push([envelope]) is None)
+    def push_retried(self: RedisDriver, failure: str, envelope: bytes, queue: str = "default") -> bool:
+        return self.push([envelope], 0.0, [queue]) is None
+
+    patch.setattr(RedisDriver, "push_retried", push_retried)
 
 
 @exhibit("a job that is sent back is the old one", "with its id and its attempts", "COMMANDS-6")
@@ -310,12 +315,14 @@ def _(patch: Patch) -> None:
     patch.setattr(failed, "_store", store)
 
 
-@exhibit("--max-jobs is not heeded", "the worker runs all jobs", "COMMANDS-9")
+@exhibit("--max-jobs is not heeded", "the worker runs all jobs", "COMMANDS-9", also="COMMANDS-24")
 def _(patch: Patch) -> None:
     working(patch, max_jobs=None, stop_when_empty=True)
 
 
-@exhibit("one job more than --max-jobs", "the count is taken after the claim", "COMMANDS-9", also="WORKERS-17")
+@exhibit(
+    "one job more than --max-jobs", "the count is taken after the claim", "COMMANDS-9", also="COMMANDS-24 WORKERS-17"
+)
 def _(patch: Patch) -> None:
     def worker(real: Any, self: Queue, threads: int, limits: Any, *queues: Any, **named: Any) -> Any:
         return real(self, threads, limits._replace(max_jobs=limits.max_jobs + 1), *queues, **named)
@@ -447,12 +454,12 @@ def _(patch: Patch) -> None:
 @exhibit("filters are heeded one at a time", "with --type, all other filters are ignored", "COMMANDS-18")
 def _(patch: Patch) -> None:
     real = listing.wanted
-    patch.setattr(failed, "wanted", lambda name, error, since: real(name, None if name else error, since))
+    patch.setattr(failed, "wanted", lambda name, error, since, queue: real(name, None if name else error, since, queue))
 
 
 @exhibit("all go to the queue that is asked", "jobs of another queue too", "COMMANDS-19", source="kashvi, before")
 def _(patch: Patch) -> None:
-    where(patch, failed, "prefix_of", bool, lambda real, extra: "bank")
+    where(patch, failed, "prefix_of", lambda extra: "prefix" in (extra or ""), lambda real, extra: "bank")
 
 
 @exhibit("the row does not say where it came from", "its queue is unknown", "COMMANDS-19")

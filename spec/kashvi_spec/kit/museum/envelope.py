@@ -192,6 +192,7 @@ def _(patch: Patch) -> None:
     "a retry drops what it does not know",
     "a field of a newer release is gone after a failure",
     "ENVELOPE-5",
+    also="COMMANDS-26",
 )
 def _(patch: Patch) -> None:
     known = {"id", "type", "payload", "attempts", "error", "lost", "raw", "max_attempts", "snoozed"}

@@ -62,13 +62,13 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = RedisDriver.pause
 
-    def pause(self: RedisDriver) -> float:
-        self.resume()
-        return real(self)
+    def pause(self: RedisDriver, queue: str = "default") -> float:
+        self.resume(queue)
+        return real(self, queue)
 
     patch.setattr(RedisDriver, "pause", pause)
 
 
-@exhibit("queue:resume says so and does nothing", "the queue stays paused", "COMMANDS-23")
+@exhibit("queue:resume says so and does nothing", "the queue stays paused", "COMMANDS-23", also="COMMANDS-25")
 def _(patch: Patch) -> None:
-    patch.setattr(RedisDriver, "resume", lambda self: self.paused_since() or 0.0)
+    patch.setattr(RedisDriver, "resume", lambda self, queue="default": self.paused_since() or 0.0)

@@ -93,7 +93,7 @@ def recorded_as(patch: Patch, change: Any) -> None:
     "instead of the name that finds the code",
     "TABLE-2",
     source="Go kashvi: %T",
-    also="COMMANDS-2 COMMANDS-5 COMMANDS-18 FAILURES-9 TABLE-7",
+    also="COMMANDS-2 COMMANDS-5 COMMANDS-18 COMMANDS-26 FAILURES-9 TABLE-7",
 )
 def _(patch: Patch) -> None:
     recorded_as(patch, lambda failure: {"job_type": "*" + failure.job_type})
