@@ -9,13 +9,19 @@ import msgspec
 
 from .delays import seconds_of
 from .errors import DriverError, InvalidSetting, PayloadTooLarge
-from .events import EventStream, JobDispatched
+from .events import EventStream, JobDispatched, JobDuplicate
 from .jobs.envelope import seal
 from .names import DEFAULT, queue_name
 from .ports import Driver, NamedQueues, Runtime
 from .registry import Registry
+from .unique import Dispatched
 
 __all__ = ["Sealed", "push", "seal_job", "seconds_of"]
+
+
+ONLY_NAMED = (
+    "a named queue: a program that works on the default queue may know no unique jobs, and keep the key for ever"
+)
 
 
 class Sealed(msgspec.Struct, frozen=True, gc=False):
@@ -25,6 +31,8 @@ class Sealed(msgspec.Struct, frozen=True, gc=False):
     type: str
     envelope: bytes
     queue: str = DEFAULT
+    lock: str = ""
+    """The key of a unique job."""
 
 
 def seal_job(job: object, registry: Registry, runtime: Runtime, payload_limit: int, queue: str | None = None) -> Sealed:
@@ -42,15 +50,31 @@ def seal_job(job: object, registry: Registry, runtime: Runtime, payload_limit: i
         sealed = sealed[:-1] + job_type.limit_json
     queue = job_type.queue if queue is None else queue_name(queue)
     if queue == DEFAULT:
+        if job_type.unique:
+            raise InvalidSetting(f"the queue of {job_type.name}, which is unique,", queue, ONLY_NAMED)
         return Sealed(job_id, job_type.name, sealed)
-    return Sealed(job_id, job_type.name, b'%b,"queue":"%b"}' % (sealed[:-1], queue.encode()), queue)
+    sealed = b'%b,"queue":"%b"}' % (sealed[:-1], queue.encode())
+    lock = job_type.lock(job)
+    if lock:
+        sealed = b'%b,"unique":%b}' % (sealed[:-1], msgspec.json.encode(lock))
+    return Sealed(job_id, job_type.name, sealed, queue, lock)
 
 
-def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> None:
-    """Push all jobs or none. Raises InvalidSetting, and DriverError with the first job's id."""
+def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> Sequence[str]:
+    """Push all jobs or none, but for duplicates; returns their ids, and for a duplicate that of the job with its key.
+
+    Raises InvalidSetting, and DriverError with the first job's id.
+    """
     queues = [one.queue for one in sealed]
+    holders: Sequence[str] = ()
+    server_at = None
     try:
-        if any(queue != DEFAULT for queue in queues):
+        if any(one.lock for one in sealed):
+            locks = [(one.lock, one.job_id) for one in sealed]
+            server_at, due, holders = naming(driver).push_unique(
+                [one.envelope for one in sealed], delay_s, queues, locks
+            )
+        elif any(queue != DEFAULT for queue in queues):
             due = naming(driver).push([one.envelope for one in sealed], delay_s, queues)
         else:
             due = driver.push([one.envelope for one in sealed], delay_s)
@@ -58,8 +82,18 @@ def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s:
         error.job_id = sealed[0].job_id
         raise
     if stream.observed:
-        for one in sealed:
-            stream.emit(JobDispatched, job_id=one.job_id, type=one.type, due=due, queue=one.queue)
+        for one, holder in zip(sealed, holders or [""] * len(sealed), strict=True):
+            about = {"type": one.type, "queue": one.queue, "server_at": server_at}
+            if holder:
+                stream.emit(JobDuplicate, job_id=one.job_id, holder=holder, **about)
+            else:
+                stream.emit(JobDispatched, job_id=one.job_id, due=due, unique=one.lock, **about)
+    if not holders:
+        return [one.job_id for one in sealed]
+    return [
+        Dispatched(holder or one.job_id, duplicate=bool(holder)) if one.lock else one.job_id
+        for one, holder in zip(sealed, holders, strict=True)
+    ]
 
 
 def naming(driver: Driver) -> NamedQueues:

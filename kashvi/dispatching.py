@@ -26,7 +26,7 @@ class Dispatching:
     _runtime: Runtime
 
     def dispatch(self, job: object, *, queue: str | None = None) -> str:
-        """Put a job on the queue now; returns its id.
+        """Put a job on the queue now; returns its id. Of a unique type that is a ``Dispatched``: is it a duplicate?
 
         queue: the name of the queue, in place of the type's.
         The payload is captured here. Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge, InvalidSetting
@@ -34,8 +34,7 @@ class Dispatching:
         run the job twice.
         """
         sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
-        self._push((sealed,), 0.0)
-        return sealed.job_id
+        return self._push((sealed,), 0.0)[0]
 
     def dispatch_after(self, job: object, delay: float | timedelta, *, queue: str | None = None) -> str:
         """Put a job on the queue, due ``delay`` (seconds or a timedelta) from now; returns its id.
@@ -45,8 +44,7 @@ class Dispatching:
         """
         delay_s = dispatch.seconds_of(delay)
         sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
-        self._push((sealed,), delay_s)
-        return sealed.job_id
+        return self._push((sealed,), delay_s)[0]
 
     def dispatch_many(self, jobs: Iterable[object], *, queue: str | None = None) -> list[str]:
         """Put many jobs on their queues in one round trip, in order; returns their ids.
@@ -54,9 +52,8 @@ class Dispatching:
         All or none: if one can't be dispatched, none is sent. Raises what ``dispatch`` raises, and
         InvalidSetting for more than 500,000 jobs.
         """
-        if sealed := self._seal(jobs, queue):
-            self._push(sealed, 0.0)
-        return [one.job_id for one in sealed]
+        sealed = self._seal(jobs, queue)
+        return list(self._push(sealed, 0.0)) if sealed else []
 
     def adispatch(self, job: object, *, queue: str | None = None, timeout: float | None = None) -> Awaitable[str]:
         """``await queue.adispatch(job)``: as ``dispatch``, in a thread, while the event loop goes on.
@@ -65,20 +62,20 @@ class Dispatching:
         after ``timeout`` seconds. A job that was cancelled or timed out may still be sent (``maybe_sent``): its thread
         can't be stopped. The thread is one of the loop's default executor; it calls the observers.
         """
-        return self._apush(self._seal((job,), queue), 0.0, timeout, lambda sealed: sealed[0].job_id)
+        return self._apush(self._seal((job,), queue), 0.0, timeout, lambda ids: ids[0])
 
     def adispatch_after(
         self, job: object, delay: float | timedelta, *, queue: str | None = None, timeout: float | None = None
     ) -> Awaitable[str]:
         """As ``dispatch_after``, in a thread; see ``adispatch``."""
         seconds = dispatch.seconds_of(delay)
-        return self._apush(self._seal((job,), queue), seconds, timeout, lambda sealed: sealed[0].job_id)
+        return self._apush(self._seal((job,), queue), seconds, timeout, lambda ids: ids[0])
 
     def adispatch_many(
         self, jobs: Iterable[object], *, queue: str | None = None, timeout: float | None = None
     ) -> Awaitable[list[str]]:
         """As ``dispatch_many``, in a thread; see ``adispatch``."""
-        return self._apush(self._seal(jobs, queue), 0.0, timeout, lambda sealed: [one.job_id for one in sealed])
+        return self._apush(self._seal(jobs, queue), 0.0, timeout, list)
 
     def _seal(self, jobs: Iterable[object], queue: str | None) -> list[Sealed]:
         many = list(jobs)
@@ -87,21 +84,24 @@ class Dispatching:
         return [dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue) for job in many]
 
     def _apush(
-        self, sealed: list[Sealed], delay_s: float, timeout: float | None, answer: Callable[[list[Sealed]], T]
+        self, sealed: list[Sealed], delay_s: float, timeout: float | None, answer: Callable[[Sequence[str]], T]
     ) -> Awaitable[T]:
         timeout_s = None if timeout is None else settings.seconds("timeout", timeout)
+
+        ids: list[str] = []
 
         async def push() -> T:
             try:
                 if sealed:
-                    await self._runtime.aside(lambda: self._push(sealed, delay_s), timeout_s)
+                    await self._runtime.aside(lambda: ids.extend(self._push(sealed, delay_s)), timeout_s)
             except TimeoutError:
                 error = ReplyLost(f"no answer within {timeout_s:g} s", "the queue's server")
                 error.job_id = sealed[0].job_id
                 raise error from None
-            return answer(sealed)
+            return answer(ids)
 
         return push()
 
-    def _push(self, sealed: Sequence[Sealed], delay_s: float) -> None:
+    def _push(self, sealed: Sequence[Sealed], delay_s: float) -> Sequence[str]:
+        """Returns the ids; for a duplicate, the id of the job that has its key."""
         raise NotImplementedError

@@ -55,6 +55,16 @@ class JobDispatched(JobEvent, frozen=True, kw_only=True):
     parent: str = ""
     """The id of the job whose follow-up it is, if it is one."""
     queue: str = DEFAULT
+    unique: str = ""
+    """The key of a unique job."""
+
+
+class JobDuplicate(JobEvent, frozen=True, kw_only=True):
+    """The job was not added: ``holder``, on a queue, has its key. Empty if an answer was lost and the id with it."""
+
+    holder: str
+    queue: str = DEFAULT
+    parent: str = ""
 
 
 class FollowUpKept(JobEvent, frozen=True, kw_only=True):
@@ -296,6 +306,7 @@ class StoreBack(Event, frozen=True, kw_only=True):
 AnyJobEvent = (
     JobDispatched
     | FollowUpKept
+    | JobDuplicate
     | AttemptStarted
     | AttemptSucceeded
     | AttemptFailed

@@ -54,6 +54,11 @@ def worker_name(name: str) -> str:
     return name
 
 
+Lock = tuple[str, str]
+"""The key of a unique job, and the job's id. Only given to a driver with ``NamedQueues``."""
+NO_LOCK: Lock = ("", "")
+
+
 class FollowUp(NamedTuple):
     """A job that is added in the step that settles another one as done."""
 
@@ -61,6 +66,8 @@ class FollowUp(NamedTuple):
     in_s: float = 0.0
     """Seconds from now until it is due; 0: it is ready at once."""
     queue: str = DEFAULT
+    lock: Lock = NO_LOCK
+    """It is not added if another job has the key."""
 
 
 class Settlement(NamedTuple):
@@ -81,6 +88,8 @@ class Settlement(NamedTuple):
     """done: the jobs to add, in this order, unless it is refused. Only given to a driver that is ``Following``."""
     queue: str = DEFAULT
     """The job's queue: retry and return put it there."""
+    lock: Lock = NO_LOCK
+    """done and fail give the key back, after the removal and before follow-ups, if the job has it."""
 
 
 class Shares(NamedTuple):
@@ -120,6 +129,8 @@ class Exchange(NamedTuple):
     """The queues of what was claimed, in its order, each with a number of jobs. Empty: all are of the default queue."""
     paused_queues: tuple[str, ...] = ()
     """Of several queues, those that are paused."""
+    duplicates: tuple[tuple[int, int], ...] = ()
+    """Follow-ups that were not added, as their keys were taken: indexes of the settlement and of its follow-up."""
 
 
 WAIT_MAX_S = 0.6
@@ -257,7 +268,7 @@ class Retrying(Protocol):
     def prefix(self) -> str:
         """The queue's prefix: rows of another queue are not sent back."""
 
-    def push_retried(self, failure: str, envelope: bytes) -> bool:
+    def push_retried(self, failure: str, envelope: bytes) -> bool | str:
         """Send a failed job back once for each ``failure``, a text that names it; False if it was sent before."""
 
 
@@ -344,6 +355,15 @@ class NamedQueues(Driver, Protocol):
     def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0, queues: Sequence[str] = ()) -> float | None:
         """As ``Driver.push``, all or none. ``queues``: the queue of each; by default the default queue."""
 
+    def push_unique(
+        self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str], locks: Sequence[Lock]
+    ) -> tuple[float, float | None, list[str]]:
+        """As ``push``, but for jobs whose key is taken; a job takes its key. One without a key has ``NO_LOCK``.
+
+        Returns the server's time, when the jobs become due, and for each the id of the job that has its key; empty if
+        it was added.
+        """
+
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want) -> Exchange:
         """As ``Driver.exchange``; jobs go back to their own queues, also to ones that this worker does not serve.
 
@@ -370,8 +390,8 @@ class NamedQueues(Driver, Protocol):
     def show(self, where: Where, limit: int, queue: str = DEFAULT) -> Iterator[Shown]:
         """As ``Showing.show``; running jobs are of all queues."""
 
-    def push_retried(self, failure: str, envelope: bytes, queue: str = DEFAULT) -> bool:
-        """As ``Retrying.push_retried``."""
+    def push_retried(self, failure: str, envelope: bytes, queue: str = DEFAULT, lock: Lock = NO_LOCK) -> bool | str:
+        """As ``Retrying.push_retried``; or the id of the job that has the key: then nothing was sent."""
 
     def queue_stats(self) -> dict[str, QueueStats]:
         """Each queue by name: the default one, and all that ever had jobs or are served. May take several reads."""

@@ -48,7 +48,7 @@ class _DefaultQueue(Queue):
             return RedisDriver(url)
         return super()._default_driver()
 
-    def _push(self, sealed: Sequence[Sealed], delay_s: float) -> None:
+    def _push(self, sealed: Sequence[Sealed], delay_s: float) -> Sequence[str]:
         if not self._asked:
             self._asked = True
             if not (self._worked or self._driver_set) and isinstance(self.driver, MemoryDriver):
@@ -59,7 +59,7 @@ class _DefaultQueue(Queue):
                     MemoryQueueWarning,
                     stacklevel=3,
                 )
-        super()._push(sealed, delay_s)
+        return super()._push(sealed, delay_s)
 
     @property
     def store(self) -> FailureStore | None:

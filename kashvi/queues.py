@@ -22,6 +22,7 @@ from .ports import Driver, FailureStore, Runtime, Stats, Task, Where
 from .registry import Registry, default_name
 from .runtime import SystemRuntime
 from .text import visible
+from .unique import Unique
 
 if TYPE_CHECKING:  # a process that only dispatches does not load these
     import sqlalchemy
@@ -113,6 +114,7 @@ class Queue(Dispatching):
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
         queue: str = DEFAULT,
+        unique: Unique = False,
     ) -> Callable[[J], J]: ...
     def job(
         self,
@@ -122,6 +124,7 @@ class Queue(Dispatching):
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
         queue: str = DEFAULT,
+        unique: Unique = False,
     ) -> J | Callable[[J], J]:
         """Class decorator: ``@queue.job("jobs.WelcomeEmailJob")``.
 
@@ -129,6 +132,8 @@ class Queue(Dispatching):
         retry: the type's policy (``kashvi.retries``), in place of the class's attribute ``retry``.
         timeout: the time limit of an attempt (seconds or a timedelta), in place of the class's attribute ``timeout``.
         queue: where its jobs go, unless a dispatch says otherwise: a worker serves the queues it is given.
+        unique: True, or a function of the job that returns a text or a whole number: while a job of this type with
+            the same payload, or the same result, is on a queue, a dispatch adds none and returns its id (DISPATCH-8).
         Raises NotAJob, DuplicateJobName, InvalidSetting (bare, in a script; a ``retry`` that is no policy, a
         ``timeout`` that is no time above 0, a ``queue`` that is no name).
         """
@@ -136,7 +141,7 @@ class Queue(Dispatching):
         def decorate(job_class: J) -> J:
             if not isinstance(job_class, type):
                 raise NotAJob(job_class, "it is not a class; nothing was called")
-            self.registry.register(given or default_name(job_class), job_class, retry, timeout, queue)
+            self.registry.register(given or default_name(job_class), job_class, retry, timeout, queue, unique)
             return job_class
 
         given = name if isinstance(name, str) else None
@@ -150,15 +155,16 @@ class Queue(Dispatching):
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
         queue: str = DEFAULT,
+        unique: Unique = False,
     ) -> None:
         """Give a job type its name: a class, or a function that returns an instance with default fields.
 
-        ``retry``, ``timeout``, ``queue``: as for ``job``. Raises NotAJob, DuplicateJobName, InvalidSetting.
+        ``retry``, ``timeout``, ``queue``, ``unique``: as for ``job``. Raises NotAJob, DuplicateJobName, InvalidSetting.
         """
-        self.registry.register(name, factory, retry, timeout, queue)
+        self.registry.register(name, factory, retry, timeout, queue, unique)
 
-    def _push(self, sealed: Sequence[Sealed], delay_s: float) -> None:
-        dispatch.push(self._driver or self._resolve_driver(), self._stream, sealed, delay_s)
+    def _push(self, sealed: Sequence[Sealed], delay_s: float) -> Sequence[str]:
+        return dispatch.push(self._driver or self._resolve_driver(), self._stream, sealed, delay_s)
 
     # -- settings ---------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import DuplicateJobName, InvalidSetting, NotAJob, UnknownJobType, UnregisteredJob
 from .jobs.codec import Job, JobType, why_no_job
 from .names import DEFAULT
+from .unique import Unique
 
 if TYPE_CHECKING:
     from .retries import Retry
@@ -33,6 +34,7 @@ class Registry:
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
         queue: str = DEFAULT,
+        unique: Unique = False,
     ) -> None:
         """Give a job type its wire name.
 
@@ -40,6 +42,7 @@ class Registry:
         ``retry``: the type's policy, in place of the class's attribute ``retry``.
         ``timeout``: the time limit of an attempt, in place of the class's attribute ``timeout``.
         ``queue``: the queue of its jobs.
+        ``unique``: True, or a function of the job: no two jobs with one key are on their queues (DISPATCH-8).
         The same class (by module and qualified name) may be registered again, as a reload does.
         Raises NotAJob, DuplicateJobName, InvalidSetting for a name that is empty, too long, not printable, or starts
         with the ``*`` by which Go marks a pointer, and for a ``retry`` that is no policy, a ``timeout`` that is no
@@ -49,7 +52,7 @@ class Registry:
             raise InvalidSetting(
                 "a job name", name, 'a printable text like "jobs.WelcomeEmailJob", without a leading *'
             )
-        new = JobType(name, factory, retry, timeout, queue)
+        new = JobType(name, factory, retry, timeout, queue, unique)
         for old in (self._by_name.get(name), self._by_class.get(new.job_class)):
             if old and (old.origin, old.name) != (new.origin, new.name):
                 if old.name == name:

@@ -171,7 +171,7 @@ class SqliteDriver:
             return False
         if s.move == "done":
             c.execute(sa.delete(jobs).where(jobs.c.id == job))
-            for envelope, in_s, _ in s.follow_ups:
+            for envelope, in_s, *_ in s.follow_ups:
                 _add(c, [envelope], now + in_s if in_s > 0 else None)
         elif s.move == "retry":
             _move(c, job, "delayed", "", now + s.in_s, s.new)

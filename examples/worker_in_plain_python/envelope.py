@@ -52,6 +52,9 @@ class Envelope:
         self.error: str = values.get("error", "")
         queue = values.get("queue")
         self.queue: str = queue if isinstance(queue, str) and is_queue(queue) else "default"
+        unique = values.get("unique")
+        self.unique: str = unique if isinstance(unique, str) else ""
+        """The key of a unique job."""
         self._max_attempts: Any = values.get("max_attempts")
         self._wrapped: str = values.get("raw", "")
         if not all(isinstance(text, str) for text in (self.id, self.type, self.error, self._wrapped)):

@@ -1,6 +1,6 @@
 -- The exchange of spec/protocol.md, step by step. On a Redis Cluster all keys would have to come as KEYS.
 -- KEYS: prefix   ARGV: worker n lease want now|'', then per settlement: move owner place old new in_s lease_end|'' queue
--- k, and k times envelope in_s queue of a follow-up
+-- key|'' id|'' k, and k times envelope in_s queue of a follow-up
 local prefix, worker = KEYS[1], ARGV[1]
 local n, lease, want, now = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not now then
@@ -26,7 +26,7 @@ local settlements, at = {}, 6
 while at <= #ARGV do
   settlements[#settlements + 1] = at
   count(ARGV[at + 1])
-  at = at + 9 + 3 * ARGV[at + 8]
+  at = at + 11 + 3 * ARGV[at + 10]
 end
 
 -- 2: which number was the last?
@@ -60,7 +60,7 @@ local function is_right(queue)
   return (list == 'list' or list == 'none') and (set == 'zset' or set == 'none')
 end
 
-local function settle(at, move, owner, place, old, new, in_s, read_end, queue, follow_ups)
+local function settle(at, move, owner, place, old, new, in_s, read_end, queue, lock, id, follow_ups)
   if owner ~= worker then
     local ends = tonumber(redis.call('ZSCORE', workers, owner) or now + 1)
     if ends > now or (read_end ~= '' and ends ~= tonumber(read_end)) then return false end
@@ -75,7 +75,7 @@ local function settle(at, move, owner, place, old, new, in_s, read_end, queue, f
   if move == 'leave' then return true end
   local list, from = key(place, owner), move == 'return' and 1 or -1
   if not redis.call('LPOS', list, old, 'RANK', from) then return false end
-  local first, last = at + 9, at + 6 + 3 * follow_ups
+  local first, last = at + 11, at + 8 + 3 * follow_ups
   if not is_right(queue) then return false end
   for i = first, last, 3 do
     if not is_right(ARGV[i + 2]) then return false end
@@ -89,6 +89,9 @@ local function settle(at, move, owner, place, old, new, in_s, read_end, queue, f
   if move == 'return' then add('RPUSH', new, queue) end
   if move == 'start' then redis.call('LPUSH', key('running', owner), old) end
   redis.call('LREM', list, from, old)
+  if (move == 'done' or move == 'fail') and lock ~= '' and redis.call('HGET', key('unique'), lock) == id then
+    redis.call('HDEL', key('unique'), lock)
+  end
   return true
 end
 
@@ -99,7 +102,7 @@ if not repeated then
   local found, leaving = {}, false
   for i, first in ipairs(settlements) do -- 4: settle
     leaving = leaving or (ARGV[first] == 'leave' and ARGV[first + 1] == worker)
-    if not settle(first, unpack(ARGV, first, first + 8)) then found[#found + 1] = i - 1 end
+    if not settle(first, unpack(ARGV, first, first + 10)) then found[#found + 1] = i - 1 end
   end
   settled_at, refused = text(now), table.concat(found, ' ')
   redis.call('HSET', exchanges, worker, n .. ' ' .. settled_at .. ' ' .. refused) -- 5: remember

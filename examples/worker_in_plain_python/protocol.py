@@ -33,6 +33,8 @@ class Settlement(NamedTuple):
     """done: envelopes to add, each with the seconds until it is due (0: at once) and its queue."""
     queue: str = "default"
     """Where retry and return put it."""
+    lock: tuple[str, str] = ("", "")
+    """The key of a unique job, and its id: done and fail give it back."""
 
 
 class Left(NamedTuple):
@@ -87,8 +89,8 @@ class Server:
         for one in settlements:
             lease_end = "" if one.lease_end is None else repr(one.lease_end)
             args += (one.move, one.owner, one.place, one.old, one.new, repr(one.in_s), lease_end)
-            args += (one.queue, len(one.follow_ups))
-            for envelope, in_s, queue in one.follow_ups:
+            args += (one.queue, *one.lock, len(one.follow_ups))
+            for envelope, in_s, queue, *_ in one.follow_ups:
                 args += (envelope, repr(in_s), queue)
         now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running, paused = (
             self._exchange([self._prefix], args)
@@ -97,7 +99,7 @@ class Server:
         return Answer(
             float(now),
             float(settled_at),
-            [int(index) for index in refused.split()],
+            [int(one) for one in refused.split() if b"." not in one],
             claimed,
             holding,
             ready,

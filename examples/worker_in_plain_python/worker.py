@@ -70,6 +70,12 @@ def queue_of(ended: Ended) -> str:
     return envelope.queue if ended.owner and envelope else "default"
 
 
+def lock_of(ended: Ended) -> tuple[str, str]:
+    """The key of a unique job that comes to its end."""
+    envelope = ended.claim.envelope if ended.claim and ended.move in ("done", "fail") else None
+    return (envelope.unique, ended.claim.job_id) if ended.claim and envelope and envelope.unique else ("", "")
+
+
 class Worker:
     """The worker of one process, with a new name."""
 
@@ -282,6 +288,7 @@ class Worker:
                     ended.wait_s - (now - ended.at),
                     ended.lease_end,
                     queue=queue_of(ended),
+                    lock=lock_of(ended),
                 )
                 for ended in outbox
             ]

@@ -18,7 +18,7 @@ from ..ports import NamedQueues, Retrying
 from ..queue import Queue
 from ..runtime import SystemRuntime
 from ..text import json_line, visible
-from ..worker.row import job_of, prefix_of, queue_of
+from ..worker.row import job_of, lock_of, prefix_of, queue_of
 from .listing import moment, print_groups, print_json, print_lines, print_whole, wanted
 from .options import (
     DATABASE_FILE,
@@ -150,11 +150,13 @@ def retry(
     store, here = _store(queue, database_url), driver.prefix
     sent, known, elsewhere = array("q"), set[str | None](), Counter[str]()
     everything = list(ids) == ["all"]
+    held: dict[int, str] = {}
     for page in store.pages(None if everything else _names(ids)):
         of_here = [row for row in page if not store.keeps_extra or prefix_of(row.extra) == here]
         elsewhere.update(prefix_of(row.extra) for row in page if row not in of_here)
-        send_back(store, driver, of_here)
-        sent.extend(row.id for row in of_here)
+        of_page = send_back(store, driver, of_here)
+        held |= of_page
+        sent.extend(row.id for row in of_here if row.id not in of_page)
         if not everything:
             known |= {name for row in page for name in (str(row.id), row.job_id)}
     _tell("sent back", sent, 0 if everything else len(set(ids) - known), as_json)
@@ -164,7 +166,12 @@ def retry(
             f"this is {here!r}; pass the app of that queue with --app.",
             err=True,
         )
-    if elsewhere and not everything:
+    for row_id, holder in held.items():
+        click.echo(
+            f"{'Note' if everything else 'Error'}: {row_id} not sent back: the job {visible(holder)} has its key.",
+            err=True,
+        )
+    if (elsewhere or held) and not everything:
         raise SystemExit(1)
 
 
@@ -206,21 +213,31 @@ def flush(app: str | None, database_url: str | None, as_json: bool) -> None:
     )
 
 
-def send_back(store: SqlFailures, driver: Retrying, rows: Sequence[FailedJobRecord]) -> None:
-    """Push each job to its queue, then delete its row. Idempotent. A driver without named queues has one for all."""
+def send_back(store: SqlFailures, driver: Retrying, rows: Sequence[FailedJobRecord]) -> dict[int, str]:
+    """Push each job to its queue, then delete its row. Idempotent. A driver without named queues has one for all.
+
+    Returns the rows of unique jobs whose keys are taken, each with the id of the job that has it: these stay.
+    """
     new_id = SystemRuntime().new_id
+    held: dict[int, str] = {}
     sent: list[tuple[int, str | None]] = []
     for row in rows:
         failed_id = row.job_id or store.identify(row.id, new_id())
-        envelope = job_of(row.job_type, bytes_of(row.payload), row.extra, new_id())
+        job_id = new_id()
+        envelope = job_of(row.job_type, bytes_of(row.payload), row.extra, job_id)
         failure = f"{row.id} {failed_id} {row.failed_at and row.failed_at.isoformat()}"
         queue = queue_of(row.queue, row.extra)
         if queue == DEFAULT or not getattr(driver, "names_queues", False):
             driver.push_retried(failure, envelope)
         else:
-            cast("NamedQueues", driver).push_retried(failure, envelope, queue)
+            lock = lock_of(row.extra, job_id)
+            answer = cast("NamedQueues", driver).push_retried(failure, envelope, queue, lock)
+            if isinstance(answer, str):
+                held[row.id] = answer
+                continue
         sent.append((row.id, failed_id))
     store.remove(sent)
+    return held
 
 
 def _store(queue: Queue, database_url: str | None) -> SqlFailures:

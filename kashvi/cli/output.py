@@ -94,7 +94,13 @@ class Lines:
                 self._job(event, "RECORDED", "yellow")
             case events.AttemptStarted() | events.JobPostponed() | events.FailureRecorded():
                 pass  # shown with -v
-            case events.JobDispatched() | events.JobSucceeded() | events.WorkerStopping() | events.WorkerStopped():
+            case (
+                events.JobDuplicate()
+                | events.JobDispatched()
+                | events.JobSucceeded()
+                | events.WorkerStopping()
+                | events.WorkerStopped()
+            ):
                 pass
             case (
                 events.ServerLost()

@@ -1,13 +1,14 @@
 -- One exchange of one worker: renew the lease, settle, promote what is due, claim. One atomic step.
 --
 -- KEYS: jobs delayed workers exchanges unrecorded paused held running, of the default queue and the worker;
---       [names serves, jobs and delayed of each other queue] [held and running of each other owner]
+--       [names serves unique, jobs and delayed of each other queue] [held and running of each other owner]
 -- ARGV: worker n want lease now|'' gone_after chunk, the number of queues it names, and if that is not 0:
 --         the queues it serves, as text, and of each it names: name, index of its jobs in KEYS, share|'' if it is not
 --         served; with 0 it serves the default queue alone;
 --       then per settlement: move, owner, index of its list in KEYS, old, new, in_s, index of its queue's jobs in KEYS,
+--       the key of a unique job|'', after a key the job's id,
 --       and for another owner: the end of its lease as it was read, or '';
---       for done, new is '' or the number of its follow-ups, and these come last: envelope, in_s|'', index each;
+--       for done, new is '' or the number of its follow-ups, and these come last: envelope, in_s|'', index, key|'', id each;
 --       or '', k, and k times old: the worker's own, held, are done
 --
 -- Envelopes are bytes here: nothing decodes them.
@@ -47,7 +48,7 @@ local at, first_list = 9, 9
 if named == 0 then
   serve('default', 1, want)
 else
-  at, first_list = 10 + 3 * named, 11
+  at, first_list = 10 + 3 * named, 12
   for i = 10, at - 1, 3 do
     local key = tonumber(ARGV[i + 1])
     first_list = math.max(first_list, key + 2)
@@ -56,6 +57,7 @@ else
   local names = redis.call('TYPE', KEYS[9]).ok
   if names ~= 'set' and names ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[9] .. ' is no set') end
   redis.call('HGET', KEYS[10], worker)
+  redis.call('HGET', KEYS[11], '')
   if not some_delayed[1] then
     redis.call('LLEN', jobs)
     redis.call('ZCARD', delayed)
@@ -117,11 +119,23 @@ local function ring(queue)
   if queue > 1 then redis.pcall('PUBLISH', KEYS[queue], text(now)) end
 end
 
--- The follow-ups in ARGV: an envelope, its in_s and the index of its queue each.
+-- A key is given back only by the job that has it: its copies, and a stale attempt, have the same id.
+local function free(key, id)
+  if key ~= '' and redis.call('HGET', KEYS[11], key) == id then redis.call('HDEL', KEYS[11], key) end
+end
+
+local refused, leaving = {}, false
+local index = 0
+
+-- The follow-ups in ARGV: an envelope, its in_s, the index of its queue, its key and its id each.
 local function follow(first, last)
-  for i = first, last, 3 do
-    local queue = tonumber(ARGV[i + 2])
-    if ARGV[i + 1] == '' then
+  for i = first, last, 5 do
+    local queue, key = tonumber(ARGV[i + 2]), ARGV[i + 3]
+    local taken = key ~= '' and redis.call('HGET', KEYS[11], key)
+    if key ~= '' and not taken then redis.call('HSET', KEYS[11], key, ARGV[i + 4]) end
+    if taken then
+      refused[#refused + 1] = index .. '.' .. (i - first) / 5
+    elseif ARGV[i + 1] == '' then
       redis.call('LPUSH', KEYS[queue], ARGV[i])
       ring(queue)
     else
@@ -131,14 +145,14 @@ local function follow(first, last)
 end
 
 local function can_follow(first, last)
-  for i = first, last, 3 do
+  for i = first, last, 5 do
     if wrong[tonumber(ARGV[i + 2])] then return false end
   end
   return true
 end
 
 -- Check, add, then remove. first, last: where the follow-ups are in ARGV.
-local function settle(move, owner, list_index, old, new, in_s, queue, read_end, first, last)
+local function settle(move, owner, list_index, old, new, in_s, queue, key, id, read_end, first, last)
   local list = KEYS[list_index]
   local lease_end = now + lease
   if owner ~= worker then
@@ -146,7 +160,11 @@ local function settle(move, owner, list_index, old, new, in_s, queue, read_end, 
     if lease_end > now then return false end
     if read_end ~= '' and lease_end ~= tonumber(read_end) then return false end
   end
-  if move == 'done' and new == '' then return redis.call('LREM', list, -1, old) == 1 end
+  if move == 'done' and new == '' then
+    if redis.call('LREM', list, -1, old) == 0 then return false end
+    free(key, id)
+    return true
+  end
   if move == 'leave' then
     if owner == worker then return true end
     if lease_end > now - gone_after or not holds_nothing(list, KEYS[list_index + 1]) then return false end
@@ -157,9 +175,7 @@ local function settle(move, owner, list_index, old, new, in_s, queue, read_end, 
   if move == 'done' and not can_follow(first, last) then return false end
   local from = move == 'return' and 1 or -1 -- jobs come back the newest first, all others leave about in order
   if not redis.call('LPOS', list, old, 'RANK', from) then return false end
-  if move == 'done' then
-    follow(first, last)
-  elseif move == 'retry' then
+  if move == 'retry' then
     delay(new, tonumber(in_s), queue)
   elseif move == 'fail' then
     redis.call('ZADD', unrecorded, text(now + tonumber(in_s)), new)
@@ -170,11 +186,11 @@ local function settle(move, owner, list_index, old, new, in_s, queue, read_end, 
     redis.call('LPUSH', running, old)
   end
   redis.call('LREM', list, from, old)
+  if move == 'done' or move == 'fail' then free(key, id) end
+  if move == 'done' then follow(first, last) end
   return true
 end
 
-local refused, leaving = {}, false
-local index = 0
 local function note(settled)
   if not settled then refused[#refused + 1] = index end
   index = index + 1
@@ -187,10 +203,13 @@ while at <= #ARGV do
     at = last_old + 1
   else
     leaving = leaving or (move == 'leave' and owner == worker)
-    local new, first = ARGV[at + 4], at + (owner == worker and 7 or 8)
-    local last = first - 1 + (move == 'done' and new ~= '' and 3 * tonumber(new) or 0)
+    local new, key, first = ARGV[at + 4], ARGV[at + 7], at + 8
+    local id, read_end = '', ''
+    if key ~= '' then id, first = ARGV[first], first + 1 end
+    if owner ~= worker then read_end, first = ARGV[first], first + 1 end
+    local last = first - 1 + (move == 'done' and new ~= '' and 5 * tonumber(new) or 0)
     local list, queue = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 6])
-    note(settle(move, owner, list, ARGV[at + 3], new, ARGV[at + 5], queue, ARGV[at + 7], first, last))
+    note(settle(move, owner, list, ARGV[at + 3], new, ARGV[at + 5], queue, key, id, read_end, first, last))
     at = last + 1
   end
 end

@@ -23,6 +23,7 @@ from ..ports import (
     Exchange,
     Expired,
     FollowUp,
+    Lock,
     LostDelivery,
     Paused,
     QueueStats,
@@ -87,6 +88,10 @@ class MemoryStore(Line):
         self.condition = condition
         self.named: dict[str, Line] = {}
         """The other queues."""
+        self.unique: dict[str, str] = {}
+        """The keys of unique jobs, each with the id of the job that has it."""
+        self.duplicates: dict[str, tuple[tuple[int, int], ...]] = {}
+        """Of the last answer to a worker, if there were any."""
         self.serves: dict[str, tuple[str, ...]] = {}
         """The queues that a worker serves, if they are not the default one alone."""
         self.held: dict[str, list[bytes]] = {}
@@ -126,6 +131,8 @@ class MemoryDriver:
         self._monotonic = runtime.monotonic
         self._woken: set[str] = set()
         self._runtime = runtime
+        self._duplicates: list[FollowUp] = []
+        """The follow-ups of the exchange under way that are none."""
         runtime.at_fork(self._forked)
 
     def _forked(self) -> None:
@@ -149,6 +156,37 @@ class MemoryDriver:
                 store.condition.notify_all()
         return due
 
+    def push_unique(
+        self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str], locks: Sequence[Lock]
+    ) -> tuple[float, float | None, list[str]]:
+        store = self.store
+        with store.condition:
+            now = store.now()
+            due = now + delay_s if delay_s > 0 else None
+            holders: list[str] = []
+            for queue, envelope, lock in zip(queues, envelopes, locks, strict=True):
+                holders.append(self._taken(lock))
+                if not holders[-1]:
+                    self._put(store.line(queue), envelope, due)
+            if store.waiting:
+                store.condition.notify_all()
+            return now, due, holders
+
+    def _taken(self, lock: Lock) -> str:
+        """The id of the job that has the key; empty if it was free, and is this job's now."""
+        key, job_id = lock
+        if not key:
+            return ""
+        if holder := self.store.unique.get(key):
+            return holder
+        self.store.unique[key] = job_id
+        return ""
+
+    def _free(self, lock: Lock) -> None:
+        key, job_id = lock
+        if key and self.store.unique.get(key) == job_id:
+            del self.store.unique[key]
+
     def _put(self, line: Line, envelope: bytes, due: float | None) -> None:
         if due is None:
             line.jobs.appendleft(envelope)
@@ -170,8 +208,12 @@ class MemoryDriver:
             if n == last:
                 return self._answer(worker, now, settled_at, refused, [], want, (held[:], running[:]))
             store.workers[worker] = now + lease_s
+            self._duplicates.clear()
             refused = tuple(i for i, s in enumerate(settlements) if not self._settle(worker, s, now))
             store.answers[worker] = (n, now, refused)
+            store.duplicates.pop(worker, None)
+            if self._duplicates:
+                store.duplicates[worker] = _numbered(settlements, self._duplicates)
             claimed_of: tuple[tuple[str, int], ...] = ()
             if isinstance(want, int):
                 store.promote(now)
@@ -238,6 +280,7 @@ class MemoryDriver:
             paused=paused,
             claimed_of=claimed_of,
             paused_queues=paused_queues,
+            duplicates=store.duplicates.get(worker, ()),
         )
 
     def _settle(self, worker: str, s: Settlement, now: float) -> bool:
@@ -266,15 +309,20 @@ class MemoryDriver:
             store.condition.notify_all()
         elif s.move == "start":
             store.running[s.owner].append(s.old)
-        elif s.follow_ups:
-            self._follow(s.follow_ups, now)
         place.remove(s.old)
+        if s.move in ("done", "fail"):
+            self._free(s.lock)
+        if s.follow_ups:
+            self._follow(s.follow_ups, now)
         return True
 
     def _follow(self, follow_ups: Sequence[FollowUp], now: float) -> None:
         store = self.store
-        for envelope, in_s, queue in follow_ups:
-            self._put(store.line(queue), envelope, now + in_s if in_s > 0 else None)
+        for one in follow_ups:
+            if self._taken(one.lock):
+                self._duplicates.append(one)
+            else:
+                self._put(store.line(one.queue), one.envelope, now + one.in_s if one.in_s > 0 else None)
         if store.waiting:
             store.condition.notify_all()
 
@@ -292,6 +340,7 @@ class MemoryDriver:
         store.answers.pop(owner, None)
         store.workers.pop(owner, None)
         store.serves.pop(owner, None)
+        store.duplicates.pop(owner, None)
         return True
 
     def wait(self, worker: str, seconds: float, queues: Sequence[str] = (DEFAULT,)) -> bytes | float | None:
@@ -429,3 +478,9 @@ class MemoryDriver:
                 )
                 for name, line in store.lines().items()
             }
+
+
+def _numbered(settlements: Sequence[Settlement], follow_ups: Sequence[FollowUp]) -> tuple[tuple[int, int], ...]:
+    """The indexes of these follow-ups in the request."""
+    those = {id(one) for one in follow_ups}
+    return tuple((i, k) for i, s in enumerate(settlements) for k, one in enumerate(s.follow_ups) if id(one) in those)

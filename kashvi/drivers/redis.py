@@ -21,10 +21,12 @@ from ..names import DEFAULT, is_queue, queue_name
 from ..ports import (
     FIRST_LEASE_S,
     GONE_AFTER_S,
+    NO_LOCK,
     PAUSED,
     READ_MAX_BYTES,
     Exchange,
     Expired,
+    Lock,
     LostDelivery,
     Paused,
     Place,
@@ -85,11 +87,11 @@ class RedisDriver:
         """Worker names of other programs that are not UTF-8, by their escaped text."""
         self._chunk = 16
         """How many jobs make READ_MAX_BYTES, estimated by the last claim: a server copies all that its script reads."""
-        names = ("jobs", "delayed", "workers", "exchanges", "unrecorded", "retried", "paused", "names", "serves")
+        names = "jobs delayed workers exchanges unrecorded retried paused names serves unique"
         (
             self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried,
-            self._paused, self._names, self._serves,
-        ) = (f"{prefix}:{name}" for name in names)  # fmt: skip
+            self._paused, self._names, self._serves, self._unique,
+        ) = (f"{prefix}:{name}" for name in names.split())  # fmt: skip
         self._waits = Waits(self._server)
 
     def __repr__(self) -> str:
@@ -104,19 +106,28 @@ class RedisDriver:
         return None
 
     def _push_named(self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str]) -> float | None:
+        return self.push_unique(envelopes, delay_s, queues, [NO_LOCK] * len(envelopes))[1]
+
+    def push_unique(
+        self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str], locks: Sequence[Lock]
+    ) -> tuple[float, float | None, list[str]]:
         names = list(dict.fromkeys(queues))
         numbers = {name: i for i, name in enumerate(names, 1)}
-        keys = [self._names, *(key for name in names for key in self._keys(name))]
+        keys = [self._names, self._unique, *(key for name in names for key in self._keys(name))]
         args: list[Any] = [repr(delay_s) if delay_s > 0 else "", self._now(), len(names), *names]
-        for name, envelope in zip(queues, envelopes, strict=True):
-            args += (numbers[name], envelope)
-        due = self._server.run(_PUSH, keys, args)
-        return float(due) if due else None
+        for name, envelope, lock in zip(queues, envelopes, locks, strict=True):
+            args += (numbers[name], envelope, *lock)
+        now, due, holders = self._server.run(_PUSH, keys, args)
+        return float(now), float(due) if due else None, [holder.decode() for holder in holders]
 
-    def push_retried(self, failure: str, envelope: bytes, queue: str = DEFAULT) -> bool:
-        """Send a failed job back once for each ``failure``, a text that names it; False if it was sent before."""
-        keys = [self._keys(queue)[0], self._retried, self._names]
-        return bool(self._server.run(_RETRIED, keys, [failure, envelope, self._now(), queue]))
+    def push_retried(self, failure: str, envelope: bytes, queue: str = DEFAULT, lock: Lock = NO_LOCK) -> bool | str:
+        """Send a failed job back once for each ``failure``, a text that names it; False if it was sent before.
+
+        The id of the job that has its key, if it is taken: then nothing was sent.
+        """
+        keys = [self._keys(queue)[0], self._retried, self._names, self._unique]
+        answer = self._server.run(_RETRIED, keys, [failure, envelope, self._now(), queue, *lock])
+        return answer.decode() if isinstance(answer, bytes) else bool(answer)
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want) -> Exchange:
         if worker not in self._known:
@@ -130,7 +141,7 @@ class RedisDriver:
         run = 0
         leaves = False
         for s in settlements:
-            if s.move == "done" and s.owner == worker and s.place == "held" and not s.follow_ups:
+            if s.move == "done" and s.owner == worker and s.place == "held" and not (s.follow_ups or s.lock[0]):
                 if not run:  # the hot path: each argument costs as much as all else about a job
                     run = len(args) + 1
                     args += ("", 0)
@@ -144,11 +155,11 @@ class RedisDriver:
             at = lists[s.owner] + (s.place == "running")
             leaves = leaves or (s.move == "leave" and s.owner == worker)
             args += (s.move, self._odd.get(s.owner, s.owner), at, s.old, len(s.follow_ups) or s.new, repr(s.in_s))
-            args.append(at_queue.get(s.queue, 1))
+            args += (at_queue.get(s.queue, 1), *(s.lock if s.lock[0] else ("",)))
             if s.owner != worker:
                 args.append("" if s.lease_end is None else repr(s.lease_end))
-            for envelope, in_s, queue in s.follow_ups:
-                args += (envelope, repr(in_s) if in_s > 0 else "", at_queue[queue])
+            for envelope, in_s, queue, lock in s.follow_ups:
+                args += (envelope, repr(in_s) if in_s > 0 else "", at_queue[queue], *lock)
         (
             now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running,
             paused, claimed_of, paused_queues,
@@ -159,7 +170,7 @@ class RedisDriver:
         return Exchange(
             server_at=float(now),
             settled_at=float(settled_at),
-            refused=tuple(map(int, refused.split())),
+            refused=tuple(int(one) for one in refused.split() if b"." not in one),
             claimed=claimed,
             holding=holding,
             ready=ready,
@@ -169,6 +180,7 @@ class RedisDriver:
             paused=bool(paused),
             claimed_of=tuple((name.decode(), count) for name, count in zip(*[iter(claimed_of)] * 2, strict=True)),
             paused_queues=() if isinstance(want, int) else tuple(name.decode() for name in paused_queues),
+            duplicates=tuple(_pair(one) for one in refused.split() if b"." in one),
         )
 
     def _add_queues(
@@ -177,17 +189,18 @@ class RedisDriver:
         """Add the queues to a request, if there are others than the default one; returns where their keys begin."""
         at = {DEFAULT: 1}
         shares = {} if isinstance(want, int) else dict(want.queues)
-        rare = [s for s in settlements if s.move != "done" or s.follow_ups]
+        rare = [s for s in settlements if s.move != "done" or s.follow_ups or s.lock[0]]
         others = {s.queue for s in rare if s.move in ("retry", "return")}
         others.update(one.queue for s in rare for one in s.follow_ups)
         others.discard(DEFAULT)
-        if not (shares or others or any(s.move == "leave" and s.owner != worker for s in rare)):
+        locks = any(s.lock[0] or any(one.lock[0] for one in s.follow_ups) for s in rare)
+        if not (shares or others or locks or any(s.move == "leave" and s.owner != worker for s in rare)):
             args.append(0)
             return at
         if isinstance(want, int):
             shares = {DEFAULT: want}
         named = [*shares, *sorted(others - shares.keys())]
-        keys += (self._names, self._serves)
+        keys += (self._names, self._serves, self._unique)
         for name in named:
             if name not in at:
                 at[name] = len(keys) + 1
@@ -367,3 +380,9 @@ def _pairs(reply: list[Any]) -> Iterator[tuple[bytes, Any]]:
     if reply and isinstance(reply[0], list):
         return ((member, score) for member, score in reply)
     return zip(reply[::2], reply[1::2], strict=True)
+
+
+def _pair(text: bytes) -> tuple[int, int]:
+    """A settlement's index and that of its follow-up."""
+    index, _, number = text.partition(b".")
+    return int(index), int(number)

@@ -19,6 +19,7 @@ import msgspec
 from ..delays import seconds_of
 from ..errors import InvalidDelay, InvalidSetting, NotAJob, PayloadMismatch, UnencodableJob
 from ..names import DEFAULT, queue_name
+from ..unique import Dispatched, Unique, checked, key_of
 from .fields import Difference, difference, field_names, parts, same, stdlib_date
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class JobType:
     ``retry``: its policy; by default the one in the class's attribute ``retry``, if there is one.
     ``timeout``: an attempt's time limit; by default the class's attribute ``timeout``, likewise.
     ``queue``: where its jobs go.
+    ``unique``: whether two jobs with one key may not be on their queues, and by which function.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class JobType:
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
         queue: str = DEFAULT,
+        unique: Unique = False,
     ) -> None:
         self.name = name
         self.queue = queue_name(queue)
@@ -58,6 +61,7 @@ class JobType:
         self.job_class: type[Any] = factory if isinstance(factory, type) else type(_called(factory))
         if why := why_no_job(self.job_class):
             raise NotAJob(factory, why if self.factory is None else f"what it returned is none, for {why}")
+        self.unique = checked(unique, self.job_class)
         self.type_json = msgspec.json.encode(name)
         self.retry = _policy(retry, self.job_class)
         self.timeout_s = _time_limit(timeout, self.job_class)
@@ -96,6 +100,10 @@ class JobType:
         if differs:
             raise self._one_way(job, re.split(r"\W", differs.at.lstrip("."))[0], _told(differs))
         return payload
+
+    def lock(self, job: Any) -> str:
+        """The key that no second job on a queue may have; empty if the type is not unique. Raises InvalidSetting."""
+        return key_of(self.name, self.unique, job, lambda: _write_sorted(job)) if self.unique else ""
 
     def _one_way(self, job: Any, field: str | None, why: str) -> UnencodableJob:
         if _not_finite(getattr(job, field or "", None)):
@@ -196,6 +204,8 @@ def _plain(value: Any) -> Any:
         return msgspec.json.decode(text, type=msgspec.Raw)  # raises if the model wrote NaN, which JSON lacks
     if known := stdlib_date(type(value)):
         return known.isoformat(value)
+    if isinstance(value, Dispatched):
+        return str(value)
     if type(value) is str:  # of an enum member that is a dict's key: msgspec before 0.22 asks
         return value
     raise TypeError(f"{type(value).__qualname__} has no JSON form")
@@ -213,6 +223,7 @@ def _convert(wanted: Any, value: Any) -> Any:
 
 
 _write = msgspec.json.Encoder(enc_hook=_plain).encode
+_write_sorted = msgspec.json.Encoder(enc_hook=_plain, order="deterministic").encode
 _short = reprlib.Repr()
 _short.maxstring, _short.maxother = 80, 120
 

@@ -32,7 +32,9 @@ class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     unknown_since: float = 0.0
     """When a worker first found the type unknown, in Unix seconds of the server's clock; 0: never."""
     queue: msgspec.Raw = msgspec.Raw(b"")
-    """Raw: a value of the wrong type must not make a job undeliverable."""
+    """Raw, as ``unique``: a value of the wrong type must not make a job undeliverable."""
+    unique: msgspec.Raw = msgspec.Raw(b"")
+    """The key of a unique job."""
 
 
 NAMES = frozenset(("id", "type", "payload", "attempts", "error", "lost", "unknown_since", "traceback", "snoozed"))
@@ -62,6 +64,16 @@ def queue_named(field: msgspec.Raw | bytes) -> str:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return DEFAULT
     return name if is_queue(name) else DEFAULT
+
+
+def lock_in(envelope: Envelope) -> str:
+    """The key of a unique job; empty if it has none, or no text."""
+    if not envelope.unique:
+        return ""
+    try:
+        return msgspec.json.decode(envelope.unique, type=str)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return ""
 
 
 def read(raw: bytes) -> Envelope:

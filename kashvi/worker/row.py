@@ -15,7 +15,7 @@ import msgspec
 from ..errors import NotAnEnvelope
 from ..jobs import envelope
 from ..names import DEFAULT, is_queue
-from ..ports import PREFIX, Failure, Unrecorded
+from ..ports import NO_LOCK, PREFIX, Failure, Lock, Unrecorded
 
 YEAR_9999 = 253_402_214_400.0
 TYPE, PREFIX_FIELD = "kashvi:type", "kashvi:prefix"
@@ -72,6 +72,12 @@ def queue_of(column: str | None, extra: str | None) -> str:
     ``extra`` names it too, for a table without the column.
     """
     return column if column and is_queue(column) else envelope.queue_named(_fields(extra).get("queue", b""))
+
+
+def lock_of(extra: str | None, new_id: str) -> Lock:
+    """The key that a unique job needs again, under its new id."""
+    key = _string(_fields(extra).get("unique"))
+    return (key, new_id) if key else NO_LOCK
 
 
 def utc(at: float) -> datetime:

@@ -109,7 +109,7 @@ class FollowUps:
                 raise AttemptOver(d.job_id)
             if len(kept) + len(sealed) > MANY_MAX or running.size + size > BYTES_MAX:
                 raise TooManyFollowUps(MANY_MAX, BYTES_MAX)
-            kept += [Kept(one.job_id, one.type, one.envelope, delay_s, one.queue) for one in sealed]
+            kept += [Kept(one.job_id, one.type, one.envelope, delay_s, one.queue, one.lock) for one in sealed]
             running.size += size
         if self._stream.observed:
             about = {"parent": d.job_id, "attempt": d.attempts + 1}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,7 +12,7 @@ from ..errors import NotAnEnvelope
 from ..jobs import envelope
 from ..jobs.envelope import Envelope
 from ..names import DEFAULT
-from ..ports import FollowUp, Move, Place, Settlement
+from ..ports import NO_LOCK, FollowUp, Move, Place, Settlement
 from . import retry
 
 ERROR_MAX = 10_000
@@ -105,6 +105,7 @@ class Kept(NamedTuple):
     delay_s: float
     """From the end of the attempt; 0: none."""
     queue: str = DEFAULT
+    lock: str = ""
 
 
 class Settling(msgspec.Struct, eq=False, gc=False):
@@ -148,11 +149,17 @@ class Settling(msgspec.Struct, eq=False, gc=False):
         """The settlement as sent now, with durations: the server does not know this process's clock."""
         d = self.delivery
         in_s = self.wait_s - (monotonic - self.ended_at)
-        if not self.follow_ups:
-            return Settlement(self.move, d.owner, d.place, d.raw, self.new, in_s, d.lease_end, (), d.queue)
-        ago = monotonic - self.ended_at
-        sent = tuple(FollowUp(k.envelope, k.delay_s and max(k.delay_s - ago, 0.0), k.queue) for k in self.follow_ups)
-        return Settlement(self.move, d.owner, d.place, d.raw, follow_ups=sent)
+        sent: tuple[FollowUp, ...] = ()
+        if self.follow_ups:
+            ago = monotonic - self.ended_at
+            sent = tuple(
+                FollowUp(k.envelope, k.delay_s and max(k.delay_s - ago, 0.0), k.queue, (k.lock, k.job_id))
+                for k in self.follow_ups
+            )
+        lock = NO_LOCK
+        if d.envelope is not None and d.envelope.unique and self.move in ("done", "fail"):
+            lock = (envelope.lock_in(d.envelope), d.job_id)
+        return Settlement(self.move, d.owner, d.place, d.raw, self.new, in_s, d.lease_end, sent, d.queue, lock)
 
 
 def succeeded(d: Delivery, ended_at: float, took_s: float | None = None, follow_ups: tuple[Kept, ...] = ()) -> Settling:
@@ -285,8 +292,18 @@ def _counted(
     )  # fmt: skip
 
 
-def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: float, refused: bool) -> None:
-    """Emit the event for the server's answer to a settlement. ``sent_at``: the monotonic time of sending."""
+def tell(
+    stream: events.EventStream,
+    s: Settling,
+    server_at: float,
+    sent_at: float,
+    refused: bool,
+    duplicates: Collection[int] = (),
+) -> None:
+    """Emit the event for the server's answer to a settlement. ``sent_at``: the monotonic time of sending.
+
+    ``duplicates``: the numbers of its follow-ups that were not added.
+    """
     if s.move == "leave":
         return
     d = s.delivery
@@ -298,7 +315,13 @@ def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: flo
         stream.emit(events.AttemptLost, attempt=s.attempts, owner=d.owner, **about)
     if s.move == "done":
         stream.emit(events.JobSucceeded, attempts=s.attempts, **about)
-        for one in s.follow_ups:
+        for n, one in enumerate(s.follow_ups):
+            if n in duplicates:
+                stream.emit(
+                    events.JobDuplicate, job_id=one.job_id, type=one.type, holder="", queue=one.queue, parent=d.job_id,
+                    server_at=server_at,
+                )  # fmt: skip
+                continue
             due = server_at + max(one.delay_s - (sent_at - s.ended_at), 0.0) if one.delay_s else None
             stream.emit(
                 events.JobDispatched,
@@ -308,6 +331,7 @@ def tell(stream: events.EventStream, s: Settling, server_at: float, sent_at: flo
                 parent=d.job_id,
                 server_at=server_at,
                 queue=one.queue,
+                unique=one.lock,
             )
     elif s.move == "return":
         stream.emit(

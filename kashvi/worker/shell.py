@@ -299,7 +299,8 @@ class Worker:
         refused = answer.refused
         if self._stream.observed:
             for i, settling in enumerate(request.settlings):
-                settle.tell(self._stream, settling, answer.settled_at, sent_at, i in refused)
+                duplicates = [k for one, k in answer.duplicates if one == i] if answer.duplicates else ()
+                settle.tell(self._stream, settling, answer.settled_at, sent_at, i in refused, duplicates)
         for i, settling in enumerate(request.settlings):
             if settling.move == "fail" and i not in refused:
                 self._recorder.remember(settling, answer.server_at - (sent_at - settling.ended_at))

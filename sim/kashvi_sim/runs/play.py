@@ -57,9 +57,17 @@ INSIDE = frozenset({"interrupt", "exit"})
 """Faults that strike the library's own code where it stands: ``work()`` in the main thread, and the exit."""
 
 
+def _key(keys: int, job: Any) -> int:
+    """The key of a declared job of a unique type."""
+    return int(job.n) % keys
+
+
 def may_be_direct(script: Script, rules: Sequence[Rule]) -> bool:
     """Whether the direct shell runs all that these faults strike."""
-    return INSIDE.isdisjoint({*(rule.name for rule in rules), *(planned.fault for planned in script.faults)})
+    unique = any(map(script.keys_of, script.types))  # the greenlet's dispatch asks who has the key
+    return not unique and INSIDE.isdisjoint(
+        {*(rule.name for rule in rules), *(planned.fault for planned in script.faults)}
+    )
 
 
 class Swarm(msgspec.Struct, frozen=True):
@@ -200,9 +208,11 @@ class Run:
         acts = {name: script.acts(name, tape.attempts) for name in script.types}
         self.classes = {name: self.job_class(name, acts[name]) for name in script.types}
         for name, job_class in self.classes.items():
+            keys = script.keys_of(name)
             self.world.registry.register(
-                name, job_class, script.policy(name), script.time_limit(name), script.queue_of(name)
-            )
+                name, job_class, script.policy(name), script.time_limit(name), script.queue_of(name),
+                unique=partial(_key, keys) if keys else False,
+            )  # fmt: skip
         self._shifts = shifts
         self._in_main = [1] if any(rule.name == "interrupt" for rule in swarm.rules) else []
         """True if some processes work in their main thread, where Ctrl-C can interrupt."""

@@ -14,6 +14,7 @@ from kashvi.ports import (
     Driver,
     Exchange,
     Expired,
+    Lock,
     NamedQueues,
     Paused,
     Settlement,
@@ -75,6 +76,16 @@ class _Queue:
     """The queues by name."""
     unrecorded: dict[bytes, float] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
+    unique: dict[str, str] = field(default_factory=dict)
+    """The keys of unique jobs, each with the id of the job that has it."""
+
+    def taken(self, lock: Lock) -> str:
+        """The id of the job that has the key; empty if it was free: then this job has it now."""
+        key, job_id = lock
+        holder = self.unique.get(key, "")
+        if key and not holder:
+            self.unique[key] = job_id
+        return holder
 
     def line(self, queue: str) -> _Line:
         return self.lines.setdefault(queue, _Line())
@@ -94,6 +105,11 @@ class Reference:
         return bool(getattr(self._driver, "follows_up", False))
 
     @property
+    def store(self) -> object:
+        """The data of a driver in memory."""
+        return getattr(self._driver, "store", None)
+
+    @property
     def names_queues(self) -> bool:
         return bool(getattr(self._driver, "names_queues", False))
 
@@ -104,6 +120,19 @@ class Reference:
         for envelope, queue in zip(envelopes, queues or [DEFAULT] * len(envelopes), strict=True):
             self.queue.line(queue).add(envelope, right)
         return due
+
+    def push_unique(
+        self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str], locks: Sequence[Lock]
+    ) -> tuple[float, float | None, list[str]]:
+        answer = self._driver.push_unique(envelopes, delay_s, queues, locks)
+        due = self._now() + delay_s if delay_s > 0 else None
+        holders = [self.queue.taken(lock) for lock in locks]
+        for envelope, queue, holder in zip(envelopes, queues, holders, strict=True):
+            if not holder:
+                self.queue.line(queue).add(envelope, due)
+        self._same("who has the keys of a push", answer[2], holders)
+        self._same("the due time of a push", answer[1], due)
+        return answer
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want) -> Exchange:
         answer = self._driver.exchange(worker, n, lease_s, settlements, want)
@@ -173,8 +202,12 @@ class Reference:
         if s.old not in place:
             return False
         place.remove(s.old)
-        for envelope, in_s, name in s.follow_ups:
-            queue.line(name).add(envelope, now + in_s if in_s > 0 else None)
+        key, job_id = s.lock
+        if s.move in ("done", "fail") and key and queue.unique.get(key) == job_id:
+            del queue.unique[key]
+        for envelope, in_s, name, lock in s.follow_ups:
+            if not queue.taken(lock):
+                queue.line(name).add(envelope, now + in_s if in_s > 0 else None)
         if s.move == "retry":
             queue.line(s.queue).add(s.new, now + s.in_s)
         elif s.move == "fail":

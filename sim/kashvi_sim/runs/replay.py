@@ -69,6 +69,9 @@ class _Replay:
         """The default one: queues are not replayed."""
         return DEFAULT
 
+    def keys_of(self, job_type: str) -> int:
+        return 0
+
     def policy(self, job_type: str) -> None:
         """None: a trace has the waits of a policy, not the policy."""
 

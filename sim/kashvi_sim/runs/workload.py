@@ -92,6 +92,9 @@ class Script(Protocol):
     def queue_of(self, job_type: str) -> str:
         """The queue of a type."""
 
+    def keys_of(self, job_type: str) -> int:
+        """The number of keys of a unique type; 0: it is not unique."""
+
     def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
         """Gaps before jobs, each with a function that returns the job after the gap."""
 
@@ -125,6 +128,8 @@ class JobKind(Strict, frozen=True):
     ignores: Share = 0.0
     """The share of attempts that take longer than that, and do not obey it: they end when they end."""
     queue: str = DEFAULT
+    keys: int = 0
+    """If above 0, the type is unique: job n has the key n modulo ``keys``."""
 
 
 class Crew(Strict, frozen=True):
@@ -230,6 +235,9 @@ class Workload(Strict, frozen=True):
 
     def queue_of(self, job_type: str) -> str:
         return next(kind.queue for kind in self.job if kind.type == job_type)
+
+    def keys_of(self, job_type: str) -> int:
+        return next(kind.keys for kind in self.job if kind.type == job_type)
 
     def policy(self, job_type: str) -> Retry | None:
         kind = next(kind for kind in self.job if kind.type == job_type)

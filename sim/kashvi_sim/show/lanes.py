@@ -248,6 +248,8 @@ class _Painter:
                 return None  # a span
             case events.JobDispatched() | events.JobSucceeded() | events.FailureRecorded() | events.FailureRefused():
                 return None
+            case events.JobDuplicate():
+                return None  # there is no such job
             case events.FollowUpKept():
                 return None  # its dispatch comes later, or never
             case events.WorkerStarted() | events.WorkerStopped():

@@ -55,6 +55,8 @@ def _told(event: SimEvent) -> str:
         case events.JobDispatched(due=due):
             assert due is not None
             return f"dispatched, due at {due - EPOCH:.6f}"
+        case events.JobDuplicate():
+            return "not added: a job with its key is on a queue"
         case events.FollowUpKept():
             return f"a follow-up, kept for the end of attempt {event.attempt}"
         case events.AttemptStarted():

@@ -197,5 +197,13 @@ class Timed:
         if seconds > most_s + ROUNDING_S:
             self._broken(promise, f"{what}: {seconds:.6f} s, where {most_s:g} s are enough", job_id)
 
+    keyed = False
+    """True once a unique job was on the server."""
+
+    def unkept(self, promise: str, why: str) -> None:
+        """A promise that is broken on the server, told once."""
+        if not any(one.predicate == promise for one in self.violations):
+            self._broken(promise, why)
+
     def _broken(self, promise: str, why: str, job_id: str = "") -> None:
         self.violations.append(Violation(promise, job_id, why))

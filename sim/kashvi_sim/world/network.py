@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import sqlalchemy as sa
 
 from kashvi.dispatch import naming
+from kashvi.drivers.memory import MemoryStore
 from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
 from kashvi.failures.table import TABLE
 from kashvi.names import DEFAULT
@@ -21,6 +22,7 @@ from kashvi.ports import (
     Expired,
     Failure,
     FailureStore,
+    Lock,
     NamedQueues,
     Paused,
     Pausing,
@@ -34,6 +36,7 @@ from kashvi.ports import (
 from kashvi.settings import pausing
 
 from .kernel import Task
+from .keys import stray
 from .ledger import Try, id_of
 from .runtime import SimRuntime
 
@@ -104,6 +107,35 @@ class Line:
             self._world.ring(due)
         return due
 
+    def push_unique(
+        self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str], locks: Sequence[Lock]
+    ) -> tuple[float, float | None, list[str]]:
+        return self._call("push", lambda: self.pushed_unique(envelopes, delay_s, queues, locks))
+
+    def pushed_unique(
+        self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str], locks: Sequence[Lock]
+    ) -> tuple[float, float | None, list[str]]:
+        """As ``pushed``, of unique jobs."""
+        now, due, holders = self._server.push_unique(envelopes, delay_s, queues, locks)
+        added = [one for one, holder in zip(envelopes, holders, strict=True) if not holder]
+        if added:
+            self._world.pushed(added)
+        self._world.serve(set(queues) - {DEFAULT})
+        if due is not None and delay_s < WAIT_MAX_S:
+            self._world.ring(due)
+        self._judge_keys()
+        return now, due, holders
+
+    def _judge_keys(self) -> None:
+        """At each step of the server, with unique jobs in memory."""
+        store, dealings = getattr(self._server, "store", None), self._world.dealings
+        if self._world.struck["repeated_id"]:
+            return  # another program has sent a job twice, without asking for its key
+        if isinstance(store, MemoryStore) and dealings is not None and (store.unique or dealings.keyed):
+            dealings.keyed = True
+            if why := stray(store):
+                dealings.unkept("one job a key", why)
+
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want) -> Exchange:
         for settlement in settlements:
             self._world.ledger.sends(settlement, worker, self.process_id, self._kernel.time)
@@ -127,7 +159,9 @@ class Line:
                 if i not in answer.refused:
                     world.settled(settlement, self._process)
                     if settlement.follow_ups:
-                        world.pushed([one.envelope for one in settlement.follow_ups])
+                        added = [one for k, one in enumerate(settlement.follow_ups) if (i, k) not in answer.duplicates]
+                        if added:
+                            world.pushed([one.envelope for one in added])
             for envelope in answer.claimed:
                 world.touched(envelope)
                 if not world.direct:
@@ -136,6 +170,7 @@ class Line:
         others |= {one.queue for s in settlements for one in s.follow_ups} - {DEFAULT}
         if answer.ready or others:
             world.serve(others)
+        self._judge_keys()
         if answer.next_due_s is not None and any(map(_soon_due, settlements)):
             world.ring(answer.server_at + answer.next_due_s)
         return answer

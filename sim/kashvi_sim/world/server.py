@@ -117,7 +117,8 @@ class MemoryServer:
     def _copy(self, store: MemoryStore) -> MemoryStore:
         new = MemoryStore(store.now, store.condition)
         new.copy_of(store)
-        new.workers, new.serves = store.workers.copy(), store.serves.copy()
+        new.workers, new.serves, new.unique = store.workers.copy(), store.serves.copy(), store.unique.copy()
+        new.duplicates = store.duplicates.copy()
         for name in store.named:
             new.line(name).copy_of(store.named[name])
         new.held = {owner: held[:] for owner, held in store.held.items()}

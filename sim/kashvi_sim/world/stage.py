@@ -10,6 +10,7 @@ from kashvi.jobs.codec import Job, JobType
 from kashvi.names import DEFAULT
 from kashvi.registry import Registry
 from kashvi.retries import Retry
+from kashvi.unique import Unique
 
 from .runtime import SimRuntime
 
@@ -34,8 +35,9 @@ class Stage(Registry):
         retry: Retry | None = None,
         timeout: float | timedelta | None = None,
         queue: str = DEFAULT,
+        unique: Unique = False,
     ) -> None:
-        self._world.registry.register(name, factory, retry, timeout, queue)
+        self._world.registry.register(name, factory, retry, timeout, queue, unique)
 
     def find(self, name: str) -> JobType | None:
         return self._world.registry.find(name)
@@ -58,6 +60,7 @@ class _Staged(JobType):
 
     def __init__(self, inner: JobType, world: World, process: SimRuntime) -> None:
         self.name, self.job_class, self.queue = inner.name, inner.job_class, inner.queue
+        self.unique = inner.unique
         self._inner = inner
         self._world = world
         self._process = process

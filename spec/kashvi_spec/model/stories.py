@@ -24,6 +24,7 @@ from kashvi.events import (
     FollowUpKept,
     HookFailed,
     JobDispatched,
+    JobDuplicate,
     JobEvent,
     JobFailed,
     JobPostponed,
@@ -61,6 +62,10 @@ SETTLED: dict[type[Event], Verdict] = {
     JobFailed: "unrecorded",
 }
 NOBODY = -1
+
+
+_OF_OTHERS = FollowUpKept | JobDuplicate
+"""Events about a job that is not on the queue."""
 
 
 class Item(NamedTuple):
@@ -237,7 +242,8 @@ class _Teller:
             item = Item("postponed", self._actor(event.process), number=event.attempts, after=before)
             self._note(item, event, event.server_at)
         elif not isinstance(
-            event, AttemptLost | AttemptStuck | FailureRefused | FollowUpKept | HookFailed | PolicyIgnored
+            event,
+            AttemptLost | AttemptStuck | FailureRefused | FollowUpKept | HookFailed | JobDuplicate | PolicyIgnored,
         ):
             assert_never(event)
 

@@ -11,6 +11,7 @@ from kashvi.events import (
     AttemptSucceeded,
     FollowUpKept,
     JobDispatched,
+    JobDuplicate,
     JobSucceeded,
     SettleRefused,
 )
@@ -36,6 +37,7 @@ class FollowUpsAllOrNone(Predicate):
     """Of an attempt that is settled as done, all follow-ups are sent; of any other, none.
 
     A follow-up was sent if it is told so, or if it starts: the process that sent it may have died before it could tell.
+    One whose key is taken is told to be a duplicate.
     """
 
     name = "follow-ups all or none"
@@ -62,6 +64,7 @@ class FollowUpsAllOrNone(Predicate):
             JobSucceeded: self._settled,
             SettleRefused: self._refused,
             JobDispatched: self._dispatched,
+            JobDuplicate: self._dispatched,
         }
 
     def _kept(self, event: FollowUpKept) -> None:
@@ -98,7 +101,7 @@ class FollowUpsAllOrNone(Predicate):
         if event.move == "done" and len(runs) == 1:
             runs[0].refused = True
 
-    def _dispatched(self, event: JobDispatched) -> None:
+    def _dispatched(self, event: JobDispatched | JobDuplicate) -> None:
         if event.job_id in self._of:
             self.judged += 1
             self._sent.add(event.job_id)

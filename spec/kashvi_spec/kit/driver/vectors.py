@@ -17,7 +17,7 @@ from kashvi.drivers.memory import MemoryDriver, MemoryStore
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import CommandRefused
 from kashvi.names import DEFAULT
-from kashvi.ports import Driver, FollowUp, Settlement, Shares
+from kashvi.ports import NO_LOCK, Driver, FollowUp, Settlement, Shares
 from kashvi.runtime import SystemRuntime
 
 from ...clauses import PLACES
@@ -54,8 +54,10 @@ class Vector:
 
     @property
     def knows_queues(self) -> bool:
-        """True if its client knows named queues: it serves them, or pushes to them."""
-        return isinstance(self.request.get("want"), dict) or "queues" in self.request
+        """True if its client knows named queues, and keys of unique jobs: it serves them, or pushes to them."""
+        locks = any(len(one) > 3 for s in self.request.get("settlements", ()) for one in s.get("follow_ups", ()))
+        told = any("." in text.split(" ", 2)[2] for text in self.before.get("exchanges", {}).values())
+        return isinstance(self.request.get("want"), dict) or "queues" in self.request or locks or told
 
 
 class Server(Protocol):
@@ -112,8 +114,19 @@ class Spoken:
         except CommandRefused:
             return REFUSED
 
-    def _push(self, envelopes: list[str], delay_s: float, queues: list[str] | None = None) -> Any:
+    def _push(
+        self,
+        envelopes: list[str],
+        delay_s: float,
+        queues: list[str] | None = None,
+        locks: list[tuple[str, str]] | None = None,
+    ) -> Any:
         raws = [text.encode() for text in envelopes]
+        if locks is not None:
+            now, due, holders = naming(self.driver).push_unique(
+                raws, delay_s, queues or [], [(key, job_id) for key, job_id in locks]
+            )
+            return {"server_at": now, "due": due, "holders": holders}
         if queues is None:
             return {"due": self.driver.push(raws, delay_s)}
         return {"due": naming(self.driver).push(raws, delay_s, queues)}
@@ -122,7 +135,7 @@ class Spoken:
         wanted: Any = want if isinstance(want, int) else Shares(want["total"], tuple(want["queues"].items()))
         answer = self.driver.exchange(worker, n, lease_s, [_sent(one) for one in settlements], wanted)._asdict()
         listing = answer["listing"]
-        for name in ("claimed_of", "paused_queues"):  # only of several queues
+        for name in ("claimed_of", "paused_queues", "duplicates"):  # only of several queues
             answer[name] = [list(one) if isinstance(one, tuple) else one for one in answer.pop(name, ())]
             if not answer[name]:
                 del answer[name]
@@ -160,7 +173,7 @@ class OnRedis(Spoken):
                 self._client.set(key, value)
             elif isinstance(value, list):
                 self._client.rpush(key, *value)
-            elif name in ("exchanges", "serves"):
+            elif name in ("exchanges", "serves", "unique"):
                 self._client.hset(key, mapping=value)
             elif name == "names":
                 self._client.sadd(key, *value)
@@ -211,12 +224,17 @@ class InMemory(Spoken):
             elif name == "exchanges":
                 for owner, text in value.items():
                     n, at, refused = text.split(" ", 2)
-                    store.answers[owner] = (int(n), float(at), tuple(map(int, refused.split())))
+                    indexes = [one for one in refused.split() if "." not in one]
+                    store.answers[owner] = (int(n), float(at), tuple(map(int, indexes)))
+                    pairs = [one.split(".") for one in refused.split() if "." in one]
+                    store.duplicates[owner] = tuple((int(index), int(number)) for index, number in pairs)
             elif name == "workers":
                 store.workers.update(value)
             elif name == "paused":
                 for queue, at in value.items():
                     store.line(queue).paused_at = at
+            elif name == "unique":
+                store.unique.update(value)
             elif name == "serves":
                 store.serves.update({owner: tuple(text.split(",")) for owner, text in value.items()})
             else:
@@ -229,9 +247,10 @@ class InMemory(Spoken):
             "delayed": {raw.decode(): due for due, raw in store.delayed},
             "workers": dict(store.workers),
             "exchanges": {
-                worker: f"{n} {at:.17g} {' '.join(map(str, refused))}"
+                worker: f"{n} {at:.17g} {' '.join([*map(str, refused), *_pairs(store, worker)])}"
                 for worker, (n, at, refused) in store.answers.items()
             },
+            "unique": dict(sorted(store.unique.items())),
             "unrecorded": {raw.decode(): at for raw, at in store.unrecorded.items()},
             "paused": {name: line.paused_at for name, line in store.lines().items() if line.paused_at is not None},
             "serves": {worker: ",".join(queues) for worker, queues in store.serves.items()},
@@ -246,14 +265,23 @@ class InMemory(Spoken):
         return {name: value for name, value in found.items() if value}
 
 
+def _pairs(store: MemoryStore, worker: str) -> list[str]:
+    return [f"{index}.{number}" for index, number in store.duplicates.get(worker, ())]
+
+
 def _served(store: MemoryStore) -> set[str]:
     return {queue for queues in store.serves.values() for queue in queues}
 
 
 def _sent(one: dict[str, Any]) -> Settlement:
-    follow_ups = tuple(FollowUp(text.encode(), *how) for text, *how in one.get("follow_ups", ()))
+    follow_ups = tuple(FollowUp(text.encode(), *_with_lock(how)) for text, *how in one.get("follow_ups", ()))
     old_and_new = {name: one[name].encode() for name in ("old", "new") if name in one}
-    return Settlement(**one | old_and_new | {"follow_ups": follow_ups})
+    lock = tuple(one.get("lock", NO_LOCK))
+    return Settlement(**one | old_and_new | {"follow_ups": follow_ups, "lock": lock})
+
+
+def _with_lock(how: list[Any]) -> list[Any]:
+    return [*how[:2], tuple(how[2])] if len(how) > 2 else how
 
 
 def _texts(envelopes: Any) -> list[str]:

@@ -237,7 +237,7 @@ def _(patch: Patch) -> None:
     also="REDIS-4 REDIS-5",
 )
 def _(patch: Patch) -> None:
-    def push_retried(self: RedisDriver, failure: str, envelope: bytes, queue: str = "default") -> bool:
+    def push_retried(self: RedisDriver, failure: str, envelope: bytes, queue: str = "default", *lock: Any) -> bool:
         return self.push([envelope], 0.0, [queue]) is None
 
     patch.setattr(RedisDriver, "push_retried", push_retried)
@@ -247,12 +247,12 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real, job_of = failed.send_back, row.job_of
 
-    def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> None:
+    def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> dict[int, str]:
         ids = iter([one.job_id for one in rows])
         with mock.patch.object(
             failed, "job_of", lambda name, payload, extra, _: job_of(name, payload, extra, next(ids))
         ):
-            real(store, driver, rows)
+            return real(store, driver, rows)
 
     patch.setattr(failed, "send_back", send_back)
 
@@ -263,9 +263,9 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = failed.send_back
 
-    def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> None:
+    def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> dict[int, str]:
         store.remove([(row.id, row.job_id) for row in rows])
-        real(store, driver, rows)
+        return real(store, driver, rows)
 
     patch.setattr(failed, "send_back", send_back)
 
