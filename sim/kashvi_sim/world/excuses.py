@@ -34,6 +34,7 @@ ROLLED_BACK = frozenset(
         "fresh kept out",
         "charged alone",
         "excused for a reason",
+        "given up at once",
         "follow-ups all or none",
     }
 )
