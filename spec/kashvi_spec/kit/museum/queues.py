@@ -83,7 +83,7 @@ def instead(patch: Patch, condition: Any, change: Any) -> None:
     where(patch, shares, "divided", condition, change)
 
 
-@exhibit("the last queue comes first", "strict order, from the wrong end", "QUEUES-2")
+@exhibit("the last queue comes first", "strict order, from the wrong end", "QUEUES-2", also="COMMANDS-24")
 def _(patch: Patch) -> None:
     def backwards(real: Any, state: State, want: int) -> Any:
         wanted, after = real(state, want)
@@ -97,6 +97,7 @@ def _(patch: Patch) -> None:
     "every other claim is of a later one",
     "QUEUES-2",
     source="Sidekiq #3709: one weight makes all queues weighted",
+    also="COMMANDS-24",
 )
 def _(patch: Patch) -> None:
     def by_turns(real: Any, state: State, want: int) -> Any:
@@ -135,6 +136,7 @@ def _(patch: Patch) -> None:
     "the heaviest takes all that is wanted",
     "QUEUES-3",
     source="asynq: StrictPriority over weights",
+    also="COMMANDS-24",
 )
 def _(patch: Patch) -> None:
     def all_of_one(real: Any, state: State, want: int) -> Any:
