@@ -68,21 +68,23 @@ class Exchanges(Timed):
         one.leaves = one.leaves or any(s.move == "leave" and s.owner == one.worker for s in settlements)
         if answer.paused:
             one.ready, one.due_at = 0, None
-        elif answer.listing is None and not one.leaves and self._is_news(one, want, answer):
-            one.ready = answer.ready
-            one.due_at = None if answer.next_due_s is None else self._world.kernel.time + answer.next_due_s
+        elif answer.listing is None and not one.leaves:
+            self._learns(one, want, answer)
         one.tries = 0
         now = self._now(one)
         for raw in answer.claimed:
             self._claims(one, raw, now)
         return answer
 
-    def _is_news(self, one: Dealing, want: Want, answer: Exchange) -> bool:
-        """Without a want, a queue that is resumed is none: it may have found all else empty, and be at its end."""
+    def _learns(self, one: Dealing, want: Want, answer: Exchange) -> None:
+        """Without a want, a queue that is resumed is no news: it may have found all else empty, and be at its end."""
+        due_at = None if answer.next_due_s is None else self._world.kernel.time + answer.next_due_s
         if want if isinstance(want, int) else want.total:
             one.hidden = bool(answer.paused_queues)
-            return True
-        return not one.hidden
+        elif one.hidden:
+            one.ready, one.due_at = min(one.ready, answer.ready), one.due_at and due_at
+            return
+        one.ready, one.due_at = answer.ready, due_at
 
     def _sends(self, one: Dealing, n: int, settlements: Sequence[Settlement], want: int) -> None:
         if one.exchanging:
