@@ -136,7 +136,9 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         since, until = waited.since - set_s, waited.until - set_s
         return world.rolled_back.get(v.job_id, "") or world.trouble.excuses(since, until, LATE_S)
     if v.predicate == "pauses kept":
-        lost = next(iter(world.rolled_back.values()), "") or next((rule for _, rule, _ in world.jumps), "")
+        # The server may have lost the pause, and no job.
+        lost = next((rule for rule in ("restart", "failover") if world.struck[rule]), "")
+        lost = lost or next((rule for _, rule, _ in world.jumps), "")
         started = next(at for at, e in zip(world.times, world.events, strict=True) if _starts(e, v.job_id))
         return lost or world.trouble.excuses(started - LATE_S, started, LATE_S)
     if v.predicate == "lease kept":
