@@ -40,6 +40,17 @@ def _(patch: Patch) -> None:
     working(patch, workers=1)
 
 
+@exhibit("no more than four threads", "--workers=5 starts four", "COMMANDS-1", source="Celery: one thread a core")
+def _(patch: Patch) -> None:
+    real = work.work.callback
+    assert real is not None
+
+    def few(**options: Any) -> Any:
+        return real(**options | {"workers": min(options["workers"], 4)})
+
+    patch.setattr(work.work, "callback", few)
+
+
 @exhibit(
     "a command that reads no Redis",
     "it waits on a queue in its own memory",
