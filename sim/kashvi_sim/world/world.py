@@ -351,10 +351,8 @@ class World(Judged, Struck):
     def inject(self, raw: bytes, queue: str = DEFAULT) -> None:
         """Push bytes as another program does."""
         self.others.pushed += 1
-        if queue == DEFAULT:
-            self.server.driver.push([raw])
-        else:
-            naming(self.server.driver).push([raw], 0.0, [queue])
+        driver = self.server.driver
+        driver.push([raw]) if queue == DEFAULT else naming(driver).push([raw], 0.0, [queue])
         self.serve({queue} - {DEFAULT})
 
     def repeat(self) -> None:
