@@ -8,15 +8,16 @@ from typing import cast
 import msgspec
 
 from .delays import seconds_of
-from .errors import DriverError, InvalidSetting, PayloadTooLarge
+from .errors import DriverError, InvalidSetting, NoFollowUps, PayloadTooLarge
 from .events import EventStream, JobDispatched, JobDuplicate
+from .jobs.chain import LINKS_MAX, joined
 from .jobs.envelope import seal
 from .names import DEFAULT, queue_name
 from .ports import Driver, NamedQueues, Runtime
 from .registry import Registry
 from .unique import Dispatched
 
-__all__ = ["Sealed", "push", "seal_job", "seconds_of"]
+__all__ = ["Sealed", "push", "seal_chain", "seal_job", "seconds_of"]
 
 
 ONLY_NAMED = (
@@ -33,6 +34,8 @@ class Sealed(msgspec.Struct, frozen=True, gc=False):
     queue: str = DEFAULT
     lock: str = ""
     """The key of a unique job."""
+    chain: tuple[str, ...] = ()
+    """The ids of the links after it, in order."""
 
 
 def seal_job(job: object, registry: Registry, runtime: Runtime, payload_limit: int, queue: str | None = None) -> Sealed:
@@ -58,6 +61,41 @@ def seal_job(job: object, registry: Registry, runtime: Runtime, payload_limit: i
     if lock:
         sealed = b'%b,"unique":%b}' % (sealed[:-1], msgspec.json.encode(lock))
     return Sealed(job_id, job_type.name, sealed, queue, lock)
+
+
+def seal_chain(
+    jobs: Sequence[object],
+    registry: Registry,
+    runtime: Runtime,
+    payload_limit: int,
+    driver: Driver,
+    queue: str | None = None,
+) -> Sealed:
+    """Seal the links, and put all but the first into the envelope of the first.
+
+    Raises NoFollowUps, and what ``seal_job`` raises.
+    """
+    if not getattr(driver, "follows_up", False):
+        raise NoFollowUps(driver)
+    naming(driver)
+    if not 1 <= len(jobs) <= LINKS_MAX:
+        raise InvalidSetting("the number of jobs in a chain", len(jobs), f"from 1 to {LINKS_MAX:,}")
+    links = [seal_job(job, registry, runtime, payload_limit, queue) for job in jobs]
+    for link in links:
+        if link.queue == DEFAULT:
+            raise InvalidSetting(
+                f"the queue of {link.type} in a chain",
+                link.queue,
+                "a named one (register the type with queue=..., or call chain(..., queue=...)): a program that knows "
+                "the default queue alone would drop the rest of the chain",
+            )
+        if link.lock:
+            raise InvalidSetting(f"unique of {link.type} in a chain", True, "False: a duplicate would end the chain")
+    first = joined([link.envelope for link in links])
+    if len(first) > payload_limit:
+        raise PayloadTooLarge(f"a chain of {len(links):,} jobs", len(first), payload_limit)
+    rest = tuple(link.job_id for link in links[1:])
+    return Sealed(links[0].job_id, links[0].type, first, links[0].queue, chain=rest)
 
 
 def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> Sequence[str]:
@@ -87,7 +125,7 @@ def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s:
             if holder:
                 stream.emit(JobDuplicate, job_id=one.job_id, holder=holder, **about)
             else:
-                stream.emit(JobDispatched, job_id=one.job_id, due=due, unique=one.lock, **about)
+                stream.emit(JobDispatched, job_id=one.job_id, due=due, unique=one.lock, chain=one.chain, **about)
     if not holders:
         return [one.job_id for one in sealed]
     return [

@@ -9,7 +9,7 @@ from typing import TypeVar
 from . import dispatch, settings
 from .dispatch import Sealed
 from .errors import InvalidSetting, ReplyLost
-from .ports import Runtime
+from .ports import Driver, Runtime
 from .registry import Registry
 
 T = TypeVar("T")
@@ -54,6 +54,19 @@ class Dispatching:
         """
         sealed = self._seal(jobs, queue)
         return list(self._push(sealed, 0.0)) if sealed else []
+
+    def chain(self, *jobs: object, queue: str | None = None) -> list[str]:
+        """Dispatch the first job; each further one goes out when the one before it is done, and never before (JOBS-21).
+
+        The payloads are captured here, and the ids of all jobs returned. A job that fails for good ends the chain; its
+        row in the failure table keeps the rest, and ``queue:retry`` goes on with it. Each job needs a named queue:
+        ``queue``, else its type's. The payload limit holds for the whole chain.
+        Raises what ``dispatch`` raises, InvalidSetting for a job on the default queue or more than 1,000 jobs, and
+        NoFollowUps if the queue's driver has none.
+        """
+        sealed = dispatch.seal_chain(jobs, self.registry, self._runtime, self.payload_limit, self.driver, queue)
+        self._push((sealed,), 0.0)
+        return [sealed.job_id, *sealed.chain]
 
     def adispatch(self, job: object, *, queue: str | None = None, timeout: float | None = None) -> Awaitable[str]:
         """``await queue.adispatch(job)``: as ``dispatch``, in a thread, while the event loop goes on.
@@ -101,6 +114,10 @@ class Dispatching:
             return answer(ids)
 
         return push()
+
+    @property
+    def driver(self) -> Driver:
+        raise NotImplementedError
 
     def _push(self, sealed: Sequence[Sealed], delay_s: float) -> Sequence[str]:
         """Returns the ids; for a duplicate, the id of the job that has its key."""

@@ -19,6 +19,7 @@
     │   └── RedisRequired
     ├── UndeliverableJob          what a worker found on the queue
     │   ├── NotAnEnvelope
+    │   ├── NotAChain
     │   ├── UnknownJobType
     │   └── PayloadMismatch
     ├── DriverError               the server behind a driver
@@ -224,6 +225,13 @@ class NotAnEnvelope(UndeliverableJob):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"not an envelope: {why}")
+
+
+class NotAChain(UndeliverableJob):
+    """The rest of the job's chain is malformed, so the job is not run: what comes after it would be lost."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the rest of its chain (next) is malformed, and the job was not run: {why}")
 
 
 class UnknownJobType(UndeliverableJob):

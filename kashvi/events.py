@@ -53,10 +53,12 @@ class JobDispatched(JobEvent, frozen=True, kw_only=True):
 
     due: float | None = None
     parent: str = ""
-    """The id of the job whose follow-up it is, if it is one."""
+    """The id of the job whose follow-up it is, if it is one, or whose chain it continues."""
     queue: str = DEFAULT
     unique: str = ""
     """The key of a unique job."""
+    chain: tuple[str, ...] = ()
+    """The ids of the links that come after it, in order, if it is the first of a chain."""
 
 
 class JobDuplicate(JobEvent, frozen=True, kw_only=True):

@@ -79,6 +79,7 @@ dispatch_many = _default.dispatch_many
 adispatch = _default.adispatch
 adispatch_after = _default.adispatch_after
 adispatch_many = _default.adispatch_many
+chain = _default.chain
 set_driver = _default.set_driver
 set_max_retry = _default.set_max_retry
 use_db = _default.use_db
@@ -148,6 +149,7 @@ __all__ = [
     "adispatch_after",
     "adispatch_many",
     "around",
+    "chain",
     "default",
     "dispatch",
     "dispatch_after",

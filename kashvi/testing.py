@@ -5,7 +5,8 @@
         assert_dispatched(WelcomeEmail, where=lambda job: job.to == "ada@example.com")
         assert_dispatched(ChargeCard, times=0)
 
-A handler is called by ``assert_dispatched.handle(job)``, where its follow-ups are recorded, too.
+A handler is called by ``assert_dispatched.handle(job)``, where its follow-ups are recorded, too. All links of a chain
+are recorded, in order.
 
 ``from kashvi.testing import assert_dispatched`` in ``conftest.py`` makes it known; kashvi-sim brings it along. It holds
 for every queue of the process. To run jobs in a test, with retries and delays in virtual time, use the fixture ``sim``
@@ -149,18 +150,23 @@ def recorded() -> Iterator[Dispatches]:
 
     dispatches = Dispatches()
     seal = dispatch.seal_job
+    queues: dict[str, str] = {}
+    """Of jobs that are sealed and not dispatched yet, by id."""
 
     def seal_job(
         job: object, registry: Registry, runtime: Runtime, payload_limit: int, queue: str | None = None
     ) -> Sealed:
         sealed = seal(job, registry, runtime, payload_limit, queue)
+        queues[sealed.job_id] = sealed.queue
         dispatches._jobs[sealed.job_id] = registry.named(sealed.type).decode(bytes(read(sealed.envelope).payload))
         return sealed
 
-    def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> None:
+    def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> Sequence[str]:
         for one in sealed:
-            dispatches.note(one.job_id, delay_s, one.queue)
-            stream.emit(JobDispatched, job_id=one.job_id, type=one.type, queue=one.queue)
+            for job_id in (one.job_id, *one.chain):
+                dispatches.note(job_id, delay_s, queues.pop(job_id))
+            stream.emit(JobDispatched, job_id=one.job_id, type=one.type, queue=one.queue, chain=one.chain)
+        return [one.job_id for one in sealed]
 
     with (
         mock.patch.object(dispatch, "seal_job", seal_job),

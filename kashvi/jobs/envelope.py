@@ -35,6 +35,8 @@ class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     """Raw, as ``unique``: a value of the wrong type must not make a job undeliverable."""
     unique: msgspec.Raw = msgspec.Raw(b"")
     """The key of a unique job."""
+    next: msgspec.Raw = msgspec.Raw(b"")
+    """The rest of its chain, see ``chain.py``."""
 
 
 NAMES = frozenset(("id", "type", "payload", "attempts", "error", "lost", "unknown_since", "traceback", "snoozed"))

@@ -8,9 +8,12 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import Context, copy_context
 from typing import Any
 
+import msgspec
+
 from .. import events
 from ..delays import seconds_of
 from ..errors import HandleNotRun, PayloadMismatch, TimedOut, UndeliverableJob, UnknownJobType
+from ..jobs import chain
 from ..jobs.codec import Job
 from ..jobs.envelope import Envelope
 from ..ports import Runtime
@@ -73,7 +76,10 @@ class Attempts:
         if d.envelope is None:
             return self._undeliverable(d, printable(d.error))
         try:
-            return decode(d.envelope, self._registry)
+            job = decode(d.envelope, self._registry)
+            if d.envelope.next:
+                chain.links(d.envelope.next)
+            return job
         except UnknownJobType as why:
             return self._not_known(d, printable(str(why)))
         except UndeliverableJob as why:
@@ -214,6 +220,8 @@ class Attempts:
         ended = self._runtime.monotonic()
         if self._time_limits and self.timekeeper.left(d):
             return self._returned(d)
+        if d.envelope is not None and d.envelope.next:
+            follow_ups += _next_link(d.envelope.next)
         settling = settle.succeeded(d, ended, ended - began, follow_ups)
         if not self._stream.observed:
             return settling
@@ -309,6 +317,14 @@ class Attempts:
     def type_limit(self, d: Delivery) -> int:
         """The limit of an attempt that died with its process: of the type, if it is known here, else the envelope's."""
         return self._limit_of(d.type) if self._registry.find(d.type) else settle.limit_in(d)
+
+
+def _next_link(rest: msgspec.Raw) -> tuple[Kept, ...]:
+    """The next link of the chain, which goes out after the attempt's own follow-ups."""
+    if (following := chain.following(rest)) is None:
+        return ()
+    link, envelope = following
+    return (Kept(link.id, link.type, envelope, 0.0, link.queue),)
 
 
 def _too_late(limit: TimeLimit, error: BaseException) -> tuple[str, TimedOut, str]:
