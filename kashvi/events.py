@@ -93,6 +93,8 @@ class AttemptStarted(JobEvent, frozen=True, kw_only=True):
     queue: str = DEFAULT
     timeout_s: float = 0.0
     """The type's time limit, from now on; 0: none."""
+    next: str = ""
+    """The id of the next link, if the job is in a chain and not its last."""
 
 
 class AttemptSucceeded(JobEvent, frozen=True, kw_only=True):

@@ -166,7 +166,7 @@ class Attempts:
             self._stream.emit(
                 events.AttemptStarted, job_id=d.job_id, type=d.type, attempt=d.attempts + 1,
                 worker=self._worker, claim=d.claim, suspect=d.suspect, lost=d.lost, server_at=d.server_at,
-                type_limit=self._limit_of(d.type), timeout_s=timeout_s, queue=d.queue,
+                type_limit=self._limit_of(d.type), timeout_s=timeout_s, queue=d.queue, next=_next_id(d),
             )  # fmt: skip
         began = self._runtime.monotonic()
         if timeout_s:
@@ -317,6 +317,14 @@ class Attempts:
     def type_limit(self, d: Delivery) -> int:
         """The limit of an attempt that died with its process: of the type, if it is known here, else the envelope's."""
         return self._limit_of(d.type) if self._registry.find(d.type) else settle.limit_in(d)
+
+
+def _next_id(d: Delivery) -> str:
+    """The id of the next link of the chain; empty if there is none."""
+    if d.envelope is None or not d.envelope.next:
+        return ""
+    following = chain.following(d.envelope.next)
+    return following[0].id if following else ""
 
 
 def _next_link(rest: msgspec.Raw) -> tuple[Kept, ...]:

@@ -226,6 +226,7 @@ class Workload(Strict, frozen=True):
             "own backoff kept": backoff,
             "snooze uncounted": snoozes,
             "follow-ups all or none": follow_ups,
+            "chains in order": False,
             "pauses kept": bool(self.pauses),
         }
         return frozenset(name for name, there in reached.items() if not there)

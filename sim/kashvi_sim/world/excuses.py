@@ -36,12 +36,14 @@ ROLLED_BACK = frozenset(
         "excused for a reason",
         "given up at once",
         "follow-ups all or none",
+        "chains in order",
     }
 )
 """Predicates that a rolled-back server may violate, for the jobs whose data it lost."""
 
 OF_ONE_JOB = frozenset({
-    "attempts counted", "backoff kept", "done is done", "in time", "never early", "settle fenced", "unknown types wait",
+    "attempts counted", "backoff kept", "chains in order", "done is done", "in time", "never early", "settle fenced",
+    "unknown types wait",
 })  # fmt: skip
 """Predicates that compare times of the server about one job. They prove nothing if its clock was set meanwhile."""
 OF_MANY = frozenset({"due order", "FIFO", "lease kept"})

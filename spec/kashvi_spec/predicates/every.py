@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..judging import Predicate
 from . import (
     attempts,
+    chains,
     follow_ups,
     hooks,
     order,
@@ -43,6 +44,7 @@ def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Pred
         time_limits.TimeLimitsKept(),
         hooks.HooksSaveNothing(),
         follow_ups.FollowUpsAllOrNone(),
+        chains.ChainsInOrder(),
         order.DueOrder(),
         queues.OwnQueue(),
         pauses.PausesKept(),

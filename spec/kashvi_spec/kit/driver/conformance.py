@@ -120,7 +120,7 @@ class Suite:
 
         def serve(kernel: Kernel) -> GivenServer:
             server = self._serve(kernel)
-            if any(job.sends for job in example.jobs):
+            if any(job.sends or job.then for job in example.jobs):
                 follow_ups_of(server.driver)
             if example.names_queues:
                 naming(server.driver)

@@ -156,6 +156,11 @@ class _Stage:
         for _ in range(job.copies):
             made = self.world.registry.named(NAME if job.limited else UNLIMITED).job_class(index, "." * job.bytes)
             queue = None if job.queue == DEFAULT else job.queue
+            if job.then:
+                links = [made, *(self._job_class(index, link=n) for n in range(1, len(job.then) + 1))]
+                ids = producer.chain(*links, queue=queue)
+                self.notes.names |= {job_id: f"{name}+{n}" if n else name for n, job_id in enumerate(ids)}
+                continue
             if job.delay is None:
                 job_id = producer.dispatch(made, queue=queue)
             else:
@@ -222,16 +227,20 @@ def _job_class(stage: _Stage) -> type[Any]:
         index: int = 0
         padding: str = ""
         which: int = 0
+        link: int = 0
+        """Its place in the chain, after the first."""
 
         def handle(self) -> None:
             job, name = stage.example.jobs[self.index], stage.example.job_names()[self.index]
             if self.which:
                 stage.notes.attempts.append((stage.now(), f"{name}.{self.which}"))
                 return
+            outcomes = job.then[self.link - 1] if self.link else job.outcomes
+            name = f"{name}+{self.link}" if self.link else name
             before = sum(other == name for _, other in stage.notes.attempts)
-            outcome = job.outcomes[min(before, len(job.outcomes) - 1)]
+            outcome = outcomes[min(before, len(outcomes) - 1)]
             stage.notes.attempts.append((stage.now(), name))
-            for n, delay in enumerate(job.sends, 1):
+            for n, delay in enumerate(() if self.link else job.sends, 1):
                 sent, follow_up = current(), ExampleJob(self.index, which=n)
                 queue = None if job.sends_to == DEFAULT else job.sends_to
                 if delay:
@@ -242,7 +251,7 @@ def _job_class(stage: _Stage) -> type[Any]:
             stage.notes.running += 1
             stage.notes.most_running = max(stage.notes.most_running, stage.notes.running)
             try:
-                _take(stage, job.takes, check=outcome == "obey")
+                _take(stage, 0 if self.link else job.takes, check=outcome == "obey")
             finally:
                 stage.notes.running -= 1
             if outcome == "die":

@@ -42,6 +42,8 @@ class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The seconds of a Snooze."""
     sends: tuple[float, ...] = ()
     """The delays of the follow-ups that each attempt dispatches at its begin: named a.1, a.2 …; 0: no delay."""
+    then: tuple[tuple[Outcome, ...], ...] = ()
+    """The outcomes of the links after it, if it is the first of a chain, all on its queue: named a+1, a+2 …"""
     limited: bool = True
     """False: of a type without a time limit."""
     name: str = ""
@@ -146,9 +148,10 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def all_names(self) -> list[str]:
         """The names of jobs and of their follow-ups."""
-        jobs = zip(self.job_names(), self.jobs, strict=True)
+        jobs = list(zip(self.job_names(), self.jobs, strict=True))
         follow_ups = [f"{name}.{n}" for name, job in jobs for n in range(1, len(job.sends) + 1)]
-        return self.job_names() + follow_ups
+        links = [f"{name}+{n}" for name, job in jobs for n in range(1, len(job.then) + 1)]
+        return self.job_names() + follow_ups + links
 
     @property
     def names_queues(self) -> bool:
