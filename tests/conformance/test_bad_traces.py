@@ -99,6 +99,20 @@ def keeps(parent: str, *job_ids: str, n: int = 1, process: str = "p") -> list[Ev
     return [FollowUpKept(job_id=one, type="t", parent=parent, attempt=n, process=process) for one in job_ids]
 
 
+def chained(*links: str) -> Event:
+    """A chain is dispatched."""
+    return JobDispatched(job_id=links[0], type="t", chain=links[1:], process="producer")
+
+
+def carries(job_id: str, at: float, link: str, n: int = 1) -> Event:
+    """An attempt starts at a job that is not the last link."""
+    return AttemptStarted(attempt=n, worker="w", claim="exchange", next=link, **about(job_id, at))
+
+
+def goes_out(job_id: str, parent: str) -> Event:
+    return JobDispatched(job_id=job_id, type="t", parent=parent, process="p")
+
+
 def sends(parent: str, *job_ids: str, process: str = "p") -> list[Event]:
     """They are sent, and run."""
     told: list[Event] = [JobDispatched(job_id=one, type="t", parent=parent, process=process) for one in job_ids]
@@ -282,6 +296,22 @@ GOOD: dict[str, list[Event]] = {
     "an attempt that runs again where it was handed back": [
         worker(), dispatched("a"), started("a", 0), *keeps("a", "b"), returned("a", 1, suspect=False, process="p"),
         started("a", 1), *keeps("a", "c"), *did("a", 1), *sends("a", "c"), stopped(),
+    ],
+    "a chain": [
+        chained("a", "b", "c"), carries("a", 0, "b"), raised("a", 0), retried("a", 0), carries("a", 1, "b", 2),
+        *did("a", 1, 2), goes_out("b", "a"), carries("b", 1, "c"), *did("b", 2), goes_out("c", "b"), started("c", 2),
+        *did("c", 3),
+    ],
+    "a chain that ends with a link that failed": [
+        chained("a", "b"), carries("a", 0, "b"), raised("a", 0, gave_up=True), given_up("a", 0), recorded("a"),
+    ],
+    "a chain that goes on with a new job for the link that failed": [
+        chained("a", "b"), carries("a", 0, "b"), raised("a", 0, gave_up=True), given_up("a", 0), recorded("a"),
+        carries("a2", 9, "b"), *did("a2", 9), goes_out("b", "a2"), started("b", 9), *did("b", 9),
+    ],
+    "a link of a process that could not tell that it sent it": [
+        worker(), worker("v", process="q"), chained("a", "b"), carries("a", 0, "b"), *did("a", 0),
+        started("b", 1, worker="v", process="q"), *did("b", 1, process="q"), stopped("v", "q"),
     ],
     "a hook that raises after the handler had": [
         dispatched("a"), started("a", 0),
@@ -531,6 +561,40 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
                 worker(), worker("v", process="q"), dispatched("a"), started("a", 0), *keeps("a", "b"),
                 started("b", 1, worker="v", process="q"),
                 *did("b", 1, process="q"), raised("a", 2, gave_up=True), given_up("a", 2), recorded("a"), stopped(),
+            ],
+            set(),
+        ),
+    ],
+    "JOBS-21": [
+        ([chained("a", "b"), started("a", 0), *did("a", 0)], set()),
+        ([dispatched("a"), carries("a", 0, "b"), *did("a", 0)], set()),
+        (
+            [
+                chained("a", "b", "c"), started("a", 0), *did("a", 1), goes_out("b", "a"), started("b", 1),
+                raised("b", 1, gave_up=True), given_up("b", 1), recorded("b"), started("c", 1), *did("c", 1),
+            ],
+            set(),
+        ),
+        ([chained("a", "b"), started("a", 0), started("b", 0), *did("a", 1), *did("b", 1)], set()),
+        (
+            [
+                chained("a", "b", "c"), started("a", 0), *did("a", 1), goes_out("b", "a"), goes_out("c", "a"),
+                started("b", 1), started("c", 1), *did("b", 2), *did("c", 2),
+            ],
+            set(),
+        ),
+        (
+            [
+                chained("a", "b"), started("a", 0), *did("a", 0), goes_out("b", "a"), goes_out("b", "a"),
+                started("b", 1), *did("b", 1),
+            ],
+            {"ids unique"},
+        ),
+        (
+            [
+                worker(), worker("v", process="q"), chained("a", "b"), started("a", 0), goes_out("b", "a"),
+                started("b", 1, worker="v", process="q"), *did("b", 1, process="q"), raised("a", 2), retried("a", 2),
+                started("a", 3, 2), *did("a", 3, 2), stopped(),
             ],
             set(),
         ),

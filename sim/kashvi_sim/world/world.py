@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import redis
 import sqlalchemy as sa
@@ -27,7 +27,7 @@ from kashvi.events import (
 )
 from kashvi.failures.engine import engine_of
 from kashvi.names import DEFAULT
-from kashvi.ports import EARLIER_S, FailureStore, Settlement
+from kashvi.ports import EARLIER_S, FailureStore, NamedQueues, Paused, Settlement
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 from kashvi.settings import OBEY_S
@@ -85,6 +85,8 @@ class World(Judged, Struck):
     not judged then, only their events and what they leave.
     """
 
+    named: frozenset[str] = frozenset()
+    """The named queues that had jobs."""
     late = 0
     """Requests that have not arrived yet."""
     progress = 0
@@ -282,13 +284,18 @@ class World(Judged, Struck):
         """Let time pass as ``run`` does, but leap over times in which idle workers only poll and wait."""
         end = self.kernel.time + seconds
         while self.kernel.time < end and not until():
-            due = self.server.driver.next_due()
+            due = self._next_due()
             leap = (
                 min(end, due - self.server.skew_s if isinstance(due, float) else end) - LEAP_BEFORE_S - self.kernel.time
             )
             if leap > 0 and self.idle():
                 self.kernel.leap(leap)
             self.run(until, for_s=min(LEAP_BEFORE_S, end - self.kernel.time))
+
+    def _next_due(self) -> float | Paused | None:
+        if not self.named:
+            return self.server.driver.next_due()
+        return cast(NamedQueues, self.server.driver).next_due((DEFAULT, *sorted(self.named)))
 
     def idle(self) -> bool:
         """True if there are only workers, all idle until the next job is due."""
@@ -392,6 +399,7 @@ class World(Judged, Struck):
 
     def serve(self, others: Collection[str] = ()) -> None:
         """Hand new jobs to waiting workers, first come first served. ``others``: named queues that got some."""
+        self.named = self.named.union(others)
         empty: set[str] = set()
         for waiter in self.waiters[:]:
             source = waiter.queues[0]

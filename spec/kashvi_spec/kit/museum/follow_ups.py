@@ -37,9 +37,9 @@ def _(patch: Patch) -> None:
 @exhibit(
     "a repeated request sends follow-ups again",
     "a lost reply makes two of each",
-    "JOBS-18",
+    "JOBS-18 JOBS-21",
     source="Sidekiq #5740: a batch's callback runs twice",
-    also="DELIVERY-5 DELIVERY-7",
+    also="DELIVERY-5 DELIVERY-7 DISPATCH-5",
 )
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, worker: str, n: int, lease_s: float, s: Any, want: int) -> Exchange:
@@ -54,7 +54,12 @@ def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "exchange", repeated, exchange)
 
 
-@exhibit("follow-ups come before the fence", "a worker that was taken for dead sends them, too", "JOBS-18")
+@exhibit(
+    "follow-ups come before the fence",
+    "a worker that was taken for dead sends them, too",
+    "JOBS-18 JOBS-21",
+    also="DELIVERY-5 DELIVERY-7",
+)
 def _(patch: Patch) -> None:
     def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
         self._follow(s.follow_ups, now)
@@ -66,7 +71,7 @@ def _(patch: Patch) -> None:
 @exhibit(
     "a second try sends no follow-ups",
     "the server was away, and the job is done without them",
-    "JOBS-18",
+    "JOBS-18 JOBS-21",
     also="DELIVERY-1 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
