@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
@@ -68,6 +68,11 @@ class Waiter(NamedTuple):
 def look(server: Driver, worker: str, queues: Sequence[str]) -> bytes | float | None:
     """A wait that does not wait."""
     return server.wait(worker, 0.0) if queues == (DEFAULT,) else naming(server).wait(worker, 0.0, queues)
+
+
+def first_due(server: Driver, named: Collection[str]) -> float | Paused | None:
+    """``next_due`` of the default queue and those that are named."""
+    return naming(server).next_due((DEFAULT, *sorted(named))) if named else server.next_due()
 
 
 class Line:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import redis
 import sqlalchemy as sa
@@ -26,8 +26,7 @@ from kashvi.events import (
     WorkerStopped,
 )
 from kashvi.failures.engine import engine_of
-from kashvi.names import DEFAULT
-from kashvi.ports import EARLIER_S, FailureStore, NamedQueues, Paused, Settlement
+from kashvi.ports import EARLIER_S, FailureStore, Settlement
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 from kashvi.settings import OBEY_S
@@ -39,7 +38,7 @@ from .faults import Faults
 from .judged import Judged, bench
 from .kernel import EPOCH, Choose, Kernel
 from .ledger import Ledger, Settled, id_of, snoozes
-from .network import Line, Waiter, look
+from .network import Line, Waiter, first_due, look
 from .process import SimQueue
 from .runtime import SimRuntime
 from .server import MemoryServer, RedisServer, Server
@@ -284,18 +283,13 @@ class World(Judged, Struck):
         """Let time pass as ``run`` does, but leap over times in which idle workers only poll and wait."""
         end = self.kernel.time + seconds
         while self.kernel.time < end and not until():
-            due = self._next_due()
+            due = first_due(self.server.driver, self.named)
             leap = (
                 min(end, due - self.server.skew_s if isinstance(due, float) else end) - LEAP_BEFORE_S - self.kernel.time
             )
             if leap > 0 and self.idle():
                 self.kernel.leap(leap)
             self.run(until, for_s=min(LEAP_BEFORE_S, end - self.kernel.time))
-
-    def _next_due(self) -> float | Paused | None:
-        if not self.named:
-            return self.server.driver.next_due()
-        return cast(NamedQueues, self.server.driver).next_due((DEFAULT, *sorted(self.named)))
 
     def idle(self) -> bool:
         """True if there are only workers, all idle until the next job is due."""

@@ -12,7 +12,7 @@ from ..judging import ROUNDING_S, Predicate, Violation, Watches
 
 @dataclass
 class _Link:
-    """What is told of a job in a chain."""
+    """What the events say about a job in a chain."""
 
     sent_by: list[str] = field(default_factory=list)
     """By each dispatch as the next link, the job whose settlement it was."""
