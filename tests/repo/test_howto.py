@@ -12,7 +12,9 @@ import pytest
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["async", "chains", "follow_ups", "hooks", "idempotency", "queues", "retries", "timeouts"])
+@pytest.mark.parametrize(
+    "page", ["async", "chains", "follow_ups", "hooks", "idempotency", "queues", "retries", "timeouts"]
+)
 def test_the_code_of_a_how_to_page_runs(page: str, tmp_path: Path) -> None:
     """Copied as a reader would copy it."""
     blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / f"{page}.md").read_text(), re.MULTILINE | re.DOTALL)

@@ -54,7 +54,14 @@ def test_storms_with_all_faults_are_the_same_in_both_shells() -> None:
 
 @pytest.mark.parametrize(
     ("name", "faults"),
-    [("neighbours", "none"), ("skew", "kill,failover"), ("poison", "none"), ("follow_ups", "all"), ("limits", "all")],
+    [
+        ("neighbours", "none"),
+        ("skew", "kill,failover"),
+        ("poison", "none"),
+        ("follow_ups", "all"),
+        ("chains", "all"),
+        ("limits", "all"),
+    ],
 )
 def test_other_workloads_are_the_same_in_both_shells(name: str, faults: str) -> None:
     for seed in range(2):

@@ -58,6 +58,14 @@ def test_no_promise_is_broken_by_jobs_with_follow_ups() -> None:
         assert found.judged["follow-ups all or none"] > 15
 
 
+def test_no_promise_is_broken_by_chains() -> None:
+    """On a named queue; in memory, and by the Lua scripts."""
+    for driver, seeds in (("memory", 25), ("fakeredis", 3)):
+        found = swept(Job(workload_named("chains"), driver, "all"), 0, seeds)
+        assert found.failing == []
+        assert found.judged["chains in order"] > 15
+
+
 def test_no_promise_is_broken_by_jobs_with_time_limits() -> None:
     """In processes that are replaced, and in those of an app; in memory, and by the Lua scripts."""
     replaced = workload_named("limits")

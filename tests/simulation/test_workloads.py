@@ -188,6 +188,22 @@ def test_a_bug_of_follow_ups_is_seen_among_them(bug: str, faults: str) -> None:
         assert any(played.violations for played in runs)
 
 
+@pytest.mark.parametrize(
+    ("bug", "faults"),
+    [
+        ("all links of a chain are sent at once", "none"),
+        ("a retry forgets the rest of its chain", "none"),
+        ("a chain goes on after a link that failed", "none"),
+        ("a repeated request sends follow-ups again", "reply_lost"),
+    ],
+)
+def test_a_bug_of_chains_is_seen_among_them(bug: str, faults: str) -> None:
+    """Within twenty seeds, by the predicate."""
+    with MUSEUM[bug].planted():
+        runs = (play(workload_named("chains"), seed=seed, faults=faults) for seed in range(20))
+        assert any(one.predicate == "chains in order" for played in runs for one in played.violations)
+
+
 def test_a_slow_consumer_falls_behind_until_it_gets_help() -> None:
     """Waits grow with time, not with the load."""
     played = run("slow_consumer")

@@ -19,6 +19,7 @@ from kashvi_spec.predicates.safety import Violation
 from kashvi.errors import DriverError
 from kashvi.events import JobDispatched
 from kashvi.failures.table import TABLE
+from kashvi.jobs.chain import joined
 from kashvi.jobs.envelope import seal
 from kashvi.names import DEFAULT
 from kashvi.ports import FailureStore
@@ -38,7 +39,7 @@ from ..world.world import World
 from .figures import Figures, figures_of
 from .recording import Shift
 from .reference import Beside
-from .scripted import job_class_of
+from .scripted import job_class_of, number_of
 from .told import rows_wrong, table_told, told_wrongly
 from .undisturbed import undisturbed
 from .upkeep import dear, late_upkeep, left_behind
@@ -261,10 +262,12 @@ class Run:
         for n, (gap, next_job) in enumerate(self._script.coming(self._tape.workload)):
             if gap > 0:
                 self.world.kernel.sleep(gap)
-            job_type, delay_s = next_job()
+            job_type, delay_s, links = next_job()
             job = self.classes[job_type](n)
             try:
-                if delay_s is None:
+                if links:
+                    queue.chain(job, *(self.classes[name](number_of(n, k)) for k, name in enumerate(links)))
+                elif delay_s is None:
                     queue.dispatch(job)
                 else:
                     queue.dispatch_after(job, delay_s)
@@ -275,21 +278,23 @@ class Run:
     def _produce_directly(self, queue: SimQueue) -> Turns[None]:
         """``_produce`` without a greenlet."""
         world, pushes = self.world, DirectLine(self.world, queue.process, self.world.line_of(queue.process))
-        types = {name: msgspec.json.encode(name) for name in self.classes}
         for n, (gap, next_job) in enumerate(self._script.coming(self._tape.workload)):
             if gap > 0 and world.kernel.waits(None, gap):
                 yield
-            job_type, delay_s = next_job()
-            job_id, name = queue.process.new_id(), self._script.queue_of(job_type)
+            job_type, delay_s, links = next_job()
+            jobs = [(job_type, n), *((name, number_of(n, k)) for k, name in enumerate(links))]
+            ids = [queue.process.new_id() for _ in jobs]
+            name = self._script.queue_of(job_type)
+            sealed = joined([self._sealed(job_id, *job) for job_id, job in zip(ids, jobs, strict=True)])
             try:
-                due = yield from pushes.push([self._sealed(job_id, types[job_type], n, name)], delay_s or 0.0, name)
+                due = yield from pushes.push([sealed], delay_s or 0.0, name)
             except DriverError:
                 continue
-            queue.tell(JobDispatched, job_id=job_id, type=job_type, due=due, queue=name)
+            queue.tell(JobDispatched, job_id=ids[0], type=job_type, due=due, queue=name, chain=tuple(ids[1:]))
         self.produced = True
 
-    def _sealed(self, job_id: str, type_json: bytes, n: int, queue: str) -> bytes:
-        sealed = seal(job_id, type_json, b'{"n":%d}' % n)
+    def _sealed(self, job_id: str, job_type: str, n: int) -> bytes:
+        queue, sealed = self._script.queue_of(job_type), seal(job_id, msgspec.json.encode(job_type), b'{"n":%d}' % n)
         return sealed if queue == DEFAULT else b'%b,"queue":"%b"}' % (sealed[:-1], queue.encode())
 
     def _staff(self) -> None:

@@ -13,8 +13,14 @@ from ..world.tape import TRIES
 from ..world.world import World
 from .workload import Acts, Attempt, FollowUps
 
-FIRST_FOLLOW_UP, MANY = 10**9, 1000
-"""The number of the first follow-up, and the most of one attempt; the producer's jobs have lower ones."""
+FIRST_FOLLOW_UP, FIRST_LINK, MANY = 10**9, 10**11, 1000
+"""The numbers of the first follow-up and the first later link of a chain, and the most of one job; the producer's jobs
+have lower ones."""
+
+
+def number_of(first: int, place: int) -> int:
+    """The number of a later link, by the first one's and its place."""
+    return FIRST_LINK + first * MANY + place
 
 
 @dataclass

@@ -31,6 +31,8 @@ class Coming(NamedTuple):
 
     type: str
     delay_s: float | None
+    chain: tuple[str, ...] = ()
+    """The types of the links after it, if it is the first of a chain."""
 
 
 class Attempt(NamedTuple):
@@ -123,6 +125,8 @@ class JobKind(Strict, frozen=True):
     """The share of attempts that raise Snooze, for ``snooze_s``."""
     snooze_s: Seconds = 1.0
     follow_ups: FollowUps | None = None
+    chain: tuple[str, ...] = ()
+    """The types of the links after it, if it is the first of a chain."""
     timeout_s: Positive | None = None
     """The type's time limit."""
     ignores: Share = 0.0
@@ -188,7 +192,7 @@ class Workload(Strict, frozen=True):
 
         def draw() -> Coming:
             kind = next_kind()
-            return Coming(kind.type, None if kind.delay is None else kind.delay.draw(chance))
+            return Coming(kind.type, None if kind.delay is None else kind.delay.draw(chance), kind.chain)
 
         for gap in self.arrivals.gaps(chance):
             yield gap, draw
@@ -226,7 +230,7 @@ class Workload(Strict, frozen=True):
             "own backoff kept": backoff,
             "snooze uncounted": snoozes,
             "follow-ups all or none": follow_ups,
-            "chains in order": False,
+            "chains in order": any(kind.chain for kind in self.job),
             "pauses kept": bool(self.pauses),
         }
         return frozenset(name for name, there in reached.items() if not there)
@@ -245,9 +249,10 @@ class Workload(Strict, frozen=True):
         return kind.retry.made() if kind.retry else None
 
     def _kinds(self, chance: Stream) -> Callable[[], JobKind]:
-        """A function that draws the kind of the next job, by share, of those that are no follow-ups."""
-        follow_ups = {kind.follow_ups.type for kind in self.job if kind.follow_ups}
-        coming = [kind for kind in self.job if kind.type not in follow_ups]
+        """A function that draws the kind of the next job, by share, of those that are no follow-ups or later links."""
+        later = {kind.follow_ups.type for kind in self.job if kind.follow_ups}
+        later.update(name for kind in self.job for name in kind.chain)
+        coming = [kind for kind in self.job if kind.type not in later]
         total = sum(kind.share for kind in coming)
         edges: list[tuple[float, JobKind]] = []
         edge = 0.0
@@ -286,6 +291,12 @@ def load(path: Path) -> Workload:
     for kind in workload.job:
         if kind.follow_ups and (kind.follow_ups.type not in kinds or kinds[kind.follow_ups.type].follow_ups):
             why = f"the follow-ups of {kind.type} need a type of their own, without follow-ups"
+            raise UnusableSetting(f"the workload {path}", why)
+        if kind.chain and any(name not in kinds or kinds[name].chain for name in kind.chain):
+            why = f"the chain of {kind.type} needs types of this workload without chains"
+            raise UnusableSetting(f"the workload {path}", why)
+        if kind.chain and (kind.delay or DEFAULT in map(workload.queue_of, (kind.type, *kind.chain))):
+            why = f"the chain of {kind.type} needs named queues for its types, and no delay"
             raise UnusableSetting(f"the workload {path}", why)
     return workload
 

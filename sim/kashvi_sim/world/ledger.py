@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from kashvi.errors import NotAnEnvelope
+from kashvi.errors import NotAChain, NotAnEnvelope
 from kashvi.events import AttemptFailed, AttemptSnoozed, AttemptStarted, AttemptSucceeded, Event
+from kashvi.jobs.chain import links
 from kashvi.jobs.envelope import read
 from kashvi.ports import Failure, Refusal, Settlement
 from kashvi.registry import Registry
@@ -203,6 +204,15 @@ def _of_garbage(s: Settlement) -> str:
     fields = _fields(s.new)
     kept = "raw" in fields and base64.b64decode(_value(fields["raw"], type=str)) == s.old
     return "" if s.move == "fail" and kept and _value(fields["type"]) == "" else "its bytes are not kept"
+
+
+def ids_of(raw: bytes) -> list[str]:
+    """The id in an envelope's bytes, and those of the links after it."""
+    try:
+        rest = read(raw).next
+        return [id_of(raw), *(link.id for link in (links(rest) if rest else ()))]
+    except (NotAnEnvelope, NotAChain):
+        return [id_of(raw)]
 
 
 def id_of(raw: bytes) -> str:

@@ -26,6 +26,7 @@ from kashvi.events import (
     WorkerStopped,
 )
 from kashvi.failures.engine import engine_of
+from kashvi.names import DEFAULT
 from kashvi.ports import EARLIER_S, FailureStore, Settlement
 from kashvi.queues import Queue
 from kashvi.registry import Registry
@@ -37,7 +38,7 @@ from .excuses import Telling, Trouble
 from .faults import Faults
 from .judged import Judged, bench
 from .kernel import EPOCH, Choose, Kernel
-from .ledger import Ledger, Settled, id_of, snoozes
+from .ledger import Ledger, Settled, id_of, ids_of, snoozes
 from .network import Line, Waiter, first_due, look
 from .process import SimQueue
 from .runtime import SimRuntime
@@ -358,7 +359,7 @@ class World(Judged, Struck):
 
     def repeat(self) -> None:
         """Push the last job once more."""
-        self.others.repeated.add(id_of(self.others.last))
+        self.others.repeated.update(ids_of(self.others.last))
         self.server.driver.push([self.others.last])
         self.serve()
 

@@ -47,7 +47,7 @@ def _(patch: Patch) -> None:
     "nothing is left out",
     "attempts, error and lost are written when they are empty",
     "ENVELOPE-1",
-    also="ENVELOPE-2 TABLE-11",
+    also="ENVELOPE-2 JOBS-21 JOBS-22 TABLE-11",
 )
 def _(patch: Patch) -> None:
     sealing(patch, b'{"id":"%(id)b","type":%(type)b,"payload":%(payload)b,"attempts":0,"error":"","lost":0}')
@@ -192,7 +192,7 @@ def _(patch: Patch) -> None:
     "a retry drops what it does not know",
     "a field of a newer release is gone after a failure",
     "ENVELOPE-5",
-    also="COMMANDS-26",
+    also="COMMANDS-26 JOBS-21",
 )
 def _(patch: Patch) -> None:
     known = {"id", "type", "payload", "attempts", "error", "lost", "raw", "max_attempts", "snoozed"}

@@ -71,7 +71,7 @@ def _(patch: Patch) -> None:
 @exhibit(
     "a second try sends no follow-ups",
     "the server was away, and the job is done without them",
-    "JOBS-18 JOBS-21",
+    "JOBS-18",
     also="DELIVERY-1 DISPATCH-1",
 )
 def _(patch: Patch) -> None:
