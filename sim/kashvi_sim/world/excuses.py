@@ -123,8 +123,8 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         return forgotten or untold(world, v.job_id)
     if v.predicate in ROLLED_BACK and v.job_id in world.rolled_back:
         return world.rolled_back[v.job_id]
-    if v.predicate == "chains in order" and (lost := [one for one in world.rolled_back if one in v.why]):
-        return world.rolled_back[lost[0]]  # of the link before it
+    if v.predicate == "chains in order" and (before := [one for one in world.rolled_back if one in v.why]):
+        return world.rolled_back[before[0]]  # of the link before it
     if v.predicate == "never early" and _claimed_long_ago(world, v.job_id):
         return "pause"
     if v.predicate in ("due order", "FIFO") and world.others.repeated:

@@ -85,10 +85,8 @@ class World(Judged, Struck):
     not judged then, only their events and what they leave.
     """
 
-    named: frozenset[str] = frozenset()
-    """The named queues that had jobs."""
-    late = 0
-    """Requests that have not arrived yet."""
+    late, named = 0, frozenset[str]()
+    """Requests that have not arrived yet, and the named queues that had jobs."""
     progress = 0
     """The number of jobs that came, ended or were recorded."""
     dealings: Dealings | None = None

@@ -215,7 +215,7 @@ def _(patch: Patch) -> None:
     "with a line in the log",
     "FAILURES-9",
     source="Go kashvi; Celery #6893; Taskiq",
-    also="COMMANDS-18 COMMANDS-26 DISPATCH-1 ENVELOPE-6 ENVELOPE-7 FAILURES-10 JOBS-2 JOBS-13 WORKERS-13",
+    also="COMMANDS-18 COMMANDS-26 DISPATCH-1 ENVELOPE-6 ENVELOPE-7 FAILURES-10 JOBS-2 JOBS-13 JOBS-22 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     patch.setattr(settle, "undeliverable", lambda d, ended_at, error: settle.succeeded(d, ended_at))
