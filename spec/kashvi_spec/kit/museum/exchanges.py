@@ -22,7 +22,7 @@ from . import Patch, exhibit, where
     "a repeated number claims anew",
     "a lost reply is answered with more jobs",
     "DELIVERY-6",
-    also="DELIVERY-1 DISPATCH-1 JOBS-18 JOBS-21 RETRY-6",
+    also="DELIVERY-1 DISPATCH-1 JOBS-18 RETRY-6",
 )
 def _(patch: Patch) -> None:
     def exchange(real: Any, self: MemoryDriver, worker: str, n: int, *args: Any) -> Exchange:

@@ -270,7 +270,7 @@ def _(patch: Patch) -> None:
     "a worker that was taken for dead still settles",
     "DELIVERY-5",
     source="asynq: Done deletes the task a second worker runs",
-    also="DELAY-10 DELIVERY-14 DELIVERY-6 JOBS-18 JOBS-21 WORKERS-13",
+    also="DELAY-10 DELIVERY-14 DELIVERY-6 DELIVERY-7 DISPATCH-5 JOBS-18 JOBS-21 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     accept_always(patch)
@@ -295,7 +295,7 @@ def _(patch: Patch) -> None:
     "although another worker has the job",
     "DELIVERY-5",
     source="streams: XACK of a consumer that lost the entry",
-    also="DELAY-10 DELIVERY-1 DELIVERY-14 DELIVERY-6 DISPATCH-1 JOBS-18 JOBS-21 WORKERS-13",
+    also="DELAY-10 DELIVERY-1 DELIVERY-14 DELIVERY-6 DISPATCH-1 DISPATCH-5 JOBS-18 JOBS-21 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     settling(patch, lambda self, worker, s: s.move == "done" and not holds(self, s), lambda real, *args: True)
