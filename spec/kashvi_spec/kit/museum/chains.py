@@ -96,7 +96,8 @@ def _(patch: Patch) -> None:
     def seal_chain(jobs: Sequence[object], registry: Any, runtime: Any, limit: int, driver: Any, queue: Any) -> Sealed:
         links = [dispatch.seal_job(job, registry, runtime, limit, queue) for job in jobs]
         whole = chain.joined([link.envelope for link in links])
-        return Sealed(links[0].job_id, links[0].type, whole, links[0].queue, tuple(one.job_id for one in links[1:]))
+        later = tuple(one.job_id for one in links[1:])
+        return Sealed(links[0].job_id, links[0].type, whole, links[0].queue, chain=later)
 
     patch.setattr(dispatch, "seal_chain", seal_chain)
 
