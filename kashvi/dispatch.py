@@ -12,8 +12,9 @@ from .errors import DriverError, InvalidSetting, NoFollowUps, PayloadTooLarge
 from .events import EventStream, JobDispatched, JobDuplicate
 from .jobs.chain import LINKS_MAX, joined
 from .jobs.envelope import seal
+from .named import NamedQueues
 from .names import DEFAULT, queue_name
-from .ports import Driver, NamedQueues, Runtime
+from .ports import Driver, Runtime
 from .registry import Registry
 from .unique import Dispatched
 

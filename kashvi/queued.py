@@ -12,8 +12,9 @@ from itertools import islice
 from .dispatch import naming
 from .errors import InvalidSetting, NotAnEnvelope
 from .jobs.envelope import queue_in, read, text_of
+from .named import QueueStats
 from .names import DEFAULT, queue_name
-from .ports import WHERE, Driver, Pausing, QueueStats, Showing, Shown, Where
+from .ports import WHERE, Driver, Pausing, Showing, Shown, Where
 
 TIMED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-")
 """A UUIDv7, which begins with the time: Unix milliseconds in 48 bits."""

@@ -7,8 +7,9 @@ import logging
 from .delays import DELAY_MAX_S
 from .dispatch import naming
 from .errors import DriverError, InvalidSetting, SettingsRefused
+from .named import NamedQueues
 from .names import DEFAULT, queue_name
-from .ports import Checking, Driver, NamedQueues, Pausing
+from .ports import Checking, Driver, Pausing
 
 UNKNOWN_FOR_S = 600.0
 """How long a job waits for a worker that knows its type: as long as Kubernetes waits for a stuck rollout."""

@@ -13,8 +13,9 @@ import click
 
 from ..errors import RedisRequired
 from ..jobs.envelope import bytes_of
+from ..named import NamedQueues
 from ..names import DEFAULT
-from ..ports import NamedQueues, Retrying
+from ..ports import Retrying
 from ..queue import Queue
 from ..runtime import SystemRuntime
 from ..text import json_line, visible

@@ -12,6 +12,7 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from ..errors import CommandRefused
+from ..named import QueueStats
 from ..names import DEFAULT, queue_name
 from ..ports import (
     EARLIER_S,
@@ -26,7 +27,6 @@ from ..ports import (
     Lock,
     LostDelivery,
     Paused,
-    QueueStats,
     Runtime,
     Settlement,
     Shares,

@@ -17,6 +17,7 @@ from typing import Any
 import redis
 
 from ..errors import CommandRefused, InvalidSetting, SettingsRefused
+from ..named import QueueStats
 from ..names import DEFAULT, is_queue, queue_name
 from ..ports import (
     FIRST_LEASE_S,
@@ -30,7 +31,6 @@ from ..ports import (
     LostDelivery,
     Paused,
     Place,
-    QueueStats,
     Settlement,
     Shown,
     Stats,

@@ -12,8 +12,9 @@ from typing import cast
 
 from .. import events
 from ..errors import ClockStandsStill, CommandRefused, DriverError, unexpected
+from ..named import NamedQueues
 from ..names import DEFAULT, ONLY_DEFAULT
-from ..ports import PAUSED, Driver, Exchange, NamedQueues, Paused, Place, Runtime
+from ..ports import PAUSED, Driver, Exchange, Paused, Place, Runtime
 from ..text import visible
 from . import settle
 from .attempt import Attempts

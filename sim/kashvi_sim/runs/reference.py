@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from kashvi.named import NamedQueues
 from kashvi.names import DEFAULT
 from kashvi.ports import (
     FIRST_LEASE_S,
@@ -15,7 +16,6 @@ from kashvi.ports import (
     Exchange,
     Expired,
     Lock,
-    NamedQueues,
     Paused,
     Settlement,
     Shares,

@@ -12,6 +12,7 @@ from kashvi.dispatch import naming
 from kashvi.drivers.memory import MemoryStore
 from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
 from kashvi.failures.table import TABLE
+from kashvi.named import NamedQueues, QueueStats
 from kashvi.names import DEFAULT
 from kashvi.ports import (
     EARLIER_S,
@@ -23,10 +24,8 @@ from kashvi.ports import (
     Failure,
     FailureStore,
     Lock,
-    NamedQueues,
     Paused,
     Pausing,
-    QueueStats,
     Refusal,
     Settlement,
     Stats,

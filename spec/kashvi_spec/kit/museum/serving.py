@@ -7,7 +7,7 @@ from typing import Any
 from kashvi.cli import failed, pausing, work
 from kashvi.drivers.redis import RedisDriver
 from kashvi.jobs import envelope
-from kashvi.ports import QueueStats
+from kashvi.named import QueueStats
 
 from . import Patch, exhibit
 from .commands import working

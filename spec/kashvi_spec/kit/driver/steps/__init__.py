@@ -11,8 +11,9 @@ from typing import cast
 
 from kashvi_sim.world.kernel import EPOCH
 
+from kashvi.named import NamedQueues
 from kashvi.names import DEFAULT
-from kashvi.ports import Driver, Exchange, Move, NamedQueues, Pausing, Place, Settlement, Want
+from kashvi.ports import Driver, Exchange, Move, Pausing, Place, Settlement, Want
 from kashvi.runtime import SystemRuntime
 
 from ..subject import Clock, DriverUnderTest
