@@ -11,14 +11,14 @@ from unittest import mock
 import click
 import msgspec
 
-from kashvi import cli, errors, queued
+from kashvi import cli, errors
 from kashvi.cli import doctor, failed, listing, logs, options, output, processes, signals, work
 from kashvi.cli.output import JsonLines, write
 from kashvi.cli.signals import Repeats, Signals
 from kashvi.drivers import pools
 from kashvi.drivers.redis import RedisDriver
 from kashvi.failures.sql import SqlFailures
-from kashvi.ports import PREFIX, Shown
+from kashvi.ports import PREFIX
 from kashvi.queues import Queue
 from kashvi.runtime import SystemRuntime
 from kashvi.text import json_line
@@ -487,21 +487,3 @@ def _(patch: Patch) -> None:
         lambda entry, prefix=None: prefix not in (None, PREFIX),
         lambda real, entry, prefix=None: real(entry),
     )  # fmt: skip
-
-
-@exhibit("the newest job is shown first", "a list read from its left end", "COMMANDS-20")
-def _(patch: Patch) -> None:
-    def shown(self: RedisDriver, key: Any, first: int, last: int, worker: str = "") -> list[Shown]:
-        return [Shown(raw, worker=worker) for raw in self._server.call("LRANGE", key, first, last)]
-
-    patch.setattr(RedisDriver, "_shown", shown)
-
-
-@exhibit("bytes that are no job are left out of a list", "nobody sees what is stuck there", "COMMANDS-20")
-def _(patch: Patch) -> None:
-    real = queued.jobs
-
-    def jobs(*words: Any) -> list[queued.QueuedJob]:
-        return [job for job in real(*words) if job.type]
-
-    patch.setattr(queued, "jobs", jobs)

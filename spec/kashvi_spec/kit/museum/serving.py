@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from kashvi import queued
 from kashvi.cli import failed, pausing, work
 from kashvi.drivers.redis import RedisDriver
 from kashvi.jobs import envelope
 from kashvi.named import QueueStats
+from kashvi.ports import Shown
 
 from . import Patch, exhibit
 from .commands import working
@@ -59,3 +61,21 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = envelope.wrap_garbage
     patch.setattr(envelope, "wrap_garbage", lambda raw, job_id, error, queue="default": real(raw, job_id, error))
+
+
+@exhibit("the newest job is shown first", "a list read from its left end", "COMMANDS-20")
+def _(patch: Patch) -> None:
+    def shown(self: RedisDriver, key: Any, first: int, last: int, worker: str = "") -> list[Shown]:
+        return [Shown(raw, worker=worker) for raw in self._server.call("LRANGE", key, first, last)]
+
+    patch.setattr(RedisDriver, "_shown", shown)
+
+
+@exhibit("bytes that are no job are left out of a list", "nobody sees what is stuck there", "COMMANDS-20")
+def _(patch: Patch) -> None:
+    real = queued.jobs
+
+    def jobs(*words: Any) -> list[queued.QueuedJob]:
+        return [job for job in real(*words) if job.type]
+
+    patch.setattr(queued, "jobs", jobs)
