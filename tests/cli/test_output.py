@@ -75,7 +75,7 @@ def test_json_lines_stay_whole_whatever_handlers_print(kashvi: Shell) -> None:
 AT_EXIT = "\nimport atexit; atexit.register(lambda: (print('goodbye'), os.write(1, b'raw')))\n"
 
 
-@pytest.mark.parametrize("words", [["queue:failed"], ["queue:stats"], ["queue:work", "--stop-when-empty"]])
+@pytest.mark.parametrize("words", [["queue:failed"], ["queue:work", "--stop-when-empty"]])
 def test_json_of_a_command_is_alone_though_the_app_prints(kashvi: Shell, words: list[str]) -> None:
     """When it is imported, and when the process ends."""
     app = PRINTS.replace("queue.dispatch", "queue.use_db('sqlite://'); queue.dispatch") + AT_EXIT

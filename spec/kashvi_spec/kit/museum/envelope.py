@@ -192,10 +192,22 @@ def _(patch: Patch) -> None:
     "a retry drops what it does not know",
     "a field of a newer release is gone after a failure",
     "ENVELOPE-5",
-    also="COMMANDS-26 JOBS-21",
 )
 def _(patch: Patch) -> None:
-    known = {"id", "type", "payload", "attempts", "error", "lost", "raw", "max_attempts", "snoozed"}
+    known = {
+        "id",
+        "type",
+        "payload",
+        "attempts",
+        "error",
+        "lost",
+        "raw",
+        "max_attempts",
+        "snoozed",
+        "queue",
+        "unique",
+        "next",
+    }
 
     def rewrite(real: Any, raw: bytes, job_id: str, **changes: Any) -> bytes:
         fields = {name: value for name, value in envelope._decode_fields(raw).items() if name in known}
