@@ -375,7 +375,6 @@ def _(patch: Patch) -> None:
     "the look and the push are two steps",
     "QUEUES-7",
     source="Oban: uniqueness is a query, then an insert",
-    also="QUEUES-8",
 )
 def _(patch: Patch) -> None:
     def push_unique(real: Any, self: MemoryDriver, envelopes: Any, delay_s: float, queues: Any, locks: Any) -> Any:
@@ -393,7 +392,6 @@ def _(patch: Patch) -> None:
     "a delayed job has no key until it is due",
     "so a second one is delayed beside it",
     "QUEUES-7",
-    also="QUEUES-8",
 )
 def _(patch: Patch) -> None:
     def push_unique(real: Any, self: MemoryDriver, envelopes: Any, delay_s: float, queues: Any, locks: Any) -> Any:
