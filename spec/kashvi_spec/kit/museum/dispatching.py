@@ -237,9 +237,8 @@ def _(patch: Patch) -> None:
     "one push for each", "all are checked first, and then sent one by one", "DISPATCH-6", source="RQ: enqueue_many"
 )
 def _(patch: Patch) -> None:
-    def push(real: Any, driver: Any, stream: Any, sealed: Sequence[Sealed], delay_s: float) -> None:
-        for one in sealed:
-            real(driver, stream, (one,), delay_s)
+    def push(real: Any, driver: Any, stream: Any, sealed: Sequence[Sealed], delay_s: float) -> list[str]:
+        return [job_id for one in sealed for job_id in real(driver, stream, (one,), delay_s)]
 
     where(patch, dispatch, "push", lambda driver, stream, sealed, delay_s: len(sealed) > 1, push)
 
@@ -267,21 +266,20 @@ def on_a_server(driver: Any, *rest: Any) -> bool:
     also="REDIS-12 REDIS-14",
 )
 def _(patch: Patch) -> None:
-    def push(real: Any, driver: Any, *rest: Any) -> None:
+    def push(real: Any, driver: Any, *rest: Any) -> Any:
         for _ in range(2):
             with suppress(DriverError):
-                real(driver, *rest)
-                return
-        real(driver, *rest)
+                return real(driver, *rest)
+        return real(driver, *rest)
 
     where(patch, dispatch, "push", on_a_server, push)
 
 
 @exhibit("a failed dispatch was never sent", "so a lost reply says: safe to dispatch again", "DISPATCH-7")
 def _(patch: Patch) -> None:
-    def push(real: Any, driver: Any, *rest: Any) -> None:
+    def push(real: Any, driver: Any, *rest: Any) -> Any:
         try:
-            real(driver, *rest)
+            return real(driver, *rest)
         except DriverError as error:
             error.maybe_sent = False
             raise

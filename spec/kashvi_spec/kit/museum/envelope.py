@@ -57,10 +57,10 @@ def _(patch: Patch) -> None:
     "a delayed job says so", "by one more field in its envelope", "ENVELOPE-1", source="Celery: eta in the headers"
 )
 def _(patch: Patch) -> None:
-    def push(real: Any, driver: Any, stream: Any, sealed: Any, delay_s: float) -> None:
+    def push(real: Any, driver: Any, stream: Any, sealed: Any, delay_s: float) -> Any:
         said = b'{"delay":%d,' % delay_s
         again = [msgspec.structs.replace(one, envelope=said + one.envelope[1:]) for one in sealed]
-        real(driver, stream, again, delay_s)
+        return real(driver, stream, again, delay_s)
 
     where(patch, dispatch, "push", lambda driver, stream, sealed, delay_s: delay_s >= 300, push)
 

@@ -106,7 +106,7 @@ def _(patch: Patch) -> None:
     "every field must be there",
     "a payload of an older release fits no longer",
     "JOBS-3",
-    also="DELIVERY-6 ENVELOPE-4 ENVELOPE-7",
+    also="DELIVERY-6 ENVELOPE-4 ENVELOPE-7 QUEUES-4 QUEUES-6",
 )
 def _(patch: Patch) -> None:
     def decode(real: Any, self: JobType, payload: bytes) -> Any:

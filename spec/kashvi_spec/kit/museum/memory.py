@@ -81,9 +81,10 @@ def remembering(patch: Patch, read: bool) -> None:
         if read and file.exists():
             driver.push(file.read_bytes().splitlines())
 
-    def push(real: Any, self: Queue, *sealed: Any) -> None:
-        real(self, *sealed)
+    def push(real: Any, self: Queue, *sealed: Any) -> Any:
+        ids = real(self, *sealed)
         file.write_bytes(b"\n".join(self._driver.store.jobs))  # type: ignore[union-attr]
+        return ids
 
     where(patch, Queue, "__init__", chosen, init)
     where(patch, Queue, "_push", lambda self, *args: self._driver_set and type(self._driver) is MemoryDriver, push)
