@@ -92,7 +92,9 @@ def _(patch: Patch) -> None:
     where(patch, JobType, "encode", lambda self, one: any("_" in name for name in names_of(self)), encode)
 
 
-@exhibit("a payload without names", "its fields are a list, in their order", "ENVELOPE-2", also="DISPATCH-4 JOBS-3")
+@exhibit(
+    "a payload without names", "its fields are a list, in their order", "ENVELOPE-2", also="DISPATCH-4 JOBS-3 QUEUES-8"
+)
 def _(patch: Patch) -> None:
     def encode(real: Any, self: JobType, one: Any) -> bytes:
         real(self, one)

@@ -19,7 +19,7 @@ from . import Patch, exhibit, where
     "each attempt that fails later has sent them",
     "JOBS-18",
     source="Celery, RQ, Dramatiq: delay() in a task sends at once",
-    also="QUEUES-4",
+    also="QUEUES-4 QUEUES-8",
 )
 def _(patch: Patch) -> None:
     def keep(self: FollowUps, running: Running, jobs: Iterable[object], delay_s: float, *queue: Any) -> list[str]:
@@ -58,7 +58,7 @@ def _(patch: Patch) -> None:
     "follow-ups come before the fence",
     "a worker that was taken for dead sends them, too",
     "JOBS-18 JOBS-21",
-    also="DELIVERY-5 DELIVERY-7",
+    also="DELIVERY-5 DELIVERY-7 QUEUES-8",
 )
 def _(patch: Patch) -> None:
     def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:

@@ -43,10 +43,10 @@ def accept_always(patch: Patch) -> None:
     "a job is nowhere while it runs",
     "DISPATCH-1 DELIVERY-1 DELIVERY-2",
     source="Go kashvi, Sidekiq, Celery, Huey: BRPOP",
-    also="QUEUES-4 QUEUES-6 DELAY-8 DELAY-10 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-10 "
+    also="DELAY-8 DELAY-10 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-10 "
     "DELIVERY-12 DELIVERY-13 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-2 "
-    "DISPATCH-5 DISPATCH-10 JOBS-2 JOBS-18 MEMORY-3 REDIS-3 RETRY-8 RETRY-13 WORKERS-3 "
-    "WORKERS-13",
+    "DISPATCH-5 DISPATCH-10 JOBS-2 JOBS-18 MEMORY-3 QUEUES-4 QUEUES-6 QUEUES-8 REDIS-3 "
+    "RETRY-8 RETRY-13 WORKERS-3 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     real, real_wait = MemoryDriver.exchange, MemoryDriver.wait
@@ -270,7 +270,7 @@ def _(patch: Patch) -> None:
     "a worker that was taken for dead still settles",
     "DELIVERY-5",
     source="asynq: Done deletes the task a second worker runs",
-    also="DELAY-10 DELIVERY-14 DELIVERY-6 DELIVERY-7 DISPATCH-5 JOBS-18 JOBS-21 WORKERS-13",
+    also="DELAY-10 DELIVERY-6 DELIVERY-7 DELIVERY-14 DISPATCH-5 JOBS-18 JOBS-21 QUEUES-8 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     accept_always(patch)
@@ -295,7 +295,7 @@ def _(patch: Patch) -> None:
     "although another worker has the job",
     "DELIVERY-5",
     source="streams: XACK of a consumer that lost the entry",
-    also="DELAY-10 DELIVERY-1 DELIVERY-14 DELIVERY-6 DISPATCH-1 DISPATCH-5 JOBS-18 JOBS-21 WORKERS-13",
+    also="DELAY-10 DELIVERY-1 DELIVERY-6 DELIVERY-14 DISPATCH-1 DISPATCH-5 JOBS-18 JOBS-21 QUEUES-8 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     settling(patch, lambda self, worker, s: s.move == "done" and not holds(self, s), lambda real, *args: True)

@@ -63,7 +63,7 @@ def _(patch: Patch) -> None:
     "memory outlives its process",
     "the next process finds the jobs of the last",
     "MEMORY-2",
-    also="JOBS-19",
+    also="JOBS-22 QUEUES-7",
 )
 def _(patch: Patch) -> None:
     remembering(patch, read=True)
@@ -71,7 +71,8 @@ def _(patch: Patch) -> None:
 
 def remembering(patch: Patch, read: bool) -> None:
     """Keep the jobs of a memory queue in a file."""
-    file = Path("jobs.queue")
+    file = Path("jobs.queue.read" if read else "jobs.queue")  # each its own: exhibits are tried at the same time
+    file.unlink(missing_ok=True)  # of an earlier trial
 
     def chosen(self: Queue, driver: Any = None, **named: Any) -> bool:
         return type(driver) is MemoryDriver

@@ -35,7 +35,7 @@ def strict(state: State, want: int) -> bool:
     "a dispatch to another queue than the type's is ignored",
     "the type's queue is all that counts",
     "QUEUES-1",
-    also="DELIVERY-1 DISPATCH-1 JOBS-21 JOBS-22 QUEUES-2 QUEUES-3 QUEUES-4 QUEUES-5",
+    also="DELIVERY-1 DISPATCH-1 JOBS-21 JOBS-22 QUEUES-2 QUEUES-3 QUEUES-4 QUEUES-5 QUEUES-7",
 )
 def _(patch: Patch) -> None:
     real = dispatch.seal_job
@@ -219,7 +219,7 @@ def _(patch: Patch) -> None:
     "a job of a dead worker goes to the first queue of its reclaimer",
     "which may serve none of its queues",
     "QUEUES-4",
-    also="DELIVERY-1 DISPATCH-1 QUEUES-1",
+    also="DELIVERY-1 DISPATCH-1 QUEUES-1 QUEUES-8",
 )
 def _(patch: Patch) -> None:
     settled_to(patch, "return", lambda self, worker, s: s.queue if s.owner == worker else first_served(self, worker, s))
