@@ -103,7 +103,7 @@ def _(patch: Patch) -> None:
     )  # fmt: skip
 
 
-@exhibit("giving up is an error like others", "and is tried again", "RETRY-10")
+@exhibit("giving up is an error like others", "and is tried again", "RETRY-10", also="QUEUES-8")
 def _(patch: Patch) -> None:
     where(
         patch, retry, "decide_by",
