@@ -29,7 +29,7 @@ def main(results: list[str]) -> int:
         tests = [sys.executable, "-m", "pytest", "-q", "-n", "2", f"--junitxml={results[0]}", *cited]
         subprocess.run(tests, check=False)  # what failed shows in the matrix
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
-        drivers = ["memory", "fakeredis", CUSTOM]
+        drivers = ["memory", "fakeredis"]
         for name in sorted(REDIS_BINARIES):
             if REDIS_BINARIES[name]() is None:
                 print(f"left out: {name} is not installed", file=sys.stderr)
@@ -39,16 +39,12 @@ def main(results: list[str]) -> int:
             server = RedisServer(name, Path(folder) / name).start()
             stack.callback(server.stop)
             drivers.append(server.url)
-        command = [
-            sys.executable,
-            "-c",
-            "from kashvi.cli import main; main()",
-            "spec:conformance",
-            "--strict",
-            *(f"--tests={result}" for result in results),
-        ]
-        command += ["--junit", str(BUILD / "conformance.xml"), "--html", str(BUILD / "conformance.html")]
-        return subprocess.run([*command, *(f"--driver={driver}" for driver in drivers)], check=False).returncode
+        suite = [sys.executable, "-c", "from kashvi.cli import main; main()", "spec:conformance"]
+        reports = ["--junit", str(BUILD / "conformance.xml"), "--html", str(BUILD / "conformance.html")]
+        ours = [*suite, "--strict", *(f"--tests={result}" for result in results), *reports]
+        ours += [f"--driver={driver}" for driver in drivers]
+        theirs = [*suite, f"--driver={CUSTOM}"]  # it has one queue, which is allowed
+        return max(subprocess.run(command, check=False).returncode for command in (ours, theirs))
 
 
 if __name__ == "__main__":
