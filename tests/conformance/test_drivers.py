@@ -16,7 +16,8 @@ from kashvi_spec.kit.driver.subject import Clock, subject_of
 from kashvi_spec.kit.pytest_plugin import HeldClause
 
 from examples.custom_driver.conformance import sqlite
-from kashvi.drivers.memory import MemoryDriver, MemoryStore
+from kashvi.drivers.lines import MemoryStore
+from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import InvalidSetting
 from kashvi.runtime import SystemRuntime
 from tests.servers.launch import RedisServer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from kashvi.drivers.memory import MemoryStore
+from kashvi.drivers.lines import MemoryStore
 from kashvi.jobs.envelope import lock_in, read
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import sqlalchemy as sa
 
 from kashvi.dispatch import naming
-from kashvi.drivers.memory import MemoryStore
+from kashvi.drivers.lines import MemoryStore
 from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
 from kashvi.failures.table import TABLE
 from kashvi.named import NamedQueues, QueueStats

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 import redis
 
 from kashvi.dispatch import naming
-from kashvi.drivers.memory import MemoryDriver, MemoryStore
+from kashvi.drivers.lines import MemoryStore
+from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import InvalidSetting
 from kashvi.names import DEFAULT

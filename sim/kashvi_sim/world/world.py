@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from kashvi_spec.predicates.every import every_predicate
 
 from kashvi.dispatch import naming
-from kashvi.drivers.memory import MemoryStore
+from kashvi.drivers.lines import MemoryStore
 from kashvi.events import (
     AttemptLost,
     AttemptStarted,

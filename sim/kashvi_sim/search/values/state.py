@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from kashvi.drivers.memory import MemoryDriver, MemoryStore
+from kashvi.drivers.lines import MemoryStore
+from kashvi.drivers.memory import MemoryDriver
 from kashvi.worker import Limits
 from kashvi.worker.machine import Machine
 from kashvi.worker.machine.steps import SECOND, Idle, Request, Until, Wait

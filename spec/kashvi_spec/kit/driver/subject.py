@@ -11,7 +11,8 @@ from typing import Any
 import redis
 
 from kashvi.drivers.address import client_of
-from kashvi.drivers.memory import MemoryDriver, MemoryStore
+from kashvi.drivers.lines import MemoryStore
+from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import DriverUnavailable, InvalidSetting, UnusableSetting
 from kashvi.ports import Driver

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kashvi.dispatch import naming
-from kashvi.drivers.memory import MemoryDriver, MemoryStore
+from kashvi.drivers.lines import MemoryStore
+from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import CommandRefused
 from kashvi.names import DEFAULT

@@ -1,0 +1,83 @@
+"""What the server behind memory drivers holds: the lines of jobs, and the data of workers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+
+from ..names import DEFAULT, queue_name
+from ..ports import PROMOTE_MAX, Condition
+
+
+class Line:
+    """The jobs of one queue that no worker has."""
+
+    def __init__(self) -> None:
+        self.jobs: deque[bytes] = deque()
+        """Jobs enter at the left and leave at the right."""
+        self.delayed: list[tuple[float, bytes]] = []
+        """A heap by due time, then by bytes."""
+        self.members: set[bytes] = set()
+        """The due time of each delayed envelope: for equal bytes the last one given, as in a sorted set."""
+        self.paused_at: float | None = None
+
+    def delay(self, due: float, envelope: bytes) -> None:
+        if envelope in self.members:
+            self.delayed = [entry for entry in self.delayed if entry[1] != envelope]
+            heapify(self.delayed)
+        self.members.add(envelope)
+        heappush(self.delayed, (due, envelope))
+
+    def copy_of(self, other: Line) -> None:
+        """Become as the other one is."""
+        self.jobs, self.delayed, self.members = other.jobs.copy(), other.delayed[:], other.members.copy()
+        self.paused_at = other.paused_at
+
+    def promote(self, now: float) -> None:
+        for _ in range(PROMOTE_MAX):
+            if not self.delayed or self.delayed[0][0] > now:
+                break
+            envelope = heappop(self.delayed)[1]
+            self.members.discard(envelope)
+            self.jobs.appendleft(envelope)
+
+
+class MemoryStore(Line):
+    """The data of a server, and the default queue. Several drivers may share one; each is a process's handle on it."""
+
+    def __init__(self, now: Callable[[], float], condition: Condition) -> None:
+        super().__init__()
+        self.now = now
+        self.condition = condition
+        self.named: dict[str, Line] = {}
+        """The other queues."""
+        self.unique: dict[str, str] = {}
+        """The keys of unique jobs, each with the id of the job that has it."""
+        self.duplicates: dict[str, tuple[tuple[int, int], ...]] = {}
+        """Of the last answer to a worker, if there were any."""
+        self.serves: dict[str, tuple[str, ...]] = {}
+        """The queues that a worker serves, if they are not the default one alone."""
+        self.held: dict[str, list[bytes]] = {}
+        """Oldest first."""
+        self.running: dict[str, list[bytes]] = {}
+        self.workers: dict[str, float] = {}
+        self.answers: dict[str, tuple[int, float, tuple[int, ...]]] = {}
+        self.unrecorded: dict[bytes, float] = {}
+        self.pauses = 0
+        """How often a queue was paused: it ends waits."""
+        self.waiting = 0
+        """The workers that wait for a job."""
+
+    def lines(self) -> dict[str, Line]:
+        """All queues by name."""
+        return {DEFAULT: self, **{name: self.named[name] for name in sorted(self.named)}}
+
+    def line(self, queue: str) -> Line:
+        """The queue's jobs."""
+        if queue == DEFAULT:
+            return self
+        found = self.named.get(queue)
+        if found is None:
+            found = self.named[queue_name(queue)] = Line()
+        return found
