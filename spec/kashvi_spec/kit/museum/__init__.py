@@ -138,6 +138,7 @@ from . import (  # noqa: E402
     suspects,  # noqa: F401
     table,  # noqa: F401
     timeouts,  # noqa: F401
+    unique,  # noqa: F401
     variants,  # noqa: F401
     workers,  # noqa: F401
 )
