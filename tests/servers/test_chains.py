@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -22,9 +23,11 @@ from kashvi.worker.row import job_of
 from .launch import RedisServer, until_true
 
 APP = """
-import os, sys, time
+import os, sys
 from dataclasses import dataclass
 from kashvi import queue
+
+HELD, READY = 2, 3
 
 def note(*what):
     fd = os.open("ran.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -39,15 +42,20 @@ class Link:
 
     def handle(self):
         note(os.getpid(), self.n, self.k, 0)
-        time.sleep(0.002)  # a moment in which a kill may come
+        if os.path.exists(f"hold.{os.getpid()}"):
+            note(os.getpid(), self.n, self.k, HELD)
+            os.open("gate", os.O_RDONLY)  # nobody opens its other end: until the kill
         note(os.getpid(), self.n, self.k, 1)
 
 queue.set_driver(sys.argv[1])
 queue.set_max_retry(9)
 queue.default().lease_s = 1.0
-queue.start_workers(2, queues="links,default")
-time.sleep(120)
+workers = queue.start_workers(2, queues="links,default")
+note(os.getpid(), 0, 0, READY)
+workers.join(120)
 """
+HELD, READY = 2, 3
+"""Notes: a link is in its handler, and stays there; a process waits for jobs."""
 KILLS, CHAINS, LINKS = 6, 60, 4
 
 
@@ -69,6 +77,7 @@ ran: list[int] = []
 def start(valkey: RedisServer, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     processes: list[subprocess.Popen[bytes]] = []
     (tmp_path / "app.py").write_text(APP)
+    os.mkfifo(tmp_path / "gate")
 
     def started() -> subprocess.Popen[bytes]:
         processes.append(subprocess.Popen([sys.executable, "app.py", valkey.url], cwd=tmp_path))
@@ -83,7 +92,10 @@ def start(valkey: RedisServer, tmp_path: Path) -> Iterator[Callable[[], subproce
 def test_killed_workers_leave_each_link_of_a_chain_once(
     valkey: RedisServer, tmp_path: Path, start: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
-    """In order. A link that ended and was not settled yet runs again, if its process was killed."""
+    """In order. A link that ended and was not settled yet runs again, if its process was killed.
+
+    Each second kill comes in a handler, the others at any moment.
+    """
     queue = Queue(RedisDriver(valkey.url), registry=Registry())
     queue.register("jobs.Link", Link, queue="links")
     notes = tmp_path / "ran.txt"
@@ -91,8 +103,8 @@ def test_killed_workers_leave_each_link_of_a_chain_once(
     def seen() -> list[list[int]]:
         return [[int(word) for word in line.split()] for line in notes.read_text().splitlines()]
 
-    def at_work(process: subprocess.Popen[bytes]) -> bool:
-        return notes.exists() and sum(pid == process.pid for pid, *_ in seen()) > 3
+    def noted(process: subprocess.Popen[bytes], what: int) -> bool:
+        return notes.exists() and any((pid, said) == (process.pid, what) for pid, _, _, said in seen())
 
     def empty() -> bool:
         stats = queue.stats()
@@ -101,18 +113,21 @@ def test_killed_workers_leave_each_link_of_a_chain_once(
     rng, killed = random.Random(5), set[int]()
     alive = [start(), start()]
     for kill in range(KILLS):
+        until_true(lambda: all(noted(one, READY) for one in alive), 60)
+        victim = alive.pop(rng.randrange(2))
+        if kill % 2:
+            (tmp_path / f"hold.{victim.pid}").touch()
         for n in range(kill * CHAINS, kill * CHAINS + CHAINS):
             queue.chain(*[Link(n, k) for k in range(LINKS)])
-        victim = alive.pop(rng.randrange(2))
         alive.append(start())
-        until_true(lambda victim=victim: at_work(victim), 60)  # type: ignore[misc]
+        until_true(lambda kill=kill, victim=victim: noted(victim, HELD if kill % 2 else 0), 60)  # type: ignore[misc]
         victim.kill()
         killed.add(victim.pid)
     until_true(empty, 60)
     ended = defaultdict[tuple[int, int], list[int]](list)
-    for pid, n, k, end in seen():
+    for pid, n, k, what in seen():
         assert k == 0 or ended[n, k - 1], "a link started before the one before it had ended"
-        if end:
+        if what == 1:
             ended[n, k].append(pid)
     assert ended.keys() == {(n, k) for n in range(KILLS * CHAINS) for k in range(LINKS)}
     assert [where for where, pids in ended.items() if not killed.issuperset(pids[:-1])] == []
