@@ -147,6 +147,7 @@ def recorded() -> Iterator[Dispatches]:
     from .events import JobDispatched
     from .jobs.envelope import read
     from .queue import MemoryQueueWarning
+    from .unique import Dispatched as Sent
 
     dispatches = Dispatches()
     seal = dispatch.seal_job
@@ -166,7 +167,7 @@ def recorded() -> Iterator[Dispatches]:
             for job_id in (one.job_id, *one.chain):
                 dispatches.note(job_id, delay_s, queues.pop(job_id))
             stream.emit(JobDispatched, job_id=one.job_id, type=one.type, queue=one.queue, chain=one.chain)
-        return [one.job_id for one in sealed]
+        return [Sent(one.job_id) if one.lock else one.job_id for one in sealed]
 
     with (
         mock.patch.object(dispatch, "seal_job", seal_job),
