@@ -62,7 +62,7 @@ class JobDispatched(JobEvent, frozen=True, kw_only=True):
 
 
 class JobDuplicate(JobEvent, frozen=True, kw_only=True):
-    """The job was not added: ``holder``, on a queue, has its key. Empty if an answer was lost and the id with it."""
+    """The job was not added: ``holder``, on a queue, has its key. Empty for a follow-up: its exchange does not say."""
 
     holder: str
     queue: str = DEFAULT

@@ -133,7 +133,7 @@ class Queue(Dispatching):
         timeout: the time limit of an attempt (seconds or a timedelta), in place of the class's attribute ``timeout``.
         queue: where its jobs go, unless a dispatch says otherwise: a worker serves the queues it is given.
         unique: True, or a function of the job that returns a text or a whole number: while a job of this type with
-            the same payload, or the same result, is on a queue, a dispatch adds none and returns its id (DISPATCH-8).
+            the same payload, or the same result, is on a queue, a dispatch adds none and returns its id (QUEUES-7).
         Raises NotAJob, DuplicateJobName, InvalidSetting (bare, in a script; a ``retry`` that is no policy, a
         ``timeout`` that is no time above 0, a ``queue`` that is no name).
         """

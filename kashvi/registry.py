@@ -42,7 +42,7 @@ class Registry:
         ``retry``: the type's policy, in place of the class's attribute ``retry``.
         ``timeout``: the time limit of an attempt, in place of the class's attribute ``timeout``.
         ``queue``: the queue of its jobs.
-        ``unique``: True, or a function of the job: no two jobs with one key are on their queues (DISPATCH-8).
+        ``unique``: True, or a function of the job: no two jobs with one key are on their queues (QUEUES-7).
         The same class (by module and qualified name) may be registered again, as a reload does.
         Raises NotAJob, DuplicateJobName, InvalidSetting for a name that is empty, too long, not printable, or starts
         with the ``*`` by which Go marks a pointer, and for a ``retry`` that is no policy, a ``timeout`` that is no
