@@ -37,7 +37,8 @@ class NamedQueues(Driver, Protocol):
     def push_unique(
         self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str], locks: Sequence[Lock]
     ) -> tuple[float, float | None, list[str]]:
-        """As ``push``, but for jobs whose key is taken; a job takes its key. One without a key has ``NO_LOCK``.
+        """As ``push``, but for jobs whose key is taken; a job takes its key. One without a key has ``NO_LOCK``; without
+        ``locks`` none has one.
 
         Returns the server's time, when the jobs become due, and for each the id of the job that has its key; empty if
         it was added.
@@ -70,7 +71,7 @@ class NamedQueues(Driver, Protocol):
         """As ``Showing.show``; running jobs are of all queues."""
 
     def push_retried(self, failure: str, envelope: bytes, queue: str = DEFAULT, lock: Lock = NO_LOCK) -> bool | str:
-        """As ``Retrying.push_retried``; or the id of the job that has the key: then nothing was sent."""
+        """If it is ``Retrying``: as there. Or the id of the job that has the key: then nothing was sent."""
 
     def queue_stats(self) -> dict[str, QueueStats]:
         """Each queue by name: the default one, and all that ever had jobs or are served. May take several reads."""

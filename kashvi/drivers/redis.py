@@ -49,8 +49,8 @@ CHUNK_MAX = 500
 OWNERS_MAX = 50
 """The most dead workers whose lists one call reads, so that the server is not blocked for long."""
 
-_EXCHANGE, _DELAY, _DUE, _EXPIRED, _KNOWN, _LISTED, _NAMES = map(
-    Script, ("exchange.lua", "delay.lua", "due.lua", "expired.lua", "known.lua", "listed.lua", "names.lua")
+_EXCHANGE, _DELAY, _DUE, _EXPIRED, _KNOWN, _LISTED = map(
+    Script, ("exchange.lua", "delay.lua", "due.lua", "expired.lua", "known.lua", "listed.lua")
 )
 _PAUSE, _PUSH, _QUEUES, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = map(
     Script, ("pause.lua", "push.lua", "queues.lua", "retried.lua", "rights.lua", "stats.lua", "unrecorded.lua")
@@ -99,14 +99,11 @@ class RedisDriver:
 
     def push(self, envelopes: Sequence[bytes], delay_s: float = 0.0, queues: Sequence[str] = ()) -> float | None:
         if queues:
-            return self._push_named(envelopes, delay_s, queues)
+            return self.push_unique(envelopes, delay_s, queues, ())[1]
         if delay_s > 0:
             return float(self._server.run(_DELAY, [self._delayed], [repr(delay_s), self._now(), *envelopes]))
         self._server.call("LPUSH", self._jobs, *envelopes)
         return None
-
-    def _push_named(self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str]) -> float | None:
-        return self.push_unique(envelopes, delay_s, queues, [NO_LOCK] * len(envelopes))[1]
 
     def push_unique(
         self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str], locks: Sequence[Lock]
@@ -114,9 +111,9 @@ class RedisDriver:
         names = list(dict.fromkeys(queues))
         numbers = {name: i for i, name in enumerate(names, 1)}
         keys = [self._names, self._unique, *(key for name in names for key in self._keys(name))]
-        args: list[Any] = [repr(delay_s) if delay_s > 0 else "", self._now(), len(names), *names]
-        for name, envelope, lock in zip(queues, envelopes, locks, strict=True):
-            args += (numbers[name], envelope, *lock)
+        args: list[Any] = [repr(delay_s) if delay_s > 0 else "", self._now(), len(names), int(bool(locks)), *names]
+        for i, (name, envelope) in enumerate(zip(queues, envelopes, strict=True)):
+            args += (numbers[name], envelope, *locks[i]) if locks else (numbers[name], envelope)
         now, due, holders = self._server.run(_PUSH, keys, args)
         return float(now), float(due) if due else None, [holder.decode() for holder in holders]
 
@@ -232,7 +229,8 @@ class RedisDriver:
 
     def _time(self) -> float:
         """The server's time: where several queues are waited for, the first look has to be an exchange."""
-        return float(self._server.run(_EXPIRED, [self._workers], [self._now()])[0])
+        seconds, micros = self._server.call("TIME")
+        return self._server_now() if self._server_now else float(seconds) + float(micros) / 1e6
 
     def pause(self, queue: str = DEFAULT) -> float:
         return float(self._server.run(_PAUSE, [self._paused, self._keys(queue)[1]], [1, self._now(), queue]))

@@ -10,7 +10,7 @@ from typing import Any
 import fakeredis
 import pytest
 
-from kashvi import current, events
+from kashvi import current, dispatching, events
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import InvalidSetting
@@ -19,6 +19,7 @@ from kashvi.ports import Settlement, Shares
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 from kashvi.retries import Retry, Snooze
+from kashvi.testing import recorded
 from kashvi.unique import Dispatched
 
 ran: list[Any] = []
@@ -195,3 +196,24 @@ def test_a_key_of_many_letters_travels_as_a_hash() -> None:
     registry = Registry()
     registry.register("jobs.Digest", Digest, unique=lambda job: "x" * 129)
     assert len(registry.of(Digest(1)).lock(Digest(1))) == len("jobs.Digest:") + 64
+
+
+def test_one_command_to_the_server_has_no_more_arguments_than_it_takes(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unique job is four, another one of a named queue is two."""
+    monkeypatch.setattr(dispatching, "MANY_MAX", 8)
+    queue.register("jobs.Plain", type("Plain", (Digest,), {}), queue="mail")
+    plain = queue.registry.named("jobs.Plain").job_class
+    queue.dispatch_many([plain(n) for n in range(4)])
+    queue.dispatch_many([Digest(1), plain(5)])
+    for jobs, most in (([plain(n) for n in range(5)], 4), ([Digest(2), plain(6), plain(7)], 2)):
+        with pytest.raises(InvalidSetting, match=f"{most} or less"):
+            queue.dispatch_many(jobs)
+    assert queue.stats().ready == 6
+
+
+def test_a_recorded_dispatch_of_a_unique_job_answers_as_a_real_one(queue: Queue) -> None:
+    with recorded() as dispatched:
+        assert queue.dispatch(Digest(7)).duplicate is False  # type: ignore[attr-defined]
+    assert dispatched(Digest) == [Digest(7)]
