@@ -50,4 +50,4 @@ def heard(state: State, paused: bool, queues: tuple[str, ...]) -> frozenset[str]
     """The served queues that are paused, by what the server says."""
     if several(state):
         return frozenset(queues)
-    return frozenset((state.queues[0].name if state.queues else DEFAULT,)) if paused else frozenset()
+    return frozenset((state.queues[0].name,)) if paused else frozenset()

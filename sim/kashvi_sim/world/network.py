@@ -105,10 +105,7 @@ class Line:
     def pushed(self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str] = ()) -> float | None:
         """The effect of a push on the server, and for others."""
         due = self._server.push(envelopes, delay_s, queues) if queues else self._server.push(envelopes, delay_s)
-        self._world.pushed(envelopes)
-        self._world.serve(set(queues) - {DEFAULT})
-        if due is not None and delay_s < WAIT_MAX_S:
-            self._world.ring(due)
+        self._arrived(envelopes, delay_s, queues, due)
         return due
 
     def push_unique(
@@ -123,12 +120,16 @@ class Line:
         now, due, holders = self._server.push_unique(envelopes, delay_s, queues, locks)
         added = [one for one, holder in zip(envelopes, holders, strict=True) if not holder]
         if added:
-            self._world.pushed(added)
+            self._arrived(added, delay_s, queues, due)
+        self._judge_keys()
+        return now, due, holders
+
+    def _arrived(self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str], due: float | None) -> None:
+        """A push has come to the server."""
+        self._world.pushed(envelopes)
         self._world.serve(set(queues) - {DEFAULT})
         if due is not None and delay_s < WAIT_MAX_S:
             self._world.ring(due)
-        self._judge_keys()
-        return now, due, holders
 
     def _judge_keys(self) -> None:
         """At each step of the server, with unique jobs in memory."""
