@@ -9,7 +9,7 @@ import pytest
 from kashvi_sim.commands.options import workload_named
 from kashvi_sim.runs.play import play
 
-from kashvi.drivers import memory
+from kashvi.drivers import lines
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.ports import Exchange
 
@@ -44,7 +44,7 @@ def lost_oldest_first(patch: pytest.MonkeyPatch) -> None:
 
 
 BUGS: dict[str, Plant] = {
-    "one is promoted at a time": lambda patch: patch.setattr(memory, "PROMOTE_MAX", 1),
+    "one is promoted at a time": lambda patch: patch.setattr(lines, "PROMOTE_MAX", 1),
     "nothing is left ready": other_answers(ready=lambda n: 0),
     "the next due time is a second late": other_answers(next_due_s=lambda s: s and s + 1.0),
     "a listing with the newest first": other_answers(listing=listed_newest_first),
