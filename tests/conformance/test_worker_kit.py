@@ -23,6 +23,7 @@ from kashvi_spec.kit.driver.matrix import write_html
 from kashvi_spec.kit.driver.report import Column, as_json
 from kashvi_spec.kit.worker import jobs, script
 from kashvi_spec.kit.worker.bench import Bench
+from kashvi_spec.kit.worker.on_deaths import died_twice, stopped_too_late
 from kashvi_spec.kit.worker.process import WorkerProcess
 from kashvi_spec.kit.worker.story import Story
 from kashvi_spec.kit.worker.unobserved import OF_AREAS, OF_CLAUSES
@@ -524,6 +525,24 @@ def test_keys_that_a_worker_makes_another_type_are_told_of_and_the_run_goes_on(v
     }
     assert "kashvi:queue:jobs was a string" in story.cut_short
     assert broken(story) == {"REDIS-1", "REDIS-2", "FAILURES-9"}
+
+
+@pytest.mark.parametrize(
+    ("what", "at", "too_late"),
+    [("SIGSTOP", 31.05, False), ("SIGSTOP", 31.9, True), ("SIGCONT", 36.1, False), ("SIGCONT", 36.4, True)],
+)
+def test_a_scene_whose_signal_came_too_late_is_played_again(what: str, at: float, too_late: bool) -> None:
+    """The job takes 1.7 s, and its retry waits 1 s: then two retries would be one member of the set."""
+    tale = good()
+    tale.happened = [replace(one, at=1000 + at) if one.what == what else one for one in tale.happened]
+    assert stopped_too_late(tale, "paused") == too_late
+
+
+def test_a_job_died_twice_if_both_kills_came_during_it() -> None:
+    tale = good()
+    assert died_twice(tale, "dies again")
+    tale.starts("dies again", 43.01, 44.8)
+    assert not died_twice(tale, "dies again")
 
 
 def test_a_worker_has_ended_when_all_of_its_group_has(tmp_path: Path) -> None:

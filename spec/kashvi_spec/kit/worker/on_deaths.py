@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .judging import LATE_S, NO_LIMIT, TAKEOVER_S, Finding, NotSeen, judges, limit_of, named, pushed
-from .pushing import HELD_UP_S
 from .story import UNRECORDED, Pushed, Story, document
 
-TAKES_S = 1.0
-"""The duration of a job whose process is killed."""
+FIRST_WAIT_S = 1.0
+"""The wait after a first attempt."""
 REPEATED = (
     "killed",
     "paused",
@@ -150,12 +149,11 @@ def first_death_is_free(story: Story) -> Iterator[Finding]:
 @judges("DELIVERY-10")
 def death_is_counted(story: Story) -> Iterator[Finding]:
     """A job was alone in two killed processes: the first death is free, the second is not."""
-    [one] = pushed(story, "dies again")
+    one = pushed(story, "dies again")[-1]
     if (limit := limit_of(story)) is None:
         raise NotSeen(NO_LIMIT)
-    starts, kills = story.told(one.name), story.did("SIGKILL")
-    died = [any(k.worker == start.worker and 0 <= k.at - start.at <= HELD_UP_S for k in kills) for start in starts]
-    if sum(died) != 2:
+    starts = story.told(one.name)
+    if not died_twice(story, one.name):
         raise NotSeen("the job was not run again after its process was killed (see DELIVERY-2)")
     if len(starts) > limit + 1:
         yield Finding(
@@ -215,14 +213,14 @@ def _killed_at(story: Story) -> float:
     kills = [one.at for one in story.did("SIGKILL") if one.at >= jobs[0].at]
     if not kills:
         raise NotSeen("no worker was killed")
-    in_time = (at for at in kills for one in jobs if _runs_at(story, one, at, TAKES_S))
+    in_time = (at for at in kills for one in jobs if _runs_at(story, one, at))
     return next(in_time, kills[0])
 
 
 def _running_when_killed(story: Story) -> list[Pushed]:
     """The jobs that ran when their process was killed. Raises NotSeen if there is none."""
     at = _killed_at(story)
-    found = [one for one in story.of("killed") if _runs_at(story, one, at, TAKES_S)]
+    found = [one for one in story.of("killed") if _runs_at(story, one, at)]
     if not found:
         raise NotSeen("no job was running when its process was killed")
     return found
@@ -231,13 +229,34 @@ def _running_when_killed(story: Story) -> list[Pushed]:
 def any_ran_when_killed(story: Story) -> bool:
     """True if a job was running when its process was killed."""
     at = _killed_at(story)
-    return any(_runs_at(story, one, at, TAKES_S) for one in story.of("killed"))
+    return any(_runs_at(story, one, at) for one in story.of("killed"))
 
 
 def held_up(story: Story) -> list[Pushed]:
     """The jobs that ran when their worker was paused; empty if they had ended."""
     jobs = story.of("paused", "paused last")
-    return [one for one in jobs for stop in story.did("SIGSTOP") if _runs_at(story, one, stop.at, HELD_UP_S)]
+    return [one for one in jobs for stop in story.did("SIGSTOP") if _runs_at(story, one, stop.at)]
+
+
+def stopped_too_late(story: Story, name: str) -> bool:
+    """True if the job's worker was stopped after it, or went on when the other's attempt was nearly over.
+
+    In the second case, the retries of both could be in the set together.
+    """
+    if all(one.name != name for one in held_up(story)):
+        return True
+    first, *others = story.told(name)[:2]
+    went_on = max((one.at for one in story.did("SIGCONT", first.worker)), default=0.0)
+    margin_s = (_takes_s(story.pushed[name]) - FIRST_WAIT_S) / 2
+    return any(went_on > other.at + margin_s for other in others)
+
+
+def died_twice(story: Story, name: str) -> bool:
+    """True if the process was killed during both of the first two attempts, and during no other."""
+    takes_s, kills = _takes_s(story.pushed[name]), story.did("SIGKILL")
+    starts = story.told(name)
+    died = [any(k.worker == start.worker and 0 <= k.at - start.at <= takes_s for k in kills) for start in starts]
+    return died[:2] == [True, True] and sum(died) == 2
 
 
 def _back_at(story: Story) -> float:
@@ -255,15 +274,19 @@ def _held_up_in(story: Story, one: Pushed) -> int:
     """The number of attempts during which a worker was paused: another may have repeated them, uncounted."""
     stops = story.did("SIGSTOP")
     return sum(
-        any(entry.worker == stop.worker and entry.at <= stop.at <= entry.at + TAKES_S for stop in stops)
+        any(entry.worker == stop.worker and entry.at <= stop.at <= entry.at + _takes_s(one) for stop in stops)
         for entry in story.told(one.name)
     )
 
 
-def _runs_at(story: Story, one: Pushed, at: float, takes_s: float) -> bool:
+def _takes_s(one: Pushed) -> float:
+    return float(document(one.raw)["payload"]["seconds"])
+
+
+def _runs_at(story: Story, one: Pushed, at: float) -> bool:
     """True if its first attempt ran at that time, with a margin: a signal may arrive a little after its note."""
     starts = story.told(one.name)
-    if not starts or not starts[0].at <= at <= starts[0].at + takes_s / 2:
+    if not starts or not starts[0].at <= at <= starts[0].at + _takes_s(one) / 2:
         return False
     return not any(entry.worker == starts[0].worker for entry in story.told(one.name, "end"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kashvi.runtime import SystemRuntime
 
@@ -15,10 +16,24 @@ NUMBER = 9_007_199_254_740_993
 """2**53 + 1: an integer that no float holds."""
 UNKNOWN_FIELD = '"origin":"worker kit 1"'
 HELD_UP_S = 1.7
-"""The duration of a job whose worker is paused or killed during it. It differs from all waits between attempts, so that
-two copies of a retry are not in the set together, where they would be one member."""
+"""The duration of a job whose worker is paused or killed during it. In each round it differs from all waits between
+attempts, so that two copies of a retry are not in the set together, where they would be one member."""
+TAKES_S = 1.0
+"""The duration of a job beside others whose process is killed."""
 BACKLOG = 6
 """Jobs for each thread in situations about an order."""
+
+
+class Round(NamedTuple):
+    """A scene is played again, with longer jobs, if its signals came too late, on a busy machine."""
+
+    suffix: str
+    """The end of its jobs' names."""
+    longer: float
+    """The factor of their durations."""
+
+
+ROUNDS = (Round("", 1.0), Round(" again", 3.0), Round(" once more", 6.0))
 
 
 @dataclass(frozen=True)
@@ -101,13 +116,20 @@ class Jobs:
         more = max(1, self._threads - 4)
         return jobs + [self.fail("failing", f"failing {n}") for n in range(more)]
 
-    def held_up(self, more: str = "") -> list[ToPush]:
+    def killed(self, turn: Round) -> list[ToPush]:
+        """Jobs whose process is killed during them, the failing one first."""
+        seconds = TAKES_S * turn.longer
+        others = [f"killed {n}{turn.suffix}" for n in range(min(3, 2 * self._threads - 1))]
+        failing = self.fail("killed", f"killed and failing{turn.suffix}", seconds)
+        return [failing, *(self.sleep("killed", name, seconds) for name in others)]
+
+    def held_up(self, turn: Round = ROUNDS[0]) -> list[ToPush]:
         """One job that would be tried again, and one in its last attempt. No wait between attempts is as long."""
-        name, last_name = f"paused{more}", f"paused last{more}"
-        plain = {"log": self._log, "name": last_name, "seconds": HELD_UP_S, "seen": 0}
+        name, last_name, seconds = f"paused{turn.suffix}", f"paused last{turn.suffix}", HELD_UP_S * turn.longer
+        plain = {"log": self._log, "name": last_name, "seconds": seconds, "seen": 0}
         envelope = {"id": self._new_id(), "type": "spec.Fail", "payload": plain, "attempts": 2}
         last = ToPush(last_name, "paused last", "spec.Fail", _compact(envelope), None, "failed")
-        return [self.fail("paused", name, HELD_UP_S), *([last] if self._threads > 1 else [])]
+        return [self.fail("paused", name, seconds), *([last] if self._threads > 1 else [])]
 
     def _odd(self) -> ToPush:
         """A payload whose bytes would change as numbers or dictionaries of another language."""

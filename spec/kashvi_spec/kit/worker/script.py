@@ -9,9 +9,9 @@ import redis
 
 from .bench import Bench
 from .judging import LATE_S, TAKEOVER_S
-from .on_deaths import any_ran_when_killed, held_up
+from .on_deaths import any_ran_when_killed, died_twice, stopped_too_late
 from .process import CannotJudge, CutShort, WorkerProcess
-from .pushing import HELD_UP_S, ToPush
+from .pushing import HELD_UP_S, ROUNDS, Round, ToPush
 from .server import cut_off, idle_commands, pause_writes, put_in_the_way, take_away
 from .story import DELAYED, JOBS, UNRECORDED, Story
 from .watch import WRONG_TYPE
@@ -22,8 +22,6 @@ STOP_S = 15.0
 """The most seconds from a signal to the end of the process, beside its jobs."""
 TRIES = 3
 """The most tries to start a process that lives."""
-ROUNDS = ("", " again", " once more")
-"""The end of the names of a scene's jobs: it is played again if its signal came after the jobs, on a busy machine."""
 QUICK = 100
 """The number of quick jobs before slow ones: enough that a worker's estimates adapt."""
 ACROSS_S = 1.0
@@ -132,8 +130,8 @@ class Run:
             take_away(self.bench.client)
 
     def deaths(self) -> None:
-        for more in ROUNDS:
-            victims = self._kill_all(more)
+        for turn in ROUNDS:
+            victims = self._kill_all(turn)
             if any_ran_when_killed(self.story):
                 break
 
@@ -141,18 +139,17 @@ class Run:
             """True if all jobs are done, except the retries of the failing one."""
             return all(self.story.elsewhere(one.name) for one in victims) and self._settled_but("failed", "killed")
 
-        if self.until(over, self.story.lease_s + TAKEOVER_S):
-            self.settle("killed", seconds=8.0 + LATE_S)
+        if self.until(over, self.story.lease_s + TAKEOVER_S * turn.longer):
+            self.settle("killed", seconds=5.0 + 3.0 * turn.longer + LATE_S)
         else:
             why = "a killed worker's jobs were not taken over, so {} would not be"
             self.story.missed["paused"] = self.story.missed["paused last"] = why.format("those of one held up")
             self.story.missed["dies again"] = why.format("those of the next")
 
-    def _kill_all(self, more: str) -> list[ToPush]:
+    def _kill_all(self, turn: Round) -> list[ToPush]:
         self._alive(2)
-        victims = [self.jobs.fail("killed", f"killed and failing{more}", 1.0)]
-        victims += [self.jobs.sleep("killed", f"killed {n}{more}", 1.0) for n in range(min(3, 2 * self.threads - 1))]
-        self.bench.push([self.jobs.echo("outlives", f"outlives{more}", 0.5), *victims])
+        victims = self.jobs.killed(turn)
+        self.bench.push([self.jobs.echo("outlives", f"outlives{turn.suffix}", 0.5), *victims])
         self.until(lambda: all(self.story.told(one.name) for one in victims), LATE_S)
         for worker in self.bench.running():
             self.bench.send(worker, signal.SIGKILL)
@@ -170,14 +167,14 @@ class Run:
         if "paused" in self.story.missed:
             return
         for n in range(len(self.jobs.held_up())):  # one after the other: suspects would wait for each other
-            for more in ROUNDS:
+            for turn in ROUNDS:
                 self._alive(2)
-                [name] = self.bench.push([self.jobs.held_up(more)[n]])
-                self._hold_up(name)
-                if any(one.name == name for one in held_up(self.story)):
+                [name] = self.bench.push([self.jobs.held_up(turn)[n]])
+                self._hold_up(name, HELD_UP_S * turn.longer)
+                if not stopped_too_late(self.story, name):
                     break
 
-    def _hold_up(self, name: str) -> None:
+    def _hold_up(self, name: str, takes_s: float) -> None:
         self.until(lambda: bool(self.story.told(name)), LATE_S)
         started = {entry.worker for entry in self.story.told(name)}
         stopped = [worker for worker in self.bench.running() if worker.name in started]
@@ -186,27 +183,32 @@ class Run:
         self.until(lambda: self.story.elsewhere(name), self.story.lease_s + TAKEOVER_S)
         for worker in stopped:
             self.bench.send(worker, signal.SIGCONT)
-        self.settle("paused", "paused last", seconds=3.0 + 3 * HELD_UP_S + LATE_S)
+        self.settle("paused", "paused last", seconds=3.0 + 3 * takes_s + LATE_S)
 
     def dies_again(self) -> None:
         """A job that is alone in its process, which is killed at its first two starts."""
         if "dies again" in self.story.missed:
             return
-        self._alive(2)
-        [name] = self.bench.push([self.jobs.fail("dies again", "dies again", HELD_UP_S)])
+        for turn in ROUNDS:
+            self._alive(2)
+            takes_s = HELD_UP_S * turn.longer
+            [name] = self.bench.push([self.jobs.fail("dies again", f"dies again{turn.suffix}", takes_s)])
+            self._kill_twice(name)
+            self.settle("dies again", seconds=self.story.lease_s + TAKEOVER_S + 4.0 + 3 * takes_s)
+            if died_twice(self.story, name) or len(self.story.told(name)) < 2:
+                return
+        self.story.missed["dies again"] = "the job had ended before the kit could kill its process a second time"
+
+    def _kill_twice(self, name: str) -> None:
         for n in (1, 2):
             self.until(lambda n=n: len(self.story.told(name)) >= n, n * LATE_S + (n - 1) * self.story.lease_s)  # type: ignore[misc]
             if len(starts := self.story.told(name)) != n:
-                self.story.missed["dies again"] = (
-                    f"when the kit wanted to kill its process, it had {len(starts)} starts"
-                )
                 return
             for worker in self.bench.running():
                 if worker.name == starts[-1].worker:
                     self.bench.send(worker, signal.SIGKILL)
                     self.until(lambda worker=worker: self.bench.ended(worker), LATE_S)  # type: ignore[misc]
             self._alive(3 - n)  # at once: the process that is killed next must not hold the small jobs
-        self.settle("dies again", seconds=self.story.lease_s + TAKEOVER_S + 4.0 + 2 * HELD_UP_S)
 
     def across(self) -> None:
         """Kill each of two kinds of workers during jobs, beside the other, which takes them over."""
