@@ -39,8 +39,15 @@ class Sealed(msgspec.Struct, frozen=True, gc=False):
     """The ids of the links after it, in order."""
 
 
-def seal_job(job: object, registry: Registry, runtime: Runtime, payload_limit: int, queue: str | None = None) -> Sealed:
-    """Capture the payload. ``queue``: in place of the type's.
+def seal_job(
+    job: object,
+    registry: Registry,
+    runtime: Runtime,
+    payload_limit: int,
+    queue: str | None = None,
+    job_id: str | None = None,
+) -> Sealed:
+    """Capture the payload. ``queue``: in place of the type's. ``job_id``: in place of a new one.
 
     Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge, InvalidSetting.
     """
@@ -48,7 +55,7 @@ def seal_job(job: object, registry: Registry, runtime: Runtime, payload_limit: i
     payload = job_type.encode(job)
     if len(payload) > payload_limit:
         raise PayloadTooLarge(job_type.name, len(payload), payload_limit)
-    job_id = runtime.new_id()
+    job_id = runtime.new_id() if job_id is None else job_id
     sealed = seal(job_id, job_type.type_json, payload)
     if job_type.limit_json:
         sealed = sealed[:-1] + job_type.limit_json

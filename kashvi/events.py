@@ -59,6 +59,10 @@ class JobDispatched(JobEvent, frozen=True, kw_only=True):
     """The key of a unique job."""
     chain: tuple[str, ...] = ()
     """The ids of the links that come after it, in order, if it is the first of a chain."""
+    cron: str = ""
+    """The name of the cron entry that dispatched it, if one did; then ``server_at`` is when."""
+    tick: float = 0.0
+    """The tick of that entry, in Unix seconds of the server's clock."""
 
 
 class JobDuplicate(JobEvent, frozen=True, kw_only=True):
@@ -297,6 +301,34 @@ class QueueResumed(Event, frozen=True, kw_only=True):
     queue: str = DEFAULT
 
 
+class TicksMissed(Event, frozen=True, kw_only=True):
+    """Ticks of a cron entry were left out, as ``missed`` and ``max_late`` say. The process that did so emits this."""
+
+    name: str
+    count: int
+    """1,001 at most."""
+    newest: float
+    """The newest of them, in Unix seconds of the server's clock."""
+    more: bool = False
+    """True if there were more, from before those counted."""
+
+
+class TickRefused(Event, frozen=True, kw_only=True):
+    """The job of a tick can't be made, or the server refused it; this worker tries again. Emitted once a tick."""
+
+    name: str
+    tick: float
+    error: str
+
+
+class ScheduleReset(Event, frozen=True, kw_only=True):
+    """The server's clock was ahead when the entry last ticked, and was set back: the entry starts afresh, from now."""
+
+    name: str
+    before: float
+    """The last tick that this worker knew; 0: it knew none."""
+
+
 class StoreLost(Event, frozen=True, kw_only=True):
     """The failure table can't be written; rows wait in ``unrecorded``."""
 
@@ -340,6 +372,9 @@ AnyEvent = (
     | StoreBack
     | QueuePaused
     | QueueResumed
+    | TicksMissed
+    | TickRefused
+    | ScheduleReset
 )
 """All events. Code that handles each of them ends with ``assert_never``, so that mypy finds a missing one."""
 

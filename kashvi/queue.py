@@ -80,6 +80,7 @@ adispatch = _default.adispatch
 adispatch_after = _default.adispatch_after
 adispatch_many = _default.adispatch_many
 chain = _default.chain
+cron = _default.cron
 set_driver = _default.set_driver
 set_max_retry = _default.set_max_retry
 use_db = _default.use_db
@@ -150,6 +151,7 @@ __all__ = [
     "adispatch_many",
     "around",
     "chain",
+    "cron",
     "default",
     "dispatch",
     "dispatch_after",

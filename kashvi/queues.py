@@ -21,6 +21,7 @@ from .names import DEFAULT, ONLY_DEFAULT, served
 from .ports import Driver, FailureStore, Runtime, Stats, Task, Where
 from .registry import Registry, default_name
 from .runtime import SystemRuntime
+from .scheduling import Scheduling, ticking
 from .text import visible
 from .unique import Unique
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # a process that only dispatches does not load these
     from .worker.pool import Workers
     from .worker.settle import Settling
     from .worker.shell import Worker
+    from .worker.ticker import Ticker
 
 J = TypeVar("J", bound=type[Any])
 H = TypeVar("H", bound="Hook")
@@ -47,7 +49,7 @@ REGISTRY = Registry()
 log = logging.getLogger("kashvi")
 
 
-class Queue(Dispatching):
+class Queue(Dispatching, Scheduling):
     """A queue of jobs.
 
     driver: where jobs wait, or the URL of a Redis; MemoryDriver() if none is given.
@@ -88,6 +90,7 @@ class Queue(Dispatching):
         self._store_set = False
         self._failed = FailedJobs()
         self._hooks: list[Hook] = []
+        self._cron = {}
         self._workers: list[Workers | Worker] = []
         self._worked = False
         self._runtime.at_fork(self._forked)
@@ -435,7 +438,16 @@ class Queue(Dispatching):
             interruptible=interruptible,
         )
         worker = Worker(machine, attempts, driver=driver, runtime=runtime, stream=stream, recorder=recorder)
-        return worker, Keeper(worker, driver, recorder, runtime, stream, max_attempts, attempts.type_limit)
+        ticker = self._ticker(worker_id) if self._cron else None
+        return worker, Keeper(worker, driver, recorder, runtime, stream, max_attempts, attempts.type_limit, ticker)
+
+    def _ticker(self, worker_id: str) -> Ticker:
+        from .cron import Sealer
+        from .worker.ticker import Ticker
+
+        driver = ticking(self.driver, self._cron)
+        seal = Sealer(getattr(driver, "prefix", ""), self.registry, self._runtime, self.payload_limit)
+        return Ticker(worker_id, self._cron.values(), driver, seal, self._runtime, self._stream)
 
     def _remember(self, s: Settling, failed_at: datetime) -> None:
         from .worker.attempt import decoded_or_none

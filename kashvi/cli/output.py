@@ -109,6 +109,9 @@ class Lines:
                 | events.StoreBack()
                 | events.QueuePaused()
                 | events.QueueResumed()
+                | events.TicksMissed()
+                | events.TickRefused()
+                | events.ScheduleReset()
             ):
                 pass  # the log has these, and the next
             case events.FailureRefused() | events.HookFailed() | events.JobSnoozed() | events.FollowUpKept():

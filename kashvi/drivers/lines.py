@@ -8,6 +8,7 @@ from heapq import heapify, heappop, heappush
 
 from ..names import DEFAULT, queue_name
 from ..ports import PROMOTE_MAX, Condition
+from .ticks import Known
 
 
 class Line:
@@ -58,6 +59,8 @@ class MemoryStore(Line):
         """Of the last answer to a worker, if there were any."""
         self.serves: dict[str, tuple[str, ...]] = {}
         """The queues that a worker serves, if they are not the default one alone."""
+        self.cron: dict[str, Known] = {}
+        """Of each cron entry by name, what is known of its ticks."""
         self.held: dict[str, list[bytes]] = {}
         """Oldest first."""
         self.running: dict[str, list[bytes]] = {}

@@ -37,7 +37,9 @@ from ..ports import (
     worker_name,
 )
 from ..runtime import SystemRuntime
+from ..ticking import Ticked, TickJob
 from .lines import Line, MemoryStore
+from .ticks import Known
 
 log = logging.getLogger("kashvi")
 
@@ -49,6 +51,7 @@ class MemoryDriver:
 
     follows_up = True
     names_queues = True
+    keeps_ticks = True
 
     def __init__(self, *, runtime: Runtime | None = None, store: MemoryStore | None = None) -> None:
         runtime = runtime or SystemRuntime()
@@ -360,6 +363,40 @@ class MemoryDriver:
         with self.store.condition:
             for envelope in envelopes:
                 self.store.unrecorded.pop(envelope, None)
+
+    def tick(
+        self,
+        name: str,
+        schedule: str,
+        last: float | None,
+        through: float | None,
+        queue: str = DEFAULT,
+        jobs: Sequence[TickJob] = (),
+    ) -> Ticked:
+        store = self.store
+        with store.condition:
+            now = store.now()
+            known = store.cron.setdefault(name, Known(now))
+            answer = known.ask(schedule, last, through, now)
+            if answer.outcome != "fired" or through is None:
+                return answer
+            holders: list[str] = []
+            for one in jobs:
+                holders.append(one.lock[1] if one.tick <= max(answer.last, answer.since) else self._taken(one.lock))
+                if not holders[-1]:
+                    self._put(store.line(queue), one.envelope, None)
+            known.last = through
+            if store.waiting:
+                store.condition.notify_all()
+            return answer._replace(last=through, holders=tuple(holders))
+
+    def last_ticks(self) -> tuple[float, dict[str, float]]:
+        with self.store.condition:
+            return self.store.now(), {name: known.last for name, known in self.store.cron.items()}
+
+    def forget_ticks(self, name: str) -> bool:
+        with self.store.condition:
+            return self.store.cron.pop(name, None) is not None
 
     def show(self, where: Where, limit: int, queue: str = DEFAULT) -> Iterator[Shown]:
         store = self.store

@@ -3,9 +3,9 @@
 ``…:jobs`` is a LIST, in at the left, out at the right; ``…:delayed`` a ZSET scored by Unix seconds. Beside them:
 ``…:held:<worker>`` (claimed jobs) and ``…:running:<worker>`` (announced ones), ``…:workers`` (ends of leases),
 ``…:exchanges`` (the last answer to each worker), ``…:unrecorded`` (exhausted jobs that are in no table yet) and
-``…:retried``; and ``…:paused``, while a queue is paused. A named queue has ``…:<name>:jobs`` and
-``…:<name>:delayed``; ``…:names`` and ``…:serves`` (who serves which queues) are there for people who look. None has a
-TTL. ``…:delayed`` also names a channel, and so does the list of a named queue, see ``bell.py``.
+``…:retried``; ``…:paused``, while a queue is paused; ``…:cron`` (the last tick of each entry). A named queue has
+``…:<name>:jobs`` and ``…:<name>:delayed``; ``…:names`` and ``…:serves`` (who serves which queues) are there for people
+who look. None has a TTL. ``…:delayed`` also names a channel, and so does the list of a named queue, see ``bell.py``.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from ..ports import (
     Where,
     worker_name,
 )
+from ..ticking import TICK_AHEAD_S, TICK_OLD_S, Ticked, TickJob
 from .bell import Call, Waits
 from .connection import BLOCK_MAX_S, Connections, Script
 from .health import Health, read_health
@@ -55,6 +56,7 @@ _EXCHANGE, _DELAY, _DUE, _EXPIRED, _KNOWN, _LISTED = map(
 _PAUSE, _PUSH, _QUEUES, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = map(
     Script, ("pause.lua", "push.lua", "queues.lua", "retried.lua", "rights.lua", "stats.lua", "unrecorded.lua")
 )
+_TICK = Script("tick.lua")
 
 
 class RedisDriver:
@@ -68,6 +70,7 @@ class RedisDriver:
 
     follows_up = True
     names_queues = True
+    keeps_ticks = True
 
     def __init__(
         self,
@@ -87,10 +90,10 @@ class RedisDriver:
         """Worker names of other programs that are not UTF-8, by their escaped text."""
         self._chunk = 16
         """How many jobs make READ_MAX_BYTES, estimated by the last claim: a server copies all that its script reads."""
-        names = "jobs delayed workers exchanges unrecorded retried paused names serves unique"
+        names = "jobs delayed workers exchanges unrecorded retried paused names serves unique cron"
         (
             self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried,
-            self._paused, self._names, self._serves, self._unique,
+            self._paused, self._names, self._serves, self._unique, self._cron,
         ) = (f"{prefix}:{name}" for name in names.split())  # fmt: skip
         self._waits = Waits(self._server)
 
@@ -299,6 +302,32 @@ class RedisDriver:
         found = {name.decode("utf-8", "replace") for name in self._server.call("SMEMBERS", self._names)}
         return sorted({DEFAULT, *filter(is_queue, found)})
 
+    def tick(
+        self,
+        name: str,
+        schedule: str,
+        last: float | None,
+        through: float | None,
+        queue: str = DEFAULT,
+        jobs: Sequence[TickJob] = (),
+    ) -> Ticked:
+        keys = [self._cron, self._names, self._unique, self._keys(queue)[0]]
+        args: list[Any] = [name, schedule, *("" if at is None else repr(float(at)) for at in (last, through))]
+        args += (self._now(), queue, TICK_AHEAD_S, TICK_OLD_S)
+        for one in jobs:
+            args += (repr(float(one.tick)), one.envelope, *one.lock)
+        outcome, now, newest, since, holders = self._server.run(_TICK, keys, args)
+        known = tuple(holder.decode() for holder in holders)
+        return Ticked(outcome.decode(), float(now), float(newest), float(since), known)
+
+    def last_ticks(self) -> tuple[float, dict[str, float]]:
+        found = self._server.call("HGETALL", self._cron)
+        records = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+        return self._time(), {name.decode("utf-8", "replace"): _first(record) for name, record in records}
+
+    def forget_ticks(self, name: str) -> bool:
+        return bool(self._server.call("HDEL", self._cron, name))
+
     def show(self, where: Where, limit: int, queue: str = DEFAULT) -> Iterator[Shown]:
         jobs, delayed = self._keys(queue)
         if where == "ready":
@@ -384,3 +413,11 @@ def _pair(text: bytes) -> tuple[int, int]:
     """A settlement's index and that of its follow-up."""
     index, _, number = text.partition(b".")
     return int(index), int(number)
+
+
+def _first(record: bytes) -> float:
+    """The last tick in a record of ``tick.lua``; 0 if another program wrote it."""
+    try:
+        return float(record.split()[0])
+    except (IndexError, ValueError):
+        return 0.0

@@ -8,6 +8,8 @@ fields and the payload's exact bytes.
 from __future__ import annotations
 
 import base64
+import math
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -37,6 +39,12 @@ class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     """The key of a unique job."""
     next: msgspec.Raw = msgspec.Raw(b"")
     """The rest of its chain, see ``chain.py``."""
+
+
+class _Ticked(msgspec.Struct):
+    """The field of a job that a cron entry dispatched: Unix seconds."""
+
+    tick: float = 0.0
 
 
 NAMES = frozenset(("id", "type", "payload", "attempts", "error", "lost", "unknown_since", "traceback", "snoozed"))
@@ -76,6 +84,14 @@ def lock_in(envelope: Envelope) -> str:
         return msgspec.json.decode(envelope.unique, type=str)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return ""
+
+
+def tick_in(raw: bytes) -> datetime | None:
+    """The time of the tick that dispatched the job; None if the envelope names none, or no time."""
+    try:
+        return datetime.fromtimestamp(msgspec.json.decode(raw, type=_Ticked).tick or math.nan, UTC)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, OverflowError, OSError):
+        return None
 
 
 def read(raw: bytes) -> Envelope:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..delays import seconds_of
 from ..errors import InvalidSetting, NoAttempt
+from ..jobs.envelope import tick_in
 from ..names import DEFAULT
 from .running import Running
 from .settle import TimeLimit
@@ -45,6 +46,12 @@ class Attempt(_Facts):
     def deadline(self) -> datetime | None:
         """When the time limit passes, by this host's clock, in UTC; None if the type has none."""
         return self._running.timekeeper.deadline(self._limit) if self._limit else None
+
+    @property
+    def tick(self) -> datetime | None:
+        """The time, in UTC, of the tick that dispatched the job; None if no cron entry did (CRON-5)."""
+        raw = self._running.delivery.raw
+        return tick_in(raw) if b'"tick"' in raw else None
 
     def check(self) -> None:
         """Raises TimedOut once the time limit has passed, and AttemptOver once the attempt is no longer this worker's.

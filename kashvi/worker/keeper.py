@@ -20,6 +20,7 @@ from .machine.steps import SECOND, Abandon, KeeperStep, Reap, Record, Request, R
 from .recorder import Recorder
 from .settle import Delivery, Settling
 from .shell import Worker
+from .ticker import Ticker
 
 STUMBLE_S = 1.0
 """How long it rests after an error that should not be."""
@@ -39,6 +40,7 @@ class Keeper:
         stream: events.EventStream,
         max_attempts: Callable[[], int],
         type_limit: Callable[[Delivery], int],
+        ticker: Ticker | None = None,
     ) -> None:
         self._worker = worker
         self._driver = driver
@@ -47,6 +49,8 @@ class Keeper:
         self._stream = stream
         self._max_attempts = max_attempts
         self._type_limit = type_limit
+        self.ticker = ticker
+        """None if there are no cron entries."""
 
     def keep(self) -> None:
         """Until the last thread has ended: renew, reclaim, record; then close."""
@@ -75,9 +79,13 @@ class Keeper:
             driver=_name_of(self._driver),
             queues=tuple(map(str, worker.machine.queues)),
         )
+        if self.ticker is not None:
+            self.ticker.start()
 
     def ended(self) -> None:
         worker = self._worker
+        if self.ticker is not None:
+            self.ticker.stop()
         self._stream.emit(events.WorkerStopped, worker=worker.id, unsettled=worker.unsettled)
 
     def stumbled(self, error: BaseException) -> None:

@@ -115,6 +115,12 @@ def _told(event: SimEvent) -> str:
             return "QUEUE paused"
         case events.QueueResumed():
             return "QUEUE resumed"
+        case events.TicksMissed():
+            return f"CRON {event.name}: {event.count} ticks left out, up to {event.newest - EPOCH:.6f}"
+        case events.TickRefused():
+            return f"CRON {event.name}: the tick of {event.tick - EPOCH:.6f} can't fire: {event.error}"
+        case events.ScheduleReset():
+            return f"CRON {event.name} starts afresh: the clock was set back"
         case FaultStruck():
             return f"FAULT {event.fault} {event.call}"
         case ProcessKilled():

@@ -33,6 +33,7 @@ from kashvi.ports import (
     Want,
 )
 from kashvi.settings import pausing
+from kashvi.ticking import Ticked, Ticking, TickJob
 
 from .kernel import Task
 from .keys import stray
@@ -140,6 +141,35 @@ class Line:
             dealings.keyed = True
             if why := stray(store):
                 dealings.unkept("one job a key", why)
+
+    @property
+    def keeps_ticks(self) -> bool:
+        return bool(getattr(self._server, "keeps_ticks", False))
+
+    def tick(
+        self,
+        name: str,
+        schedule: str,
+        last: float | None,
+        through: float | None,
+        queue: str = DEFAULT,
+        jobs: Sequence[TickJob] = (),
+    ) -> Ticked:
+        def effect() -> Ticked:
+            answer = cast(Ticking, self._server).tick(name, schedule, last, through, queue, jobs)
+            added = [one.envelope for one, holder in zip(jobs, answer.holders, strict=False) if not holder]
+            if answer.outcome == "fired" and added:
+                self._arrived(added, 0.0, [queue], None)
+                self._judge_keys()
+            return answer
+
+        return self._call("tick", effect)
+
+    def last_ticks(self) -> tuple[float, dict[str, float]]:
+        return self._call("last_ticks", cast(Ticking, self._server).last_ticks)
+
+    def forget_ticks(self, name: str) -> bool:
+        return self._call("forget_ticks", lambda: cast(Ticking, self._server).forget_ticks(name))
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want) -> Exchange:
         for settlement in settlements:

@@ -112,6 +112,8 @@ class SimQueue(Queue):
         self, threads: int, limits: Limits | None, queues: str | Iterable[str], *, interruptible: bool
     ) -> tuple[Worker, Keeper]:
         worker, keeper = super()._worker(threads, limits, queues, interruptible=interruptible)
+        if keeper.ticker is not None:
+            self._world.tickers.add(self.process, keeper.ticker)
         if self._world.direct and not interruptible:
             run_directly(self._world, self.process, self._line, worker, keeper)
         return worker, keeper

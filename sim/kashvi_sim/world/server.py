@@ -7,6 +7,7 @@ behind, restores a snapshot.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -125,7 +126,7 @@ class MemoryServer:
         new.held = {owner: held[:] for owner, held in store.held.items()}
         new.running = {owner: running[:] for owner, running in store.running.items()}
         new.answers, new.unrecorded = store.answers.copy(), store.unrecorded.copy()
-        new.pauses = store.pauses
+        new.pauses, new.cron = store.pauses, deepcopy(store.cron)
         return new
 
 

@@ -45,6 +45,7 @@ from .runtime import SimRuntime
 from .server import MemoryServer, RedisServer, Server
 from .strikes import Struck
 from .tape import Tape
+from .tickers import Tickers
 from .trace import ProcessKilled, ServerRolledBack
 
 Hook = Callable[[str, SimRuntime], None]
@@ -133,7 +134,7 @@ class World(Judged, Struck):
         """Each setting of the server's clock: time, fault, seconds."""
         self.down_until = self.refusing_until = self.database_down_until = 0.0
         self.refusal, self.refused_calls = "", frozenset[str]()
-        self.waiters: list[Waiter] = []
+        self.waiters, self.tickers = list[Waiter](), Tickers()
         self.ended: dict[str, list[str]] = {}
         """Final settlements on the server, by job id."""
         self.returned: Counter[str] = Counter()
@@ -282,12 +283,11 @@ class World(Judged, Struck):
         """Let time pass as ``run`` does, but leap over times in which idle workers only poll and wait."""
         end = self.kernel.time + seconds
         while self.kernel.time < end and not until():
-            due = first_due(self.server.driver, self.named)
-            leap = (
-                min(end, due - self.server.skew_s if isinstance(due, float) else end) - LEAP_BEFORE_S - self.kernel.time
-            )
+            due, soonest = first_due(self.server.driver, self.named), self.tickers.next_at(self.kernel.time, end)
+            soonest = min(end, soonest, due - self.server.skew_s if isinstance(due, float) else end)
+            leap = soonest - LEAP_BEFORE_S - self.kernel.time
             if leap > 0 and self.idle():
-                self.kernel.leap(leap)
+                self.tickers.leap(self.kernel, leap)
             self.run(until, for_s=min(LEAP_BEFORE_S, end - self.kernel.time))
 
     def idle(self) -> bool:
