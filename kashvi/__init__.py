@@ -10,17 +10,23 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import errors, events, queue
+    from .outbox.table import outbox_table
     from .queue import Queue
     from .worker.hooks import current
 
 __version__ = "0.1.0"
-__all__ = ["Queue", "current", "errors", "events", "queue"]
+__all__ = ["Queue", "current", "errors", "events", "outbox_table", "queue"]
 
 
 def __getattr__(name: str) -> "Any":
     """Import a part at first use: most commands need only some."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = {"Queue": "queue.Queue", "current": "worker.hooks.current"}.get(name, name).rpartition(".")
+    places = {
+        "Queue": "queue.Queue",
+        "current": "worker.hooks.current",
+        "outbox_table": "outbox.table.outbox_table",
+    }
+    module, _, attribute = places.get(name, name).rpartition(".")
     part = import_module(f".{module or attribute}", __name__)
     return getattr(part, attribute) if module else part

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import msgspec
 
 from .delays import seconds_of
 from .errors import DriverError, InvalidSetting, NoFollowUps, PayloadTooLarge
-from .events import EventStream, JobDispatched, JobDuplicate
+from .events import EventStream, JobDispatched, JobDuplicate, JobStored
 from .jobs.chain import LINKS_MAX, joined
 from .jobs.envelope import seal
 from .named import NamedQueues
@@ -18,7 +18,7 @@ from .ports import Driver, Runtime
 from .registry import Registry
 from .unique import Dispatched
 
-__all__ = ["Sealed", "push", "seal_chain", "seal_job", "seconds_of"]
+__all__ = ["Sealed", "push", "seal_chain", "seal_job", "seconds_of", "store"]
 
 
 ONLY_NAMED = (
@@ -140,6 +140,18 @@ def push(driver: Driver, stream: EventStream, sealed: Sequence[Sealed], delay_s:
         Dispatched(holder or one.job_id, duplicate=bool(holder)) if one.lock else one.job_id
         for one, holder in zip(sealed, holders, strict=True)
     ]
+
+
+def store(
+    insert: Callable[[Sequence[Sealed], float], None], stream: EventStream, sealed: Sequence[Sealed], delay_s: float
+) -> list[str]:
+    """Insert all jobs into a transaction; returns their ids, also those of unique jobs."""
+    insert(sealed, delay_s)
+    if stream.observed:
+        for one in sealed:
+            about = {"queue": one.queue, "unique": one.lock, "delay_s": delay_s}
+            stream.emit(JobStored, job_id=one.job_id, type=one.type, **about)
+    return [one.job_id for one in sealed]
 
 
 def naming(driver: Driver) -> NamedQueues:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import dispatch, settings
 from .dispatch import Sealed
@@ -12,6 +12,14 @@ from .errors import InvalidSetting, ReplyLost
 from .names import DEFAULT
 from .ports import Driver, Runtime
 from .registry import Registry
+
+if TYPE_CHECKING:  # a process that dispatches in no transaction does not load SQLAlchemy
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.orm import Session, scoped_session
+
+    Transaction = Session | scoped_session[Any] | Connection
+    AsyncTransaction = AsyncSession | AsyncConnection
 
 T = TypeVar("T")
 
@@ -28,18 +36,28 @@ class Dispatching:
     payload_limit: int
     _runtime: Runtime
 
-    def dispatch(self, job: object, *, queue: str | None = None) -> str:
+    def dispatch(self, job: object, *, queue: str | None = None, session: Transaction | None = None) -> str:
         """Put a job on the queue now; returns its id. Of a unique type that is a ``Dispatched``: is it a duplicate?
 
         queue: the name of the queue, in place of the type's.
+        session: a Session or Connection of SQLAlchemy whose engine is an ``outbox``: the job is queued once its
+            transaction is committed, exactly once, and never if it is rolled back (OUTBOX-1). Raises NoOutbox, and
+            errors of SQLAlchemy. A unique job that turns out to be a duplicate is dropped later, with an event.
         The payload is captured here. Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge, InvalidSetting
         for a name that no queue can have, and DriverError, whose ``maybe_sent`` says whether dispatching again could
         run the job twice.
         """
         sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
-        return self._push((sealed,), 0.0)[0]
+        return self._send((sealed,), 0.0, session)[0]
 
-    def dispatch_after(self, job: object, delay: float | timedelta, *, queue: str | None = None) -> str:
+    def dispatch_after(
+        self,
+        job: object,
+        delay: float | timedelta,
+        *,
+        queue: str | None = None,
+        session: Transaction | None = None,
+    ) -> str:
         """Put a job on the queue, due ``delay`` (seconds or a timedelta) from now; returns its id.
 
         The payload is captured here, not when it is due. A delay of 0 is ``dispatch``.
@@ -47,16 +65,18 @@ class Dispatching:
         """
         delay_s = dispatch.seconds_of(delay)
         sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
-        return self._push((sealed,), delay_s)[0]
+        return self._send((sealed,), delay_s, session)[0]
 
-    def dispatch_many(self, jobs: Iterable[object], *, queue: str | None = None) -> list[str]:
+    def dispatch_many(
+        self, jobs: Iterable[object], *, queue: str | None = None, session: Transaction | None = None
+    ) -> list[str]:
         """Put many jobs on their queues in one round trip, in order; returns their ids.
 
         All or none: if one can't be dispatched, none is sent. Raises what ``dispatch`` raises, and
         InvalidSetting for more than 500,000 jobs; with named queues 250,000, with unique jobs 125,000.
         """
         sealed = self._seal(jobs, queue)
-        return list(self._push(sealed, 0.0)) if sealed else []
+        return list(self._send(sealed, 0.0, session)) if sealed else []
 
     def chain(self, *jobs: object, queue: str | None = None) -> list[str]:
         """Dispatch the first job; each further one goes out when the one before it is done, and never before (JOBS-21).
@@ -71,27 +91,47 @@ class Dispatching:
         self._push((sealed,), 0.0)
         return [sealed.job_id, *sealed.chain]
 
-    def adispatch(self, job: object, *, queue: str | None = None, timeout: float | None = None) -> Awaitable[str]:
+    def adispatch(
+        self,
+        job: object,
+        *,
+        queue: str | None = None,
+        timeout: float | None = None,
+        session: AsyncTransaction | None = None,
+    ) -> Awaitable[str]:
         """``await queue.adispatch(job)``: as ``dispatch``, in a thread, while the event loop goes on.
+
+        session: an AsyncSession or AsyncConnection, as for ``dispatch``; without a thread, and without a timeout.
 
         The payload is captured at the call, which raises the JobErrors. Awaiting raises DriverError, and ReplyLost
         after ``timeout`` seconds. A job that was cancelled or timed out may still be sent (``maybe_sent``): its thread
         can't be stopped. The thread is one of the loop's default executor; it calls the observers.
         """
-        return self._apush(self._seal((job,), queue), 0.0, timeout, lambda ids: ids[0])
+        return self._apush(self._seal((job,), queue), 0.0, timeout, lambda ids: ids[0], session)
 
     def adispatch_after(
-        self, job: object, delay: float | timedelta, *, queue: str | None = None, timeout: float | None = None
+        self,
+        job: object,
+        delay: float | timedelta,
+        *,
+        queue: str | None = None,
+        timeout: float | None = None,
+        session: AsyncTransaction | None = None,
     ) -> Awaitable[str]:
         """As ``dispatch_after``, in a thread; see ``adispatch``."""
         seconds = dispatch.seconds_of(delay)
-        return self._apush(self._seal((job,), queue), seconds, timeout, lambda ids: ids[0])
+        return self._apush(self._seal((job,), queue), seconds, timeout, lambda ids: ids[0], session)
 
     def adispatch_many(
-        self, jobs: Iterable[object], *, queue: str | None = None, timeout: float | None = None
+        self,
+        jobs: Iterable[object],
+        *,
+        queue: str | None = None,
+        timeout: float | None = None,
+        session: AsyncTransaction | None = None,
     ) -> Awaitable[list[str]]:
         """As ``dispatch_many``, in a thread; see ``adispatch``."""
-        return self._apush(self._seal(jobs, queue), 0.0, timeout, list)
+        return self._apush(self._seal(jobs, queue), 0.0, timeout, list, session)
 
     def _seal(self, jobs: Iterable[object], queue: str | None) -> list[Sealed]:
         many = list(jobs)
@@ -104,9 +144,16 @@ class Dispatching:
         return sealed
 
     def _apush(
-        self, sealed: list[Sealed], delay_s: float, timeout: float | None, answer: Callable[[Sequence[str]], T]
+        self,
+        sealed: list[Sealed],
+        delay_s: float,
+        timeout: float | None,
+        answer: Callable[[Sequence[str]], T],
+        session: AsyncTransaction | None,
     ) -> Awaitable[T]:
         timeout_s = None if timeout is None else settings.seconds("timeout", timeout)
+        if session is not None:
+            return self._astore(sealed, delay_s, timeout_s, answer, session)
 
         ids: list[str] = []
 
@@ -121,6 +168,34 @@ class Dispatching:
             return answer(ids)
 
         return push()
+
+    def _astore(
+        self,
+        sealed: list[Sealed],
+        delay_s: float,
+        timeout_s: float | None,
+        answer: Callable[[Sequence[str]], T],
+        session: AsyncTransaction,
+    ) -> Awaitable[T]:
+        run_sync = getattr(session, "run_sync", None)
+        if run_sync is None:
+            asynchronous = "an AsyncSession or AsyncConnection; with another one, queue.dispatch(job, session=…)"
+            raise InvalidSetting("the session", session, asynchronous)
+        if timeout_s is not None:
+            raise InvalidSetting("timeout", timeout_s, "None with a session: the database's own time limits apply")
+
+        async def store() -> T:
+            ids: list[str] = await run_sync(lambda inner: self._store_in(inner, sealed, delay_s)) if sealed else []
+            return answer(ids)
+
+        return store()
+
+    def _send(self, sealed: Sequence[Sealed], delay_s: float, session: Transaction | None) -> Sequence[str]:
+        return self._push(sealed, delay_s) if session is None else self._store_in(session, sealed, delay_s)
+
+    def _store_in(self, session: object, sealed: Sequence[Sealed], delay_s: float) -> list[str]:
+        """Insert the jobs into the session's transaction; returns their ids."""
+        raise NotImplementedError
 
     @property
     def driver(self) -> Driver:

@@ -16,6 +16,7 @@
     │   │   └── UnusableSetting
     │   ├── WorkersRunning
     │   ├── NoFollowUps
+    │   ├── NoOutbox
     │   └── RedisRequired
     ├── UndeliverableJob          what a worker found on the queue
     │   ├── NotAnEnvelope
@@ -27,8 +28,9 @@
     │   │   └── SettingsRefused   nothing was done; trying again with these settings is useless
     │   ├── ReplyLost             sent, and perhaps done
     │   └── CommandRefused        the server refused; nothing was done
-    ├── StoreError                the failure table
-    │   └── StoreUnavailable
+    ├── StoreError                the failure table, or the outbox
+    │   ├── StoreUnavailable
+    │   └── OutboxUnavailable
     ├── NoAttempt                 current() where none runs
     ├── AttemptError              current().check(): the attempt is to end
     │   ├── TimedOut
@@ -203,6 +205,13 @@ class NoFollowUps(SettingError):
         )
 
 
+class NoOutbox(SettingError):
+    """A job can't be stored in this transaction: no relay would find it, or a rollback would not take it back."""
+
+    def __init__(self, why: str, remedy: str) -> None:
+        super().__init__(f"the job can't be dispatched in this transaction: {why}. {remedy}")
+
+
 class RedisRequired(SettingError):
     """The command needs the shared queue; in memory it would lose the job."""
 
@@ -359,7 +368,7 @@ class ClockStandsStill(KashviError):
 
 
 class StoreError(KashviError):
-    """The failure table could not be read or written."""
+    """The failure table, or the outbox, could not be read or written."""
 
 
 class StoreUnavailable(StoreError):
@@ -367,6 +376,13 @@ class StoreUnavailable(StoreError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the failure table can't be used right now: {why}")
+
+
+class OutboxUnavailable(StoreError):
+    """The database is down or rejects the connection; committed jobs wait in the outbox."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the table kashvi_outbox can't be used right now: {why}")
 
 
 def _shown(value: object) -> str:

@@ -73,6 +73,21 @@ class JobDuplicate(JobEvent, frozen=True, kw_only=True):
     parent: str = ""
 
 
+class JobStored(JobEvent, frozen=True, kw_only=True):
+    """The job is a row of the outbox in the caller's transaction, which may still be rolled back."""
+
+    queue: str = DEFAULT
+    delay_s: float = 0.0
+    unique: str = ""
+
+
+class JobRefused(JobEvent, frozen=True, kw_only=True):
+    """The server refuses the job for its content; its row stays in the outbox, and others pass it."""
+
+    queue: str
+    error: str
+
+
 class FollowUpKept(JobEvent, frozen=True, kw_only=True):
     """A handler dispatched a follow-up: it is sent when attempt number ``attempt`` of ``parent`` is settled as done."""
 
@@ -339,10 +354,22 @@ class StoreBack(Event, frozen=True, kw_only=True):
     """The failure table can be written again."""
 
 
+class RelayLost(Event, frozen=True, kw_only=True):
+    """The outbox can't be relayed, for its database or the server; committed jobs wait in it."""
+
+    error: str
+
+
+class RelayBack(Event, frozen=True, kw_only=True):
+    """The outbox is relayed again."""
+
+
 AnyJobEvent = (
     JobDispatched
     | FollowUpKept
     | JobDuplicate
+    | JobStored
+    | JobRefused
     | AttemptStarted
     | AttemptSucceeded
     | AttemptFailed
@@ -370,6 +397,8 @@ AnyEvent = (
     | ServerBack
     | StoreLost
     | StoreBack
+    | RelayLost
+    | RelayBack
     | QueuePaused
     | QueueResumed
     | TicksMissed

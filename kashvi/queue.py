@@ -84,6 +84,7 @@ cron = _default.cron
 set_driver = _default.set_driver
 set_max_retry = _default.set_max_retry
 use_db = _default.use_db
+outbox = _default.outbox
 failed_jobs = _default.failed_jobs
 observe = _default.observe
 around = _default.around
@@ -160,6 +161,7 @@ __all__ = [
     "job",
     "jobs",
     "observe",
+    "outbox",
     "pause",
     "paused_since",
     "queue_stats",

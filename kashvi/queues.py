@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import dispatch, events, settings
@@ -18,8 +19,9 @@ from .failures.recent import FailedJob, FailedJobs
 from .jobs.codec import Job
 from .jobs.envelope import text_of
 from .names import DEFAULT, ONLY_DEFAULT, served
-from .ports import Driver, FailureStore, Runtime, Stats, Task, Where
+from .ports import Driver, FailureStore, Runtime, Stats, Task, Where, worker_name
 from .registry import Registry, default_name
+from .relaying import Relaying
 from .runtime import SystemRuntime
 from .scheduling import Scheduling, ticking
 from .text import visible
@@ -28,6 +30,8 @@ from .unique import Unique
 if TYPE_CHECKING:  # a process that only dispatches does not load these
     import sqlalchemy
 
+    from .outbox.database import Outbox
+    from .outbox.relay import Relay
     from .queued import QueuedJob, QueueState
     from .retries import Retry
     from .worker.hooks import Hook
@@ -91,6 +95,7 @@ class Queue(Dispatching, Scheduling):
         self._failed = FailedJobs()
         self._hooks: list[Hook] = []
         self._cron = {}
+        self._outboxes: list[Outbox] = []
         self._workers: list[Workers | Worker] = []
         self._worked = False
         self._runtime.at_fork(self._forked)
@@ -102,6 +107,8 @@ class Queue(Dispatching, Scheduling):
         """In the child of a fork: drop the workers, and replace the locks that threads of the parent may hold."""
         self._lock = self._runtime.condition()
         self._workers, self._worked = [], False
+        for outbox in self._outboxes:
+            outbox.forked()
         self._stream.restart(self._runtime.new_id())
 
     # -- jobs -------------------------------------------------------------------------------
@@ -168,6 +175,15 @@ class Queue(Dispatching, Scheduling):
 
     def _push(self, sealed: Sequence[Sealed], delay_s: float) -> Sequence[str]:
         return dispatch.push(self._driver or self._resolve_driver(), self._stream, sealed, delay_s)
+
+    def _store_in(self, session: object, sealed: Sequence[Sealed], delay_s: float) -> list[str]:
+        return dispatch.store(partial(self._insert, session), self._stream, sealed, delay_s)
+
+    def _insert(self, session: object, sealed: Sequence[Sealed], delay_s: float) -> None:
+        from .outbox.database import outbox_of
+
+        outbox, connection = outbox_of(self._outboxes, session)
+        outbox.insert(session, connection, sealed, delay_s)
 
     # -- settings ---------------------------------------------------------------------------
 
@@ -238,9 +254,10 @@ class Queue(Dispatching, Scheduling):
         """
         self._max_attempts = settings.at_least("max_retry (attempts in all)", attempts, 1)
 
-    def use_db(self, database: sqlalchemy.Engine | str) -> None:
+    def use_db(self, database: sqlalchemy.Engine | str, *, outbox: bool = False) -> None:
         """Record failed jobs in the table ``kashvi_failed_jobs`` of this SQLAlchemy engine or URL.
 
+        outbox: True makes it an outbox too, as ``outbox`` does.
         Makes the table or adopts the Go program's: now if the database is up, else at the first failure.
         Raises InvalidSetting for a URL that can't be used, and WorkersRunning.
         """
@@ -254,6 +271,60 @@ class Queue(Dispatching, Scheduling):
             log.warning("%s; it is tried again when a job fails", visible(str(error)))
         self._store = store
         self._store_set = True
+        if outbox:
+            self.outbox(database)
+
+    def outbox(self, database: sqlalchemy.Engine | str, *, hold_s: float = 0.0, target: str | None = None) -> None:
+        """Make this database an outbox: ``dispatch(job, session=…)`` stores jobs in its table ``kashvi_outbox``, and
+        every worker of this queue relays them to the queue's server. Call it in each process that does either.
+
+        Makes the table now if the database is up, else before the first relay; a migration may make it instead
+        (``kashvi.outbox_table``). Of an async engine, give the URL: ``"postgresql://…"``.
+        hold_s: seconds that a row stays after its job was pushed. A server that loses its last moments in a failover
+            within that time gets the job again (OUTBOX-6).
+        target: the name of this queue in the rows; by default the prefix of its keys. Relays take only rows of their
+            own, so queues of one prefix on several servers need names when they share a database.
+        Raises InvalidSetting, and WorkersRunning.
+        """
+        self._check_stopped("the outbox")
+        from .outbox.database import Outbox
+
+        named = None if target is None else worker_name(target)
+        hold_s = settings.seconds("hold_s", hold_s, zero=True)
+        made = Outbox(
+            database,
+            self._runtime,
+            target=lambda: named or self._relaying().relay_target,
+            own=named is None,
+            hold_s=hold_s,
+        )
+        self._outboxes = [*(one for one in self._outboxes if not one.same(made)), made]
+        try:
+            made.prepare()
+        except StoreError as error:
+            log.warning("%s; it is tried again when a worker starts", visible(str(error)))
+
+    def outboxes(self) -> list[Outbox]:
+        """The outboxes of this queue."""
+        return self._outboxes
+
+    def _relaying(self) -> Relaying:
+        if not isinstance(self.driver, Relaying):
+            raise InvalidSetting("the driver", self.driver, "one that outboxes are relayed to (kashvi.relaying)")
+        return self.driver
+
+    def _relays(self) -> list[Relay]:
+        """A relay of each outbox."""
+        if not self._outboxes:
+            return []
+        from .outbox.relay import Relay
+
+        driver, runtime, stream = self._relaying(), self._runtime, self._stream
+        return [Relay(driver, one, runtime, stream, one.hold_s) for one in self._outboxes]
+
+    def _relay_now(self) -> bool:
+        """Push what is committed in the outboxes, unless another process does so. True if there was something."""
+        return sum(relay.flush() for relay in self._relays()) > 0
 
     @property
     def database_chosen(self) -> bool:
@@ -337,6 +408,8 @@ class Queue(Dispatching, Scheduling):
         """
         from .worker.pool import Workers
 
+        if limits is not None and limits.until != "stopped":
+            self._relay_now()
         worker, keeper = self._worker(
             settings.at_least("the number of workers", n, 1), limits, queues, interruptible=False
         )
@@ -359,6 +432,8 @@ class Queue(Dispatching, Scheduling):
         stop_when_empty: return when nothing is ready; delayed jobs and waiting retries stay.
         drain: wait for delayed jobs and retries too, but not for jobs that other workers hold. Raises
             ClockStandsStill if a frozen clock keeps a delayed job from becoming due for 5 s.
+            Both run what is committed in the outboxes when it begins; without max_jobs and max_time also what is
+            committed meanwhile.
         max_jobs, max_time: return after this many jobs, or seconds.
         Ctrl-C hands the running job back, uncounted, and raises KeyboardInterrupt. Raises DriverError if the server
         can't be reached for one lease. Raises SettingsRefused at once if the server rejects the settings (REDIS-15).
@@ -367,6 +442,13 @@ class Queue(Dispatching, Scheduling):
 
         until: Until = "drained" if drain else "empty" if stop_when_empty else "stopped"
         limits = Limits(until, max_jobs, max_time)
+        if until != "stopped":
+            self._relay_now()
+        self._work(limits, queues)
+        while until != "stopped" and max_jobs is None and max_time is None and self._relay_now():
+            self._work(limits, queues)
+
+    def _work(self, limits: Limits, queues: str | Iterable[str]) -> None:
         worker, keeper = self._worker(1, limits, queues, interruptible=True)
         keeping: Task | None = None
         forget_end: Callable[[], None] = _nothing
@@ -439,7 +521,10 @@ class Queue(Dispatching, Scheduling):
         )
         worker = Worker(machine, attempts, driver=driver, runtime=runtime, stream=stream, recorder=recorder)
         ticker = self._ticker(worker_id) if self._cron else None
-        return worker, Keeper(worker, driver, recorder, runtime, stream, max_attempts, attempts.type_limit, ticker)
+        # Between its rounds, work() pushes itself what is committed: a relay beside it could do so just after it ended.
+        relays = [] if interruptible and limits.until != "stopped" else self._relays()
+        keeper = Keeper(worker, driver, recorder, runtime, stream, max_attempts, attempts.type_limit, ticker, relays)
+        return worker, keeper
 
     def _ticker(self, worker_id: str) -> Ticker:
         from .cron import Sealer

@@ -144,7 +144,7 @@ class Dispatches:
 def recorded() -> Iterator[Dispatches]:
     """Inside this context, every dispatch of the process is recorded instead of sent. Observers see it as ever."""
     from . import dispatch
-    from .events import JobDispatched
+    from .events import JobDispatched, JobStored
     from .jobs.envelope import read
     from .queue import MemoryQueueWarning
     from .unique import Dispatched as Sent
@@ -169,9 +169,16 @@ def recorded() -> Iterator[Dispatches]:
             stream.emit(JobDispatched, job_id=one.job_id, type=one.type, queue=one.queue, chain=one.chain)
         return [Sent(one.job_id) if one.lock else one.job_id for one in sealed]
 
+    def store(insert: object, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> list[str]:
+        for one in sealed:
+            dispatches.note(one.job_id, delay_s, queues.pop(one.job_id))
+            stream.emit(JobStored, job_id=one.job_id, type=one.type, queue=one.queue, delay_s=delay_s)
+        return [one.job_id for one in sealed]
+
     with (
         mock.patch.object(dispatch, "seal_job", seal_job),
         mock.patch.object(dispatch, "push", push),
+        mock.patch.object(dispatch, "store", store),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore", MemoryQueueWarning)

@@ -97,6 +97,7 @@ class Lines:
             case (
                 events.JobDuplicate()
                 | events.JobDispatched()
+                | events.JobStored()
                 | events.JobSucceeded()
                 | events.WorkerStopping()
                 | events.WorkerStopped()
@@ -107,6 +108,9 @@ class Lines:
                 | events.ServerBack()
                 | events.StoreLost()
                 | events.StoreBack()
+                | events.RelayLost()
+                | events.RelayBack()
+                | events.JobRefused()
                 | events.QueuePaused()
                 | events.QueueResumed()
                 | events.TicksMissed()

@@ -8,6 +8,7 @@ from heapq import heapify, heappop, heappush
 
 from ..names import DEFAULT, queue_name
 from ..ports import PROMOTE_MAX, Condition
+from .relays import LetIn
 from .ticks import Known
 
 
@@ -67,6 +68,11 @@ class MemoryStore(Line):
         self.workers: dict[str, float] = {}
         self.answers: dict[str, tuple[int, float, tuple[int, ...]]] = {}
         self.unrecorded: dict[bytes, float] = {}
+        self.relay_target = ""
+        self.relays: dict[str, LetIn] = {}
+        """The relay of each outbox that was let in last."""
+        self.relayed: dict[str, dict[str, tuple[float, str]]] = {}
+        """Of each outbox the jobs that were pushed, by id: when, and the id of the job that had the key."""
         self.pauses = 0
         """How often a queue was paused: it ends waits."""
         self.waiting = 0

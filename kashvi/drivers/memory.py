@@ -39,6 +39,7 @@ from ..ports import (
 from ..runtime import SystemRuntime
 from ..ticking import Ticked, TickJob
 from .lines import Line, MemoryStore
+from .relays import RelayedToMemory
 from .ticks import Known
 
 log = logging.getLogger("kashvi")
@@ -46,7 +47,7 @@ log = logging.getLogger("kashvi")
 UNRECORDED_MAX = 100_000
 
 
-class MemoryDriver:
+class MemoryDriver(RelayedToMemory):
     """A process's handle on a MemoryStore of its own, or on a shared one."""
 
     follows_up = True

@@ -44,6 +44,7 @@ from .bell import Call, Waits
 from .connection import BLOCK_MAX_S, Connections, Script
 from .health import Health, read_health
 from .pages import pages
+from .relays import RelayedToServer
 
 CHUNK_MAX = 500
 """The most jobs that a script moves in one command: Lua passes not many more arguments safely."""
@@ -59,7 +60,7 @@ _PAUSE, _PUSH, _QUEUES, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = map(
 _TICK = Script("tick.lua")
 
 
-class RedisDriver:
+class RedisDriver(RelayedToServer):
     """A process's handle on a queue in Redis.
 
     ``client`` is a ``redis.Redis``, a ``redis.RedisCluster`` or a URL; the driver opens connections of its own with
@@ -71,6 +72,7 @@ class RedisDriver:
     follows_up = True
     names_queues = True
     keeps_ticks = True
+    _RELAY = Script("relay.lua")
 
     def __init__(
         self,

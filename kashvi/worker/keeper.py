@@ -7,8 +7,9 @@ What comes when is the machine's to say.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import Protocol
 
 from .. import events
 from ..errors import DriverError
@@ -28,6 +29,17 @@ LOST_MAX = 400
 """The most jobs of the dead that are settled at a time: more than one worker claims."""
 
 
+RELAY_ENDS_S = 1.0
+"""How long it waits for a relay to end."""
+
+
+class Runs(Protocol):
+    """A relay of an outbox: it has a thread of its own, as long as the worker lives."""
+
+    def run(self) -> None: ...
+    def stop(self) -> None: ...
+
+
 class Keeper:
     """Looks after one worker."""
 
@@ -41,6 +53,7 @@ class Keeper:
         max_attempts: Callable[[], int],
         type_limit: Callable[[Delivery], int],
         ticker: Ticker | None = None,
+        relays: Sequence[Runs] = (),
     ) -> None:
         self._worker = worker
         self._driver = driver
@@ -51,11 +64,13 @@ class Keeper:
         self._type_limit = type_limit
         self.ticker = ticker
         """None if there are no cron entries."""
+        self._relays = relays
 
     def keep(self) -> None:
         """Until the last thread has ended: renew, reclaim, record; then close."""
         worker = self._worker
         self.begins()
+        relaying = [self._runtime.spawn(relay.run, "kashvi-relay") for relay in self._relays]
         try:
             while (step := self.next()) is not None:
                 try:
@@ -65,6 +80,10 @@ class Keeper:
                         raise
                     self._runtime.sleep(STUMBLE_S)
                     self.stumbled(error)
+            for relay in self._relays:
+                relay.stop()
+            for task in relaying:
+                task.join(RELAY_ENDS_S)
             self.ends()
         finally:
             self.ended()

@@ -256,6 +256,10 @@ class _Painter:
                 return None
             case events.JobDuplicate():
                 return None  # there is no such job
+            case events.JobStored() | events.JobRefused():
+                return None  # a row of a transaction
+            case events.RelayLost() | events.RelayBack():
+                return mark("table", "the outbox is away" if "Lost" in type(event).__name__ else "it is back")
             case events.FollowUpKept():
                 return None  # its dispatch comes later, or never
             case events.WorkerStarted() | events.WorkerStopped():

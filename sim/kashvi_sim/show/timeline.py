@@ -57,6 +57,10 @@ def _told(event: SimEvent) -> str:
             return f"dispatched, due at {due - EPOCH:.6f}"
         case events.JobDuplicate():
             return "not added: a job with its key is on a queue"
+        case events.JobStored():
+            return "stored in the outbox" + (f", with a delay of {event.delay_s:g} s" if event.delay_s else "")
+        case events.JobRefused():
+            return f"the server refuses the row of the outbox: {event.error}"
         case events.FollowUpKept():
             return f"a follow-up, kept for the end of attempt {event.attempt}"
         case events.AttemptStarted():
@@ -111,6 +115,10 @@ def _told(event: SimEvent) -> str:
             return "SERVER back"
         case events.StoreBack():
             return "TABLE back"
+        case events.RelayLost():
+            return f"OUTBOX lost: {event.error}"
+        case events.RelayBack():
+            return "OUTBOX back"
         case events.QueuePaused():
             return "QUEUE paused"
         case events.QueueResumed():

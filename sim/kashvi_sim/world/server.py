@@ -127,6 +127,9 @@ class MemoryServer:
         new.running = {owner: running[:] for owner, running in store.running.items()}
         new.answers, new.unrecorded = store.answers.copy(), store.unrecorded.copy()
         new.pauses, new.cron = store.pauses, deepcopy(store.cron)
+        new.pauses = store.pauses
+        new.relays, new.relay_target = store.relays.copy(), store.relay_target
+        new.relayed = {outbox: relayed.copy() for outbox, relayed in store.relayed.items()}
         return new
 
 

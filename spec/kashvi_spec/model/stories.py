@@ -28,8 +28,10 @@ from kashvi.events import (
     JobEvent,
     JobFailed,
     JobPostponed,
+    JobRefused,
     JobReturned,
     JobSnoozed,
+    JobStored,
     JobSucceeded,
     PolicyIgnored,
     RetryScheduled,
@@ -243,7 +245,15 @@ class _Teller:
             self._note(item, event, event.server_at)
         elif not isinstance(
             event,
-            AttemptLost | AttemptStuck | FailureRefused | FollowUpKept | HookFailed | JobDuplicate | PolicyIgnored,
+            AttemptLost
+            | AttemptStuck
+            | FailureRefused
+            | FollowUpKept
+            | HookFailed
+            | JobDuplicate
+            | JobRefused
+            | JobStored
+            | PolicyIgnored,
         ):
             assert_never(event)
 

@@ -1,0 +1,671 @@
+"""Transactional dispatch: what is committed is queued once, what is rolled back never."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fakeredis
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from kashvi import events
+from kashvi.drivers.memory import MemoryDriver
+from kashvi.drivers.redis import RedisDriver
+from kashvi.errors import (
+    CommandRefused,
+    DriverUnavailable,
+    InvalidSetting,
+    NoOutbox,
+    OutboxUnavailable,
+    PayloadTooLarge,
+    ReplyLost,
+)
+from kashvi.outbox.database import Outbox
+from kashvi.outbox.relay import Relay, Row
+from kashvi.outbox.table import OUTBOX
+from kashvi.queues import Queue
+from kashvi.registry import Registry
+from kashvi.relaying import RELAY_S, Stored
+from kashvi.testing import Dispatches
+from kashvi.unique import Dispatched
+
+ran: list[Any] = []
+
+
+@dataclass
+class Mail:
+    to: str
+
+    def handle(self) -> None:
+        ran.append(self.to)
+
+
+@pytest.fixture
+def engine(tmp_path: Any) -> sa.Engine:
+    """SQLite as SQLAlchemy's recipe has it, so that savepoints work."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/app.db")
+
+    @sa.event.listens_for(engine, "connect")
+    def _(connection: Any, record: object) -> None:
+        connection.isolation_level = None
+
+    @sa.event.listens_for(engine, "begin")
+    def _(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+@pytest.fixture(params=["memory", "redis"])
+def queue(request: pytest.FixtureRequest, engine: sa.Engine) -> Queue:
+    ran.clear()
+    driver = MemoryDriver() if request.param == "memory" else RedisDriver(fakeredis.FakeRedis())
+    queue = Queue(driver, registry=Registry())
+    queue.register("jobs.Mail", Mail)
+    queue.outbox(engine)
+    return queue
+
+
+def rows(engine: sa.Engine) -> list[str]:
+    with engine.connect() as connection:
+        return list(connection.scalars(sa.select(OUTBOX.c.job_id).order_by(OUTBOX.c.id)))
+
+
+# -- in the caller's transaction ------------------------------------------------------------------
+
+
+def test_a_committed_job_runs_and_a_rolled_back_one_does_not(queue: Queue, engine: sa.Engine) -> None:
+    """In order, and the outbox is empty afterwards."""
+    with Session(engine) as session:
+        queue.dispatch(Mail("rolled back"), session=session)
+        session.rollback()
+        queue.dispatch(Mail("first"), session=session)
+        queue.dispatch_many([Mail("second"), Mail("third")], session=session)
+        assert queue.stats().ready == 0
+        session.commit()
+    queue.work(stop_when_empty=True)
+    assert ran == ["first", "second", "third"]
+    assert rows(engine) == []
+
+
+def test_a_connection_and_a_scoped_session_do_as_well(queue: Queue, engine: sa.Engine) -> None:
+    """All that has a transaction."""
+    with engine.begin() as connection:
+        queue.dispatch(Mail("a"), session=connection)
+    scoped = scoped_session(sessionmaker(engine))
+    queue.dispatch(Mail("b"), session=scoped)
+    scoped.commit()
+    scoped.remove()
+    queue.work(stop_when_empty=True)
+    assert ran == ["a", "b"]
+
+
+def test_a_savepoint_that_is_rolled_back_takes_its_jobs_with_it(queue: Queue, engine: sa.Engine) -> None:
+    """And one that is released is rolled back with the whole."""
+    with Session(engine) as session:
+        with session.begin_nested():
+            queue.dispatch(Mail("released"), session=session)
+        session.rollback()
+        queue.dispatch(Mail("outer"), session=session)
+        nested = session.begin_nested()
+        queue.dispatch(Mail("inner"), session=session)
+        nested.rollback()
+        session.commit()
+    queue.work(stop_when_empty=True)
+    assert ran == ["outer"]
+
+
+def test_a_job_that_is_committed_while_a_job_runs_is_drained_too(queue: Queue, engine: sa.Engine) -> None:
+    """What a job dispatches in a transaction of its own is part of the work."""
+
+    @dataclass
+    class Order:
+        left: int
+
+        def handle(self) -> None:
+            ran.append(self.left)
+            if self.left:
+                with Session(engine) as session:
+                    queue.dispatch(Order(self.left - 1), session=session)
+                    session.commit()
+
+    queue.register("jobs.Order", Order)
+    queue.dispatch(Order(3))
+    queue.work(stop_when_empty=True)
+    assert ran == [3, 2, 1, 0]
+
+
+def test_a_worker_relays_while_it_works(queue: Queue, engine: sa.Engine) -> None:
+    """In a thread of its own, and stops with it."""
+    done = queue._runtime.condition()
+
+    @dataclass
+    class Note:
+        def handle(self) -> None:
+            with done:
+                ran.append("note")
+                done.notify_all()
+
+    queue.register("jobs.Note", Note)
+    with queue.start_workers(1), Session(engine) as session:
+        queue.dispatch(Note(), session=session)
+        session.commit()
+        with done:
+            assert ran or done.wait(10)
+    assert ran == ["note"]
+
+
+def test_a_dispatch_in_a_transaction_is_told_as_stored_and_dispatched_by_the_relay(
+    queue: Queue, engine: sa.Engine
+) -> None:
+    """JobStored is no promise, JobDispatched is."""
+    told: list[Any] = []
+    queue.observe(told.append)
+    with Session(engine) as session:
+        job_id = queue.dispatch_after(Mail("a"), 60, session=session)
+        assert [(type(one), one.job_id, one.delay_s) for one in told] == [(events.JobStored, job_id, 60)]
+        session.commit()
+    queue.work(stop_when_empty=True)
+    [one] = [one for one in told if isinstance(one, events.JobDispatched)]
+    assert one.job_id == job_id
+    assert one.due is not None
+    assert one.server_at is not None
+    assert 55 < one.due - one.server_at <= 60.01
+    assert queue.stats().delayed == 1
+
+
+def test_a_unique_job_is_decided_by_the_relay(queue: Queue, engine: sa.Engine) -> None:
+    """Each dispatch has an id of its own; a duplicate is dropped once, and does not come back."""
+    told: list[Any] = []
+    queue.observe(told.append)
+    queue.register("jobs.Unique", type("Unique", (Mail,), {}), queue="mail", unique=lambda job: job.to)
+    unique = queue.registry.named("jobs.Unique").job_class
+    with Session(engine) as session:
+        first = queue.dispatch(unique("ada"), session=session)
+        second = queue.dispatch(unique("ada"), session=session)
+        assert first != second
+        assert not isinstance(first, Dispatched)
+        session.commit()
+    queue.work(queues="mail", stop_when_empty=True)
+    assert ran == ["ada"]
+    assert [(one.job_id, one.holder) for one in told if isinstance(one, events.JobDuplicate)] == [(second, first)]
+    assert rows(engine) == []
+    assert queue.dispatch(unique("ada")).duplicate is False  # type: ignore[attr-defined]
+
+
+def test_an_async_session_has_a_call_of_its_own(queue: Queue, engine: sa.Engine) -> None:
+    """As SQLAlchemy's own: the call runs in its greenlet."""
+
+    class Async:
+        def __init__(self, inner: Session) -> None:
+            self.inner = inner
+
+        async def run_sync(self, call: Callable[[Session], Any]) -> Any:
+            return call(self.inner)
+
+    with Session(engine) as session:
+        with pytest.raises(InvalidSetting, match=r"await queue\.adispatch"):
+            queue.dispatch(Mail("a"), session=Async(session))  # type: ignore[arg-type]
+        with pytest.raises(InvalidSetting, match=r"queue\.dispatch\("):
+            queue.adispatch(Mail("a"), session=session)  # type: ignore[arg-type]
+        with pytest.raises(InvalidSetting, match="timeout"):
+            queue.adispatch(Mail("a"), session=Async(session), timeout=1)  # type: ignore[arg-type]
+
+        async def app() -> None:
+            one: Any = Async(session)
+            await queue.adispatch(Mail("a"), session=one)
+            await queue.adispatch_many([Mail("b")], session=one)
+            await queue.adispatch_after(Mail("later"), 60, session=one)
+
+        asyncio.run(app())
+        session.commit()
+    queue.work(stop_when_empty=True)
+    assert ran == ["a", "b"]
+
+
+# -- refused --------------------------------------------------------------------------------------
+
+
+def test_a_session_of_another_database_is_refused(queue: Queue, tmp_path: Any) -> None:
+    """No relay would find the job."""
+    other = sa.create_engine(f"sqlite:///{tmp_path}/other.db")
+    with Session(other) as session, pytest.raises(NoOutbox, match=r"other\.db .*queue\.outbox\(engine\)"):
+        queue.dispatch(Mail("a"), session=session)
+    with Session() as session, pytest.raises(NoOutbox, match="several engines, or none"):
+        queue.dispatch(Mail("a"), session=session)
+    with pytest.raises(InvalidSetting, match="a Session or a Connection"):
+        queue.dispatch(Mail("a"), session=other)  # type: ignore[arg-type]
+    other.dispose()
+
+
+def test_an_engine_of_the_same_database_is_the_same_outbox(queue: Queue, engine: sa.Engine) -> None:
+    """Whatever driver its URL names; a database in memory is only its engine's."""
+    again = sa.create_engine(engine.url)
+    with again.begin() as connection:
+        queue.dispatch(Mail("a"), session=connection)
+    again.dispose()
+    queue.work(stop_when_empty=True)
+    assert ran == ["a"]
+    memory = sa.create_engine("sqlite://")
+    queue.outbox("sqlite://")
+    with memory.begin() as connection, pytest.raises(NoOutbox):
+        queue.dispatch(Mail("a"), session=connection)
+    memory.dispose()
+
+
+def test_a_connection_in_autocommit_mode_is_refused(queue: Queue, engine: sa.Engine, tmp_path: Any) -> None:
+    """A rollback would not take the job back."""
+    plain = sa.create_engine(f"sqlite:///{tmp_path}/app.db", isolation_level="AUTOCOMMIT")
+    with plain.connect() as connection, pytest.raises(NoOutbox, match="autocommit"):
+        queue.dispatch(Mail("a"), session=connection)
+    plain.dispose()
+    assert rows(engine) == []
+
+
+def test_a_savepoint_in_the_legacy_mode_of_sqlite3_is_refused(queue: Queue, engine: sa.Engine, tmp_path: Any) -> None:
+    """No BEGIN is sent before it, so the row would stay. Without a savepoint that mode is as good as any."""
+    plain = sa.create_engine(f"sqlite:///{tmp_path}/app.db")
+    with Session(plain) as session:
+        with session.begin_nested(), pytest.raises(NoOutbox, match="BEGIN"):
+            queue.dispatch(Mail("a"), session=session)
+        session.rollback()
+        queue.dispatch(Mail("b"), session=session)
+        session.rollback()
+        assert rows(engine) == []
+        queue.dispatch(Mail("c"), session=session)
+        session.commit()
+    plain.dispose()
+    queue.work(stop_when_empty=True)
+    assert ran == ["c"]
+
+
+def test_a_missing_table_is_named(queue: Queue, engine: sa.Engine) -> None:
+    """It is never made in the caller's transaction."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE kashvi_outbox")
+    with Session(engine) as session, pytest.raises(NoOutbox, match="no table kashvi_outbox"):
+        queue.dispatch(Mail("a"), session=session)
+
+
+def test_a_job_that_can_not_be_dispatched_is_not_stored(queue: Queue, engine: sa.Engine) -> None:
+    """All or none, as ever."""
+    queue.payload_limit = 20
+    with Session(engine) as session:
+        with pytest.raises(PayloadTooLarge):
+            queue.dispatch_many([Mail("a"), Mail("a" * 100)], session=session)
+        assert queue.dispatch_many([], session=session) == []
+        session.commit()
+    assert rows(engine) == []
+
+
+def test_a_driver_that_outboxes_are_not_relayed_to_is_refused(engine: sa.Engine) -> None:
+    """Before a row is there."""
+
+    class Other:
+        def exchange(self) -> None: ...
+
+    queue = Queue(Other(), registry=Registry())  # type: ignore[arg-type]
+    queue.register("jobs.Mail", Mail)
+    queue.outbox(engine)
+    with Session(engine) as session, pytest.raises(InvalidSetting, match=r"kashvi\.relaying"):
+        queue.dispatch(Mail("a"), session=session)
+
+
+def test_a_test_without_a_database_may_assert_what_was_dispatched(
+    queue: Queue, engine: sa.Engine, assert_dispatched: Dispatches
+) -> None:
+    """Recorded dispatches reach no transaction."""
+    with Session(engine) as session:
+        queue.dispatch(Mail("a"), session=session)
+        session.commit()
+    assert_dispatched(Mail, times=1)
+    assert rows(engine) == []
+
+
+def test_rows_of_another_queue_stay(queue: Queue, engine: sa.Engine) -> None:
+    """A shell with a queue in memory must not take what production has stored."""
+    other = Queue(MemoryDriver(), registry=queue.registry)
+    other.outbox(engine)
+    with Session(engine) as session:
+        job_id = other.dispatch(Mail("of another"), session=session)
+        session.commit()
+    queue.work(stop_when_empty=True)
+    assert (ran, rows(engine)) == ([], [job_id])
+    other.work(stop_when_empty=True)
+    assert (ran, rows(engine)) == (["of another"], [])
+
+
+def test_rows_are_counted_by_queue_and_age(queue: Queue, engine: sa.Engine) -> None:
+    """For people."""
+    [outbox] = queue.outboxes()
+    with Session(engine) as session:
+        queue.dispatch_many([Mail("a"), Mail("b")], session=session)
+        session.commit()
+    [counted] = outbox.counted()
+    assert (counted.target, counted.rows) == (queue.driver.relay_target, 2)  # type: ignore[attr-defined]
+    assert 0 <= counted.oldest_s < 60
+
+
+# -- the relay ------------------------------------------------------------------------------------
+
+
+class Clock:
+    """The time of a test, and no threads."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.ids = 0
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+    def new_id(self) -> str:
+        self.ids += 1
+        return f"token-{self.ids}"
+
+    def condition(self) -> Any:
+        import threading
+
+        return threading.Condition()
+
+    def at_fork(self, run: Callable[[], None]) -> None: ...
+
+
+class Table:
+    """An outbox in a list."""
+
+    def __init__(self, *job_ids: str) -> None:
+        self.rows = [Row(job_id, b"envelope of " + job_id.encode()) for job_id in job_ids]
+        self.fails: list[str] = []
+        """The calls that fail from now on."""
+
+    def name(self) -> str:
+        return "outbox"
+
+    def waiting(self, but: Collection[str], limit: int, most_bytes: int) -> list[Row]:
+        self._reach("waiting")
+        return [row for row in self.rows if row.job_id not in but][:limit]
+
+    def present(self, job_ids: Sequence[str]) -> set[str]:
+        self._reach("present")
+        return {row.job_id for row in self.rows} & set(job_ids)
+
+    def delete(self, job_ids: Sequence[str]) -> None:
+        self._reach("delete")
+        self.rows = [row for row in self.rows if row.job_id not in job_ids]
+        self._reach("after delete")
+
+    def watch(self, hint: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
+    def _reach(self, call: str) -> None:
+        if call in self.fails:
+            raise OutboxUnavailable("away")
+
+
+class Wire:
+    """The memory driver, with faults and a record of requests."""
+
+    def __init__(self, clock: Clock, driver: MemoryDriver | RedisDriver) -> None:
+        self.driver = driver
+        self.clock = clock
+        self.faults: list[str] = []
+        """What befalls the next requests: "down", "lost", "late"."""
+        self.late: list[Callable[[], object]] = []
+        self.refuses: set[str] = set()
+        self.full = False
+        self.pushes: list[tuple[int, list[str], list[str]]] = []
+
+    @property
+    def relay_target(self) -> str:
+        return "here"
+
+    def take_relay(self, outbox: str, token: str, before: str) -> list[str] | float:
+        return self._do(lambda: self.driver.take_relay(outbox, token, before))  # type: ignore[no-any-return]
+
+    def relay(
+        self, outbox: str, token: str, n: int, rows: Sequence[Stored], gone: Sequence[str], for_s: float = RELAY_S
+    ) -> Any:
+        if self.full or self.refuses & {row.job_id for row in rows}:
+            raise CommandRefused("OOM" if self.full else "WRONGTYPE")
+        self.pushes.append((n, [row.job_id for row in rows], list(gone)))
+        return self._do(lambda: self.driver.relay(outbox, token, n, rows, gone, for_s))
+
+    def _do(self, effect: Callable[[], Any]) -> Any:
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault == "down":
+            raise DriverUnavailable("away")
+        if fault == "late":
+            self.late.append(effect)
+            raise ReplyLost("late")
+        answer = effect()
+        if fault == "lost":
+            raise ReplyLost("lost")
+        return answer
+
+    def jobs(self) -> list[str]:
+        """What is on the queue, oldest first."""
+        shown = self.driver.show("ready", 100_000)
+        return [one.envelope.decode().removeprefix("envelope of ") for one in shown]
+
+    def kept(self) -> set[str]:
+        """The ids that the server keeps."""
+        if isinstance(self.driver, MemoryDriver):
+            return set(self.driver.store.relayed.get("outbox", {}))
+        return {one.decode() for one in self.driver._server.call("HKEYS", "kashvi:queue:relayed:outbox")}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def wire(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Wire]:
+    if request.param == "memory":
+        from kashvi.drivers.lines import MemoryStore
+
+        yield Wire(clock, MemoryDriver(store=MemoryStore(clock.now, clock.condition())))
+    else:
+        yield Wire(clock, RedisDriver(fakeredis.FakeRedis(), server_now=clock.now))
+
+
+def relay_of(wire: Wire, table: Table, hold_s: float = 0.0, told: list[Any] | None = None) -> Relay:
+    stream = events.EventStream("p", wire.clock.now, lambda: False)
+    if told is not None:
+        stream.observe(told.append)
+    return Relay(wire, table, wire.clock, stream, hold_s)  # type: ignore[arg-type]
+
+
+def rounds(clock: Clock, *relays: Relay, many: int = 60) -> None:
+    """Let them run in turn for as long as it takes."""
+    for _ in range(many):
+        for relay in relays:
+            relay.step()
+        clock.time += 0.7
+
+
+def test_each_row_is_pushed_once_and_deleted_and_then_the_server_forgets_it(wire: Wire, clock: Clock) -> None:
+    """Read, push, delete, each for itself."""
+    table = Table(*(f"{n}" for n in range(1203)))
+    rounds(clock, relay_of(wire, table))
+    assert wire.jobs() == [f"{n}" for n in range(1203)]
+    assert (table.rows, wire.kept()) == ([], set())
+    assert [len(job_ids) for _, job_ids, _ in wire.pushes if job_ids] == [500, 500, 203]
+
+
+@pytest.mark.parametrize("fault", ["down", "lost", "late"])
+@pytest.mark.parametrize("at", range(4))
+def test_a_request_that_fails_is_made_again_and_nothing_is_pushed_twice(
+    wire: Wire, clock: Clock, fault: str, at: int
+) -> None:
+    """Whatever becomes of it; and if it arrives at last, it is refused or has been done."""
+    table = Table("a", "b")
+    wire.faults = [""] * at + [fault]
+    relay = relay_of(wire, table)
+    for _ in range(8):
+        relay.step()
+        clock.time += 0.7
+    for effect in wire.late:
+        effect()
+    rounds(clock, relay)
+    assert sorted(wire.jobs()) == ["a", "b"]
+    assert (table.rows, wire.kept()) == ([], set())
+
+
+def test_a_relay_that_stood_still_between_read_and_push_pushes_nothing(wire: Wire, clock: Clock) -> None:
+    """Another one was let in meanwhile: its token is not the server's."""
+    table, as_it_was = Table("a"), Table("a")
+    slow, quick = relay_of(wire, as_it_was), relay_of(wire, table)
+    slow.step()  # let in
+    clock.time += RELAY_S + 1
+    rounds(clock, quick, many=5)
+    assert (wire.jobs(), table.rows, wire.kept()) == (["a"], [], set())
+    slow.step()
+    assert wire.jobs() == ["a"]
+
+
+def test_two_relays_take_turns_and_push_each_row_once(wire: Wire, clock: Clock) -> None:
+    """Only one is let in at a time."""
+    table = Table(*(f"{n}" for n in range(40)))
+    first, second = relay_of(wire, table), relay_of(wire, table)
+    assert first.step() == 0
+    assert 0 < second.step() <= RELAY_S
+    rounds(clock, first, second)
+    assert sorted(wire.jobs(), key=int) == [f"{n}" for n in range(40)]
+
+
+def test_a_deletion_that_nobody_named_is_found_by_the_next_relay(wire: Wire, clock: Clock) -> None:
+    """The first one died after it: the server would keep the id for ever."""
+    table = Table("a", "b")
+    dies = relay_of(wire, table)
+    dies.step()
+    dies.step()
+    assert (table.rows, wire.kept()) == ([], {"a", "b"})
+    clock.time += RELAY_S + 1
+    rounds(clock, relay_of(wire, table))
+    assert (wire.jobs(), wire.kept()) == (["a", "b"], set())
+
+
+@pytest.mark.parametrize("call", ["delete", "after delete", "present", "waiting"])
+def test_a_database_that_goes_away_costs_nothing_but_time(wire: Wire, clock: Clock, call: str) -> None:
+    """Whether or not the deletion was committed. It is told once that it is lost, and once that it is back."""
+    table, told = Table("a", "b"), list[Any]()
+    relay = relay_of(wire, table, told=told)
+    table.fails = [call]
+    rounds(clock, relay, many=10)
+    table.fails = []
+    rounds(clock, relay)
+    assert (sorted(wire.jobs()), table.rows, wire.kept()) == (["a", "b"], [], set())
+    if call != "present":
+        assert [type(one) for one in told if not isinstance(one, events.JobDispatched)] == [
+            events.RelayLost,
+            events.RelayBack,
+        ]
+    assert sum(isinstance(one, events.JobDispatched) for one in told) == 2
+
+
+def test_a_full_server_pauses_the_relay_and_a_row_it_refuses_is_read_past(wire: Wire, clock: Clock) -> None:
+    """By its state it refuses all, by its content one."""
+    table, told = Table(*(f"{n}" for n in range(30))), list[Any]()
+    relay = relay_of(wire, table, told=told)
+    wire.full = True
+    assert relay.step() == 0
+    assert [relay.step() for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    wire.full, wire.refuses = False, {"7"}
+    rounds(clock, relay)
+    assert [row.job_id for row in table.rows] == ["7"]
+    assert sorted(wire.jobs(), key=int) == [f"{n}" for n in range(30) if n != 7]
+    assert [one.job_id for one in told if isinstance(one, events.JobRefused)] == ["7"]
+    wire.refuses = set()
+    clock.time += 600
+    rounds(clock, relay)
+    assert table.rows == []
+
+
+def test_a_row_on_hold_is_pushed_again_if_the_server_lost_it(wire: Wire, clock: Clock) -> None:
+    """A failover takes the job and the id, and the row is still there."""
+    table = Table("a")
+    relay = relay_of(wire, table, hold_s=5.0)
+    relay.step()
+    relay.step()
+    assert (wire.jobs(), len(table.rows)) == (["a"], 1)
+    if isinstance(wire.driver, MemoryDriver):
+        wire.driver.store.jobs.clear()
+        wire.driver.store.relayed.clear()
+    else:
+        wire.driver._server.call("DEL", "kashvi:queue:jobs", "kashvi:queue:relayed:outbox")
+    rounds(clock, relay, many=9)
+    assert (wire.jobs(), len(table.rows)) == (["a"], 1)  # it is on hold anew
+    rounds(clock, relay)
+    assert (wire.jobs(), table.rows, wire.kept()) == (["a"], [], set())
+
+
+def test_a_server_whose_clock_was_set_back_lets_a_relay_in(wire: Wire, clock: Clock) -> None:
+    """The last one's time lies further ahead than any."""
+    table = Table("a")
+    relay_of(wire, Table()).step()
+    clock.time -= 3600
+    assert relay_of(wire, table).step() == 0
+
+
+def test_a_relay_that_stops_lets_another_in_at_once(wire: Wire) -> None:
+    """No five seconds at each deploy."""
+    first = relay_of(wire, Table())
+    first.step()
+    first.leave()
+    assert relay_of(wire, Table()).step() == 0
+
+
+def test_the_name_of_an_outbox_is_made_with_its_table(engine: sa.Engine, tmp_path: Any) -> None:
+    """Two databases must not confirm each other's ids."""
+    from kashvi.runtime import SystemRuntime
+
+    def outbox(database: sa.Engine | str) -> Outbox:
+        return Outbox(database, SystemRuntime(), target=lambda: "here")
+
+    assert outbox(engine).name() == outbox(engine).name()
+    assert outbox(engine).name() != outbox(f"sqlite:///{tmp_path}/other.db").name()
+
+
+def test_a_delay_counts_by_the_clock_of_the_database(engine: sa.Engine) -> None:
+    """The relay pushes what is left of it."""
+    from kashvi.runtime import SystemRuntime
+
+    outbox = Outbox(engine, SystemRuntime(), target=lambda: "here")
+    outbox.prepare()
+    with engine.begin() as connection:
+        for name, delay, age in (
+            ("new", 60, 0),
+            ("old", 60, 50),
+            ("over", 60, 70),
+            ("ahead", 60, -3600),
+            ("none", 0, 0),
+        ):
+            connection.exec_driver_sql(
+                "INSERT INTO kashvi_outbox (job_id, target, envelope, delay_s, at) VALUES "
+                f"('{name}', 'here', x'', {delay}, (julianday('now') - 2440587.5) * 86400.0 - {age})"
+            )
+    left = {row.job_id: row.in_s for row in outbox.waiting((), 10, 1 << 20)}
+    assert left["new"] == pytest.approx(60, abs=1)
+    assert left["old"] == pytest.approx(10, abs=1)
+    assert (left["over"], left["ahead"], left["none"]) == (0, 60, 0)
+
+
+def test_a_batch_ends_with_the_row_that_fills_it(engine: sa.Engine) -> None:
+    """Large jobs must not fill a process's memory."""
+    from kashvi.runtime import SystemRuntime
+
+    outbox = Outbox(engine, SystemRuntime(), target=lambda: "here")
+    outbox.prepare()
+    with engine.begin() as connection:
+        one = {"target": "here", "envelope": b"x" * 1000, "delay_s": 0.0}
+        connection.execute(sa.insert(OUTBOX), [one | {"job_id": f"{n}"} for n in range(10)])
+    assert [row.job_id for row in outbox.waiting(("1",), 10, 2500)] == ["0", "2", "3"]
