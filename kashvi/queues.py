@@ -303,6 +303,7 @@ class Queue(Dispatching, Scheduling):
             made.prepare()
         except StoreError as error:
             log.warning("%s; it is tried again when a worker starts", visible(str(error)))
+        made.rest()
 
     def outboxes(self) -> list[Outbox]:
         """The outboxes of this queue."""

@@ -52,14 +52,16 @@ class Outbox:
         own: bool = True,
     ) -> None:
         self.engine = engine_of(database)
+        self._pooled = False
         self._target = target
         self._own = own
         """True if the target is the driver's own."""
         self.hold_s = hold_s
         if self.engine is not database and isinstance(self.engine.pool, NullPool):
-            # One connection for the relay's thread, which reads every 0.2 s.
+            # While a relay runs, which reads every 0.2 s, it keeps its connection.
             options: dict[str, Any] = {"pool_size": 1, "pool_pre_ping": True, "hide_parameters": True}
             self.engine = sa.create_engine(self.engine.url, poolclass=QueuePool, **options)
+            self._pooled = True
         self._runtime = runtime
         self._prepared = False
         self._hints: list[Callable[[], None]] = []
@@ -70,8 +72,13 @@ class Outbox:
     def forked(self) -> None:
         """In the child of a fork: leave the parent's connections alone."""
         self._hints = []
-        if isinstance(self.engine.pool, QueuePool):
+        if self._pooled:
             self.engine.dispose(close=False)
+
+    def rest(self) -> None:
+        """Close the connection; the next call opens one again."""
+        if self._pooled:
+            self.engine.dispose()
 
     # -- for those who dispatch -------------------------------------------------------------------
 

@@ -56,6 +56,9 @@ class Rows(Protocol):
     def delete(self, job_ids: Sequence[str]) -> None:
         """Delete their rows, if they are there; committed when it returns."""
 
+    def rest(self) -> None:
+        """No call comes soon."""
+
     def watch(self, hint: Callable[[], None]) -> Callable[[], None]:
         """Call ``hint`` after a commit in this process, where that is known; returns a function that ends it."""
 
@@ -142,6 +145,7 @@ class Relay:
 
     def leave(self) -> None:
         """Let another relay in at once."""
+        self._rows.rest()
         if not self._token:
             return
         try:

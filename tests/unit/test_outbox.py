@@ -24,7 +24,7 @@ from kashvi.errors import (
     PayloadTooLarge,
     ReplyLost,
 )
-from kashvi.outbox.database import Outbox
+from kashvi.outbox.database import Outbox, _left
 from kashvi.outbox.relay import Relay, Row
 from kashvi.outbox.table import OUTBOX
 from kashvi.queues import Queue
@@ -402,6 +402,8 @@ class Table:
         self.rows = [row for row in self.rows if row.job_id not in job_ids]
         self._reach("after delete")
 
+    def rest(self) -> None: ...
+
     def watch(self, hint: Callable[[], None]) -> Callable[[], None]:
         return lambda: None
 
@@ -522,9 +524,10 @@ def test_a_request_that_fails_is_made_again_and_nothing_is_pushed_twice(
 
 def test_a_relay_that_stood_still_between_read_and_push_pushes_nothing(wire: Wire, clock: Clock) -> None:
     """Another one was let in meanwhile: its token is not the server's."""
-    table, as_it_was = Table("a"), Table("a")
+    table, as_it_was = Table("a"), Table()
     slow, quick = relay_of(wire, as_it_was), relay_of(wire, table)
-    slow.step()  # let in
+    rounds(clock, slow)  # its pushes have higher numbers than the other's
+    as_it_was.rows = table.rows[:]
     clock.time += RELAY_S + 1
     rounds(clock, quick, many=5)
     assert (wire.jobs(), table.rows, wire.kept()) == (["a"], [], set())
@@ -657,6 +660,7 @@ def test_a_delay_counts_by_the_clock_of_the_database(engine: sa.Engine) -> None:
     assert left["new"] == pytest.approx(60, abs=1)
     assert left["old"] == pytest.approx(10, abs=1)
     assert (left["over"], left["ahead"], left["none"]) == (0, 60, 0)
+    assert _left(60, 1000.0, 1000.002) == 60  # SQLite's clock counts milliseconds
 
 
 def test_a_batch_ends_with_the_row_that_fills_it(engine: sa.Engine) -> None:
