@@ -48,7 +48,7 @@ class Dispatching:
         run the job twice.
         """
         sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
-        return self._send((sealed,), 0.0, session)[0]
+        return (self._push((sealed,), 0.0) if session is None else self._store_in(session, (sealed,), 0.0))[0]
 
     def dispatch_after(
         self,
@@ -65,7 +65,7 @@ class Dispatching:
         """
         delay_s = dispatch.seconds_of(delay)
         sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
-        return self._send((sealed,), delay_s, session)[0]
+        return (self._push((sealed,), delay_s) if session is None else self._store_in(session, (sealed,), delay_s))[0]
 
     def dispatch_many(
         self, jobs: Iterable[object], *, queue: str | None = None, session: Transaction | None = None
@@ -76,7 +76,9 @@ class Dispatching:
         InvalidSetting for more than 500,000 jobs; with named queues 250,000, with unique jobs 125,000.
         """
         sealed = self._seal(jobs, queue)
-        return list(self._send(sealed, 0.0, session)) if sealed else []
+        if session is not None and sealed:
+            return self._store_in(session, sealed, 0.0)
+        return list(self._push(sealed, 0.0)) if sealed else []
 
     def chain(self, *jobs: object, queue: str | None = None) -> list[str]:
         """Dispatch the first job; each further one goes out when the one before it is done, and never before (JOBS-21).
@@ -189,9 +191,6 @@ class Dispatching:
             return answer(ids)
 
         return store()
-
-    def _send(self, sealed: Sequence[Sealed], delay_s: float, session: Transaction | None) -> Sequence[str]:
-        return self._push(sealed, delay_s) if session is None else self._store_in(session, sealed, delay_s)
 
     def _store_in(self, session: object, sealed: Sequence[Sealed], delay_s: float) -> list[str]:
         """Insert the jobs into the session's transaction; returns their ids."""

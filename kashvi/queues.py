@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import dispatch, events, settings
@@ -19,9 +18,9 @@ from .failures.recent import FailedJob, FailedJobs
 from .jobs.codec import Job
 from .jobs.envelope import text_of
 from .names import DEFAULT, ONLY_DEFAULT, served
-from .ports import Driver, FailureStore, Runtime, Stats, Task, Where, worker_name
+from .outboxes import Outboxes
+from .ports import Driver, FailureStore, Runtime, Stats, Task, Where
 from .registry import Registry, default_name
-from .relaying import Relaying
 from .runtime import SystemRuntime
 from .scheduling import Scheduling, ticking
 from .text import visible
@@ -30,8 +29,6 @@ from .unique import Unique
 if TYPE_CHECKING:  # a process that only dispatches does not load these
     import sqlalchemy
 
-    from .outbox.database import Outbox
-    from .outbox.relay import Relay
     from .queued import QueuedJob, QueueState
     from .retries import Retry
     from .worker.hooks import Hook
@@ -53,7 +50,7 @@ REGISTRY = Registry()
 log = logging.getLogger("kashvi")
 
 
-class Queue(Dispatching, Scheduling):
+class Queue(Outboxes, Dispatching, Scheduling):
     """A queue of jobs.
 
     driver: where jobs wait, or the URL of a Redis; MemoryDriver() if none is given.
@@ -95,7 +92,7 @@ class Queue(Dispatching, Scheduling):
         self._failed = FailedJobs()
         self._hooks: list[Hook] = []
         self._cron = {}
-        self._outboxes: list[Outbox] = []
+        self._outboxes = []
         self._workers: list[Workers | Worker] = []
         self._worked = False
         self._runtime.at_fork(self._forked)
@@ -175,15 +172,6 @@ class Queue(Dispatching, Scheduling):
 
     def _push(self, sealed: Sequence[Sealed], delay_s: float) -> Sequence[str]:
         return dispatch.push(self._driver or self._resolve_driver(), self._stream, sealed, delay_s)
-
-    def _store_in(self, session: object, sealed: Sequence[Sealed], delay_s: float) -> list[str]:
-        return dispatch.store(partial(self._insert, session), self._stream, sealed, delay_s)
-
-    def _insert(self, session: object, sealed: Sequence[Sealed], delay_s: float) -> None:
-        from .outbox.database import outbox_of
-
-        outbox, connection = outbox_of(self._outboxes, session)
-        outbox.insert(session, connection, sealed, delay_s)
 
     # -- settings ---------------------------------------------------------------------------
 
@@ -273,59 +261,6 @@ class Queue(Dispatching, Scheduling):
         self._store_set = True
         if outbox:
             self.outbox(database)
-
-    def outbox(self, database: sqlalchemy.Engine | str, *, hold_s: float = 0.0, target: str | None = None) -> None:
-        """Make this database an outbox: ``dispatch(job, session=…)`` stores jobs in its table ``kashvi_outbox``, and
-        every worker of this queue relays them to the queue's server. Call it in each process that does either.
-
-        Makes the table now if the database is up, else before the first relay; a migration may make it instead
-        (``kashvi.outbox_table``). Of an async engine, give the URL: ``"postgresql://…"``.
-        hold_s: seconds that a row stays after its job was pushed. A server that loses its last moments in a failover
-            within that time gets the job again (OUTBOX-6).
-        target: the name of this queue in the rows; by default the prefix of its keys. Relays take only rows of their
-            own, so queues of one prefix on several servers need names when they share a database.
-        Raises InvalidSetting, and WorkersRunning.
-        """
-        self._check_stopped("the outbox")
-        from .outbox.database import Outbox
-
-        named = None if target is None else worker_name(target)
-        hold_s = settings.seconds("hold_s", hold_s, zero=True)
-        made = Outbox(
-            database,
-            self._runtime,
-            target=lambda: named or self._relaying().relay_target,
-            own=named is None,
-            hold_s=hold_s,
-        )
-        self._outboxes = [*(one for one in self._outboxes if not one.same(made)), made]
-        try:
-            made.prepare()
-        except StoreError as error:
-            log.warning("%s; it is tried again when a worker starts", visible(str(error)))
-        made.rest()
-
-    def outboxes(self) -> list[Outbox]:
-        """The outboxes of this queue."""
-        return self._outboxes
-
-    def _relaying(self) -> Relaying:
-        if not isinstance(self.driver, Relaying):
-            raise InvalidSetting("the driver", self.driver, "one that outboxes are relayed to (kashvi.relaying)")
-        return self.driver
-
-    def _relays(self) -> list[Relay]:
-        """A relay of each outbox."""
-        if not self._outboxes:
-            return []
-        from .outbox.relay import Relay
-
-        driver, runtime, stream = self._relaying(), self._runtime, self._stream
-        return [Relay(driver, one, runtime, stream, one.hold_s) for one in self._outboxes]
-
-    def _relay_now(self) -> bool:
-        """Push what is committed in the outboxes, unless another process does so. True if there was something."""
-        return sum(relay.flush() for relay in self._relays()) > 0
 
     @property
     def database_chosen(self) -> bool:
@@ -523,7 +458,7 @@ class Queue(Dispatching, Scheduling):
         worker = Worker(machine, attempts, driver=driver, runtime=runtime, stream=stream, recorder=recorder)
         ticker = self._ticker(worker_id) if self._cron else None
         # Between its rounds, work() pushes itself what is committed: a relay beside it could do so just after it ended.
-        relays = [] if interruptible and limits.until != "stopped" else self._relays()
+        relays = [] if interruptible and limits.until != "stopped" else self.relays()
         keeper = Keeper(worker, driver, recorder, runtime, stream, max_attempts, attempts.type_limit, ticker, relays)
         return worker, keeper
 

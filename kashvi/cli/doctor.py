@@ -29,6 +29,7 @@ from .options import (
     redis_option,
 )
 from .output import folded, padded
+from .relaying import in_words, waiting
 
 if TYPE_CHECKING:
     from ..drivers.health import Health
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 OLDEST = (6, 2)
 """The oldest server that has the commands a worker needs."""
 NEARLY_FULL = 0.9
+RELAYED_AFTER_S = 60.0
+"""Rows that are older have no relay, or one whose server or database is away."""
 
 Mark = Literal["ok", "note", "wrong"]
 COLOURS = {"ok": "green", "note": "yellow", "wrong": "red"}
@@ -65,7 +68,8 @@ def doctor(app: str | None, redis_url: str | None, database_url: str | None, as_
     """Check what a queue depends on; changes nothing.
 
     Checks the app and its job types, the server (reachable, new enough, a primary, scripts allowed, no eviction, free
-    memory), that ready jobs have a worker, and the failure table. Exit codes: 0 nothing is wrong, 1 something is.
+    memory), that ready jobs have a worker, the failure table, and the outboxes. Exit codes: 0 nothing is wrong, 1
+    something is.
     """
     findings = list(_examine(app, redis_url, database_url))
     wrong = any(finding.mark == "wrong" for finding in findings)
@@ -101,9 +105,16 @@ def stats(app: str | None, redis_url: str | None, as_json: bool) -> None:
     if isinstance(queue.driver, MemoryDriver):
         raise RedisRequired("queue:stats")
     counts, states = asdict(queue.stats()), queue.queue_stats()
+    outboxes = waiting(queue)
     since = queue.paused_since() if isinstance(queue.driver, Pausing) else None
     if as_json:
-        click.echo(json_line(counts | {"paused_since": since, "queues": [asdict(state) for state in states]}))
+        facts = counts | {"paused_since": since, "queues": [asdict(state) for state in states]}
+        if outboxes:
+            facts["outboxes"] = [
+                {"outbox": name, "rows": sum(one.rows for one in mine), "oldest_s": mine[0].oldest_s if mine else None}
+                for name, mine, _ in outboxes
+            ]
+        click.echo(json_line(facts))
         return
     for name, count in counts.items():
         click.echo(f"  {name:<10}  {count:>11,}")
@@ -112,6 +123,8 @@ def stats(app: str | None, redis_url: str | None, as_json: bool) -> None:
     click.echo(f"\n  {'queue':<20}  {'ready':>11}  {'delayed':>11}")
     for one in states:
         click.echo(f"  {padded(one.name, 20)}  {one.ready:>11,}  {one.delayed:>11,}{_notes(one)}")
+    for name, mine, _ in outboxes:
+        click.echo(visible(f"\n  {name}: {in_words(mine)}"))
 
 
 def _notes(one: QueueState) -> str:
@@ -143,6 +156,15 @@ def _examine(app: str | None, redis_url: str | None, database_url: str | None) -
         yield _table(queue, database_url)
     except KashviError as error:
         yield Finding("wrong", "table", str(error))
+    try:
+        for name, mine, others in waiting(queue):
+            late = any(one.oldest_s > RELAYED_AFTER_S for one in mine)
+            no_relay = "; no relay pushes them: start a worker, or kashvi queue:relay" if late else ""
+            yield Finding("note" if late else "ok", "outbox", f"{name}: {in_words(mine)}{no_relay}")
+            for one in others:
+                yield Finding("note", "outbox", f"{name}: of the queue {one.target}: {in_words([one])}")
+    except KashviError as error:
+        yield Finding("wrong", "outbox", str(error))
 
 
 def _types(app: str | None, queue: Queue) -> Finding:

@@ -53,7 +53,7 @@ class Outbox:
     ) -> None:
         self.engine = engine_of(database)
         self._pooled = False
-        self._target = target
+        self.target = target
         self._own = own
         """True if the target is the driver's own."""
         self.hold_s = hold_s
@@ -89,7 +89,7 @@ class Outbox:
 
     def insert(self, session: object, connection: sa.Connection, sealed: Sequence[Sealed], delay_s: float) -> None:
         """Insert the jobs into the caller's transaction. Raises NoOutbox, and errors of SQLAlchemy."""
-        insert(connection, sealed, delay_s, self._target())
+        insert(connection, sealed, delay_s, self.target())
         if isinstance(session, scoped_session):
             session = session()
         if isinstance(session, Session) and not event.contains(session, "after_commit", self._committed):
@@ -121,7 +121,7 @@ class Outbox:
                 found = connection.scalar(sa.select(NAME.c.name))
         if found is None:
             raise OutboxUnavailable(f"its name can't be written into {NAME_TABLE}")
-        return found if self._own else f"{found}:{self._target()}"
+        return found if self._own else f"{found}:{self.target()}"
 
     def watch(self, hint: Callable[[], None]) -> Callable[[], None]:
         self._hints.append(hint)
@@ -156,7 +156,7 @@ class Outbox:
     def waiting(self, but: Collection[str], limit: int, most_bytes: int) -> list[Row]:
         passed = frozenset(but)
         brief = sa.select(OUTBOX.c.id, OUTBOX.c.job_id, sa.func.length(OUTBOX.c.envelope).label("size"))
-        brief = brief.where(OUTBOX.c.target == self._target()).order_by(OUTBOX.c.id).limit(limit + len(passed))
+        brief = brief.where(OUTBOX.c.target == self.target()).order_by(OUTBOX.c.id).limit(limit + len(passed))
         rows = sa.select(OUTBOX.c.job_id, OUTBOX.c.envelope, OUTBOX.c.delay_s, OUTBOX.c.at, database_now().label("now"))
         with self._connected() as connection:
             ids: list[int] = []

@@ -1,4 +1,4 @@
-"""Alembic beside the failure table: README's env.py leaves it alone, and can make it."""
+"""Alembic beside kashvi's tables: the recipes' env.py leaves them alone, and can make them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from kashvi import outbox_table
 from kashvi.failures.sql import SqlFailures
+from kashvi.outbox.database import Outbox
 from kashvi.queue import FailedJobRecord
+from kashvi.runtime import SystemRuntime
 
 from .databases import Database
 
@@ -36,3 +39,20 @@ def test_a_table_that_a_migration_made_is_taken_as_it_is(database: Database) -> 
     store.prepare()
     assert differences(database, OURS) == []
     assert store.record([]) == {}
+
+
+def test_an_outbox_that_a_migration_made_is_taken_as_it_is_and_left_alone(
+    database: Database,
+) -> None:
+    """In the metadata of the app."""
+    app = sa.MetaData()
+    outbox_table(app)
+    assert differences(database, app) != []
+    app.create_all(database.engine)
+    outbox = Outbox(database.url, SystemRuntime(), target=lambda: "here")
+    name = outbox.name()
+    outbox.rest()
+    assert outbox.waiting((), 1, 1) == []
+    outbox.rest()
+    assert name
+    assert differences(database, app) == []

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from kashvi_spec.kit.driver.outboxes import savepoints
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
@@ -50,17 +51,7 @@ def queue(valkey: RedisServer, database: Database) -> Iterator[Queue]:
 def engine(database: Database) -> sa.Engine:
     """An app's own. SQLite as SQLAlchemy's recipe has it, so that savepoints work."""
     engine = sa.create_engine(database.engine.url, poolclass=NullPool)
-    if database.kind == "sqlite":
-
-        @sa.event.listens_for(engine, "connect")
-        def _(connection: Any, record: object) -> None:
-            connection.isolation_level = None
-
-        @sa.event.listens_for(engine, "begin")
-        def _(connection: sa.Connection) -> None:
-            connection.exec_driver_sql("BEGIN")
-
-    return engine
+    return savepoints(engine) if database.kind == "sqlite" else engine
 
 
 def rows(database: Database) -> int:

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import fakeredis
 import pytest
 import sqlalchemy as sa
+from kashvi_spec.kit.driver.outboxes import Clock, Table, Wire, relay_of, rounds, savepoints
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from kashvi import events
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import (
-    CommandRefused,
-    DriverUnavailable,
     InvalidSetting,
     NoOutbox,
-    OutboxUnavailable,
     PayloadTooLarge,
-    ReplyLost,
 )
 from kashvi.outbox.database import Outbox, _left
-from kashvi.outbox.relay import Relay, Row
 from kashvi.outbox.table import OUTBOX
 from kashvi.queues import Queue
 from kashvi.registry import Registry
-from kashvi.relaying import RELAY_S, Stored
+from kashvi.relaying import RELAY_S
 from kashvi.testing import Dispatches
 from kashvi.unique import Dispatched
 
@@ -47,17 +43,7 @@ class Mail:
 @pytest.fixture
 def engine(tmp_path: Any) -> sa.Engine:
     """SQLite as SQLAlchemy's recipe has it, so that savepoints work."""
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/app.db")
-
-    @sa.event.listens_for(engine, "connect")
-    def _(connection: Any, record: object) -> None:
-        connection.isolation_level = None
-
-    @sa.event.listens_for(engine, "begin")
-    def _(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
-    return engine
+    return savepoints(sa.create_engine(f"sqlite:///{tmp_path}/app.db"))
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -353,145 +339,14 @@ def test_rows_are_counted_by_queue_and_age(queue: Queue, engine: sa.Engine) -> N
 # -- the relay ------------------------------------------------------------------------------------
 
 
-class Clock:
-    """The time of a test, and no threads."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-        self.ids = 0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    def new_id(self) -> str:
-        self.ids += 1
-        return f"token-{self.ids}"
-
-    def condition(self) -> Any:
-        import threading
-
-        return threading.Condition()
-
-    def at_fork(self, run: Callable[[], None]) -> None: ...
-
-
-class Table:
-    """An outbox in a list."""
-
-    def __init__(self, *job_ids: str) -> None:
-        self.rows = [Row(job_id, b"envelope of " + job_id.encode()) for job_id in job_ids]
-        self.fails: list[str] = []
-        """The calls that fail from now on."""
-
-    def name(self) -> str:
-        return "outbox"
-
-    def waiting(self, but: Collection[str], limit: int, most_bytes: int) -> list[Row]:
-        self._reach("waiting")
-        return [row for row in self.rows if row.job_id not in but][:limit]
-
-    def present(self, job_ids: Sequence[str]) -> set[str]:
-        self._reach("present")
-        return {row.job_id for row in self.rows} & set(job_ids)
-
-    def delete(self, job_ids: Sequence[str]) -> None:
-        self._reach("delete")
-        self.rows = [row for row in self.rows if row.job_id not in job_ids]
-        self._reach("after delete")
-
-    def rest(self) -> None: ...
-
-    def watch(self, hint: Callable[[], None]) -> Callable[[], None]:
-        return lambda: None
-
-    def _reach(self, call: str) -> None:
-        if call in self.fails:
-            raise OutboxUnavailable("away")
-
-
-class Wire:
-    """The memory driver, with faults and a record of requests."""
-
-    def __init__(self, clock: Clock, driver: MemoryDriver | RedisDriver) -> None:
-        self.driver = driver
-        self.clock = clock
-        self.faults: list[str] = []
-        """What befalls the next requests: "down", "lost", "late"."""
-        self.late: list[Callable[[], object]] = []
-        self.refuses: set[str] = set()
-        self.full = False
-        self.pushes: list[tuple[int, list[str], list[str]]] = []
-
-    @property
-    def relay_target(self) -> str:
-        return "here"
-
-    def take_relay(self, outbox: str, token: str, before: str) -> list[str] | float:
-        return self._do(lambda: self.driver.take_relay(outbox, token, before))  # type: ignore[no-any-return]
-
-    def relay(
-        self, outbox: str, token: str, n: int, rows: Sequence[Stored], gone: Sequence[str], for_s: float = RELAY_S
-    ) -> Any:
-        if self.full or self.refuses & {row.job_id for row in rows}:
-            raise CommandRefused("OOM" if self.full else "WRONGTYPE")
-        self.pushes.append((n, [row.job_id for row in rows], list(gone)))
-        return self._do(lambda: self.driver.relay(outbox, token, n, rows, gone, for_s))
-
-    def _do(self, effect: Callable[[], Any]) -> Any:
-        fault = self.faults.pop(0) if self.faults else ""
-        if fault == "down":
-            raise DriverUnavailable("away")
-        if fault == "late":
-            self.late.append(effect)
-            raise ReplyLost("late")
-        answer = effect()
-        if fault == "lost":
-            raise ReplyLost("lost")
-        return answer
-
-    def jobs(self) -> list[str]:
-        """What is on the queue, oldest first."""
-        shown = self.driver.show("ready", 100_000)
-        return [one.envelope.decode().removeprefix("envelope of ") for one in shown]
-
-    def kept(self) -> set[str]:
-        """The ids that the server keeps."""
-        if isinstance(self.driver, MemoryDriver):
-            return set(self.driver.store.relayed.get("outbox", {}))
-        return {one.decode() for one in self.driver._server.call("HKEYS", "kashvi:queue:relayed:outbox")}
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture(params=["memory", "redis"])
-def wire(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Wire]:
-    if request.param == "memory":
-        from kashvi.drivers.lines import MemoryStore
-
-        yield Wire(clock, MemoryDriver(store=MemoryStore(clock.now, clock.condition())))
-    else:
-        yield Wire(clock, RedisDriver(fakeredis.FakeRedis(), server_now=clock.now))
-
-
-def relay_of(wire: Wire, table: Table, hold_s: float = 0.0, told: list[Any] | None = None) -> Relay:
-    stream = events.EventStream("p", wire.clock.now, lambda: False)
-    if told is not None:
-        stream.observe(told.append)
-    return Relay(wire, table, wire.clock, stream, hold_s)  # type: ignore[arg-type]
-
-
-def rounds(clock: Clock, *relays: Relay, many: int = 60) -> None:
-    """Let them run in turn for as long as it takes."""
-    for _ in range(many):
-        for relay in relays:
-            relay.step()
-        clock.time += 0.7
+def wire(request: pytest.FixtureRequest, clock: Clock) -> Wire:
+    return Wire(clock, fakeredis.FakeRedis() if request.param == "redis" else None)
 
 
 def test_each_row_is_pushed_once_and_deleted_and_then_the_server_forgets_it(wire: Wire, clock: Clock) -> None:
@@ -515,8 +370,7 @@ def test_a_request_that_fails_is_made_again_and_nothing_is_pushed_twice(
     for _ in range(8):
         relay.step()
         clock.time += 0.7
-    for effect in wire.late:
-        effect()
+    wire.arrive()
     rounds(clock, relay)
     assert sorted(wire.jobs()) == ["a", "b"]
     assert (table.rows, wire.kept()) == ([], set())
@@ -600,11 +454,7 @@ def test_a_row_on_hold_is_pushed_again_if_the_server_lost_it(wire: Wire, clock: 
     relay.step()
     relay.step()
     assert (wire.jobs(), len(table.rows)) == (["a"], 1)
-    if isinstance(wire.driver, MemoryDriver):
-        wire.driver.store.jobs.clear()
-        wire.driver.store.relayed.clear()
-    else:
-        wire.driver._server.call("DEL", "kashvi:queue:jobs", "kashvi:queue:relayed:outbox")
+    wire.forget()
     rounds(clock, relay, many=9)
     assert (wire.jobs(), len(table.rows)) == (["a"], 1)  # it is on hold anew
     rounds(clock, relay)

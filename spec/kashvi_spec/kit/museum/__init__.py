@@ -128,6 +128,7 @@ from . import (  # noqa: E402
     jobs,  # noqa: F401
     leases,  # noqa: F401
     memory,  # noqa: F401
+    outbox,  # noqa: F401
     pausing,  # noqa: F401
     policies,  # noqa: F401
     processes,  # noqa: F401

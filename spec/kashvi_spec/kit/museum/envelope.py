@@ -93,7 +93,10 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "a payload without names", "its fields are a list, in their order", "ENVELOPE-2", also="DISPATCH-4 JOBS-3 QUEUES-8"
+    "a payload without names",
+    "its fields are a list, in their order",
+    "ENVELOPE-2",
+    also="DISPATCH-4 JOBS-3 OUTBOX-9 QUEUES-8",
 )
 def _(patch: Patch) -> None:
     def encode(real: Any, self: JobType, one: Any) -> bytes:
