@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # a process without an outbox does not load these
 
     from .outbox.database import Outbox
     from .outbox.relay import Relay
+    from .worker.machine.steps import Limits
 
 log = logging.getLogger("kashvi")
 
@@ -73,6 +74,24 @@ class Outboxes:
 
         driver, runtime, stream = self._relaying(), self._runtime, self._stream
         return [Relay(driver, one, runtime, stream, one.hold_s) for one in self._outboxes]
+
+    def _relays_beside(self, limits: Limits, *, in_main: bool) -> list[Relay]:
+        """The relays beside a worker: none if ``work()`` pushes between its rounds, as they could do so just after."""
+        return [] if in_main and limits.until != "stopped" else self.relays()
+
+    def _relaying_between(self, limits: Limits, work: Callable[[], None]) -> None:
+        """Work; if it ends when the queue is empty, first push what is committed, and again as long as there is some."""
+        if limits.until != "stopped":
+            self._relay_now()
+        work()
+        bounded = limits.max_jobs is not None or limits.max_time_s is not None
+        while limits.until != "stopped" and not bounded and self._relay_now():
+            work()
+
+    def _leave_outboxes(self) -> None:
+        """In the child of a fork."""
+        for outbox in self._outboxes:
+            outbox.forked()
 
     def _relay_now(self) -> bool:
         """Push what is committed, unless another process does so. True if there was something."""

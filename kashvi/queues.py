@@ -104,8 +104,7 @@ class Queue(Outboxes, Dispatching, Scheduling):
         """In the child of a fork: drop the workers, and replace the locks that threads of the parent may hold."""
         self._lock = self._runtime.condition()
         self._workers, self._worked = [], False
-        for outbox in self._outboxes:
-            outbox.forked()
+        self._leave_outboxes()
         self._stream.restart(self._runtime.new_id())
 
     # -- jobs -------------------------------------------------------------------------------
@@ -378,11 +377,7 @@ class Queue(Outboxes, Dispatching, Scheduling):
 
         until: Until = "drained" if drain else "empty" if stop_when_empty else "stopped"
         limits = Limits(until, max_jobs, max_time)
-        if until != "stopped":
-            self._relay_now()
-        self._work(limits, queues)
-        while until != "stopped" and max_jobs is None and max_time is None and self._relay_now():
-            self._work(limits, queues)
+        self._relaying_between(limits, lambda: self._work(limits, queues))
 
     def _work(self, limits: Limits, queues: str | Iterable[str]) -> None:
         worker, keeper = self._worker(1, limits, queues, interruptible=True)
@@ -457,8 +452,7 @@ class Queue(Outboxes, Dispatching, Scheduling):
         )
         worker = Worker(machine, attempts, driver=driver, runtime=runtime, stream=stream, recorder=recorder)
         ticker = self._ticker(worker_id) if self._cron else None
-        # Between its rounds, work() pushes itself what is committed: a relay beside it could do so just after it ended.
-        relays = [] if interruptible and limits.until != "stopped" else self.relays()
+        relays = self._relays_beside(limits, in_main=interruptible)
         keeper = Keeper(worker, driver, recorder, runtime, stream, max_attempts, attempts.type_limit, ticker, relays)
         return worker, keeper
 
