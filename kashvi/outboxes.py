@@ -80,7 +80,7 @@ class Outboxes:
         return [] if in_main and limits.until != "stopped" else self.relays()
 
     def _relaying_between(self, limits: Limits, work: Callable[[], None]) -> None:
-        """Work; if it ends when the queue is empty, first push what is committed, and again as long as there is some."""
+        """Work. If it ends once the queue is empty, push before what is committed, and again while there is some."""
         if limits.until != "stopped":
             self._relay_now()
         work()
