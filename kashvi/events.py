@@ -93,6 +93,8 @@ class FollowUpKept(JobEvent, frozen=True, kw_only=True):
 
     parent: str
     attempt: int
+    unique: str = ""
+    """The key of a unique job."""
 
 
 class AttemptStarted(JobEvent, frozen=True, kw_only=True):

@@ -114,7 +114,7 @@ class FollowUps:
         if self._stream.observed:
             about = {"parent": d.job_id, "attempt": d.attempts + 1}
             for one in sealed:
-                self._stream.emit(events.FollowUpKept, job_id=one.job_id, type=one.type, **about)
+                self._stream.emit(events.FollowUpKept, job_id=one.job_id, type=one.type, unique=one.lock, **about)
         return [one.job_id for one in sealed]
 
     def taken(self, running: Running) -> tuple[Kept, ...]:

@@ -8,6 +8,7 @@ import pytest
 from kashvi_spec.clauses import load
 from kashvi_spec.judging import judge
 from kashvi_spec.predicates.every import every_predicate
+from kashvi_spec.predicates.follow_ups import FollowUpsAllOrNone
 
 from kashvi.events import (
     AttemptFailed,
@@ -94,9 +95,10 @@ def did(job_id: str, at: float, n: int = 1, process: str = "p") -> list[Event]:
     ]
 
 
-def keeps(parent: str, *job_ids: str, n: int = 1, process: str = "p") -> list[Event]:
+def keeps(parent: str, *job_ids: str, n: int = 1, process: str = "p", unique: str = "") -> list[Event]:
     """An attempt has follow-ups."""
-    return [FollowUpKept(job_id=one, type="t", parent=parent, attempt=n, process=process) for one in job_ids]
+    about = {"type": "t", "parent": parent, "attempt": n, "process": process, "unique": unique}
+    return [FollowUpKept(job_id=one, **about) for one in job_ids]
 
 
 def chained(*links: str) -> Event:
@@ -297,6 +299,11 @@ GOOD: dict[str, list[Event]] = {
         worker(), dispatched("a"), started("a", 0), *keeps("a", "b"), returned("a", 1, suspect=False, process="p"),
         started("a", 1), *keeps("a", "c"), *did("a", 1), *sends("a", "c"), stopped(),
     ],
+    "two runs of an attempt in one process, of which the server takes one": [
+        worker(), worker("v", process="q"), dispatched("a"), started("a", 0), returned("a", 39, process="q", owner="w"),
+        started("a", 40), *keeps("a", "b", "c"), did("a", 42)[0], did("a", 42)[0],
+        SettleRefused(move="done", owner="w", **about("a", 42)), did("a", 42)[1], *sends("a", "b"),
+    ],
     "a chain": [
         chained("a", "b", "c"), carries("a", 0, "b"), raised("a", 0), retried("a", 0), carries("a", 1, "b", 2),
         *did("a", 1, 2), goes_out("b", "a"), carries("b", 1, "c"), *did("b", 2), goes_out("c", "b"), started("c", 2),
@@ -345,6 +352,11 @@ GOOD: dict[str, list[Event]] = {
         worker(threads=2), worker("v", process="q"), dispatched("a"), dispatched("b"), started("a", 0, lost=1),
         taken("b", 40, 1, 1), *charged("a", 40), did("a", 41)[0], started("b", 0, lost=1), taken("b", 80, 1, 3, True),
         taken("c", 80, 0, 1), *did("a", 90, 2, "q"), *did("b", 90, process="q"), *did("c", 90, process="q"),
+    ],
+    "a death that one is charged for, beside a suspect that a silent worker claims again and then begins": [
+        worker(threads=2), worker("v", process="q"), dispatched("a"), dispatched("b"), started("a", 0, lost=1),
+        did("a", 10)[0], started("b", 50, lost=1, claimed=0), taken("b", 40, 1, 1), *charged("a", 40), *did("a", 60, 2, "q"),
+        *charged("b", 90), *did("b", 100, 2, "q"),
     ],
     "a suspect that is excused again, for one that had run for long": [
         worker(threads=2), dispatched("a"), dispatched("b"), started("b", 0), started("a", 60, lost=3),
@@ -500,7 +512,7 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
         (
             [
                 worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0, lost=1), started("b", 300, lost=1),
-                *charged("a", 400), taken("b", 401, 1, 1), *did("a", 460, 2, "q"),
+                *charged("a", 400), taken("b", 401, 1, 1, True), *did("a", 460, 2, "q"),
                 *did("b", 460, process="q"),
             ],
             {"excused for a reason"},
@@ -784,6 +796,14 @@ CASES = [(clause_id, trace, others) for clause_id, traces in BAD.items() for tra
 def test_a_good_trace_breaks_nothing(name: str) -> None:
     """Also where it looks odd."""
     assert judge(GOOD[name], every_predicate()) == []
+
+
+@pytest.mark.parametrize(("told", "broken"), [(1, 0), (2, 1)])
+def test_a_duplicate_is_missed_only_if_its_process_lived_to_tell_it(told: int, broken: int) -> None:
+    """Another worker ran the follow-up that was none. ``told``: of the end and its settling."""
+    keeps_both = [*keeps("a", "b"), *keeps("a", "c", unique="k")]
+    trace = [dispatched("a"), started("a", 0), *keeps_both, *did("a", 0)[:told], started("b", 1, process="q")]
+    assert len(judge(trace, [FollowUpsAllOrNone()])) == broken
 
 
 @pytest.mark.parametrize(

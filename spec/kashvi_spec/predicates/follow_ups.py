@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from kashvi.events import (
@@ -12,6 +13,7 @@ from kashvi.events import (
     FollowUpKept,
     JobDispatched,
     JobDuplicate,
+    JobReturned,
     JobSucceeded,
     SettleRefused,
 )
@@ -27,7 +29,8 @@ class _Run:
     """One start of an attempt that has follow-ups."""
 
     key: Key
-    children: dict[str, None] = field(default_factory=dict)
+    children: dict[str, str] = field(default_factory=dict)
+    """Its follow-ups, each with its key."""
     succeeded: bool = False
     refused: bool = False
     """The server refused to settle it as done."""
@@ -37,7 +40,7 @@ class FollowUpsAllOrNone(Predicate):
     """Of an attempt that is settled as done, all follow-ups are sent; of any other, none.
 
     A follow-up was sent if it is told so, or if it starts: the process that sent it may have died before it could tell.
-    One whose key is taken is told to be a duplicate.
+    One whose key is taken is told to be a duplicate, if the process lives to tell it.
     """
 
     name = "follow-ups all or none"
@@ -53,6 +56,10 @@ class FollowUpsAllOrNone(Predicate):
         self._done: set[Key] = set()
         """What is told to be settled as done."""
         self._sent: set[str] = set()
+        self._under_way: Counter[tuple[str, str]] = Counter()
+        """The attempts at a job in a process, without those that it handed back."""
+        self._mixed: set[tuple[str, str]] = set()
+        """Jobs that a process has run twice at the same time: whose a follow-up or an answer is, no event tells."""
 
     def watches(self) -> Watches:
         return {
@@ -62,6 +69,7 @@ class FollowUpsAllOrNone(Predicate):
             AttemptFailed: self._ends,
             AttemptSnoozed: self._ends,
             JobSucceeded: self._settled,
+            JobReturned: self._returned,
             SettleRefused: self._refused,
             JobDispatched: self._dispatched,
             JobDuplicate: self._dispatched,
@@ -70,17 +78,28 @@ class FollowUpsAllOrNone(Predicate):
     def _kept(self, event: FollowUpKept) -> None:
         key = event.parent, event.process, event.attempt
         run = self._open.setdefault(key, _Run(key))
-        run.children[event.job_id] = None
+        run.children[event.job_id] = event.unique
         self._of[event.job_id] = run
 
     def _starts(self, event: AttemptStarted) -> None:
+        about = event.job_id, event.process
+        self._under_way[about] += 1
+        if self._under_way[about] > 1:
+            self._mixed.add(about)
         if not self._of:
             return
         self._close((event.job_id, event.process, event.attempt), succeeded=False)  # an earlier one has no end
         if event.job_id in self._of:
             self._sent.add(event.job_id)
 
+    def _returned(self, event: JobReturned) -> None:
+        self._under_way.pop((event.job_id, event.process), None)
+
     def _ends(self, event: AttemptSucceeded | AttemptFailed | AttemptSnoozed) -> None:
+        about = event.job_id, event.process
+        self._under_way[about] -= 1
+        if self._under_way[about] <= 0:
+            del self._under_way[about]
         if self._open:
             succeeded = isinstance(event, AttemptSucceeded)
             self._close((event.job_id, event.process, event.attempt), succeeded=succeeded)
@@ -122,11 +141,16 @@ class FollowUpsAllOrNone(Predicate):
 
     def _wrong(self, run: _Run) -> str:
         """Why it is wrong that some of its follow-ups were sent, else empty."""
+        if run.key[:2] in self._mixed:
+            return ""
         attempt, children = run.key[2], len(run.children)
         if not run.succeeded:
             return f"attempt {attempt} had not succeeded, and its follow-ups were sent"
         if run.refused:
             return f"attempt {attempt} was not its own to settle, and its follow-ups were sent"
-        if missing := run.children.keys() - self._sent:
+        missing = run.children.keys() - self._sent
+        if run.key not in self._done:  # it may have died before it could tell of a duplicate
+            missing = {one for one in missing if not run.children[one]}
+        if missing:
             return f"{len(missing)} of the {children} follow-ups of attempt {attempt} were not sent"
         return ""

@@ -259,6 +259,8 @@ class _OfTheDead(_OfWorkers):
             run = self._runs.get(event.owner, {}).get(event.job_id)
             if run and run.server_at is not None and run.server_at > event.server_at:
                 run = None  # the silent worker has claimed the job again since
+            if run and gravity(run) and isinstance(event, JobReturned) and not event.announced:
+                run = None  # it was announced since, by its old claim: the job came back to the silent worker unchanged
             if run:
                 del self._runs[event.owner][event.job_id]
             if run and self._taken_since(event.owner, run):
