@@ -355,8 +355,8 @@ GOOD: dict[str, list[Event]] = {
     ],
     "a death that one is charged for, beside a suspect that a silent worker claims again and then begins": [
         worker(threads=2), worker("v", process="q"), dispatched("a"), dispatched("b"), started("a", 0, lost=1),
-        did("a", 10)[0], started("b", 50, lost=1, claimed=0), taken("b", 40, 1, 1), *charged("a", 40), *did("a", 60, 2, "q"),
-        *charged("b", 90), *did("b", 100, 2, "q"),
+        did("a", 10)[0], started("b", 50, lost=1, claimed=0), taken("b", 40, 1, 1), *charged("a", 40),
+        *did("a", 60, 2, "q"), *charged("b", 90), *did("b", 100, 2, "q"),
     ],
     "a suspect that is excused again, for one that had run for long": [
         worker(threads=2), dispatched("a"), dispatched("b"), started("b", 0), started("a", 60, lost=3),

@@ -30,6 +30,7 @@ from ..world.direct.line import DirectLine
 from ..world.faults import SET_BACK_S, Faults, Rule, rules_named
 from ..world.judged import Excused
 from ..world.kernel import Turns
+from ..world.ledger import id_of
 from ..world.process import SimQueue
 from ..world.runtime import SimRuntime
 from ..world.table import emptied
@@ -385,14 +386,21 @@ class Run:
             if not self.produced or (world.faults and world.faults.rules and world.elapsed_s < world.faults.until_s):
                 continue
             stats = world.server.driver.stats()
-            refused = list(world.refused_rows.values()).count(math.inf)
-            if not (stats.ready or stats.delayed or stats.held or stats.unrecorded > refused or world.late):
+            if not (
+                stats.ready or stats.delayed or stats.held or world.late or (stats.unrecorded and self._rows_due())
+            ):
                 self.drained = self._over = True
             if world.progress != seen or world.on_stage() or world.in_trouble():
                 seen, self._last_news = world.progress, world.elapsed_s
             waits_s = world.longest_delay_s + SET_BACK_S * world.struck["server_back"] if stats.delayed else 0.0
             if world.elapsed_s - self._last_news > patience + waits_s:
                 self._over = True
+
+    def _rows_due(self) -> bool:
+        """Whether a failed job waits for the table that may still take its row."""
+        world = self.world
+        waiting = (id_of(raw) for _, raw in world.server.contents().unrecorded)
+        return any(world.refused_rows.get(job_id) != math.inf for job_id in waiting)
 
     def judge(self) -> tuple[list[Violation], list[Excused]]:
         """The violations, and the excused ones. The events, the server and the table must agree on each job's end."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 DATABASE = ("insert_fails", "insert_reply_lost", "database_down", "row_refused", "database_slow")
 BY_ITSELF_S = 3.0
 """A worker that has reached its limits ends by then: it looks once a second, and a wait ends by itself."""
+RECORDS_S = 10.0
+"""A worker waits so long for its recorder at its end."""
 UNLIMITED = Limits()
 
 
@@ -124,7 +126,13 @@ class Ends(Exchanges):
             self._broken("leaves nothing held", f"stopped with {event.unsettled} unsettled; the server has {held}")
         if one.lost != one.told_lost:
             self._broken("server told of", f"its server is {'lost' if one.lost else 'back'}, and it told nothing")
-        if self._world.stored and one.faltered_at < since.at and not any(self._world.struck[rule] for rule in DATABASE):
+        still_s = self._now(one).stuck_s - since.stuck_s  # its recorder stood still with it
+        if (
+            self._world.stored
+            and one.faltered_at < since.at
+            and still_s < RECORDS_S
+            and not any(self._world.struck[rule] for rule in DATABASE)
+        ):
             left = {id_of(raw) for _, raw in self._world.server.contents().unrecorded}
             for job_id in sorted(one.exhausted & left - self._world.rolled_back.keys()):
                 self._broken("recorded at the end", "its worker has stopped, and the table took whatever came", job_id)

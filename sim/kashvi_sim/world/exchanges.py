@@ -77,9 +77,14 @@ class Exchanges(Timed):
         return answer
 
     def _learns(self, one: Dealing, want: Want, answer: Exchange) -> None:
-        """Without a want, a queue that is resumed is no news: it may have found all else empty, and be at its end."""
+        """Without a want, what has come is no news to a worker that has found all empty, or all but what is paused: it
+        may be at its end.
+        """
+        wants = want if isinstance(want, int) else want.total
+        if not (wants or one.ready or any(one.running.values())) and one.may_end:
+            return
         due_at = None if answer.next_due_s is None else self._world.kernel.time + answer.next_due_s
-        if want if isinstance(want, int) else want.total:
+        if wants:
             one.hidden = bool(answer.paused_queues)
         elif one.hidden:
             one.ready, one.due_at = min(one.ready, answer.ready), one.due_at and due_at
@@ -202,6 +207,7 @@ class Exchanges(Timed):
         one.reasons += refused
         for job_id in job_ids:
             one.claimed.pop(job_id, None)
+            one.suspects.discard(job_id)  # an earlier attempt of it, unannounced, may still run here
             if job_id in one.to_return:
                 one.to_return.discard(job_id)
                 assert one.stopping

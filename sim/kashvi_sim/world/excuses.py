@@ -155,9 +155,10 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
         twice = ("repeated_id" for job_id in world.others.repeated if job_id in v.why)
         clock = (rule for rule in ("jump_back", "drift") if world.struck[rule] and v.predicate != "charged alone")
         # A time of claim by the old clock, as a wait's or a listing's, may seem to be before a takeover.
-        by_it = (v.predicate == "charged alone" and "left in" in v.why) or v.predicate == "excused for a reason"
-        jumped = by_it and _jumped(world, v, "server_forward")
-        return [*other, *twice, *clock, "server_forward" if jumped else ""][0]
+        left = v.predicate == "charged alone" and "left in" in v.why
+        jumped = (left or v.predicate == "excused for a reason") and _jumped(world, v, "server_forward")
+        back = left and world.struck["server_back"]  # by the new clock, a claim since may seem to be from before
+        return [*other, *twice, *clock, "server_forward" if jumped else "server_back" if back else ""][0]
     if v.predicate == "recorded iff exhausted" and not stored and "fail" in world.ended.get(v.job_id, ()):
         return untold(world, v.job_id)
     if v.predicate == "attempts counted" and "never settled" in v.why:
@@ -168,6 +169,8 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
             rule for rule in ("pause", "latency", "reply_lost") if world.struck[rule] and v.job_id in world.returned
         )
         return _gone(world, world.telling.returns.get(v.job_id, ())) or next(late, "")
+    if v.predicate == "first death free" and "counted" in v.why:
+        return _gone(world, world.telling.returns.get(v.job_id, ()))  # which made it a suspect
     if v.predicate == "starts once" and _most_starts(world, v.job_id) - 1 <= world.returned[v.job_id]:
         return _gone(world, world.telling.returns.get(v.job_id, ()))
     return ""
