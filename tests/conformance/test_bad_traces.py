@@ -299,6 +299,10 @@ GOOD: dict[str, list[Event]] = {
         worker(), dispatched("a"), started("a", 0), *keeps("a", "b"), returned("a", 1, suspect=False, process="p"),
         started("a", 1), *keeps("a", "c"), *did("a", 1), *sends("a", "c"), stopped(),
     ],
+    "a job that is taken from a worker that comes back at this moment, and claims it again": [
+        worker(), worker("v", process="q"), dispatched("a"), started("a", 0), started("a", 40, lost=1),
+        returned("a", 40), did("a", 40)[0], *did("a", 41), stopped("v", "q"),
+    ],
     "two runs of an attempt in one process, of which the server takes one": [
         worker(), worker("v", process="q"), dispatched("a"), started("a", 0), returned("a", 39, process="q", owner="w"),
         started("a", 40), *keeps("a", "b", "c"), did("a", 42)[0], did("a", 42)[0],

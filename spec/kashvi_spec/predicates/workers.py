@@ -161,8 +161,8 @@ class LeaseKept(Predicate):
         if event.process == process:
             return
         at = event.server_at
-        # Later events of a worker that came back do not count.
-        heard = max((h for h in self._heard.get(event.owner, ()) if h <= at), default=None)
+        # Later events of a worker that came back do not count: it may have done so at this very moment.
+        heard = max((h for h in self._heard.get(event.owner, ()) if h < at), default=None)
         if heard is None:
             return
         self.judged += 1
