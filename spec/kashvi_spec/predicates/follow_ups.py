@@ -149,7 +149,7 @@ class FollowUpsAllOrNone(Predicate):
         if run.refused:
             return f"attempt {attempt} was not its own to settle, and its follow-ups were sent"
         missing = run.children.keys() - self._sent
-        if run.key not in self._done:  # it may have died before it could tell of a duplicate
+        if run.key not in self._done:  # its process may have died before the event of a duplicate
             missing = {one for one in missing if not run.children[one]}
         if missing:
             return f"{len(missing)} of the {children} follow-ups of attempt {attempt} were not sent"
