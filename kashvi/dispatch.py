@@ -9,13 +9,14 @@ import msgspec
 
 from .delays import seconds_of
 from .errors import DriverError, InvalidSetting, NoFollowUps, PayloadTooLarge
-from .events import EventStream, JobDispatched, JobDuplicate, JobStored
+from .events import JobDispatched, JobDuplicate, JobStored
 from .jobs.chain import LINKS_MAX, joined
 from .jobs.envelope import seal
 from .named import NamedQueues
 from .names import DEFAULT, queue_name
 from .ports import Driver, Runtime
 from .registry import Registry
+from .stream import EventStream
 from .unique import Dispatched
 
 __all__ = ["Sealed", "push", "seal_chain", "seal_job", "seconds_of", "store"]

@@ -34,6 +34,7 @@
     ├── NoAttempt                 current() where none runs
     ├── AttemptError              current().check(): the attempt is to end
     │   ├── TimedOut
+    │   ├── AttemptCancelled
     │   └── AttemptOver
     └── ClockStandsStill          a frozen clock, which work(drain=True) would wait for
 
@@ -338,6 +339,14 @@ class TimedOut(AttemptError):
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         super().__init__(f"timed out after {timeout_s:g} s")
+
+
+class AttemptCancelled(AttemptError):
+    """The job has been cancelled: no further attempt starts, however this one ends."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"job {job_id} has been cancelled: end this attempt; no other starts")
 
 
 class AttemptOver(AttemptError):

@@ -1,18 +1,16 @@
-"""All events, and the stream that emits them.
+"""All events.
 
-Logs, the command line, trace files, the simulator and the predicates all read this one stream. An event carries its
-process, its number in that process, that process's wall clock (``at``) and, if the server was asked, the server's
-clock (``server_at``). Only the server's clock may be compared across hosts.
+Logs, the command line, trace files, the simulator and the predicates all read one stream of them (``stream.py``). An
+event carries its process, its number in that process, that process's wall clock (``at``) and, if the server was asked,
+the server's clock (``server_at``). Only the server's clock may be compared across hosts.
 Times are Unix seconds, durations seconds.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import logging
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
@@ -212,6 +210,35 @@ class JobSnoozed(JobEvent, frozen=True, kw_only=True):
     snoozed: int
 
 
+class CancelAsked(JobEvent, frozen=True, kw_only=True):
+    """This process has cancelled a job that a worker has: it may end this attempt, and no other starts (QUEUES-9)."""
+
+    server_at: float
+    """No claim of it comes later."""
+    queue: str = DEFAULT
+
+
+class JobCancelled(JobEvent, frozen=True, kw_only=True):
+    """A cancelled job is gone: taken off its queue, or removed when a worker settled it. It has not failed."""
+
+    server_at: float
+    move: str = ""
+    """What its worker wanted to settle: retry, fail or return; empty if it was taken off its queue."""
+    owner: str = ""
+    """The worker that had it."""
+    attempts: int = 0
+    queue: str = DEFAULT
+
+
+class ChainCancelled(JobEvent, frozen=True, kw_only=True):
+    """A cancelled link of a chain has succeeded: the links after it are not sent."""
+
+    server_at: float
+    next: str
+    """The id of the next link."""
+    next_type: str
+
+
 class PolicyIgnored(JobEvent, frozen=True, kw_only=True):
     """The type's policy failed, or gave no wait from 0 to 100 years: the attempt is followed as if it had none."""
 
@@ -386,6 +413,9 @@ AnyJobEvent = (
     | JobPostponed
     | JobFailed
     | JobReturned
+    | CancelAsked
+    | JobCancelled
+    | ChainCancelled
     | SettleRefused
     | FailureRecorded
     | FailureRefused
@@ -410,62 +440,3 @@ AnyEvent = (
 """All events. Code that handles each of them ends with ``assert_never``, so that mypy finds a missing one."""
 
 Observer = Callable[[AnyEvent], None]
-E_ = TypeVar("E_", bound=AnyEvent)
-
-
-class EventStream:
-    """The events of one process. Costs nothing while there is no observer."""
-
-    def __init__(self, process: str, now: Callable[[], float], interruptible: Callable[[], bool]) -> None:
-        self.process = process
-        self._now = now
-        self._interruptible = interruptible
-        self._seq = itertools.count(1)
-        """The number of the next event."""
-        self._observers: tuple[Observer, ...] = ()
-        self.observed = False
-        """True if there is an observer. Hot paths check it before building an event."""
-
-    def restart(self, process: str) -> None:
-        """In the child of a fork: take another process number and count events anew."""
-        self.process, self._seq = process, itertools.count(1)
-
-    def observe(self, observer: Observer) -> Callable[[], None]:
-        """Call ``observer(event)`` for every event from now on, in the thread that emits it.
-
-        Returns a function that ends it. An exception of an observer is logged and has no other effect, except that
-        the main thread raises a KeyboardInterrupt, which is Ctrl-C. A slow observer holds the worker up; one slower
-        than a lease costs the worker its jobs.
-        """
-        self._observers = (*self._observers, observer)
-        self.observed = True
-
-        def stop() -> None:
-            self._observers = tuple(other for other in self._observers if other is not observer)
-            self.observed = bool(self._observers)
-
-        return stop
-
-    def emit(self, kind: type[E_], raised: BaseException | None = None, /, **facts: Any) -> None:
-        """Build the event and call the observers. ``raised``: the event's ``exception`` during the calls."""
-        if not self._observers:
-            return
-        event = kind(process=self.process, seq=next(self._seq), at=self._now(), **facts)
-        if raised is None:
-            self._tell(event)
-            return
-        event.__dict__["raised"] = raised
-        try:
-            self._tell(event)
-        finally:
-            del event.__dict__["raised"]  # observers may keep the event; the exception holds the handler's variables
-
-    def _tell(self, event: AnyEvent) -> None:
-        for observer in self._observers:
-            try:
-                observer(event)
-            except BaseException as error:
-                if isinstance(error, KeyboardInterrupt) and self._interruptible():
-                    raise
-                with contextlib.suppress(BaseException):  # the app wrote its logging handlers, which may raise too
-                    log.exception("an observer of kashvi's events failed on %s", type(event).__name__)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from . import dispatch, settings
 from .dispatch import Sealed
 from .errors import InvalidSetting, StoreError
-from .events import EventStream
 from .ports import Driver, Runtime, worker_name
 from .relaying import Relaying
+from .stream import EventStream
 from .text import visible
 
 if TYPE_CHECKING:  # a process without an outbox does not load these

@@ -68,6 +68,8 @@ class FollowUp(NamedTuple):
     queue: str = DEFAULT
     lock: Lock = NO_LOCK
     """It is not added if another job has the key."""
+    link: bool = False
+    """True for the next link of a chain, which comes last: it is not added if the job before it is cancelled."""
 
 
 class Settlement(NamedTuple):
@@ -90,6 +92,9 @@ class Settlement(NamedTuple):
     """The job's queue: retry and return put it there."""
     lock: Lock = NO_LOCK
     """done and fail give the key back, after the removal and before follow-ups, if the job has it."""
+    job_id: str = ""
+    """The job's id. Of a driver that is ``Cancelling``: if the job is marked, retry, fail and return only remove it,
+    give its key back and take the mark off."""
 
 
 class Shares(NamedTuple):
@@ -131,6 +136,10 @@ class Exchange(NamedTuple):
     """Of several queues, those that are paused."""
     duplicates: tuple[tuple[int, int], ...] = ()
     """Follow-ups that were not added, as their keys were taken: indexes of the settlement and of its follow-up."""
+    cancelled: tuple[int, ...] = ()
+    """Indexes of the settlements whose job was marked: it was removed instead, or its chain ended."""
+    marked_at: float | None = None
+    """The time of the newest mark on the server; None: there is none."""
 
 
 WAIT_MAX_S = 0.6

@@ -91,6 +91,7 @@ around = _default.around
 stats = _default.stats
 queue_stats = _default.queue_stats
 jobs = _default.jobs
+cancel = _default.cancel
 pause = _default.pause
 resume = _default.resume
 paused_since = _default.paused_since
@@ -151,6 +152,7 @@ __all__ = [
     "adispatch_after",
     "adispatch_many",
     "around",
+    "cancel",
     "chain",
     "cron",
     "default",

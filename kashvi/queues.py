@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import dispatch, events, settings
+from . import dispatch, settings
 from .dispatch import Sealed
 from .dispatching import Dispatching
 from .drivers.memory import MemoryDriver
 from .errors import InvalidSetting, NotAJob, StoreError, WorkersRunning
-from .events import EventStream, Observer
+from .events import Observer
 from .failures.recent import FailedJob, FailedJobs
 from .jobs.codec import Job
 from .jobs.envelope import text_of
 from .names import DEFAULT, ONLY_DEFAULT, served
+from .operating import Operating
 from .outboxes import Outboxes
-from .ports import Driver, FailureStore, Runtime, Stats, Task, Where
+from .ports import Driver, FailureStore, Runtime, Task
 from .registry import Registry, default_name
 from .runtime import SystemRuntime
 from .scheduling import Scheduling, ticking
+from .stream import EventStream
 from .text import visible
 from .unique import Unique
 
 if TYPE_CHECKING:  # a process that only dispatches does not load these
     import sqlalchemy
 
-    from .queued import QueuedJob, QueueState
     from .retries import Retry
     from .worker.hooks import Hook
     from .worker.keeper import Keeper
@@ -50,7 +50,7 @@ REGISTRY = Registry()
 log = logging.getLogger("kashvi")
 
 
-class Queue(Outboxes, Dispatching, Scheduling):
+class Queue(Outboxes, Dispatching, Operating, Scheduling):
     """A queue of jobs.
 
     driver: where jobs wait, or the URL of a Redis; MemoryDriver() if none is given.
@@ -289,47 +289,6 @@ class Queue(Outboxes, Dispatching, Scheduling):
             raise InvalidSetting("a hook", hook, "a function of the attempt that returns a context manager")
         self._hooks.append(hook)
         return hook
-
-    def stats(self) -> Stats:
-        """The numbers of jobs that are ready, delayed, held by workers, and unrecorded. Raises DriverError."""
-        return self.driver.stats()
-
-    def queue_stats(self) -> list[QueueState]:
-        """Each queue by name: its jobs, the age of the oldest, whether it is paused and whether a worker serves it.
-
-        Queues are listed once they had a job or a worker. Raises DriverError (COMMANDS-25).
-        """
-        from .queued import states
-
-        return states(self.driver)
-
-    def pause(self, queue: str = DEFAULT) -> None:
-        """Let no job of this queue start, in any worker, until ``resume``: the server keeps it. Running jobs end.
-
-        No job is claimed later than a second after this returned (WORKERS-21). Raises InvalidSetting, DriverError.
-        """
-        at = settings.pausing(self.driver, queue).pause()
-        self._stream.emit(events.QueuePaused, server_at=at, queue=queue)
-
-    def resume(self, queue: str = DEFAULT) -> None:
-        """End the pause: idle workers go on within a second. Raises InvalidSetting, DriverError."""
-        at = settings.pausing(self.driver, queue).resume()
-        self._stream.emit(events.QueueResumed, server_at=at, queue=queue)
-
-    def paused_since(self, queue: str = DEFAULT) -> datetime | None:
-        """When the queue was paused, by the server's clock, in UTC; None if it is not. Raises what ``pause`` raises."""
-        since = settings.pausing(self.driver, queue).paused_since()
-        return None if since is None else datetime.fromtimestamp(since, UTC)
-
-    def jobs(self, where: Where = "ready", *, queue: str | None = None, limit: int = 100) -> list[QueuedJob]:
-        """Up to ``limit`` jobs: ``ready`` in order, ``delayed`` by due time, or ``running`` (on a worker's list).
-
-        ``queue``: of which; by default the default queue, and running ones of all. Jobs move meanwhile: one may be
-        missing, or be there twice. Raises InvalidSetting, DriverError (COMMANDS-20).
-        """
-        from .queued import jobs
-
-        return list(jobs(self.driver, where, min(settings.at_least("limit", limit, 1), sys.maxsize), queue))
 
     # -- working ----------------------------------------------------------------------------
 

@@ -29,10 +29,10 @@ from .names import DEFAULT, queue_name
 
 if TYPE_CHECKING:
     from .dispatch import Sealed
-    from .events import EventStream
     from .ports import Driver, Runtime
     from .queues import Queue
     from .registry import Registry
+    from .stream import EventStream
     from .worker.running import Timekeeper
 
 T = TypeVar("T")

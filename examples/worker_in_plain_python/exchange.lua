@@ -1,6 +1,6 @@
 -- The exchange of spec/protocol.md, step by step. On a Redis Cluster all keys would have to come as KEYS.
 -- KEYS: prefix   ARGV: worker n lease want now|'', then per settlement: move owner place old new in_s lease_end|'' queue
--- key|'' id|'' k, and k times envelope in_s queue of a follow-up
+-- key|'' id|'' k, and k times envelope in_s queue of a follow-up; for done, in_s is 1 if the last is a chain's next link
 local prefix, worker = KEYS[1], ARGV[1]
 local n, lease, want, now = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not now then
@@ -20,6 +20,7 @@ redis.call('LLEN', jobs)
 redis.call('ZCARD', delayed)
 redis.call('ZCARD', workers)
 redis.call('ZCARD', unrecorded)
+local newest_mark = redis.call('ZRANGE', key('cancelled'), -1, -1, 'WITHSCORES')[2]
 local paused = redis.call('ZSCORE', key('paused'), 'default') and true
 count(worker)
 local settlements, at = {}, 6
@@ -60,7 +61,20 @@ local function is_right(queue)
   return (list == 'list' or list == 'none') and (set == 'zset' or set == 'none')
 end
 
-local function settle(at, move, owner, place, old, new, in_s, read_end, queue, lock, id, follow_ups)
+local refused_now = {}
+
+-- A cancelled job becomes ready no more: where it would, it comes to its end.
+local function ends(index, id)
+  if not newest_mark or redis.call('ZREM', key('cancelled'), id) == 0 then return false end
+  refused_now[#refused_now + 1] = 'c' .. index
+  return true
+end
+
+local function free(lock, id)
+  if lock ~= '' and redis.call('HGET', key('unique'), lock) == id then redis.call('HDEL', key('unique'), lock) end
+end
+
+local function settle(index, at, move, owner, place, old, new, in_s, read_end, queue, lock, id, follow_ups)
   if owner ~= worker then
     local ends = tonumber(redis.call('ZSCORE', workers, owner) or now + 1)
     if ends > now or (read_end ~= '' and ends ~= tonumber(read_end)) then return false end
@@ -76,10 +90,16 @@ local function settle(at, move, owner, place, old, new, in_s, read_end, queue, l
   local list, from = key(place, owner), move == 'return' and 1 or -1
   if not redis.call('LPOS', list, old, 'RANK', from) then return false end
   local first, last = at + 11, at + 8 + 3 * follow_ups
+  if (move == 'retry' or move == 'fail' or move == 'return') and ends(index, id) then
+    redis.call('LREM', list, from, old)
+    free(lock, id)
+    return true
+  end
   if not is_right(queue) then return false end
   for i = first, last, 3 do
     if not is_right(ARGV[i + 2]) then return false end
   end
+  if move == 'done' and tonumber(in_s) == 1 and ends(index, id) then last = last - 3 end
   for i = first, last, 3 do
     local envelope, due_in, its = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
     if due_in > 0 then delay(envelope, due_in, its) else add('LPUSH', envelope, its) end
@@ -89,9 +109,7 @@ local function settle(at, move, owner, place, old, new, in_s, read_end, queue, l
   if move == 'return' then add('RPUSH', new, queue) end
   if move == 'start' then redis.call('LPUSH', key('running', owner), old) end
   redis.call('LREM', list, from, old)
-  if (move == 'done' or move == 'fail') and lock ~= '' and redis.call('HGET', key('unique'), lock) == id then
-    redis.call('HDEL', key('unique'), lock)
-  end
+  if move == 'done' or move == 'fail' then free(lock, id) end
   return true
 end
 
@@ -99,10 +117,10 @@ local claimed = {}
 if not repeated then
   redis.call('ZREM', workers, '') -- a full server allows it, and with it all that follows
   redis.call('ZADD', workers, text(now + lease), worker) -- 3: renew
-  local found, leaving = {}, false
+  local found, leaving = refused_now, false
   for i, first in ipairs(settlements) do -- 4: settle
     leaving = leaving or (ARGV[first] == 'leave' and ARGV[first + 1] == worker)
-    if not settle(first, unpack(ARGV, first, first + 10)) then found[#found + 1] = i - 1 end
+    if not settle(i - 1, first, unpack(ARGV, first, first + 10)) then found[#found + 1] = i - 1 end
   end
   settled_at, refused = text(now), table.concat(found, ' ')
   redis.call('HSET', exchanges, worker, n .. ' ' .. settled_at .. ' ' .. refused) -- 5: remember
@@ -127,5 +145,5 @@ return {
   text(now), settled_at, refused, count(worker), redis.call('LLEN', jobs), redis.call('ZCARD', unrecorded),
   first and text(tonumber(first) - now) or '', claimed, repeated and 1 or 0,
   redis.call('LRANGE', key('held', worker), 0, -1), redis.call('LRANGE', key('running', worker), 0, -1),
-  paused and 1 or 0,
+  paused and 1 or 0, newest_mark or '',
 }

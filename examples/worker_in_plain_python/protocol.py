@@ -35,6 +35,10 @@ class Settlement(NamedTuple):
     """Where retry and return put it."""
     lock: tuple[str, str] = ("", "")
     """The key of a unique job, and its id: done and fail give it back."""
+    job_id: str = ""
+    """If the job is marked as cancelled, retry, fail and return only remove it."""
+    link: bool = False
+    """done: the last of the follow-ups is the next link of a chain, which a cancelled job ends."""
 
 
 class Left(NamedTuple):
@@ -58,6 +62,10 @@ class Answer(NamedTuple):
     next_due_s: float | None
     listing: tuple[list[bytes], list[bytes]] | None
     paused: bool
+    cancelled: list[int]
+    """The settlements of cancelled jobs, which were removed instead."""
+    marked_at: float | None
+    """When the newest job was cancelled. This worker asks for no marks: it ends the attempt that it has."""
 
 
 class Server:
@@ -88,18 +96,20 @@ class Server:
         args: list[Any] = [worker, n, repr(lease_s), want, repr(self._time()) if self._time else ""]
         for one in settlements:
             lease_end = "" if one.lease_end is None else repr(one.lease_end)
-            args += (one.move, one.owner, one.place, one.old, one.new, repr(one.in_s), lease_end)
-            args += (one.queue, *one.lock, len(one.follow_ups))
+            wait_s = repr(one.in_s) if one.move != "done" else int(one.link)
+            args += (one.move, one.owner, one.place, one.old, one.new, wait_s, lease_end)
+            args += (one.queue, one.lock[0], one.job_id or one.lock[1], len(one.follow_ups))
             for envelope, in_s, queue, *_ in one.follow_ups:
                 args += (envelope, repr(in_s), queue)
-        now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running, paused = (
-            self._exchange([self._prefix], args)
-        )
+        (
+            now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running,
+            paused, marked_at,
+        ) = self._exchange([self._prefix], args)  # fmt: skip
         self._known.add(worker)
         return Answer(
             float(now),
             float(settled_at),
-            [int(one) for one in refused.split() if b"." not in one],
+            [int(one) for one in refused.split() if one.isdigit()],
             claimed,
             holding,
             ready,
@@ -107,6 +117,8 @@ class Server:
             float(next_due) if next_due else None,
             (held[::-1], running[::-1]) if repeated else None,
             bool(paused),
+            [int(one[1:]) for one in refused.split() if one[:1] == b"c"],
+            float(marked_at) if marked_at else None,
         )
 
     def wait(self, worker: str, seconds: float) -> bytes | None:

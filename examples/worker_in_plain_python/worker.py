@@ -71,8 +71,8 @@ def queue_of(ended: Ended) -> str:
 
 
 def lock_of(ended: Ended) -> tuple[str, str]:
-    """The key of a unique job that comes to its end."""
-    envelope = ended.claim.envelope if ended.claim and ended.move in ("done", "fail") else None
+    """The key of a unique job, which may come to its end."""
+    envelope = ended.claim.envelope if ended.claim and ended.move != "start" else None
     return (envelope.unique, ended.claim.job_id) if ended.claim and envelope and envelope.unique else ("", "")
 
 
@@ -289,6 +289,7 @@ class Worker:
                     ended.lease_end,
                     queue=queue_of(ended),
                     lock=lock_of(ended),
+                    job_id=ended.claim.job_id if ended.claim else "",
                 )
                 for ended in outbox
             ]

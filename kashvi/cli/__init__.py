@@ -19,6 +19,7 @@ COMMANDS = {
     "queue:work": ("kashvi.cli.work:work", "Run jobs from the queue."),
     "queue:stats": ("kashvi.cli.doctor:stats", "Count the jobs that are ready, delayed and held, of each queue."),
     "queue:list": ("kashvi.cli.queued:list_jobs", "List the jobs that are ready, delayed and running."),
+    "queue:cancel": ("kashvi.cli.cancelling:cancel", "Cancel jobs by their ids."),
     "queue:pause": ("kashvi.cli.pausing:pause", "Let no job of a queue start, in any worker, until queue:resume."),
     "queue:resume": ("kashvi.cli.pausing:resume", "End the pause: jobs start again."),
     "queue:relay": ("kashvi.cli.relaying:relay", "Push committed jobs from an outbox, without a worker."),

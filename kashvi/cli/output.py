@@ -86,8 +86,8 @@ class Lines:
                 self._job(event, "LOST", "red", f"worker {event.owner} died", attempt=event.attempt)
             case events.JobReturned() if event.owner not in self._ours:
                 self._job(event, "TAKEN OVER", "yellow", f"worker {event.owner} died")
-            case events.JobReturned():
-                self._job(event, "HANDED BACK", "yellow")
+            case events.JobReturned() | events.JobCancelled():
+                self._job(event, "CANCELLED" if isinstance(event, events.JobCancelled) else "HANDED BACK", "yellow")
             case events.SettleRefused():
                 self._job(event, "NO LONGER OURS", "red", "its lease ran out, and another worker took it over")
             case events.FailureRecorded() if self._verbose:
@@ -116,8 +116,10 @@ class Lines:
                 | events.TicksMissed()
                 | events.TickRefused()
                 | events.ScheduleReset()
+                | events.CancelAsked()
+                | events.ChainCancelled()
             ):
-                pass  # the log has these, and the next
+                pass  # the log has most of these, and the next
             case events.FailureRefused() | events.HookFailed() | events.JobSnoozed() | events.FollowUpKept():
                 pass  # the attempts of the last two are shown
             case _:

@@ -27,7 +27,7 @@ def pause(queue: str, app: str | None, redis_url: str | None) -> None:
     Jobs may still be dispatched, and become due; running ones end. The server keeps the pause, so it outlives every
     process. May be repeated.
     """
-    _shared(app, redis_url, "queue:pause").pause(queue)
+    shared(app, redis_url, "queue:pause").pause(queue)
     name = "" if queue == DEFAULT else f" {queue}"
     click.echo(f"The queue{name} is paused: no job{' of it' if name else ''} starts until queue:resume{name}.")
 
@@ -47,11 +47,11 @@ def resume(queue: str, app: str | None, redis_url: str | None) -> None:
 
     May be repeated.
     """
-    _shared(app, redis_url, "queue:resume").resume(queue)
+    shared(app, redis_url, "queue:resume").resume(queue)
     click.echo(f"The queue{'' if queue == DEFAULT else f' {queue}'} goes on.")
 
 
-def _shared(app: str | None, redis_url: str | None, command: str) -> Queue:
+def shared(app: str | None, redis_url: str | None, command: str) -> Queue:
     queue = load_app(app)
     choose_driver(queue, redis_url)
     if isinstance(queue.driver, MemoryDriver):

@@ -1,18 +1,19 @@
 -- One exchange of one worker: renew the lease, settle, promote what is due, claim. One atomic step.
 --
--- KEYS: jobs delayed workers exchanges unrecorded paused held running, of the default queue and the worker;
+-- KEYS: jobs delayed workers exchanges unrecorded paused held running cancelled, of the default queue and the worker;
 --       [names serves unique, jobs and delayed of each other queue] [held and running of each other owner]
 -- ARGV: worker n want lease now|'' gone_after chunk, the number of queues it names, and if that is not 0:
 --         the queues it serves, as text, and of each it names: name, index of its jobs in KEYS, share|'' if it is not
 --         served; with 0 it serves the default queue alone;
 --       then per settlement: move, owner, index of its list in KEYS, old, new, in_s, index of its queue's jobs in KEYS,
---       the key of a unique job|'', after a key the job's id,
+--       the key of a unique job|'', the job's id,
 --       and for another owner: the end of its lease as it was read, or '';
---       for done, new is '' or the number of its follow-ups, and these come last: envelope, in_s|'', index, key|'', id each;
+--       for done, new is '' or the number of its follow-ups, in_s is 1 if the last is the next link of a chain, and
+--       these come last: envelope, in_s|'', index, key|'', id each;
 --       or '', k, and k times old: the worker's own, held, are done
 --
 -- Envelopes are bytes here: nothing decodes them.
-local jobs, delayed, workers, exchanges, unrecorded, paused, held, running = unpack(KEYS, 1, 8)
+local jobs, delayed, workers, exchanges, unrecorded, paused, held, running, cancelled = unpack(KEYS, 1, 9)
 local worker, n, want = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local lease, gone_after = tonumber(ARGV[4]), tonumber(ARGV[6])
 local chunk = tonumber(ARGV[7]) -- how many jobs are about READ_MAX_BYTES
@@ -30,6 +31,7 @@ local last, last_at, last_refused = string.match(
   redis.call('HGET', exchanges, worker) or '0 0 ', '^(%d+) (%S+) (.*)$')
 last = tonumber(last)
 redis.call('ZCARD', unrecorded)
+local newest_mark = redis.call('ZRANGE', cancelled, -1, -1, 'WITHSCORES')[2]
 
 -- The queues: those that it serves, and those of other workers that it settles to. A key of another's queue that is of
 -- the wrong type fails the settlements to it, not the call.
@@ -44,20 +46,20 @@ local function other(at)
   wrong[at] = (list ~= 'list' and list ~= 'none') or (set ~= 'zset' and set ~= 'none')
 end
 local named = tonumber(ARGV[8])
-local at, first_list = 9, 9
+local at, first_list = 9, 10
 if named == 0 then
   serve('default', 1, want)
 else
-  at, first_list = 10 + 3 * named, 12
+  at, first_list = 10 + 3 * named, 13
   for i = 10, at - 1, 3 do
     local key = tonumber(ARGV[i + 1])
     first_list = math.max(first_list, key + 2)
     if ARGV[i + 2] == '' then other(key) else serve(ARGV[i], key, tonumber(ARGV[i + 2])) end
   end
-  local names = redis.call('TYPE', KEYS[9]).ok
-  if names ~= 'set' and names ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[9] .. ' is no set') end
-  redis.call('HGET', KEYS[10], worker)
-  redis.call('HGET', KEYS[11], '')
+  local names = redis.call('TYPE', KEYS[10]).ok
+  if names ~= 'set' and names ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[10] .. ' is no set') end
+  redis.call('HGET', KEYS[11], worker)
+  redis.call('HGET', KEYS[12], '')
   if not some_delayed[1] then
     redis.call('LLEN', jobs)
     redis.call('ZCARD', delayed)
@@ -81,7 +83,7 @@ local function answer(settled_at, refused, claimed, claimed_of, held_list, runni
     text(now), settled_at, refused, redis.call('LLEN', held) + redis.call('LLEN', running), ready,
     redis.call('ZCARD', unrecorded), first and text(first - now) or '', claimed,
     held_list and 1 or 0, held_list or {}, running_list or {}, #paused_queues == #served and 1 or 0,
-    claimed_of, paused_queues,
+    claimed_of, paused_queues, newest_mark or '',
   }
 end
 
@@ -100,7 +102,7 @@ redis.call('ZADD', workers, text(now + lease), worker)
 local function forget(owner)
   redis.call('ZREM', workers, owner)
   redis.call('HDEL', exchanges, owner)
-  if named > 0 then redis.call('HDEL', KEYS[10], owner) end
+  if named > 0 then redis.call('HDEL', KEYS[11], owner) end
 end
 
 local function holds_nothing(owner_held, owner_running)
@@ -121,18 +123,25 @@ end
 
 -- A key is given back only by the job that has it: its copies, and a stale attempt, have the same id.
 local function free(key, id)
-  if key ~= '' and redis.call('HGET', KEYS[11], key) == id then redis.call('HDEL', KEYS[11], key) end
+  if key ~= '' and redis.call('HGET', KEYS[12], key) == id then redis.call('HDEL', KEYS[12], key) end
 end
 
 local refused, leaving = {}, false
 local index = 0
 
+-- A cancelled job becomes ready no more: where another one would be added again, it comes to its end.
+local function ends(id)
+  if not newest_mark or redis.call('ZREM', cancelled, id) == 0 then return false end
+  refused[#refused + 1] = 'c' .. index
+  return true
+end
+
 -- The follow-ups in ARGV: an envelope, its in_s, the index of its queue, its key and its id each.
 local function follow(first, last)
   for i = first, last, 5 do
     local queue, key = tonumber(ARGV[i + 2]), ARGV[i + 3]
-    local taken = key ~= '' and redis.call('HGET', KEYS[11], key)
-    if key ~= '' and not taken then redis.call('HSET', KEYS[11], key, ARGV[i + 4]) end
+    local taken = key ~= '' and redis.call('HGET', KEYS[12], key)
+    if key ~= '' and not taken then redis.call('HSET', KEYS[12], key, ARGV[i + 4]) end
     if taken then
       refused[#refused + 1] = index .. '.' .. (i - first) / 5
     elseif ARGV[i + 1] == '' then
@@ -171,10 +180,16 @@ local function settle(move, owner, list_index, old, new, in_s, queue, key, id, r
     forget(owner)
     return true
   end
-  if (move == 'retry' or move == 'return') and wrong[queue] then return false end
-  if move == 'done' and not can_follow(first, last) then return false end
   local from = move == 'return' and 1 or -1 -- jobs come back the newest first, all others leave about in order
   if not redis.call('LPOS', list, old, 'RANK', from) then return false end
+  if (move == 'retry' or move == 'fail' or move == 'return') and ends(id) then
+    redis.call('LREM', list, from, old)
+    free(key, id)
+    return true
+  end
+  if (move == 'retry' or move == 'return') and wrong[queue] then return false end
+  if move == 'done' and not can_follow(first, last) then return false end
+  if move == 'done' and in_s == '1' and ends(id) then last = last - 5 end
   if move == 'retry' then
     delay(new, tonumber(in_s), queue)
   elseif move == 'fail' then
@@ -203,9 +218,8 @@ while at <= #ARGV do
     at = last_old + 1
   else
     leaving = leaving or (move == 'leave' and owner == worker)
-    local new, key, first = ARGV[at + 4], ARGV[at + 7], at + 8
-    local id, read_end = '', ''
-    if key ~= '' then id, first = ARGV[first], first + 1 end
+    local new, key, id, first = ARGV[at + 4], ARGV[at + 7], ARGV[at + 8], at + 9
+    local read_end = ''
     if owner ~= worker then read_end, first = ARGV[first], first + 1 end
     local last = first - 1 + (move == 'done' and new ~= '' and 5 * tonumber(new) or 0)
     local list, queue = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 6])
@@ -256,10 +270,10 @@ for _, queue in ipairs(served) do promote(queue) end
 for _, queue in ipairs(served) do claim(queue, queue.share) end
 for _, queue in ipairs(served) do claim(queue, want) end -- what others leave of their shares
 
-local new = named > 0 and ARGV[9] ~= '' and redis.call('HGET', KEYS[10], worker) ~= ARGV[9]
-if new then redis.call('HSET', KEYS[10], worker, ARGV[9]) end
+local new = named > 0 and ARGV[9] ~= '' and redis.call('HGET', KEYS[11], worker) ~= ARGV[9]
+if new then redis.call('HSET', KEYS[11], worker, ARGV[9]) end
 for i = 10, 7 + 3 * named, 3 do
-  if ARGV[i] ~= 'default' and (new or ARGV[i + 2] == '') then redis.call('SADD', KEYS[9], ARGV[i]) end
+  if ARGV[i] ~= 'default' and (new or ARGV[i + 2] == '') then redis.call('SADD', KEYS[10], ARGV[i]) end
 end
 if leaving and holds_nothing(held, running) then forget(worker) end
 return answer(text(now), refused, claimed, claimed_of)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from ..names import DEFAULT, queue_name
-from ..ports import PROMOTE_MAX, Condition
+from ..ports import PROMOTE_MAX, Condition, Lock
 from .relays import LetIn
 from .ticks import Known
 
@@ -25,11 +25,18 @@ class Line:
         self.paused_at: float | None = None
 
     def delay(self, due: float, envelope: bytes) -> None:
-        if envelope in self.members:
-            self.delayed = [entry for entry in self.delayed if entry[1] != envelope]
-            heapify(self.delayed)
+        self.forget(envelope)
         self.members.add(envelope)
         heappush(self.delayed, (due, envelope))
+
+    def forget(self, envelope: bytes) -> bool:
+        """Remove a delayed job; False if it is not there."""
+        if envelope not in self.members:
+            return False
+        self.members.discard(envelope)
+        self.delayed = [entry for entry in self.delayed if entry[1] != envelope]
+        heapify(self.delayed)
+        return True
 
     def copy_of(self, other: Line) -> None:
         """Become as the other one is."""
@@ -58,6 +65,10 @@ class MemoryStore(Line):
         """The keys of unique jobs, each with the id of the job that has it."""
         self.duplicates: dict[str, tuple[tuple[int, int], ...]] = {}
         """Of the last answer to a worker, if there were any."""
+        self.marks: dict[str, float] = {}
+        """The ids of cancelled jobs, with the time of the mark, the newest last."""
+        self.cancelled: dict[str, tuple[int, ...]] = {}
+        """Of the last answer to a worker, if any settlement met a mark."""
         self.serves: dict[str, tuple[str, ...]] = {}
         """The queues that a worker serves, if they are not the default one alone."""
         self.cron: dict[str, Known] = {}
@@ -77,6 +88,12 @@ class MemoryStore(Line):
         """How often a queue was paused: it ends waits."""
         self.waiting = 0
         """The workers that wait for a job."""
+
+    def free(self, lock: Lock) -> None:
+        """Give the key back, if this job has it."""
+        key, job_id = lock
+        if key and self.unique.get(key) == job_id:
+            del self.unique[key]
 
     def lines(self) -> dict[str, Line]:
         """All queues by name."""

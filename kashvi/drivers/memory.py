@@ -39,6 +39,7 @@ from ..ports import (
 from ..runtime import SystemRuntime
 from ..ticking import Ticked, TickJob
 from .lines import Line, MemoryStore
+from .marks import MemoryCancels
 from .relays import RelayedToMemory
 from .ticks import Known
 
@@ -47,7 +48,7 @@ log = logging.getLogger("kashvi")
 UNRECORDED_MAX = 100_000
 
 
-class MemoryDriver(RelayedToMemory):
+class MemoryDriver(RelayedToMemory, MemoryCancels):
     """A process's handle on a MemoryStore of its own, or on a shared one."""
 
     follows_up = True
@@ -62,6 +63,8 @@ class MemoryDriver(RelayedToMemory):
         self._runtime = runtime
         self._duplicates: list[FollowUp] = []
         """The follow-ups of the exchange under way that are none."""
+        self._cancelled: list[Settlement] = []
+        """Its settlements that met a mark."""
         runtime.at_fork(self._forked)
 
     def _forked(self) -> None:
@@ -111,11 +114,6 @@ class MemoryDriver(RelayedToMemory):
         self.store.unique[key] = job_id
         return ""
 
-    def _free(self, lock: Lock) -> None:
-        key, job_id = lock
-        if key and self.store.unique.get(key) == job_id:
-            del self.store.unique[key]
-
     def _put(self, line: Line, envelope: bytes, due: float | None) -> None:
         if due is None:
             line.jobs.appendleft(envelope)
@@ -130,17 +128,24 @@ class MemoryDriver(RelayedToMemory):
             now = store.now()
             if worker not in store.workers:
                 worker_name(worker)
+            marked_at = next(reversed(store.marks.values()), None)
             last, settled_at, refused = store.answers.get(worker, (0, now, ()))
             if n < last:
                 raise CommandRefused(f"exchange {n} of worker {worker} comes after {last}", "the memory queue")
             held, running = store.held.setdefault(worker, []), store.running.setdefault(worker, [])
             if n == last:
-                return self._answer(worker, now, settled_at, refused, [], want, (held[:], running[:]))
+                listing = (held[:], running[:])
+                return self._answer(worker, now, settled_at, refused, [], want, listing, marked_at=marked_at)
             store.workers[worker] = now + lease_s
             self._duplicates.clear()
+            self._cancelled.clear()
             refused = tuple(i for i, s in enumerate(settlements) if not self._settle(worker, s, now))
             store.answers[worker] = (n, now, refused)
             store.duplicates.pop(worker, None)
+            store.cancelled.pop(worker, None)
+            if self._cancelled:
+                ended = {id(s) for s in self._cancelled}
+                store.cancelled[worker] = tuple(i for i, s in enumerate(settlements) if id(s) in ended)
             if self._duplicates:
                 store.duplicates[worker] = _numbered(settlements, self._duplicates)
             claimed_of: tuple[tuple[str, int], ...] = ()
@@ -151,7 +156,7 @@ class MemoryDriver(RelayedToMemory):
                 store.serves[worker] = tuple(name for name, _ in want.queues)
                 claimed, claimed_of = self._claim_shares(want, now)
             held.extend(claimed)
-            answer = self._answer(worker, now, now, refused, claimed, want, claimed_of=claimed_of)
+            answer = self._answer(worker, now, now, refused, claimed, want, claimed_of=claimed_of, marked_at=marked_at)
             if any(s.move == "leave" and s.owner == worker for s in settlements):
                 self._leave(worker, worker, now)
             return answer
@@ -186,6 +191,7 @@ class MemoryDriver(RelayedToMemory):
         want: Want,
         listing: tuple[list[bytes], list[bytes]] | None = None,
         claimed_of: tuple[tuple[str, int], ...] = (),
+        marked_at: float | None = None,
     ) -> Exchange:
         store = self.store
         ready, first, paused = len(store.jobs), store.delayed[:1], store.paused_at is not None
@@ -210,6 +216,8 @@ class MemoryDriver(RelayedToMemory):
             claimed_of=claimed_of,
             paused_queues=paused_queues,
             duplicates=store.duplicates.get(worker, ()),
+            cancelled=store.cancelled.get(worker, ()),
+            marked_at=marked_at,
         )
 
     def _settle(self, worker: str, s: Settlement, now: float) -> bool:
@@ -223,6 +231,14 @@ class MemoryDriver(RelayedToMemory):
         place = (store.held if s.place == "held" else store.running).get(s.owner, [])
         if s.old not in place:
             return False
+        follow_ups = s.follow_ups
+        if store.marks and self._ends(s):
+            self._cancelled.append(s)
+            if s.move != "done":
+                place.remove(s.old)
+                store.free(s.lock)
+                return True
+            follow_ups = follow_ups[:-1]
         if s.move == "retry":
             self._put(store.line(s.queue), s.new, now + s.in_s)
         elif s.move == "fail":
@@ -240,9 +256,9 @@ class MemoryDriver(RelayedToMemory):
             store.running[s.owner].append(s.old)
         place.remove(s.old)
         if s.move in ("done", "fail"):
-            self._free(s.lock)
-        if s.follow_ups:
-            self._follow(s.follow_ups, now)
+            store.free(s.lock)
+        if follow_ups:
+            self._follow(follow_ups, now)
         return True
 
     def _follow(self, follow_ups: Sequence[FollowUp], now: float) -> None:
@@ -270,6 +286,7 @@ class MemoryDriver(RelayedToMemory):
         store.workers.pop(owner, None)
         store.serves.pop(owner, None)
         store.duplicates.pop(owner, None)
+        store.cancelled.pop(owner, None)
         return True
 
     def wait(self, worker: str, seconds: float, queues: Sequence[str] = (DEFAULT,)) -> bytes | float | None:

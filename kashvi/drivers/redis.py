@@ -3,9 +3,10 @@
 ``…:jobs`` is a LIST, in at the left, out at the right; ``…:delayed`` a ZSET scored by Unix seconds. Beside them:
 ``…:held:<worker>`` (claimed jobs) and ``…:running:<worker>`` (announced ones), ``…:workers`` (ends of leases),
 ``…:exchanges`` (the last answer to each worker), ``…:unrecorded`` (exhausted jobs that are in no table yet) and
-``…:retried``; ``…:paused``, while a queue is paused; ``…:cron`` (the last tick of each entry). A named queue has
-``…:<name>:jobs`` and ``…:<name>:delayed``; ``…:names`` and ``…:serves`` (who serves which queues) are there for people
-who look. None has a TTL. ``…:delayed`` also names a channel, and so does the list of a named queue, see ``bell.py``.
+``…:retried``; ``…:paused``, while a queue is paused; ``…:cancelled`` (ids of cancelled jobs); ``…:cron`` (the last tick
+of each entry). A named queue has ``…:<name>:jobs`` and ``…:<name>:delayed``; ``…:names`` and ``…:serves`` (who serves
+which queues) are there for people who look. None has a TTL. ``…:delayed`` also names a channel, and so does the list of
+a named queue, see ``bell.py``.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from ..ports import (
 )
 from ..ticking import TICK_AHEAD_S, TICK_OLD_S, Ticked, TickJob
 from .bell import Call, Waits
+from .cancelling import RedisCancels
 from .connection import BLOCK_MAX_S, Connections, Script
 from .health import Health, read_health
 from .pages import pages
@@ -60,7 +62,7 @@ _PAUSE, _PUSH, _QUEUES, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = map(
 _TICK = Script("tick.lua")
 
 
-class RedisDriver(RelayedToServer):
+class RedisDriver(RelayedToServer, RedisCancels):
     """A process's handle on a queue in Redis.
 
     ``client`` is a ``redis.Redis``, a ``redis.RedisCluster`` or a URL; the driver opens connections of its own with
@@ -92,10 +94,10 @@ class RedisDriver(RelayedToServer):
         """Worker names of other programs that are not UTF-8, by their escaped text."""
         self._chunk = 16
         """How many jobs make READ_MAX_BYTES, estimated by the last claim: a server copies all that its script reads."""
-        names = "jobs delayed workers exchanges unrecorded retried paused names serves unique cron"
+        names = "jobs delayed workers exchanges unrecorded retried paused names serves unique cron cancelled"
         (
             self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried,
-            self._paused, self._names, self._serves, self._unique, self._cron,
+            self._paused, self._names, self._serves, self._unique, self._cron, self._cancelled,
         ) = (f"{prefix}:{name}" for name in names.split())  # fmt: skip
         self._waits = Waits(self._server)
 
@@ -135,7 +137,7 @@ class RedisDriver(RelayedToServer):
         if worker not in self._known:
             worker_name(worker)
         keys: list[Any] = [self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._paused]
-        keys += self._lists(worker)
+        keys += (*self._lists(worker), self._cancelled)
         lists = {worker: 7}
         total = want if isinstance(want, int) else want.total
         args: list[Any] = [worker, n, total, repr(lease_s), self._now(), GONE_AFTER_S, self._chunk]
@@ -156,15 +158,16 @@ class RedisDriver(RelayedToServer):
                 keys += self._lists(s.owner)
             at = lists[s.owner] + (s.place == "running")
             leaves = leaves or (s.move == "leave" and s.owner == worker)
-            args += (s.move, self._odd.get(s.owner, s.owner), at, s.old, len(s.follow_ups) or s.new, repr(s.in_s))
-            args += (at_queue.get(s.queue, 1), *(s.lock if s.lock[0] else ("",)))
+            args += (s.move, self._odd.get(s.owner, s.owner), at, s.old, len(s.follow_ups) or s.new)
+            args.append(repr(s.in_s) if s.move != "done" else int(bool(s.follow_ups) and s.follow_ups[-1].link))
+            args += (at_queue.get(s.queue, 1), s.lock[0], s.job_id or s.lock[1])
             if s.owner != worker:
                 args.append("" if s.lease_end is None else repr(s.lease_end))
-            for envelope, in_s, queue, lock in s.follow_ups:
+            for envelope, in_s, queue, lock, _ in s.follow_ups:
                 args += (envelope, repr(in_s) if in_s > 0 else "", at_queue[queue], *lock)
         (
             now, settled_at, refused, holding, ready, unrecorded, next_due, claimed, repeated, held, running,
-            paused, claimed_of, paused_queues,
+            paused, claimed_of, paused_queues, marked_at,
         ) = self._server.run(_EXCHANGE, keys, args)  # fmt: skip
         (self._known.discard if leaves else self._known.add)(worker)
         if claimed:
@@ -172,7 +175,7 @@ class RedisDriver(RelayedToServer):
         return Exchange(
             server_at=float(now),
             settled_at=float(settled_at),
-            refused=tuple(int(one) for one in refused.split() if b"." not in one),
+            refused=tuple(int(one) for one in refused.split() if one.isdigit()),
             claimed=claimed,
             holding=holding,
             ready=ready,
@@ -183,6 +186,8 @@ class RedisDriver(RelayedToServer):
             claimed_of=tuple((name.decode(), count) for name, count in zip(*[iter(claimed_of)] * 2, strict=True)),
             paused_queues=() if isinstance(want, int) else tuple(name.decode() for name in paused_queues),
             duplicates=tuple(_pair(one) for one in refused.split() if b"." in one),
+            cancelled=tuple(int(one[1:]) for one in refused.split() if one[:1] == b"c"),
+            marked_at=float(marked_at) if marked_at else None,
         )
 
     def _add_queues(

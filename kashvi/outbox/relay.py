@@ -17,6 +17,7 @@ from ..jobs.envelope import lock_in, queue_in, read
 from ..names import DEFAULT
 from ..ports import NO_LOCK, Runtime
 from ..relaying import RELAY_S, Relayed, Relaying, Stored
+from ..stream import EventStream
 from ..text import visible
 
 BATCH = 500
@@ -84,7 +85,7 @@ class Relay:
     """One process's relay of one outbox; ``run`` in a thread of its own."""
 
     def __init__(
-        self, driver: Relaying, rows: Rows, runtime: Runtime, stream: events.EventStream, hold_s: float = 0.0
+        self, driver: Relaying, rows: Rows, runtime: Runtime, stream: EventStream, hold_s: float = 0.0
     ) -> None:
         self._driver = driver
         self._rows = rows

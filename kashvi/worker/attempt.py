@@ -20,6 +20,7 @@ from ..ports import Runtime
 from ..raised import standing_at, traceback_of
 from ..registry import Registry, is_a_name
 from ..retries import Snooze
+from ..stream import EventStream
 from ..text import visible
 from . import retry, settle
 from .hooks import RUNNING, Hook, enclosed
@@ -40,7 +41,7 @@ class Attempts:
         worker: str,
         registry: Registry,
         runtime: Runtime,
-        stream: events.EventStream,
+        stream: EventStream,
         max_attempts: Callable[[], int],
         follow_ups: FollowUps,
         hooks: Sequence[Hook] = (),
@@ -332,7 +333,7 @@ def _next_link(rest: msgspec.Raw) -> tuple[Kept, ...]:
     if (following := chain.following(rest)) is None:
         return ()
     link, envelope = following
-    return (Kept(link.id, link.type, envelope, 0.0, link.queue),)
+    return (Kept(link.id, link.type, envelope, 0.0, link.queue, link=True),)
 
 
 def _too_late(limit: TimeLimit, error: BaseException) -> tuple[str, TimedOut, str]:

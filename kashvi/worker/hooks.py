@@ -53,10 +53,17 @@ class Attempt(_Facts):
         raw = self._running.delivery.raw
         return tick_in(raw) if b'"tick"' in raw else None
 
-    def check(self) -> None:
-        """Raises TimedOut once the time limit has passed, and AttemptOver once the attempt is no longer this worker's.
+    @property
+    def cancelled(self) -> bool:
+        """True once the worker has heard that the job is cancelled, within a third of the lease: however this attempt
+        ends, no other starts (QUEUES-9)."""
+        return self._running.timekeeper.cancelled(self._running.delivery)
 
-        A long handler calls it from time to time, in its thread or in another one; both are AttemptErrors.
+    def check(self) -> None:
+        """Raises TimedOut once the time limit has passed, AttemptCancelled once the worker has heard that the job is
+        cancelled, and AttemptOver once the attempt is no longer this worker's.
+
+        A long handler calls it from time to time, in its thread or in another one; all are AttemptErrors.
         """
         self._running.timekeeper.check(self._running.delivery, self._limit)
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Protocol
+from typing import Protocol, cast
 
 from .. import events
+from ..cancelling import Cancelling
 from ..errors import DriverError
 from ..ports import Driver, Expired, Runtime
+from ..stream import EventStream
 from ..text import visible
 from . import settle
 from .machine import suspects
-from .machine.steps import SECOND, Abandon, KeeperStep, Reap, Record, Request, Rest, Stuck
+from .machine.steps import SECOND, Abandon, AskMarks, KeeperStep, Reap, Record, Request, Rest, Stuck
 from .recorder import Recorder
 from .settle import Delivery, Settling
 from .shell import Worker
@@ -49,7 +51,7 @@ class Keeper:
         driver: Driver,
         recorder: Recorder,
         runtime: Runtime,
-        stream: events.EventStream,
+        stream: EventStream,
         max_attempts: Callable[[], int],
         type_limit: Callable[[Delivery], int],
         ticker: Ticker | None = None,
@@ -132,6 +134,8 @@ class Keeper:
             worker.exchange(step)
         elif isinstance(step, Reap):
             self._reap()
+        elif isinstance(step, AskMarks):
+            self._ask_marks(step)
         elif isinstance(step, Record):
             self.start_recorder(step)
         elif isinstance(step, Abandon):
@@ -203,6 +207,19 @@ class Keeper:
             if theirs[0].owner != worker.id:
                 settlings += suspects.after_death(theirs, whole, now, new_id, limit, at, self._type_limit)
         return settlings
+
+    def _ask_marks(self, step: AskMarks) -> None:
+        marked: Sequence[str] | None = None
+        with contextlib.suppress(DriverError):  # the next exchange says so
+            marked = cast(Cancelling, self._driver).marked(step.job_ids)
+        self.told_marks(marked)
+
+    def told_marks(self, marked: Sequence[str] | None) -> None:
+        """Which of the worker's jobs are cancelled; None: no answer came."""
+        worker = self._worker
+        with worker.lock:
+            worker.machine.not_told() if marked is None else worker.machine.told_marks(worker.now(), marked)
+            worker.signal()
 
     def start_recorder(self, step: Record) -> None:
         """In a thread of its own: a database may take longer to fail than the lease lasts."""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from .. import events
 from ..errors import DriverError, StoreUnavailable
 from ..ports import READ_MAX_BYTES, Driver, Failure, FailureStore, Refusal, Runtime, Unrecorded
+from ..stream import EventStream
 from ..text import visible
 from .row import failure_of, utc
 from .settle import Settling
@@ -43,7 +44,7 @@ class Recorder:
         driver: Driver,
         store: FailureStore | None,
         runtime: Runtime,
-        stream: events.EventStream,
+        stream: EventStream,
         remember: Remember,
     ) -> None:
         self._driver = driver

@@ -18,6 +18,7 @@ from ..errors import AttemptOver, NoFollowUps, TooManyFollowUps
 from ..names import DEFAULT
 from ..ports import Driver, Runtime
 from ..registry import Registry
+from ..stream import EventStream
 from .settle import Delivery, Kept, TimeLimit
 
 MANY_MAX = 1000
@@ -34,6 +35,9 @@ class Timekeeper(Protocol):
     def limit(self, d: Delivery) -> TimeLimit | None:
         """The attempt's time limit; None if it has none, or is over."""
 
+    def cancelled(self, d: Delivery) -> bool:
+        """Whether the worker has heard that the job is cancelled."""
+
     def left(self, d: Delivery) -> bool:
         """Whether the worker has left the attempt behind, and settled it."""
 
@@ -47,7 +51,7 @@ class Timekeeper(Protocol):
         """The time on this host's clock when the limit passes."""
 
     def check(self, d: Delivery, limit: TimeLimit | None) -> None:
-        """Raises TimedOut after the limit, and AttemptOver after the attempt's end."""
+        """Raises TimedOut after the limit, AttemptCancelled after a cancel, AttemptOver after the attempt's end."""
 
 
 class Running(msgspec.Struct, eq=False, gc=False):
@@ -71,7 +75,7 @@ class FollowUps:
     """Keeps the follow-ups of one worker's attempts."""
 
     def __init__(
-        self, driver: Driver, registry: Registry, runtime: Runtime, stream: events.EventStream, payload_limit: int
+        self, driver: Driver, registry: Registry, runtime: Runtime, stream: EventStream, payload_limit: int
     ) -> None:
         self._driver = driver
         self._registry = registry

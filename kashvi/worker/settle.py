@@ -13,6 +13,7 @@ from ..jobs import envelope
 from ..jobs.envelope import Envelope
 from ..names import DEFAULT
 from ..ports import NO_LOCK, FollowUp, Move, Place, Settlement
+from ..stream import EventStream
 from . import retry
 
 ERROR_MAX = 10_000
@@ -106,6 +107,8 @@ class Kept(NamedTuple):
     """From the end of the attempt; 0: none."""
     queue: str = DEFAULT
     lock: str = ""
+    link: bool = False
+    """True for the next link of a chain, which is the last of them."""
 
 
 class Settling(msgspec.Struct, eq=False, gc=False):
@@ -153,13 +156,15 @@ class Settling(msgspec.Struct, eq=False, gc=False):
         if self.follow_ups:
             ago = monotonic - self.ended_at
             sent = tuple(
-                FollowUp(k.envelope, k.delay_s and max(k.delay_s - ago, 0.0), k.queue, (k.lock, k.job_id))
+                FollowUp(k.envelope, k.delay_s and max(k.delay_s - ago, 0.0), k.queue, (k.lock, k.job_id), k.link)
                 for k in self.follow_ups
             )
         lock = NO_LOCK
-        if d.envelope is not None and d.envelope.unique and self.move in ("done", "fail"):
+        if d.envelope is not None and d.envelope.unique and self.move != "start":
             lock = (envelope.lock_in(d.envelope), d.job_id)
-        return Settlement(self.move, d.owner, d.place, d.raw, self.new, in_s, d.lease_end, sent, d.queue, lock)
+        return Settlement(
+            self.move, d.owner, d.place, d.raw, self.new, in_s, d.lease_end, sent, d.queue, lock, d.job_id
+        )  # fmt: skip
 
 
 def succeeded(d: Delivery, ended_at: float, took_s: float | None = None, follow_ups: tuple[Kept, ...] = ()) -> Settling:
@@ -293,16 +298,17 @@ def _counted(
 
 
 def tell(
-    stream: events.EventStream,
+    stream: EventStream,
     s: Settling,
     server_at: float,
     sent_at: float,
     refused: bool,
     duplicates: Collection[int] = (),
+    cancelled: bool = False,
 ) -> None:
     """Emit the event for the server's answer to a settlement. ``sent_at``: the monotonic time of sending.
 
-    ``duplicates``: the numbers of its follow-ups that were not added.
+    ``duplicates``: the numbers of its follow-ups that were not added. ``cancelled``: it met the job's mark.
     """
     if s.move == "leave":
         return
@@ -313,9 +319,15 @@ def tell(
         return
     if s.lost:
         stream.emit(events.AttemptLost, attempt=s.attempts, owner=d.owner, **about)
+    if cancelled and s.move != "done":
+        stream.emit(events.JobCancelled, move=s.move, owner=d.owner, attempts=s.attempts, queue=d.queue, **about)
+        return
     if s.move == "done":
         stream.emit(events.JobSucceeded, attempts=s.attempts, **about)
         for n, one in enumerate(s.follow_ups):
+            if cancelled and one.link:
+                stream.emit(events.ChainCancelled, next=one.job_id, next_type=one.type, **about)
+                continue
             if n in duplicates:
                 stream.emit(
                     events.JobDuplicate, job_id=one.job_id, type=one.type, holder="", queue=one.queue, parent=d.job_id,

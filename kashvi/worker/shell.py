@@ -15,6 +15,7 @@ from ..errors import ClockStandsStill, CommandRefused, DriverError, unexpected
 from ..named import NamedQueues
 from ..names import DEFAULT, ONLY_DEFAULT
 from ..ports import PAUSED, Driver, Exchange, Paused, Place, Runtime
+from ..stream import EventStream
 from ..text import visible
 from . import settle
 from .attempt import Attempts
@@ -48,7 +49,7 @@ class Worker:
         *,
         driver: Driver,
         runtime: Runtime,
-        stream: events.EventStream,
+        stream: EventStream,
         recorder: Recorder,
     ) -> None:
         self.id = machine.id
@@ -301,9 +302,10 @@ class Worker:
         if self._stream.observed:
             for i, settling in enumerate(request.settlings):
                 duplicates = [k for one, k in answer.duplicates if one == i] if answer.duplicates else ()
-                settle.tell(self._stream, settling, answer.settled_at, sent_at, i in refused, duplicates)
+                cancelled = bool(answer.cancelled) and i in answer.cancelled
+                settle.tell(self._stream, settling, answer.settled_at, sent_at, i in refused, duplicates, cancelled)
         for i, settling in enumerate(request.settlings):
-            if settling.move == "fail" and i not in refused:
+            if settling.move == "fail" and i not in refused and i not in answer.cancelled:
                 self._recorder.remember(settling, answer.server_at - (sent_at - settling.ended_at))
 
     def check_clock(self) -> None:

@@ -16,6 +16,7 @@ from ..cron import Entry, Sealer
 from ..dispatch import Sealed
 from ..errors import CommandRefused, DriverError
 from ..ports import Runtime
+from ..stream import EventStream
 from ..text import visible
 from ..ticking import Ticked, Ticking, TickJob
 from .attempt import describe
@@ -61,7 +62,7 @@ class Ticker:
         driver: Ticking,
         sealer: Sealer,
         runtime: Runtime,
-        stream: events.EventStream,
+        stream: EventStream,
     ) -> None:
         self._worker = worker
         self._lines = [_Line(entry) for entry in entries]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from ..errors import AttemptOver, TimedOut
+from ..errors import AttemptCancelled, AttemptOver, TimedOut
 from ..ports import Condition, Runtime
 from .machine import Machine
 from .machine.steps import SECOND, micros
@@ -29,6 +29,9 @@ class MachineTimekeeper:
     def remaining_s(self, limit: TimeLimit) -> float:
         return (limit.deadline - micros(self._runtime.monotonic())) / SECOND
 
+    def cancelled(self, d: Delivery) -> bool:
+        return self._machine.cancelled.get(id(d)) is d
+
     def left(self, d: Delivery) -> bool:
         return self._machine.left_behind and id(d) not in self._machine.running
 
@@ -43,3 +46,5 @@ class MachineTimekeeper:
             raise AttemptOver(d.job_id)
         if limit is not None and self.remaining_s(limit) <= 0:
             raise TimedOut(limit.timeout_s)
+        if self.cancelled(d):
+            raise AttemptCancelled(d.job_id)

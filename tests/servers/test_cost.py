@@ -25,13 +25,13 @@ SENT = ("evalsha", "eval", "blmove")
 """What a worker sends; everything else is run by these scripts."""
 TRIPS = 13
 """One for each three hundred jobs, the first for one (their duration is unknown yet), and the worker's leave."""
-COMMANDS = 3221 + TRIPS
-"""Each exchange asks, once, whether the queue is paused."""
+COMMANDS = 3221 + 2 * TRIPS
+"""Each exchange asks, once each, whether the queue is paused and whether a job was cancelled."""
 ENVELOPE = 66
 LOOKS = 2 * (TRIPS - 1)
 """What an exchange asks only where jobs are delayed: which are due, and when the next one is."""
 SENT_MORE = 10
-"""Of which 0.1 are the key that says whether the queue is paused."""
+"""Of which 0.2 are the keys that say whether the queue is paused and what was cancelled."""
 ran: list[int] = []
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from kashvi.events import EventStream
 from kashvi.jobs.envelope import seal
 from kashvi.ports import Expired, LostDelivery, Place
 from kashvi.runtime import SystemRuntime
+from kashvi.stream import EventStream
 from kashvi.worker.keeper import Keeper
 
 

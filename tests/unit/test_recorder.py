@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from kashvi.drivers.memory import MemoryDriver
-from kashvi.events import EventStream
 from kashvi.jobs.envelope import seal
 from kashvi.ports import Failure, Refusal, Unrecorded
 from kashvi.runtime import SystemRuntime
+from kashvi.stream import EventStream
 from kashvi.worker.recorder import BATCH, PAUSE_MAX_S, Recorder
 
 

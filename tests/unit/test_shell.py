@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from kashvi.drivers.memory import MemoryDriver
-from kashvi.events import EventStream
 from kashvi.jobs.envelope import seal
 from kashvi.ports import Exchange, Task
 from kashvi.runtime import SystemRuntime
+from kashvi.stream import EventStream
 from kashvi.worker import Limits, settle
 from kashvi.worker.keeper import Keeper
 from kashvi.worker.machine import Machine

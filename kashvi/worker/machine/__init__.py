@@ -20,6 +20,7 @@ the machine's signals: it wakes idle threads (``wake``), calls the keeper (``bel
     keeper    ``keep``                   Rest          sleeps; ``keep``
                                          Reap          reads what the dead hold; ``reaped``
                                          Request       as above; ``keep``
+                                         AskMarks      asks which jobs are cancelled; ``told_marks``, ``not_told``
                                          Record        starts the recorder, which calls ``recorded``; ``keep``
                                          Stuck         says so, and may open a thread, or ``not_opened``; ``keep``
                                          Abandon       has the policies decide; ``abandoned``, ``keep``
@@ -46,6 +47,10 @@ answers with a listing, and the worker takes on the jobs that it did not know of
 
 While the queue is paused, the worker wants no job, and hands back what has not started. A free thread asks twice a
 second whether the pause is over; before each wait a thread asks whether there is one.
+
+A cancelled job is marked on the server, which lets no settlement make it ready again. An exchange tells when the newest
+mark was made; the keeper then asks about the worker's jobs. Those that have not started are handed back, which removes
+them; a running attempt sees it if it asks.
 
 An attempt with a time limit is not ended from outside. The keeper looks at the limits that have passed: an attempt that
 goes on for too long after its limit is stuck, and another thread is opened in its place. Or, where the process can be

@@ -47,7 +47,7 @@ class Calls(Jobs):
             self.asked_at, self.backlog, self.next_due_at = now, 0, None
             self._release(now)
         elif heard:
-            self._release(now, heard)
+            self._release(now, lambda d: d.queue in heard)
         if resumed:
             self.look = True
             self._call()
@@ -74,7 +74,7 @@ class Calls(Jobs):
             self.holding[got.raw] += 1
             self._admit(now, [got])
             if self.paused_queues:
-                self._release(now, self.paused_queues)
+                self._release(now, lambda d: d.queue in self.paused_queues)
         elif got is not None:
             at = got - self.server_ahead
             self._due_at(at)
@@ -160,6 +160,9 @@ class Calls(Jobs):
             self._learnt(now, request, answer, sent_at)
         if answer.paused or self.paused_queues or answer.paused_queues:
             self._heed(now, answer.paused, answer.paused_queues)
+        if answer.marked_at != self.marked_at:
+            self.marked_at = answer.marked_at
+            self.to_ask = self.bell = answer.marked_at is not None
         self._release_if_stopping(now)
         if self.stopping_at is not None or not request.by_thread:
             self._call()

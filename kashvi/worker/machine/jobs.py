@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -79,6 +79,20 @@ class Jobs(State):
             self.owed_since = now
         self.outbox += settlings
 
+    # -- cancelled jobs -------------------------------------------------------------------------
+
+    def told_marks(self, now: int, marked: Collection[str]) -> None:
+        """Which of the worker's jobs are cancelled: unstarted ones go, running ones may ask."""
+        known, self.cancelled = self.cancelled, {}
+        for number, d in self.running.items():
+            if d.job_id in marked or known.get(number) is d:
+                self.cancelled[number] = d
+        self._release(now, lambda d: d.job_id in marked)
+
+    def not_told(self) -> None:
+        """No answer came: ask again after the next exchange."""
+        self.marked_at = None
+
     # -- stopping -------------------------------------------------------------------------------
 
     @property
@@ -119,18 +133,14 @@ class Jobs(State):
         if self.stopping_at is not None:
             self._release(now)
 
-    def _release(self, now: int, queues: frozenset[str] | None = None) -> None:
-        """Hand back claimed jobs that have not started: of these queues, or all."""
-        back = stop.going_back(self, queues)
+    def _release(self, now: int, goes: Callable[[Delivery], bool] = lambda d: True) -> None:
+        """Hand back claimed jobs that have not started: all, or those that it is true of."""
+        back = stop.going_back(self, goes)
         self._owe(now, [settle.returned(d, now / SECOND) for d in back])
         if any(d.place == "running" for d in back):
             self.suspect = None
-        if queues is None:
-            self.ready.clear()
-            self.suspects.clear()
-        else:
-            self.ready = deque(d for d in self.ready if d.queue not in queues)
-            self.suspects = deque(d for d in self.suspects if d.queue not in queues)
+        self.ready = deque(d for d in self.ready if not goes(d))
+        self.suspects = deque(d for d in self.suspects if not goes(d))
 
     def one_try(self) -> None:
         """The process is about to exit: wait no longer for a server that does not answer."""

@@ -14,6 +14,7 @@ from .steps import (
     REAP,
     SECOND,
     Abandon,
+    AskMarks,
     Idle,
     KeeperStep,
     Limits,
@@ -173,6 +174,10 @@ class Machine(Calls):
             return Rest(tend.rests_until(self, now))
         if duty == "gather" and self.flush_asked:
             return Rest(now + FLUSH, deaf=True)
+        if duty == "marks" and self.to_ask:
+            self.to_ask = False
+            held = {d.job_id for d in (*self.ready, *self.suspects, *self.running.values())}
+            return AskMarks(sorted(held)) if held else None
         if duty == "limits" and timeouts.matter(self):
             return self._look_at_time_limits(now)
         if duty == "reap":

@@ -77,6 +77,12 @@ class Reap(NamedTuple):
     """Read what the dead hold; then ``reaped``."""
 
 
+class AskMarks(NamedTuple):
+    """Ask the server which of these jobs are cancelled; then ``told_marks`` or ``not_told``."""
+
+    job_ids: Sequence[str]
+
+
 class Record(NamedTuple):
     """Start the recorder, for ``waiting`` failures; ``recorded`` when it has ended. ``keep`` at once."""
 
@@ -100,7 +106,7 @@ class Abandon(NamedTuple):
 ASK_DUE, REAP = AskDue(), Reap()
 WAIT_MAX = int(WAIT_MAX_S * SECOND)
 ThreadStep = Delivery | Request | AskDue | Wait | Idle | None
-KeeperStep = Request | Reap | Record | Rest | Stuck | Abandon | None
+KeeperStep = Request | Reap | AskMarks | Record | Rest | Stuck | Abandon | None
 
 
 def micros(seconds: float) -> int:

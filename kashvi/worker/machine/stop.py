@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..settle import Delivery
 from .state import State
 from .steps import SECOND
@@ -34,9 +36,9 @@ def tired(state: State, now: int) -> bool:
     return state.stopping_at is not None and now - state.stopping_at > state.lease
 
 
-def going_back(state: State, queues: frozenset[str] | None = None) -> list[Delivery]:
-    """Claimed jobs that have not started, of these queues or all, the newest first, so that their order is kept."""
-    waiting = (d for d in (*state.ready, *state.suspects) if queues is None or d.queue in queues)
+def going_back(state: State, goes: Callable[[Delivery], bool]) -> list[Delivery]:
+    """Claimed jobs that have not started and of which it is true, the newest first, so that their order is kept."""
+    waiting = (d for d in (*state.ready, *state.suspects) if goes(d))
     return sorted(waiting, key=lambda d: d.server_at)[::-1]
 
 

@@ -15,7 +15,8 @@ RECORDS_MAX = 2
 
 THEN: dict[Duty, Duty] = {
     "rest": "gather",
-    "gather": "limits",
+    "gather": "marks",
+    "marks": "limits",
     "limits": "reap",
     "reap": "exchange",
     "exchange": "record",

@@ -21,7 +21,7 @@ from kashvi.worker.attempt import describe
 from ...clauses import Clause, ids_by_predicate, load
 from ..example.examples import Ran, follow
 from ..example.situation import example_of
-from .steps import STEPS, Bench, Lacking, Step, emptied, follow_ups_of, naming, pausing
+from .steps import STEPS, Bench, Lacking, Step, cancelling, emptied, follow_ups_of, naming, pausing
 from .subject import DriverUnderTest
 
 PATIENCE_S = 60.0
@@ -126,6 +126,8 @@ class Suite:
                 naming(server.driver)
             if any(one.what == "queue paused" for one in example.happens):
                 pausing(server.driver)
+            if any(one.what == "cancel" for one in example.happens):
+                cancelling(server.driver)
             return server
 
         return follow(example, serve)

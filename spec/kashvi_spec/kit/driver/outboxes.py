@@ -8,13 +8,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kashvi import events
 from kashvi.drivers.lines import MemoryStore
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import CommandRefused, DriverUnavailable, OutboxUnavailable, ReplyLost
 from kashvi.outbox.relay import Relay, Row
 from kashvi.relaying import RELAY_S, Relayed, Stored
+from kashvi.stream import EventStream
 
 
 class Clock:
@@ -148,7 +148,7 @@ class Wire:
 
 def relay_of(wire: Wire, table: Table, hold_s: float = 0.0, told: list[Any] | None = None) -> Relay:
     """A relay; ``told``: gets its events."""
-    stream = events.EventStream("p", wire.clock.now, lambda: False)
+    stream = EventStream("p", wire.clock.now, lambda: False)
     if told is not None:
         stream.observe(told.append)
     runtime: Any = wire.clock

@@ -136,7 +136,9 @@ class Spoken:
         wanted: Any = want if isinstance(want, int) else Shares(want["total"], tuple(want["queues"].items()))
         answer = self.driver.exchange(worker, n, lease_s, [_sent(one) for one in settlements], wanted)._asdict()
         listing = answer["listing"]
-        for name in ("claimed_of", "paused_queues", "duplicates"):  # only of several queues
+        if answer["marked_at"] is None:
+            del answer["marked_at"]
+        for name in ("claimed_of", "paused_queues", "duplicates", "cancelled"):  # of several queues, and cancelled jobs
             answer[name] = [list(one) if isinstance(one, tuple) else one for one in answer.pop(name, ())]
             if not answer[name]:
                 del answer[name]
@@ -225,12 +227,15 @@ class InMemory(Spoken):
             elif name == "exchanges":
                 for owner, text in value.items():
                     n, at, refused = text.split(" ", 2)
-                    indexes = [one for one in refused.split() if "." not in one]
+                    indexes = [one for one in refused.split() if one.isdigit()]
                     store.answers[owner] = (int(n), float(at), tuple(map(int, indexes)))
                     pairs = [one.split(".") for one in refused.split() if "." in one]
                     store.duplicates[owner] = tuple((int(index), int(number)) for index, number in pairs)
+                    store.cancelled[owner] = tuple(int(one[1:]) for one in refused.split() if one[0] == "c")
             elif name == "workers":
                 store.workers.update(value)
+            elif name == "cancelled":
+                store.marks.update(value)
             elif name == "paused":
                 for queue, at in value.items():
                     store.line(queue).paused_at = at
@@ -252,6 +257,7 @@ class InMemory(Spoken):
                 for worker, (n, at, refused) in store.answers.items()
             },
             "unique": dict(sorted(store.unique.items())),
+            "cancelled": dict(store.marks),
             "unrecorded": {raw.decode(): at for raw, at in store.unrecorded.items()},
             "paused": {name: line.paused_at for name, line in store.lines().items() if line.paused_at is not None},
             "serves": {worker: ",".join(queues) for worker, queues in store.serves.items()},
@@ -267,7 +273,8 @@ class InMemory(Spoken):
 
 
 def _pairs(store: MemoryStore, worker: str) -> list[str]:
-    return [f"{index}.{number}" for index, number in store.duplicates.get(worker, ())]
+    pairs = [f"{index}.{number}" for index, number in store.duplicates.get(worker, ())]
+    return [*pairs, *(f"c{index}" for index in store.cancelled.get(worker, ()))]
 
 
 def _served(store: MemoryStore) -> set[str]:
@@ -282,7 +289,7 @@ def _sent(one: dict[str, Any]) -> Settlement:
 
 
 def _with_lock(how: list[Any]) -> list[Any]:
-    return [*how[:2], tuple(how[2])] if len(how) > 2 else how
+    return [*how[:2], tuple(how[2]), *how[3:]] if len(how) > 2 else how
 
 
 def _texts(envelopes: Any) -> list[str]:

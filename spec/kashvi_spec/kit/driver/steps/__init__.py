@@ -11,6 +11,7 @@ from typing import cast
 
 from kashvi_sim.world.kernel import EPOCH
 
+from kashvi.cancelling import Cancelling
 from kashvi.named import NamedQueues
 from kashvi.names import DEFAULT
 from kashvi.ports import Driver, Exchange, Move, Pausing, Place, Settlement, Want
@@ -98,6 +99,13 @@ def pausing(driver: Driver) -> Pausing:
     return driver
 
 
+def cancelling(driver: Driver) -> Cancelling:
+    """The driver. Raises Lacking if its jobs can't be cancelled."""
+    if not isinstance(driver, Cancelling):
+        raise Lacking("its jobs can't be cancelled, which is allowed: queue.cancel() says so")
+    return driver
+
+
 def naming(driver: Driver) -> NamedQueues:
     """The driver. Raises Lacking if it has one queue alone."""
     if not getattr(driver, "names_queues", False):
@@ -153,9 +161,11 @@ class Hand:
         in_s: float = 0.0,
         lease_end: float | None = None,
         queue: str = DEFAULT,
+        job_id: str = "",
     ) -> Settlement:
         wait_s = in_s * self.bench.second
-        return Settlement(move, owner or self.name, place, old, new, wait_s, lease_end, (), queue)
+        settlement = Settlement(move, owner or self.name, place, old, new, wait_s, lease_end, (), queue)
+        return settlement._replace(job_id=job_id) if job_id else settlement
 
 
 Run = Callable[[Bench], None]
@@ -202,4 +212,4 @@ def envelopes(n: int, start: int = 0) -> Sequence[bytes]:
     return [b'{"id":"%06d","type":"t","payload":{}}' % i for i in range(start, start + n)]
 
 
-from . import claiming, failing, leases, queues, settling  # noqa: E402, F401
+from . import cancels, claiming, failing, leases, queues, settling  # noqa: E402, F401

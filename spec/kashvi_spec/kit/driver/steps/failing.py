@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 from kashvi_sim.runs.undisturbed import undisturbed
 
-from kashvi.events import EventStream
 from kashvi.ports import READ_MAX_BYTES, Failure, Refusal
 from kashvi.runtime import SystemRuntime
+from kashvi.stream import EventStream
 from kashvi.worker.recorder import Recorder
 
 from . import Bench, envelopes, expect, step

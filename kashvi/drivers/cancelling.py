@@ -1,0 +1,77 @@
+"""The port ``Cancelling`` on Redis: marks in ``…:cancelled``, a ZSET of ids by the time of the mark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..names import DEFAULT
+from ..ports import READ_MAX_BYTES, Lock, Where
+from .connection import Connections, Script
+
+READ_MAX = 1000
+"""The most entries that one call searches, so that it does not block the server for long."""
+OVERLAP = 100
+"""The number of entries that two parts share: as many cancelled jobs may be removed between them."""
+
+_MARK, _MARKED, _SEARCH, _TAKE_OUT = map(Script, ("mark.lua", "marked.lua", "search.lua", "take_out.lua"))
+
+
+class RedisCancels:
+    """The part of the driver that cancels jobs."""
+
+    _server: Connections
+    _cancelled: str
+    _unique: str
+    _workers: str
+
+    def mark(self, job_id: str) -> float:
+        return float(self._server.run(_MARK, [self._cancelled], [job_id, self._now()]))
+
+    def unmark(self, job_id: str) -> bool:
+        return bool(self._server.call("ZREM", self._cancelled, job_id))
+
+    def marked(self, job_ids: Sequence[str]) -> list[str]:
+        found = self._server.run(_MARKED, [self._cancelled], list(job_ids))
+        return [job_ids[number - 1] for number in found]
+
+    def search(self, text: bytes, where: Where, queue: str = DEFAULT) -> Iterator[bytes]:
+        if where != "running":
+            yield from self._searched(self._keys(queue)[where == "delayed"], text)
+            return
+        for raw in self._server.call("ZRANGE", self._workers, 0, -1):
+            for key in self._lists(self._name(raw)):  # held before running: an announced job moves there
+                yield from self._searched(key, text)
+
+    def _searched(self, key: Any, text: bytes) -> Iterator[bytes]:
+        at, more = 0, True
+        while more:
+            read, more, found = self._server.run(_SEARCH, [key], [text, at, READ_MAX, READ_MAX_BYTES])
+            yield from found
+            at += read - min(OVERLAP, read // 2)
+
+    def take_out(self, job_id: str, where: Where, queue: str, envelope: bytes, lock: Lock) -> float | None:
+        key = self._keys(queue)[where == "delayed"]
+        keys, args = [key, self._cancelled, self._unique], [envelope, job_id, lock[0], self._now()]
+        at = self._server.run(_TAKE_OUT, keys, args)
+        return float(at) if at else None
+
+    def queue_names(self) -> list[str]:
+        return [DEFAULT, *(name for name in self._named() if name != DEFAULT)]
+
+    # -- of the driver ----------------------------------------------------------------------
+
+    def _now(self) -> str:
+        raise NotImplementedError
+
+    def _keys(self, queue: str) -> tuple[str, str]:
+        raise NotImplementedError
+
+    def _lists(self, worker: str) -> list[Any]:
+        raise NotImplementedError
+
+    def _name(self, raw: bytes) -> str:
+        raise NotImplementedError
+
+    def _named(self) -> list[str]:
+        raise NotImplementedError

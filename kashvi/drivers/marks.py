@@ -1,0 +1,65 @@
+"""The port ``Cancelling`` in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..names import DEFAULT
+from ..ports import Lock, Settlement, Where
+from .lines import MemoryStore
+
+
+class MemoryCancels:
+    """The part of the memory driver that cancels jobs."""
+
+    store: MemoryStore
+
+    def mark(self, job_id: str) -> float:
+        store = self.store
+        with store.condition:
+            now = store.now()
+            store.marks.pop(job_id, None)
+            store.marks[job_id] = now
+            return now
+
+    def unmark(self, job_id: str) -> bool:
+        with self.store.condition:
+            return self.store.marks.pop(job_id, None) is not None
+
+    def marked(self, job_ids: Sequence[str]) -> list[str]:
+        with self.store.condition:
+            return [job_id for job_id in job_ids if job_id in self.store.marks]
+
+    def search(self, text: bytes, where: Where, queue: str = DEFAULT) -> Iterator[bytes]:
+        store = self.store
+        with store.condition:
+            if where == "ready":
+                there = [*store.line(queue).jobs]
+            elif where == "delayed":
+                there = [envelope for _, envelope in store.line(queue).delayed]
+            else:
+                there = [raw for held in (*store.held.values(), *store.running.values()) for raw in held]
+        return (envelope for envelope in there if text in envelope)
+
+    def take_out(self, job_id: str, where: Where, queue: str, envelope: bytes, lock: Lock) -> float | None:
+        store = self.store
+        with store.condition:
+            line = store.line(queue)
+            removed = line.forget(envelope) if where == "delayed" else envelope in line.jobs
+            if where == "ready" and removed:
+                line.jobs.remove(envelope)
+            if not removed:
+                return None
+            store.free(lock)
+            store.marks.pop(job_id, None)
+            return store.now()
+
+    def queue_names(self) -> list[str]:
+        with self.store.condition:
+            return list(self.store.lines())
+
+    def _ends(self, s: Settlement) -> bool:
+        """Whether a cancelled job comes to its end with this settlement: it, or its chain. Takes its mark off."""
+        if s.move in ("retry", "fail", "return") or (s.move == "done" and s.follow_ups and s.follow_ups[-1].link):
+            return self.store.marks.pop(s.job_id, None) is not None
+        return False

@@ -1,0 +1,221 @@
+"""Cancelling a job by its id, on Redis and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import fakeredis
+import pytest
+
+import kashvi
+from kashvi import cancelling, events
+from kashvi.drivers.memory import MemoryDriver
+from kashvi.drivers.redis import RedisDriver
+from kashvi.errors import AttemptCancelled, InvalidSetting
+from kashvi.jobs.envelope import seal
+from kashvi.queue import Queue
+from kashvi.registry import Registry
+from kashvi.retries import GiveUp, Snooze
+
+
+@pytest.fixture(params=["memory", "redis"])
+def queue(request: pytest.FixtureRequest) -> Queue:
+    driver: Any = MemoryDriver() if request.param == "memory" else RedisDriver(fakeredis.FakeRedis())
+    return Queue(driver, registry=Registry())
+
+
+@contextmanager
+def told(queue: Queue, *kinds: type[events.Event]) -> Iterator[list[Any]]:
+    seen: list[Any] = []
+    end = queue.observe(lambda event: seen.append(event) if isinstance(event, kinds) else None)
+    yield seen
+    end()
+
+
+def job_that(on: Queue, does: Callable[[], object], **settings: Any) -> Any:
+    @on.job("jobs.Job", **settings)
+    @dataclass
+    class Job:
+        n: int = 0
+
+        def handle(self) -> None:
+            does()
+
+    return Job
+
+
+def nothing() -> None:
+    """A handler that does nothing."""
+
+
+@pytest.mark.parametrize("name", ["default", "mail"])
+@pytest.mark.parametrize("delay", [None, 60.0])
+def test_a_job_is_cancelled_wherever_it_is(queue: Queue, name: str, delay: float | None) -> None:
+    """And no other one: neither its neighbours, nor one that has its id in the payload."""
+    job = job_that(queue, nothing)
+    with told(queue, events.JobCancelled, events.CancelAsked) as seen:
+        ids = [
+            queue.dispatch(job(n), queue=name) if delay is None else queue.dispatch_after(job(n), delay, queue=name)
+            for n in range(5)
+        ]
+        queue.driver.push([b'{"id":"other","type":"jobs.Job","payload":{"n":"%b"}}' % ids[2].encode()])
+        assert queue.cancel(ids[2]) == "removed"
+        assert queue.cancel(ids[2]) == "unknown"
+    where = "ready" if delay is None else "delayed"
+    assert [one.id for one in queue.jobs(where, queue=name) if one.id != "other"] == [*ids[:2], *ids[3:]]
+    [event] = seen
+    assert (event.job_id, event.type, event.queue, event.move) == (ids[2], "jobs.Job", name, "")
+
+
+@pytest.mark.parametrize("raises", [ValueError("bad"), Snooze(5), GiveUp("never")])
+def test_an_attempt_hears_that_its_job_is_cancelled(queue: Queue, raises: BaseException) -> None:
+    """However it ends, no other attempt starts, and no failure is kept."""
+    heard: list[object] = []
+
+    def does() -> None:
+        assert kashvi.current().cancelled is False
+        job_id = kashvi.current().job_id
+        assert queue.cancel(job_id) == "asked"
+        [worker] = queue._workers
+        worker.machine.told_marks(0, [job_id])  # type: ignore[union-attr]
+        heard.append(kashvi.current().cancelled)
+        with pytest.raises(AttemptCancelled, match=f"job {job_id} has been cancelled"):
+            kashvi.current().check()
+        raise raises
+
+    job_id = queue.dispatch(job_that(queue, does)())
+    with told(queue, events.JobCancelled, events.CancelAsked, events.JobFailed, events.RetryScheduled) as seen:
+        queue.work(stop_when_empty=True)
+    assert heard == [True]
+    assert [type(one).__name__ for one in seen] == ["CancelAsked", "JobCancelled"]
+    assert {one.job_id for one in seen} == {job_id}
+    assert (queue.stats().ready, queue.stats().delayed, queue.stats().held, queue.stats().unrecorded) == (0, 0, 0, 0)
+    assert queue.failed_jobs() == []
+
+
+def test_a_cancelled_job_that_succeeds_is_done(queue: Queue) -> None:
+    def does() -> None:
+        assert queue.cancel(kashvi.current().job_id) == "asked"
+
+    queue.dispatch(job_that(queue, does)())
+    with told(queue, events.JobSucceeded, events.JobCancelled) as seen:
+        queue.work(stop_when_empty=True)
+    assert [type(one).__name__ for one in seen] == ["JobSucceeded"]
+
+
+def test_a_job_that_a_worker_holds_and_has_not_started_does_not_start(queue: Queue) -> None:
+    """It is handed back as soon as the worker has heard of it, and so removed."""
+    ran: list[int] = []
+    ids: list[str] = []
+
+    def does() -> None:
+        ran.append(len(ran))
+        if len(ran) == 1:
+            queue.cancel(ids[-1])
+
+    job = job_that(queue, does)
+    ids += queue.dispatch_many([job(n) for n in range(40)])
+    queue.work(stop_when_empty=True)
+    queue.work(stop_when_empty=True)
+    assert len(ran) in (39, 40)  # it may have begun within a moment
+    assert queue.stats().held == 0
+
+
+def test_a_cancelled_job_gives_its_key_back(queue: Queue) -> None:
+    """Ready, delayed, or settled by a worker as anything but done."""
+
+    def does() -> None:
+        queue.cancel(kashvi.current().job_id)
+        raise ValueError("bad")
+
+    job = job_that(queue, does, queue="mail", unique=True)
+    for delay in (0.0, 60.0):
+        first = queue.dispatch_after(job(), delay) if delay else queue.dispatch(job())
+        assert queue.cancel(first) == "removed"
+    last = queue.dispatch(job())
+    assert not last.duplicate  # type: ignore[attr-defined]
+    queue.work(queues="mail", stop_when_empty=True)
+    assert not queue.dispatch(job()).duplicate  # type: ignore[attr-defined]
+
+
+def test_a_duplicate_names_the_job_to_cancel(queue: Queue) -> None:
+    job = job_that(queue, nothing, queue="mail", unique=True)
+    queue.dispatch(job())
+    assert queue.cancel(queue.dispatch(job())) == "removed"
+    assert queue.stats().ready == 0
+
+
+def test_a_cancelled_link_ends_its_chain_also_if_it_succeeds(queue: Queue) -> None:
+    ran: list[str] = []
+
+    def does() -> None:
+        ran.append(kashvi.current().job_id)
+        queue.cancel(kashvi.current().job_id)
+
+    job = job_that(queue, does, queue="mail")
+    ids = queue.chain(job(1), job(2), job(3))
+    with told(queue, events.ChainCancelled) as seen:
+        queue.work(queues="mail", stop_when_empty=True)
+    assert ran == [ids[0]]
+    assert [(one.job_id, one.next) for one in seen] == [(ids[0], ids[1])]
+    assert queue.cancel(ids[1]) == "unknown"
+
+
+@pytest.mark.parametrize("wrong", ["", 7, None, b"x", "x" * 257, ["a"], "\ud800"])
+def test_what_is_no_id_is_refused(queue: Queue, wrong: Any) -> None:
+    with pytest.raises(InvalidSetting, match="the job's id"):
+        queue.cancel(wrong)
+
+
+@pytest.mark.parametrize("odd", ["*", "a b", "%s", "é\u2028", "x" * 256, "[a-z]*"])
+def test_an_odd_id_is_an_id(queue: Queue, odd: str) -> None:
+    """Of another program. One that JSON escapes is not found."""
+    queue.driver.push([seal(odd, b'"jobs.Job"', b"{}")])
+    assert queue.cancel(odd) == "removed"
+    assert queue.cancel(odd) == "unknown"
+
+
+def test_bytes_that_are_no_envelope_are_left_alone(queue: Queue) -> None:
+    queue.driver.push([b"no envelope with the id 123", b'{"id":"123"}', b'{"id":123,"type":"a","payload":{}}'])
+    assert queue.cancel("123") == "unknown"
+    assert queue.stats().ready == 3
+
+
+def test_a_driver_without_cancels_is_refused() -> None:
+    class Plain:
+        def push(self, envelopes: Any, delay_s: float = 0.0) -> None: ...
+
+    with pytest.raises(InvalidSetting, match="one that can cancel jobs"):
+        cancelling.cancel(Plain(), "1")  # type: ignore[arg-type]
+
+
+def test_a_mark_is_kept_for_90_days() -> None:
+    now = [1_000.0]
+    client = fakeredis.FakeRedis()
+    driver = RedisDriver(client, server_now=lambda: now[0])
+    driver.mark("old")
+    now[0] += 90 * 86400 + 1
+    driver.mark("new")
+    assert client.zrange("kashvi:queue:cancelled", 0, -1) == [b"new"]
+
+
+@pytest.mark.parametrize(("then_claimed", "outcome"), [(False, "removed"), (True, "asked")])
+def test_a_job_that_moves_on_during_the_search_is_found(then_claimed: bool, outcome: str) -> None:
+    """From delayed to ready, or to a worker, after its place was searched."""
+    moved: list[bool] = []
+
+    class Moving(MemoryDriver):
+        def take_out(self, *job: Any) -> float | None:
+            if not moved:
+                moved.append(True)
+                self.store.promote(self.store.now() + 60)
+                if then_claimed:
+                    self.wait("w", 0.0)
+            return super().take_out(*job)
+
+    driver = Moving()
+    driver.push([seal("1", b'"jobs.Job"', b"{}")], 0.001)
+    assert (cancelling.cancel(driver, "1").outcome, moved) == (outcome, [True])
