@@ -17,10 +17,12 @@ from kashvi.events import (
     AttemptStarted,
     AttemptStuck,
     AttemptSucceeded,
+    CancelAsked,
     Event,
     FailureRecorded,
     FollowUpKept,
     HookFailed,
+    JobCancelled,
     JobDispatched,
     JobFailed,
     JobPostponed,
@@ -56,6 +58,14 @@ def worker(name: str = "w", threads: int = 1, process: str = "p", queues: tuple[
 
 def paused(at: float, worker: str = "", queue: str = "default") -> Event:
     return QueuePaused(server_at=float(at), worker=worker, process="p", at=float(at), queue=queue)
+
+
+def asked(job_id: str, at: float) -> Event:
+    return CancelAsked(**about(job_id, at, "operator"))
+
+
+def cancelled(job_id: str, at: float, move: str = "", process: str = "operator") -> Event:
+    return JobCancelled(move=move, **about(job_id, at, process))
 
 
 def resumed(at: float, worker: str = "", queue: str = "default") -> Event:
@@ -656,6 +666,17 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
             [
                 worker(), dispatched("a"), started("a", 0), *did("a", 0),
                 WorkerStopped(worker="w", process="p", unsettled=2),
+            ],
+            set(),
+        ),
+    ],
+    "QUEUES-9": [
+        ([worker(), dispatched("a"), cancelled("a", 1), started("a", 2), *did("a", 2), stopped()], {"settle fenced"}),
+        ([worker(), dispatched("a"), asked("a", 1), started("a", 2), *did("a", 2), stopped()], set()),
+        (
+            [
+                worker(), dispatched("a"), started("a", 1), asked("a", 1.5), raised("a", 2), retried("a", 2),
+                started("a", 3, 2), *did("a", 3, 2), stopped(),
             ],
             set(),
         ),

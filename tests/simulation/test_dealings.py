@@ -14,6 +14,7 @@ from kashvi_sim.world.world import World
 from kashvi import events
 from kashvi.errors import ReplyLost
 from kashvi.registry import Registry
+from kashvi.stream import EventStream
 from kashvi.worker import Limits
 from kashvi.worker.machine import Machine, calls, choose, stop, suspects, tend
 from kashvi.worker.machine.steps import SECOND
@@ -279,14 +280,14 @@ def two_stops(scene: Scene) -> None:
 
 def untold(kind: type[events.Event]) -> Callable[[Patch], None]:
     """An event of this kind is never emitted."""
-    emit = events.EventStream.emit
+    emit = EventStream.emit
 
     def plant(patch: Patch) -> None:
         def emits(self: Any, kind_: type[events.Event], *more: Any, **facts: Any) -> None:
             if kind_ is not kind:
                 emit(self, kind_, *more, **facts)
 
-        patch.setattr(events.EventStream, "emit", emits)
+        patch.setattr(EventStream, "emit", emits)
 
     return plant
 

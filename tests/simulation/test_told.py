@@ -11,10 +11,10 @@ from kashvi_sim.commands.options import workload_named
 from kashvi_sim.runs.play import play
 
 from kashvi import events
-from kashvi.events import EventStream
 from kashvi.failures.sql import SqlFailures
 from kashvi.jobs import envelope
 from kashvi.ports import Settlement
+from kashvi.stream import EventStream
 from kashvi.worker import recorder, settle
 from kashvi.worker.attempt import Attempts
 from kashvi.worker.recorder import Recorder

@@ -67,7 +67,7 @@ def _key(keys: int, job: Any) -> int:
 def may_be_direct(script: Script, rules: Sequence[Rule]) -> bool:
     """Whether the direct shell runs all that these faults strike."""
     unique = any(map(script.keys_of, script.types))  # the greenlet's dispatch asks who has the key
-    return not unique and INSIDE.isdisjoint(
+    return not (unique or script.cancels) and INSIDE.isdisjoint(
         {*(rule.name for rule in rules), *(planned.fault for planned in script.faults)}
     )
 
@@ -263,15 +263,17 @@ class Run:
         for n, (gap, next_job) in enumerate(self._script.coming(self._tape.workload)):
             if gap > 0:
                 self.world.kernel.sleep(gap)
-            job_type, delay_s, links = next_job()
+            job_type, delay_s, links, cancel_s = next_job()
             job = self.classes[job_type](n)
             try:
                 if links:
-                    queue.chain(job, *(self.classes[name](number_of(n, k)) for k, name in enumerate(links)))
+                    job_id = queue.chain(job, *(self.classes[name](number_of(n, k)) for k, name in enumerate(links)))[0]
                 elif delay_s is None:
-                    queue.dispatch(job)
+                    job_id = queue.dispatch(job)
                 else:
-                    queue.dispatch_after(job, delay_s)
+                    job_id = queue.dispatch_after(job, delay_s)
+                if cancel_s is not None:
+                    queue.process.spawn(partial(self._cancel, queue, job_id, cancel_s), "cancel")
             except DriverError:
                 pass  # the caller gets the error; the job may or may not be on the queue
         self.produced = True
@@ -282,7 +284,7 @@ class Run:
         for n, (gap, next_job) in enumerate(self._script.coming(self._tape.workload)):
             if gap > 0 and world.kernel.waits(None, gap):
                 yield
-            job_type, delay_s, links = next_job()
+            job_type, delay_s, links, _ = next_job()
             jobs = [(job_type, n), *((name, number_of(n, k)) for k, name in enumerate(links))]
             ids = [queue.process.new_id() for _ in jobs]
             name = self._script.queue_of(job_type)
@@ -330,7 +332,13 @@ class Run:
             for name in names:
                 self._heard(lambda name: queue.resume(name) if queue.paused_since(name) else None, name)
 
-    def _heard(self, call: Callable[[str], None], name: str) -> bool:
+    def _cancel(self, queue: SimQueue, job_id: str, after_s: float) -> None:
+        """Cancel a job, again until the server has heard of it."""
+        self.world.kernel.sleep(after_s)
+        while not self._heard(queue.cancel, job_id):
+            self.world.kernel.sleep(1.0)
+
+    def _heard(self, call: Callable[[str], object], name: str) -> bool:
         try:
             call(name)
         except DriverError:

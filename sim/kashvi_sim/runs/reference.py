@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from kashvi.cancelling import Cancelling
 from kashvi.named import NamedQueues
 from kashvi.names import DEFAULT
 from kashvi.ports import (
@@ -22,6 +23,7 @@ from kashvi.ports import (
     Stats,
     Unrecorded,
     Want,
+    Where,
 )
 from kashvi.settings import pausing
 
@@ -39,6 +41,7 @@ class _Worker:
     n: int = 0
     settled_at: float = 0.0
     refused: tuple[int, ...] = ()
+    cancelled: tuple[int, ...] = ()
     held: list[bytes] = field(default_factory=list)
     """Oldest first, as ``running``."""
     running: list[bytes] = field(default_factory=list)
@@ -76,6 +79,8 @@ class _Queue:
     """The queues by name."""
     unrecorded: dict[bytes, float] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
+    marks: set[str] = field(default_factory=set)
+    """The ids of cancelled jobs."""
     unique: dict[str, str] = field(default_factory=dict)
     """The keys of unique jobs, each with the id of the job that has it."""
 
@@ -86,6 +91,11 @@ class _Queue:
         if key and not holder:
             self.unique[key] = job_id
         return holder
+
+    def free(self, lock: Lock) -> None:
+        key, job_id = lock
+        if key and self.unique.get(key) == job_id:
+            del self.unique[key]
 
     def line(self, queue: str) -> _Line:
         return self.lines.setdefault(queue, _Line())
@@ -98,6 +108,7 @@ class Reference:
         self.differences: list[str] = []
         self.queue = _Queue()
         self._driver = cast(NamedQueues, driver)  # as such only if a worker serves named queues
+        self._cancels = cast(Cancelling, driver)  # likewise
         self._now = now
 
     @property
@@ -145,13 +156,15 @@ class Reference:
         queue, now = self.queue, self._now()
         me = queue.workers.setdefault(worker, _Worker(now))
         self._same("server_at", answer.server_at, now)
-        repeated = n == me.n
+        repeated, marked = n == me.n, bool(queue.marks)
         claimed: list[tuple[str, list[bytes]]] = []
         shares = Shares(max(want, 0), ((DEFAULT, max(want, 0)),)) if isinstance(want, int) else want
         served = {name: queue.line(name) for name, _ in shares.queues}
         if not repeated:
             me.deadline, me.n, me.settled_at = now + lease_s, n, now
-            me.refused = tuple(i for i, s in enumerate(settlements) if not self._settle(worker, s, now))
+            found: list[int] = []
+            me.refused = tuple(i for i, s in enumerate(settlements) if not self._settle(worker, s, now, i, found))
+            me.cancelled = tuple(found)
             for line in served.values():
                 line.promote(now)
             left = shares.total
@@ -172,6 +185,8 @@ class Reference:
             ),
             ("settled_at", answer.settled_at, me.settled_at),
             ("refused", tuple(answer.refused), me.refused),
+            ("cancelled", tuple(answer.cancelled), me.cancelled),
+            ("that there are marks", answer.marked_at is not None, marked),
             ("holding", answer.holding, len(me.held) + len(me.running)),
             ("ready", answer.ready, sum(len(line.jobs) for line in looked_at)),
             ("paused", answer.paused, len(paused) == len(served)),
@@ -185,7 +200,7 @@ class Reference:
         if leaves and not repeated and not (me.held or me.running):
             del queue.workers[worker]
 
-    def _settle(self, worker: str, s: Settlement, now: float) -> bool:
+    def _settle(self, worker: str, s: Settlement, now: float, index: int, cancelled: list[int]) -> bool:
         queue, owner = self.queue, self.queue.workers.get(s.owner)
         if owner is None:
             return False
@@ -202,11 +217,17 @@ class Reference:
         if s.old not in place:
             return False
         place.remove(s.old)
-        key, job_id = s.lock
-        if s.move in ("done", "fail") and key and queue.unique.get(key) == job_id:
-            del queue.unique[key]
-        for envelope, in_s, name, lock in s.follow_ups:
-            if not queue.taken(lock):
+        marked = s.job_id in queue.marks and (s.move != "done" or (s.follow_ups and s.follow_ups[-1].link))
+        if marked and s.move != "start":
+            queue.marks.discard(s.job_id)
+            cancelled.append(index)
+            if s.move != "done":
+                queue.free(s.lock)
+                return True
+        if s.move in ("done", "fail"):
+            queue.free(s.lock)
+        for envelope, in_s, name, lock, link in s.follow_ups:
+            if not (link and marked) and not queue.taken(lock):
                 queue.line(name).add(envelope, now + in_s if in_s > 0 else None)
         if s.move == "retry":
             queue.line(s.queue).add(s.new, now + s.in_s)
@@ -245,6 +266,37 @@ class Reference:
 
     def paused_since(self, queue: str = DEFAULT) -> float | None:
         return pausing(self._driver, queue).paused_since()
+
+    def mark(self, job_id: str) -> float:
+        self.queue.marks.add(job_id)
+        return self._cancels.mark(job_id)
+
+    def unmark(self, job_id: str) -> bool:
+        was = self._cancels.unmark(job_id)
+        self._same("whether a job was marked", was, job_id in self.queue.marks)
+        self.queue.marks.discard(job_id)
+        return was
+
+    def marked(self, job_ids: Sequence[str]) -> list[str]:
+        found = self._cancels.marked(job_ids)
+        self._same("which jobs are marked", found, [one for one in job_ids if one in self.queue.marks])
+        return found
+
+    def search(self, text: bytes, where: Where, queue: str = DEFAULT) -> Iterator[bytes]:
+        return self._cancels.search(text, where, queue)
+
+    def take_out(self, job_id: str, where: Where, queue: str, envelope: bytes, lock: Lock) -> float | None:
+        line, at = self.queue.line(queue), self._cancels.take_out(job_id, where, queue, envelope, lock)
+        there = envelope in (line.jobs if where == "ready" else line.delayed)
+        self._same("whether a cancelled job was there", at is not None, there)
+        if there:
+            line.jobs.remove(envelope) if where == "ready" else line.delayed.pop(envelope)
+            self.queue.free(lock)
+            self.queue.marks.discard(job_id)
+        return at
+
+    def queue_names(self) -> list[str]:
+        return self._cancels.queue_names()
 
     def wake(self, worker: str) -> None:
         self._driver.wake(worker)

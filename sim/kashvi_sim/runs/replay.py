@@ -72,6 +72,11 @@ class _Replay:
     def keys_of(self, job_type: str) -> int:
         return 0
 
+    @property
+    def cancels(self) -> bool:
+        """False: a job that was cancelled has no end in the recording, and is run."""
+        return False
+
     def policy(self, job_type: str) -> None:
         """None: a trace has the waits of a policy, not the policy."""
 

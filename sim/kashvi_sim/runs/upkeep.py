@@ -35,6 +35,8 @@ FORGOTTEN = frozenset(
 """After these faults a worker may be unable to remove its name; others remove it an hour later."""
 CALLS_A_JOB, CALLS_A_SECOND, CALLS_A_FAULT = 5.8, 4.5, 15.0
 """The most calls of the server for an attempt, a second of a process, and a fault."""
+CALLS_A_MARK, TURNS_A_MARK = 16, 24
+"""The most for a mark: a cancel searches two places of each queue, and all workers ask which of their jobs it is."""
 TURNS_A_JOB, TURNS_A_SECOND, TURNS_A_FAULT = 10.6, 12.0, 30.0
 """The most wake-ups of threads for these."""
 
@@ -104,11 +106,11 @@ def dear(world: World) -> Iterator[Violation]:
     attempts = sum(type(event) is events.AttemptStarted for event in world.events)
     seconds = worker_seconds(world)
     struck = sum(world.struck.values()) + len(world.processes)
-    most = CALLS_A_JOB * attempts + CALLS_A_SECOND * seconds + CALLS_A_FAULT * struck
+    most = CALLS_A_JOB * attempts + CALLS_A_SECOND * seconds + CALLS_A_FAULT * struck + CALLS_A_MARK * world.marks
     if world.calls > most:
         why = f"{world.calls:,} calls of the server for {attempts:,} attempts in {world.elapsed_s:.0f} s"
         yield Violation("calls bounded", "", f"{why}: {most:,.0f} are enough")
-    most = TURNS_A_JOB * attempts + TURNS_A_SECOND * seconds + TURNS_A_FAULT * struck
+    most = TURNS_A_JOB * attempts + TURNS_A_SECOND * seconds + TURNS_A_FAULT * struck + TURNS_A_MARK * world.marks
     if world.kernel.steps > most:
         why = f"threads were woken {world.kernel.steps:,} times for {attempts:,} attempts in {world.elapsed_s:.0f} s"
         yield Violation("turns bounded", "", f"{why}: {most:,.0f} times are enough")

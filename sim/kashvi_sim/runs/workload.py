@@ -33,6 +33,8 @@ class Coming(NamedTuple):
     delay_s: float | None
     chain: tuple[str, ...] = ()
     """The types of the links after it, if it is the first of a chain."""
+    cancel_s: float | None = None
+    """It is cancelled so long after its dispatch."""
 
 
 class Attempt(NamedTuple):
@@ -97,6 +99,10 @@ class Script(Protocol):
     def keys_of(self, job_type: str) -> int:
         """The number of keys of a unique type; 0: it is not unique."""
 
+    @property
+    def cancels(self) -> bool:
+        """True if jobs of some type are cancelled."""
+
     def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
         """Gaps before jobs, each with a function that returns the job after the gap."""
 
@@ -132,6 +138,8 @@ class JobKind(Strict, frozen=True):
     ignores: Share = 0.0
     """The share of attempts that take longer than that, and do not obey it: they end when they end."""
     queue: str = DEFAULT
+    cancel: Duration | None = None
+    """Each is cancelled so long after its dispatch, if it is still there."""
     keys: int = 0
     """If above 0, the type is unique: job n has the key n modulo ``keys``."""
 
@@ -192,7 +200,8 @@ class Workload(Strict, frozen=True):
 
         def draw() -> Coming:
             kind = next_kind()
-            return Coming(kind.type, None if kind.delay is None else kind.delay.draw(chance), kind.chain)
+            delay_s = None if kind.delay is None else kind.delay.draw(chance)
+            return Coming(kind.type, delay_s, kind.chain, None if kind.cancel is None else kind.cancel.draw(chance))
 
         for gap in self.arrivals.gaps(chance):
             yield gap, draw
@@ -232,8 +241,13 @@ class Workload(Strict, frozen=True):
             "follow-ups all or none": follow_ups,
             "chains in order": any(kind.chain for kind in self.job),
             "pauses kept": bool(self.pauses),
+            "cancelled stays": self.cancels,
         }
         return frozenset(name for name, there in reached.items() if not there)
+
+    @property
+    def cancels(self) -> bool:
+        return any(kind.cancel for kind in self.job)
 
     def time_limit(self, job_type: str) -> float | None:
         return next(kind.timeout_s for kind in self.job if kind.type == job_type)

@@ -21,10 +21,11 @@ from greenlet import greenlet
 
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
-from kashvi.events import Event, EventStream
+from kashvi.events import Event
 from kashvi.failures.recent import FailedJobs
 from kashvi.queues import Queue
 from kashvi.registry import Registry
+from kashvi.stream import EventStream
 from kashvi.worker.machine import Machine
 from kashvi.worker.machine.steps import SECOND, Idle, Rest, Wait, micros
 from kashvi.worker.retry import GiveUp, SendBack

@@ -22,6 +22,9 @@ CLAUSES: dict[type[Event], str] = {
     events.AttemptLost: "DELIVERY-10",
     events.JobReturned: "DELIVERY-8",
     events.SettleRefused: "DELIVERY-5",
+    events.CancelAsked: "QUEUES-9",
+    events.JobCancelled: "QUEUES-9",
+    events.ChainCancelled: "QUEUES-9",
     events.ServerLost: "DELIVERY-1",
     events.ServerBack: "DELIVERY-1",
     events.StoreLost: "FAILURES-7",
@@ -223,6 +226,12 @@ class _Painter:
                 return mark("handed back", "its process died: back to the head of the queue, as a suspect")
             case events.JobReturned():
                 return mark("handed back", "handed back by a worker that stops", what="WORKERS-3")
+            case events.CancelAsked():
+                return mark("refused", "cancelled while a worker has it: no other attempt starts")
+            case events.JobCancelled():
+                return mark("refused", "cancelled: the job is gone")
+            case events.ChainCancelled():
+                return mark("refused", "cancelled: the rest of its chain is not sent")
             case events.SettleRefused():
                 return mark("refused", f"no longer this worker's to settle ({event.move})")
             case events.ServerLost() | events.ServerBack():

@@ -97,6 +97,12 @@ def _told(event: SimEvent) -> str:
             return f"settled: failed after {event.attempts} attempts"
         case events.JobReturned():
             return "back to the head of the queue" + (", as a suspect" if event.suspect else "")
+        case events.CancelAsked():
+            return "cancelled: a worker has it"
+        case events.JobCancelled():
+            return "cancelled: gone"
+        case events.ChainCancelled():
+            return "cancelled: the rest of its chain is not sent"
         case events.SettleRefused():
             return f"settling refused ({event.move}): no longer this worker's"
         case events.FailureRecorded():

@@ -38,13 +38,14 @@ ROLLED_BACK = frozenset(
         "follow-ups all or none",
         "chains in order",
         "ids unique",
+        "cancelled stays",
     }
 )
 """Predicates that a rolled-back server may violate, for the jobs whose data it lost."""
 
 OF_ONE_JOB = frozenset({
     "attempts counted", "backoff kept", "chains in order", "done is done", "in time", "never early", "settle fenced",
-    "unknown types wait",
+    "unknown types wait", "cancelled stays",
 })  # fmt: skip
 """Predicates that compare times of the server about one job. They prove nothing if its clock was set meanwhile."""
 OF_MANY = frozenset({"due order", "FIFO", "lease kept"})

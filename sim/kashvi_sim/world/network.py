@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 
+from kashvi.cancelling import Cancelling
 from kashvi.dispatch import naming
 from kashvi.drivers.lines import MemoryStore
 from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
@@ -31,6 +32,7 @@ from kashvi.ports import (
     Stats,
     Unrecorded,
     Want,
+    Where,
 )
 from kashvi.settings import pausing
 from kashvi.ticking import Ticked, Ticking, TickJob
@@ -83,6 +85,7 @@ class Line:
         self._process = process
         self._kernel = world.kernel
         self._server = cast(NamedQueues, world.server.handle())
+        self._cancels = cast(Cancelling, self._server)
         self.process_id = ""
         """The process's id in its events."""
         self.unreachable_until = 0.0
@@ -192,9 +195,13 @@ class Line:
                 world.dealings.claimed(self._process, want, answer)
             for i, settlement in enumerate(settlements):
                 if i not in answer.refused:
+                    gone = i in answer.cancelled
+                    if gone and settlement.move != "done":
+                        settlement = settlement._replace(move="done", new=b"")  # noqa: PLW2901
                     world.settled(settlement, self._process)
                     if settlement.follow_ups:
-                        added = [one for k, one in enumerate(settlement.follow_ups) if (i, k) not in answer.duplicates]
+                        sent = settlement.follow_ups[:-1] if gone else settlement.follow_ups
+                        added = [one for k, one in enumerate(sent) if (i, k) not in answer.duplicates]
                         if added:
                             world.pushed([one.envelope for one in added])
             for envelope in answer.claimed:
@@ -283,6 +290,38 @@ class Line:
 
     def paused_since(self, queue: str = DEFAULT) -> float | None:
         return self._call("paused_since", lambda: self._of(queue).paused_since())
+
+    def mark(self, job_id: str) -> float:
+        def effect() -> float:
+            self._world.marked(job_id)
+            return self._cancels.mark(job_id)
+
+        return self._call("mark", effect)
+
+    def unmark(self, job_id: str) -> bool:
+        return self._call("unmark", lambda: self._cancels.unmark(job_id))
+
+    def marked(self, job_ids: Sequence[str]) -> list[str]:
+        return self._call("marked", lambda: self.which_marked(job_ids))
+
+    def which_marked(self, job_ids: Sequence[str]) -> list[str]:
+        return self._cancels.marked(job_ids)
+
+    def search(self, text: bytes, where: Where, queue: str = DEFAULT) -> Iterator[bytes]:
+        return self._call("search", lambda: iter([*self._cancels.search(text, where, queue)]))
+
+    def take_out(self, job_id: str, where: Where, queue: str, envelope: bytes, lock: Lock) -> float | None:
+        def effect() -> float | None:
+            at = self._cancels.take_out(job_id, where, queue, envelope, lock)
+            if at is not None:
+                self._world.taken_out(job_id, self._process)
+            self._judge_keys()
+            return at
+
+        return self._call("take_out", effect)
+
+    def queue_names(self) -> list[str]:
+        return self._call("queue_names", self._cancels.queue_names)
 
     def _of(self, queue: str) -> Pausing:
         return pausing(self._server, queue)

@@ -120,7 +120,7 @@ class MemoryServer:
         new = MemoryStore(store.now, store.condition)
         new.copy_of(store)
         new.workers, new.serves, new.unique = store.workers.copy(), store.serves.copy(), store.unique.copy()
-        new.duplicates = store.duplicates.copy()
+        new.duplicates, new.marks, new.cancelled = store.duplicates.copy(), store.marks.copy(), store.cancelled.copy()
         for name in store.named:
             new.line(name).copy_of(store.named[name])
         new.held = {owner: held[:] for owner, held in store.held.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +27,7 @@ from kashvi.events import (
 )
 from kashvi.failures.engine import engine_of
 from kashvi.names import DEFAULT
-from kashvi.ports import EARLIER_S, FailureStore, Settlement
+from kashvi.ports import EARLIER_S, FailureStore
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 from kashvi.settings import OBEY_S
@@ -38,9 +38,10 @@ from .excuses import Telling, Trouble
 from .faults import Faults
 from .judged import Judged, bench
 from .kernel import EPOCH, Choose, Kernel
-from .ledger import Ledger, Settled, id_of, ids_of, snoozes
+from .ledger import Ledger, id_of, ids_of
 from .network import Line, Waiter, first_due, look
 from .process import SimQueue
+from .reports import Reported
 from .runtime import SimRuntime
 from .server import MemoryServer, RedisServer, Server
 from .strikes import Struck
@@ -72,7 +73,7 @@ class Others:
     """The last job of this world."""
 
 
-class World(Judged, Struck):
+class World(Judged, Reported, Struck):
     """One queue server in virtual time.
 
     ``client``: a Redis client, fake or real, emptied by the caller; None: the memory driver. ``serve``: any server.
@@ -424,36 +425,6 @@ class World(Judged, Struck):
     def server_time(self) -> float:
         """The time on the server's clock."""
         return self.kernel.time + self.server.skew_s
-
-    def pushed(self, envelopes: Sequence[bytes]) -> None:
-        job_ids = list(map(id_of, envelopes))
-        self._touches += [(self.kernel.time, job_id, True) for job_id in job_ids]
-        self._ours.update(job_ids)
-        self.others.last = envelopes[-1]
-
-    def touched(self, envelope: bytes) -> None:
-        if self._rolling_back:
-            self._touches.append((self.kernel.time, id_of(envelope), False))
-
-    def settled(self, s: Settlement, process: SimRuntime) -> None:
-        job_id = id_of(s.new or s.old)
-        if not self.direct:
-            self.ledger.settled.setdefault(job_id, []).append(Settled(s.move, s.new, process, self.server_time, s.in_s))
-        if s.move in ("done", "fail"):
-            self.ended.setdefault(job_id, []).append(s.move)
-            self.telling.ends.setdefault(job_id, []).append(process)
-        elif s.move == "retry":
-            self.telling.retries.setdefault(job_id, []).append(process)
-            if snoozes(s):
-                self.returned[job_id] += 1
-                self.telling.returns.setdefault(job_id, []).append(process)
-        elif s.move == "return":
-            self.returned[job_id] += 1
-            self.telling.returns.setdefault(job_id, []).append(process)
-        elif s.move == "start":
-            self.announced[job_id] += 1
-        if self._rolling_back and s.move != "leave":
-            self._touches.append((self.kernel.time, job_id, False))
 
     # -- what happened ----------------------------------------------------------------------------
 

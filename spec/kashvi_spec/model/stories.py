@@ -18,11 +18,14 @@ from kashvi.events import (
     AttemptStarted,
     AttemptStuck,
     AttemptSucceeded,
+    CancelAsked,
+    ChainCancelled,
     Event,
     FailureRecorded,
     FailureRefused,
     FollowUpKept,
     HookFailed,
+    JobCancelled,
     JobDispatched,
     JobDuplicate,
     JobEvent,
@@ -119,6 +122,8 @@ def stories(trace: Sequence[Event], set_back_s: float = 0.0) -> Iterable[Told]:
         if isinstance(event, JobEvent) and not isinstance(event, FollowUpKept):  # it may never be sent
             of_job.setdefault(event.job_id, []).append(event)
     for job_id, events in of_job.items():
+        if any(isinstance(event, CancelAsked | JobCancelled) for event in events):
+            continue  # the model has no cancel: a predicate judges it
         yield _Teller(process_of, silent, set_back_s).tell(job_id, events)
 
 
@@ -253,7 +258,10 @@ class _Teller:
             | JobDuplicate
             | JobRefused
             | JobStored
-            | PolicyIgnored,
+            | PolicyIgnored
+            | CancelAsked
+            | ChainCancelled
+            | JobCancelled,
         ):
             assert_never(event)
 

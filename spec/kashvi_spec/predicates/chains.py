@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from kashvi.events import AttemptStarted, AttemptSucceeded, JobDispatched, JobFailed, JobSucceeded
+from kashvi.events import AttemptStarted, AttemptSucceeded, ChainCancelled, JobDispatched, JobFailed, JobSucceeded
 
 from ..judging import ROUNDING_S, Predicate, Violation, Watches
 
@@ -23,6 +23,8 @@ class _Link:
     done: bool = False
     done_at: float | None = None
     failed: bool = False
+    ended: bool = False
+    """It was cancelled, and so the chain ended with it."""
 
 
 class ChainsInOrder(Predicate):
@@ -45,6 +47,7 @@ class ChainsInOrder(Predicate):
             AttemptSucceeded: self._succeeds,
             JobSucceeded: self._settled,
             JobFailed: self._fails,
+            ChainCancelled: self._ends,
         }
 
     def _dispatched(self, event: JobDispatched) -> None:
@@ -83,6 +86,9 @@ class ChainsInOrder(Predicate):
         if event.job_id in self._links:
             self._links[event.job_id].failed = True
 
+    def _ends(self, event: ChainCancelled) -> None:
+        self._links[event.job_id].ended = True
+
     def at_end(self) -> list[Violation]:
         found: list[Violation] = []
         for name, before in sorted(self._before.items()):
@@ -91,7 +97,7 @@ class ChainsInOrder(Predicate):
                 found.append(self.broken(name, f"went out {len(link.sent_by)} times"))
             if (link.sent_by or link.started) and (why := _too_soon(link, last)):
                 found.append(self.broken(name, f"went out, and {before}, the link before it, {why}"))
-            elif last.done and not (link.sent_by or link.started):
+            elif last.done and not last.ended and not (link.sent_by or link.started):
                 found.append(self.broken(before, f"is done, and the next link, {name}, never went out"))
         return found
 
@@ -100,6 +106,8 @@ def _too_soon(link: _Link, last: _Link) -> str:
     """Why the link before it forbids that it went out, else empty."""
     if last.failed:
         return "has failed"
+    if last.ended:
+        return "was cancelled"
     if not last.succeeded:
         return "had not succeeded"
     if link.claimed is not None and last.done_at is not None and link.claimed < last.done_at - ROUNDING_S:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..judging import Predicate
 from . import (
     attempts,
+    cancels,
     chains,
     follow_ups,
     hooks,
@@ -48,6 +49,7 @@ def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Pred
         order.DueOrder(),
         queues.OwnQueue(),
         pauses.PausesKept(),
+        cancels.CancelledStays(),
         workers.ThreadsBounded(),
         workers.SilentAfterStop(),
         workers.LeaseKept(),

@@ -13,6 +13,7 @@ from kashvi.events import (
     AttemptStarted,
     AttemptSucceeded,
     FailureRecorded,
+    JobCancelled,
     JobDispatched,
     JobEvent,
     JobFailed,
@@ -45,7 +46,7 @@ NOTHING_YET = (float("-inf"), -1)
 
 
 class NoneLost(Predicate):
-    """Every dispatched job ends: it is done after a successful attempt, or is recorded as failed."""
+    """Every dispatched job ends: it is done after a successful attempt, or recorded as failed, or cancelled."""
 
     name = "none lost"
 
@@ -61,6 +62,7 @@ class NoneLost(Predicate):
             AttemptSucceeded: self._succeeded,
             JobSucceeded: self._settled,
             JobFailed: self._over,
+            JobCancelled: self._over,
         }
 
     def _dispatched(self, event: JobDispatched) -> None:
@@ -75,7 +77,7 @@ class NoneLost(Predicate):
         if event.job_id not in self._done:
             self.breaks(event.job_id, "settled as done, and no attempt had succeeded")
 
-    def _over(self, event: JobSucceeded | JobFailed) -> None:
+    def _over(self, event: JobSucceeded | JobFailed | JobCancelled) -> None:
         self.judged += 1
         self._open.discard(event.job_id)
         self._ended.add(event.job_id)  # the event of a dispatch may come after the job has run
@@ -279,18 +281,19 @@ class SettleFenced(Predicate):
 
     def __init__(self) -> None:
         super().__init__()
-        self._settled: dict[str, JobSucceeded | JobFailed] = {}
+        self._settled: dict[str, JobSucceeded | JobFailed | JobCancelled] = {}
 
     def watches(self) -> Watches:
         return {
             JobSucceeded: self._for_good,
             JobFailed: self._for_good,
+            JobCancelled: self._for_good,
             RetryScheduled: self._unfinished,
             JobSnoozed: self._unfinished,
             JobReturned: self._unfinished,
         }
 
-    def _for_good(self, event: JobSucceeded | JobFailed) -> None:
+    def _for_good(self, event: JobSucceeded | JobFailed | JobCancelled) -> None:
         self.judged += 1
         if end := self._settled.get(event.job_id):
             self._twice(event, end)
@@ -303,7 +306,7 @@ class SettleFenced(Predicate):
         if end is not None and (event.server_at or 0.0) > (end.server_at or 0.0):
             self._twice(event, end)
 
-    def _twice(self, event: JobEvent, end: JobSucceeded | JobFailed) -> None:
+    def _twice(self, event: JobEvent, end: JobEvent) -> None:
         self.breaks(event.job_id, f"{type(event).__name__} after {type(end).__name__}")
 
 
@@ -326,6 +329,7 @@ class Drains(Predicate):
             JobReturned: self._returned,
             JobSucceeded: self._over,
             JobFailed: self._over,
+            JobCancelled: self._over,
         }
 
     def _dispatched(self, event: JobDispatched) -> None:
@@ -349,7 +353,7 @@ class Drains(Predicate):
         if event.type and event.job_id not in self._ended:
             self._waiting[event.job_id] = "handed back, never taken"
 
-    def _over(self, event: JobSucceeded | JobFailed) -> None:
+    def _over(self, event: JobSucceeded | JobFailed | JobCancelled) -> None:
         self._waiting.pop(event.job_id, None)
         self._ended.add(event.job_id)
         self.judged += 1

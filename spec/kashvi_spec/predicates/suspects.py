@@ -11,6 +11,7 @@ from kashvi.events import (
     AttemptStarted,
     AttemptSucceeded,
     Event,
+    JobCancelled,
     JobEvent,
     JobReturned,
     SettleRefused,
@@ -351,13 +352,19 @@ class ExcusedForAReason(_OfTheDead):
 
     name = "excused for a reason"
 
+    def watches(self) -> Watches:
+        return {**super().watches(), JobCancelled: self._was_there}
+
     def _refused(self, event: SettleRefused) -> None:
-        if self._processes.get(event.owner, event.process) != event.process:
-            # It was there when the dead worker's lists were read.
+        self._was_there(event)
+        super()._refused(event)
+
+    def _was_there(self, event: SettleRefused | JobCancelled) -> None:
+        """It was there when the dead worker's lists were read."""
+        if event.owner and self._processes.get(event.owner, event.process) != event.process:
             at, run = event.server_at or 0.0, self._runs.get(event.owner, {}).get(event.job_id)
             gone = Taken(event.job_id, at, lost=False, fresh=True, announced=False, grave=0, run=run)
             self._open.setdefault((event.process, event.owner, at), _Together([], event.at)).jobs.append(gone)
-        super()._refused(event)
 
     def judges(self, taken: Taken) -> bool:
         return taken.announced and not taken.lost

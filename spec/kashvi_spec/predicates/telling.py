@@ -8,6 +8,7 @@ from kashvi.events import (
     AttemptSnoozed,
     AttemptStarted,
     AttemptSucceeded,
+    JobCancelled,
     JobFailed,
     JobSnoozed,
     JobSucceeded,
@@ -60,6 +61,7 @@ class EachEndSettled(Predicate):
             RetryScheduled: self._unfinished,
             JobSnoozed: self._unfinished,
             JobFailed: self._unfinished,
+            JobCancelled: self._cancelled,
             SettleRefused: self._refused,
             ServerLost: self._loses,
             ServerBack: self._finds,
@@ -88,12 +90,16 @@ class EachEndSettled(Predicate):
         if event.type:
             self._settled(key)
 
-    def _unfinished(self, event: RetryScheduled | JobSnoozed | JobFailed) -> None:
+    def _unfinished(self, event: RetryScheduled | JobSnoozed | JobFailed | JobCancelled) -> None:
         key = event.process, event.job_id
         if key in self._of_another:
             self._of_another.discard(key)
         elif event.type:
             self._settled(key)
+
+    def _cancelled(self, event: JobCancelled) -> None:
+        if event.move in OF_AN_ATTEMPT:
+            self._unfinished(event)
 
     def _refused(self, event: SettleRefused) -> None:
         # Without an attempt that began or ended, it is of a postponed job. The worker's start may be emitted later.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kashvi.errors import DriverError
 from kashvi.ports import Expired
 from kashvi.worker.keeper import LOST_MAX, STUMBLE_S, Keeper
-from kashvi.worker.machine.steps import SECOND, Abandon, KeeperStep, Reap, Record, Request, Rest, Stuck
+from kashvi.worker.machine.steps import SECOND, Abandon, AskMarks, KeeperStep, Reap, Record, Request, Rest, Stuck
 
 from ..kernel import Turns
 from .exchange import Exchanges
@@ -52,6 +52,13 @@ class DirectKeeper:
             except DriverError:
                 """The exchange that follows says so."""
             keeper.reaped(found)
+        elif isinstance(step, AskMarks):
+            marked = None
+            try:
+                marked = yield from self._exchanges.line.marked(step.job_ids)
+            except DriverError:
+                """The next exchange says so."""
+            keeper.told_marks(marked)
         elif isinstance(step, Abandon):
             keeper.abandon(step)
         elif isinstance(step, Record):

@@ -46,6 +46,9 @@ class DirectLine:
     def expired(self, limit: int) -> Turns[Expired]:
         return (yield from self._call("expired", self._line.dead, limit))
 
+    def marked(self, job_ids: Sequence[str]) -> Turns[list[str]]:
+        return (yield from self._call("marked", self._line.which_marked, job_ids))
+
     def wait(self, worker: str, seconds: float, queues: Sequence[str]) -> Turns[bytes | float | None]:
         """The call waits on the server between its two moments."""
         line, queues = self._line, queues or (DEFAULT,)
