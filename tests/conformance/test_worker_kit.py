@@ -231,6 +231,8 @@ BREAKS: dict[str, tuple[set[str], Callable[[Tale], object]]] = {
         {"DELIVERY-5"},
         lambda tale: change(tale, "paused last", error=f"failed at {tale.told('paused last')[0].id}"),
     ),
+    "a cancelled job is tried again": ({"QUEUES-9"}, lambda tale: tale.tell(27.7, "cancelled", "start", "worker-2")),
+    "a cancelled job is recorded": ({"QUEUES-9"}, lambda tale: tale.record(26.8, "cancelled", "failed", 1)),
     "a death is never counted": ({"DELIVERY-10"}, lambda tale: tale.tell(58.0, "dies again", "start", "worker-3")),
     "both deaths are counted": ({"DELIVERY-10"}, lambda tale: tale.entries.remove(tale.told("dies again")[-1])),
     "jobs of the dead of another kind are stranded": ({"DELIVERY-2"} | LOST, stranded),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from kashvi_spec.kit.worker.pushing import NUMBER, TEXT, Jobs, ToPush
+from kashvi_spec.kit.worker.pushing import NUMBER, ROUNDS, TEXT, Jobs, ToPush
 from kashvi_spec.kit.worker.story import Entry, Happened, Pushed, Record, Story, Waiting
 
 THREADS = 2
@@ -138,6 +138,9 @@ def _two_workers(tale: Tale) -> None:
     tale.run(25, "wrong type")
     tale.push(25, jobs.sleep("long", "long", LEASE_S + 1.5))
     tale.run(25, "long", takes=LEASE_S + 1.5)
+    tale.push(25, jobs.cancelled(ROUNDS[0]))
+    tale.tell(25.01, "cancelled", "start", "worker-2", seen="0")
+    tale.cancelled["cancelled"] = 1025.03
 
 
 def _deaths(tale: Tale) -> None:

@@ -35,11 +35,15 @@ class Bad(NamedTuple):
 WORKERS = {
     "good, held up": Bad("worker.py", "", "", "held_up", ""),
     "good, killed": Bad("worker.py", "", "", "dies_again", ""),
+    "good, cancelled": Bad("worker.py", "", "", "cancelled", ""),
     "retries without a look": Bad(
         "exchange.lua", LOOK, LOOK.replace("if not", "if move ~= 'retry' and not"), "held_up", "DELIVERY-5"
     ),
     "records without a look": Bad(
         "exchange.lua", LOOK, LOOK.replace("if not", "if move ~= 'fail' and not"), "held_up", "DELIVERY-5"
+    ),
+    "retries a cancelled job": Bad(
+        "exchange.lua", "(move == 'retry' or move == 'fail'", "(move == 'fail'", "cancelled", "QUEUES-9"
     ),
     "never counts a death": Bad(
         "worker.py", "certain = len(running) == 1 and", "certain = False and", "dies_again", "DELIVERY-10"
@@ -65,7 +69,10 @@ def judged(directory: Path, bad: Bad, url: str) -> dict[str, list[str]]:
         run = Run(bench)
         run.failing()
         getattr(run, bad.scene)()
-        return {one.clause.id: one.reasons for one in verdicts_on(bench.story) if one.outcome == "failed"}
+        verdicts = {one.clause.id: one for one in verdicts_on(bench.story)}
+        if bad.clause and verdicts[bad.clause].outcome == "unobserved":
+            return {"unobserved": verdicts[bad.clause].reasons}
+        return {name: one.reasons for name, one in verdicts.items() if one.outcome == "failed"}
 
 
 def test_the_kit_rejects_each_worker_by_the_rule_that_it_breaks_and_a_good_one_by_none(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ DEPARTURES = {
     "FAILURES-9": "'unknown type', 'misfit', 'lacks a field', 'garbage', 'garbage with NUL' can't be attempted",
     "JOBS-6": "the type '*spec.Echo' was not run as 'spec.Echo'",
     "JOBS-7": "its attempts were given 0, 1, 2",
+    "QUEUES-9": "'cancelled' was cancelled during its first attempt, and was tried again",
     "REDIS-2": "between attempts 1 and 2, 'odd bytes' was not in kashvi:queue:delayed",
     "REDIS-9": "'wrong type 0', 'wrong type 1', 'wrong type 2' were due while kashvi:queue:jobs was no list",
     "RETRY-3": "was recorded as failed only 3",

@@ -175,16 +175,26 @@ class _Stage:
             world.server.skew_s += one.by
         elif one.what == "database down":
             world.database_down_until = until
-        elif one.what in ("queue paused", "queue resumed"):
+        elif one.what in ("queue paused", "queue resumed", "cancel"):
             if self._operator is None:
                 self._operator = world.process()
-            self._operator.pause(one.queue) if one.what == "queue paused" else self._operator.resume(one.queue)
+            self._operate(one, self._operator)
         elif one.what == "max attempts":
             for queue in self._workers:
                 queue.set_max_retry(one.value)
         else:
             queue = self._workers[one.worker - 1]
             self._befall(one, queue, until)
+
+    def _operate(self, one: Happening, operator: SimQueue) -> None:
+        if one.what == "queue paused":
+            operator.pause(one.queue)
+        elif one.what == "queue resumed":
+            operator.resume(one.queue)
+        else:
+            job_id = next((job_id for job_id, name in self.notes.names.items() if name == one.job), "never dispatched")
+            said = self.notes.cancelled.get(one.job, ())
+            self.notes.cancelled[one.job] = (*said, operator.cancel(job_id))
 
     def _befall(self, one: Happening, queue: SimQueue, until: float) -> None:
         if one.what == "kill":

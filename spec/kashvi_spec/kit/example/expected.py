@@ -40,6 +40,8 @@ class Notes:
     most_running: int = 0
     names: dict[str, str] = field(default_factory=dict)
     """The names of jobs, by id."""
+    cancelled: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The answers to the cancels of each job."""
     calls: int = 0
     start: float = 0.0
     """The times by the server's clock."""
@@ -131,6 +133,9 @@ class Seen:
     def _seen_stuck(self) -> dict[str, int]:
         told = [event for event in self.world.events if isinstance(event, AttemptStuck)]
         return Counter(self.notes.names[event.job_id] for event in told)
+
+    def _seen_cancelled(self) -> dict[str, tuple[str, ...]]:
+        return self.notes.cancelled
 
     def _seen_suspects(self) -> int:
         return sum(isinstance(event, JobReturned) and event.suspect for event in self.world.events)

@@ -27,6 +27,7 @@ What = Literal[
     "max attempts",
     "queue paused",
     "queue resumed",
+    "cancel",
 ]
 
 
@@ -87,6 +88,8 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     by: float = 0
     """The seconds by which the server's clock is set forward; negative: back."""
     queue: str = DEFAULT
+    job: str = ""
+    """The job that is cancelled."""
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,6 +144,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     refused: int | None = None
     """The number of settlements that the server refused."""
     left: dict[Literal["ready", "delayed", "held", "unrecorded", "workers"], int] | None = None
+    cancelled: dict[str, tuple[str, ...]] | None = None
+    """By job, the answers to its cancels."""
 
     def job_names(self) -> list[str]:
         """The name of each job, in order."""
@@ -177,7 +182,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 EXPECTATIONS = (
     "attempts_at", "order", "starts", "starts_of", "last_start_between", "at_most_at_once",
     "ended", "failed_after", "failed_at", "error", "rows", "snoozed", "late", "stuck",
-    "suspects", "ignored", "refused", "left",
+    "suspects", "ignored", "refused", "left", "cancelled",
 )  # fmt: skip
 
 
@@ -194,4 +199,6 @@ def example_of(text: str) -> Example:
             policy.made()
     if any(not 1 <= one.worker <= len(example.workers) for one in example.happens):
         raise ValueError("something happens to a worker that is not there")
+    if any(one.what == "cancel" and one.job not in example.all_names() for one in example.happens):
+        raise ValueError("a job is cancelled that is not there")
     return example

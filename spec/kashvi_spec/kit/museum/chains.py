@@ -11,10 +11,10 @@ import msgspec
 from kashvi import dispatch
 from kashvi.dispatch import Sealed
 from kashvi.errors import NotAChain
-from kashvi.events import EventStream
 from kashvi.jobs import chain, envelope
 from kashvi.jobs.envelope import read
 from kashvi.ports import Driver
+from kashvi.stream import EventStream
 from kashvi.worker.attempt import Attempts
 from kashvi.worker.settle import Delivery, Settling
 

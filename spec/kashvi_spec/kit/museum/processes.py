@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kashvi.events import EventStream
 from kashvi.queues import Queue
 from kashvi.runtime import SystemRuntime
+from kashvi.stream import EventStream
 
 from . import Patch, exhibit
 

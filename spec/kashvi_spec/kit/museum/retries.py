@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from kashvi.drivers.memory import MemoryDriver
-from kashvi.events import AttemptFailed, Event, EventStream
+from kashvi.events import AttemptFailed, Event
 from kashvi.jobs import envelope
 from kashvi.ports import Settlement
 from kashvi.queues import Queue
+from kashvi.stream import EventStream
 from kashvi.worker import retry, settle
 from kashvi.worker.attempt import Attempts
 from kashvi.worker.settle import Delivery, Settling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kashvi.drivers.lines import MemoryStore
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.ports import Settlement
 
@@ -64,10 +65,10 @@ def _(patch: Patch) -> None:
     source="solid_queue #761, Laravel #59567",
 )
 def _(patch: Patch) -> None:
-    def free(real: Any, self: MemoryDriver, lock: Any) -> None:
-        self.store.unique.pop(lock[0], None)
+    def free(real: Any, self: MemoryStore, lock: Any) -> None:
+        self.unique.pop(lock[0], None)
 
-    where(patch, MemoryDriver, "_free", lambda self, lock: bool(lock[0]), free)
+    where(patch, MemoryStore, "free", lambda self, lock: bool(lock[0]), free)
 
 
 @exhibit(

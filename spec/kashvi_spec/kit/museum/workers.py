@@ -7,10 +7,11 @@ from typing import Any
 
 from kashvi import settings
 from kashvi.drivers.memory import MemoryDriver
-from kashvi.events import EventStream, WorkerStarted, WorkerStopped
+from kashvi.events import WorkerStarted, WorkerStopped
 from kashvi.ports import Exchange
 from kashvi.queues import Queue
 from kashvi.runtime import SystemRuntime
+from kashvi.stream import EventStream
 from kashvi.worker import attempt, settle
 from kashvi.worker.attempt import Attempts
 from kashvi.worker.keeper import Keeper

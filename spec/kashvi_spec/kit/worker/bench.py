@@ -21,7 +21,7 @@ from kashvi.runtime import SystemRuntime
 
 from .process import CannotJudge, WorkerProcess, words_of
 from .pushing import Jobs, ToPush
-from .story import DELAYED, JOBS, PREFIX, Happened, Pushed, Story
+from .story import CANCELLED, DELAYED, JOBS, PREFIX, Happened, Pushed, Story, document
 from .watch import Watch
 
 
@@ -146,6 +146,13 @@ class Bench:
                 del self.story.pushed[name]
             raise
         return names
+
+    def mark(self, name: str) -> None:
+        """Mark a job as cancelled; it runs."""
+        self.watch.look()
+        self.client.zadd(CANCELLED, {document(self.story.pushed[name].raw)["id"]: self.watch.now})
+        self.watch.look()
+        self.story.cancelled[name] = self.watch.now
 
     def on_the_list(self) -> list[bytes]:
         """The entries of ``kashvi:queue:jobs``, in the order of claims."""

@@ -27,6 +27,27 @@ def settled_as_it_ended(story: Story) -> Iterator[Finding]:
             return
 
 
+@judges("QUEUES-9")
+def cancelled_ends(story: Story) -> Iterator[Finding]:
+    found = [one for one in pushed(story, "cancelled") if cancelled_in_time(story, one.name)]
+    if not found:
+        raise NotSeen("the job had ended before the kit could cancel it")
+    for one in found:
+        again = [entry.at for entry in story.told(one.name)[1:]]
+        if again or story.recorded(one.name):
+            what = "tried again" if again else "recorded as failed"
+            yield Finding(f"{one.name!r} was cancelled during its first attempt, and was {what}", (one.name,))
+
+
+def cancelled_in_time(story: Story, name: str) -> bool:
+    """True if the job was marked in the first half of its first attempt."""
+    starts, at = story.told(name), story.cancelled.get(name)
+    if not starts or at is None:
+        return False
+    takes_s = float(document(story.pushed[name].raw)["payload"]["seconds"])
+    return starts[0].at <= at <= starts[0].at + takes_s / 2
+
+
 @judges("JOBS-7")
 def fresh_instances(story: Story) -> Iterator[Finding]:
     again = [one for one in pushed(story, *FAILING) if len(story.told(one.name)) > 1]

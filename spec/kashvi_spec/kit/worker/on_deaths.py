@@ -14,6 +14,7 @@ REPEATED = (
     "paused",
     "paused last",
     "dies again",
+    "cancelled",
     "across",
     "greeting",
     "race",

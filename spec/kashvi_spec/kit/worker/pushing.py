@@ -70,6 +70,11 @@ class Jobs:
     def fail(self, situation: str, name: str, seconds: float = 0.0) -> ToPush:
         return self._job(situation, name, "spec.Fail", "failed", seconds=seconds, seen=0)
 
+    def cancelled(self, turn: Round) -> ToPush:
+        """A job that is cancelled during its first attempt, which fails."""
+        seconds = HELD_UP_S * turn.longer
+        return self._job("cancelled", f"cancelled{turn.suffix}", "spec.Fail", "cancelled", seconds=seconds, seen=0)
+
     def flaky(self, situation: str, name: str, fails: int) -> ToPush:
         return self._job(situation, name, "spec.Flaky", fails=fails)
 

@@ -9,6 +9,7 @@ import redis
 
 from .bench import Bench
 from .judging import LATE_S, TAKEOVER_S
+from .on_attempts import cancelled_in_time
 from .on_deaths import any_ran_when_killed, died_twice, stopped_too_late
 from .process import CannotJudge, CutShort, WorkerProcess
 from .pushing import HELD_UP_S, ROUNDS, Round, ToPush
@@ -117,7 +118,20 @@ class Run:
         self.settle("race", seconds=DISTURBED_S + LATE_S)
         self._wrong_type()
         self.bench.push([self.jobs.sleep("long", "long", self.story.lease_s + 1.5)])
+        self.cancelled()
         self.settle("long", "wrong type", seconds=self.story.lease_s + 1.5 + LATE_S)
+
+    def cancelled(self) -> None:
+        """Mark a job as cancelled while it runs, and see whether it is tried again."""
+        for turn in ROUNDS:
+            self._alive(1)
+            takes_s = HELD_UP_S * turn.longer
+            [name] = self.bench.push([self.jobs.cancelled(turn)])
+            self.until(lambda name=name: bool(self.story.told(name)), LATE_S)  # type: ignore[misc]
+            self.bench.mark(name)
+            again = self.until(lambda name=name: len(self.story.told(name)) > 1, takes_s + 2.5)  # type: ignore[misc]
+            if again or cancelled_in_time(self.story, name):
+                return
 
     def _wrong_type(self) -> None:
         if not self.until(lambda: put_in_the_way(self.bench.client), LATE_S):

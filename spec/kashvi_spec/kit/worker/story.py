@@ -10,6 +10,7 @@ from typing import Any, Literal
 JOBS = "kashvi:queue:jobs"
 DELAYED = "kashvi:queue:delayed"
 UNRECORDED = "kashvi:queue:unrecorded"
+CANCELLED = "kashvi:queue:cancelled"
 PREFIX = "kashvi:queue:"
 TYPES = {JOBS: "list", DELAYED: "zset", UNRECORDED: "zset"}
 """The types of these keys on the server."""
@@ -21,7 +22,7 @@ AFTER_S = 2.0
 AFTER_IN_ITS_WORKER_S = 20.0
 """and actions on the workers that ran it."""
 
-Fate = Literal["done", "failed", "undeliverable", "left"]
+Fate = Literal["done", "failed", "undeliverable", "left", "cancelled"]
 """The required end of a job. left: the kit ends before the job does."""
 
 
@@ -120,6 +121,8 @@ class Story:
     """The seconds of that observation; 0: it was not possible."""
     left: list[tuple[str, bytes]] = field(default_factory=list)
     """Key and bytes of the jobs left on the queue at the end."""
+    cancelled: dict[str, float] = field(default_factory=dict)
+    """When the kit had marked a job as cancelled, by name."""
     held: int = 0
     """Jobs that a worker had claimed and not started when it was told to stop."""
     handed_back: list[bytes] | None = None

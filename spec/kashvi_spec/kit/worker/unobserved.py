@@ -11,6 +11,7 @@ OF_AREAS = {
     "envelope": "it is about the producer, which is the kit here",
     "workers": "it is about workers inside a Python program",
     "queues": "the kit pushes to the default queue",
+    "outbox": "it is about the producer, which is the kit here",
 }
 OF_CLAUSES = {
     "DELAY-3": OF_AREAS["dispatch"],
