@@ -33,10 +33,15 @@ class Relayed(NamedTuple):
 
     done_at: float
     """The server's time when this push was carried out."""
-    since: list[float]
-    """Of each row, when its job was pushed: ``done_at``, or earlier, by another push."""
+    by: list[str]
+    """Of each row, the push that added its job, as ``push_name`` has it: this one, or an earlier one."""
     holders: list[str]
     """Of each row, the id of the job that had its key then: it was not added. Empty: it was."""
+
+
+def push_name(token: str, n: int) -> str:
+    """The name of a push."""
+    return f"{token} {n}"
 
 
 @runtime_checkable

@@ -82,8 +82,8 @@ class MemoryStore(Line):
         self.relay_target = ""
         self.relays: dict[str, LetIn] = {}
         """The relay of each outbox that was let in last."""
-        self.relayed: dict[str, dict[str, tuple[float, str]]] = {}
-        """Of each outbox the jobs that were pushed, by id: when, and the id of the job that had the key."""
+        self.relayed: dict[str, dict[str, tuple[str, str]]] = {}
+        """Of each outbox the jobs that were pushed, by id: the push, and the id of the job that had the key."""
         self.pauses = 0
         """How often a queue was paused: it ends waits."""
         self.waiting = 0

@@ -3,9 +3,9 @@
 -- ARGV: outbox token now|'' seconds n. To be let in n is 0, then: the relay's token before, or ''.
 --       To push, then: the number of queues, their names, the number of ids whose rows are gone, these ids, and of each
 --       row: the number of its queue, its delay|'', its id, its key|'', the envelope
--- relay: HASH outbox -> 'token n until done_at'. relayed: HASH id -> 'since holder'.
+-- relay: HASH outbox -> 'token n until done_at'. relayed: HASH id -> 'token n holder': the push.
 -- Returns to a relay to be let in: { 1, ids } or { 0, seconds }. To one that pushes: { 0 }, or { 1, done_at, of each row
--- 'since holder' }.
+-- 'token n holder' }.
 local outbox, token, now, seconds, n = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not now then
   local time = redis.call('TIME')
@@ -63,7 +63,7 @@ for i = first, #ARGV, 5 do
       if key ~= '' then redis.call('HSET', KEYS[4], key, id) end
       if ARGV[6 + queue] ~= 'default' then redis.call('SADD', KEYS[3], ARGV[6 + queue]) end
     end
-    answer = text(now) .. ' ' .. holder
+    answer = table.concat({ token, ARGV[5], holder }, ' ')
     redis.call('HSET', KEYS[2], id, answer)
   end
   answers[#answers + 1] = answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ..relaying import RELAY_S, Relayed, Stored
+from ..relaying import RELAY_S, Relayed, Stored, push_name
 
 if TYPE_CHECKING:
     from ..ports import Runtime
@@ -53,9 +53,8 @@ class RelayedToServer:
         if not let_in:
             return None
         done_at, answers = answer
-        found = [one.decode().partition(" ") for one in answers]
-        since = [float(at) if at else float(done_at) for at, _, _ in found]
-        return Relayed(float(done_at), since, [holder for _, _, holder in found])
+        found = [one.decode().rpartition(" ") for one in answers]
+        return Relayed(float(done_at), [by for by, _, _ in found], [holder for _, _, holder in found])
 
     def _relay_keys(self, outbox: str) -> list[str]:
         return [f"{self.prefix}:relay", f"{self.prefix}:relayed:{outbox}"]
@@ -108,16 +107,16 @@ class RelayedToMemory:
                 return None
             known = store.relayed.setdefault(outbox, {})
             if n <= last.n:
-                found = [known.get(row.job_id, (last.done_at, "")) for row in rows]
-                return Relayed(last.done_at, [since for since, _ in found], [holder for _, holder in found])
+                found = [known.get(row.job_id, ("", "")) for row in rows]
+                return Relayed(last.done_at, [by for by, _ in found], [holder for _, holder in found])
             store.relays[outbox] = LetIn(token, n, now + for_s, now)
             for job_id in gone:
                 known.pop(job_id, None)
             for row in rows:
                 if row.job_id not in known:
-                    known[row.job_id] = (now, self._add(row))
+                    known[row.job_id] = (push_name(token, n), self._add(row))
             found = [known[row.job_id] for row in rows]
-            return Relayed(now, [since for since, _ in found], [holder for _, holder in found])
+            return Relayed(now, [by for by, _ in found], [holder for _, holder in found])
 
     def _add(self: Any, row: Stored) -> str:
         """Returns the id of the job that has its key, if one has."""

@@ -16,7 +16,7 @@ from ..errors import CommandRefused, DriverError, NotAnEnvelope, OutboxUnavailab
 from ..jobs.envelope import lock_in, queue_in, read
 from ..names import DEFAULT
 from ..ports import NO_LOCK, Runtime
-from ..relaying import RELAY_S, Relayed, Relaying, Stored
+from ..relaying import RELAY_S, Relayed, Relaying, Stored, push_name
 from ..stream import EventStream
 from ..text import visible
 
@@ -75,10 +75,10 @@ class _Push(NamedTuple):
 class _OnHold(NamedTuple):
     """A row whose job was pushed, and which is not deleted yet."""
 
-    since: float
-    """When, by the server's clock."""
+    by: str
+    """The push that added it."""
     until: float
-    """It is deleted then, by this process's clock, if the server still has the job as pushed at ``since``."""
+    """It is deleted then, by this process's clock, if the server still has the job by that push."""
 
 
 class Relay:
@@ -224,7 +224,7 @@ class Relay:
         del self._gone[: len(push.gone)]
         self._renew_at = self._runtime.monotonic() + RENEW_S
         self._size = min(self._size * 2, BATCH)
-        self._pushed = self._tell(push.rows, answer)
+        self._pushed = self._tell(push, answer)
         self._delete(push.rows, answer)
         self._wake()
         return 0.0 if push.rows else POLL_S
@@ -233,10 +233,10 @@ class Relay:
         """Delete the rows that the server has had for long enough."""
         now = self._runtime.monotonic()
         ready: list[str] = []
-        for row, since in zip(rows, answer.since, strict=True):
+        for row, by in zip(rows, answer.by, strict=True):
             held = self._on_hold.get(row.job_id)
-            if held is None or held.since != since:
-                held = self._on_hold[row.job_id] = _OnHold(since, now + self._hold_s)
+            if held is None or held.by != by:
+                held = self._on_hold[row.job_id] = _OnHold(by, now + self._hold_s)
             if held.until <= now:
                 ready.append(row.job_id)
         if not ready:
@@ -274,12 +274,12 @@ class Relay:
 
     # -- events ---------------------------------------------------------------------------------
 
-    def _tell(self, rows: Sequence[Stored], answer: Relayed) -> int:
+    def _tell(self, push: _Push, answer: Relayed) -> int:
         """Emit what this push has done; returns the number of jobs it added."""
         added = 0
-        for row, since, holder in zip(rows, answer.since, answer.holders, strict=True):
-            if since != answer.done_at:
-                continue  # by an earlier push
+        for row, by, holder in zip(push.rows, answer.by, answer.holders, strict=True):
+            if by != push_name(self._token, push.n):
+                continue  # an earlier one
             added += not holder
             if not self._stream.observed:
                 continue

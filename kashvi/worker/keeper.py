@@ -84,11 +84,11 @@ class Keeper:
                     self.stumbled(error)
             for relay in self._relays:
                 relay.stop()
-            for task in relaying:
-                task.join(RELAY_ENDS_S)
             self.ends()
         finally:
             self.ended()
+        for task in relaying:
+            task.join(RELAY_ENDS_S)
 
     def begins(self) -> None:
         worker = self._worker

@@ -31,6 +31,7 @@ from ..world.faults import SET_BACK_S, Faults, Rule, rules_named
 from ..world.judged import Excused
 from ..world.kernel import Turns
 from ..world.ledger import id_of
+from ..world.outbox import SimOutbox, Transaction
 from ..world.process import SimQueue
 from ..world.runtime import SimRuntime
 from ..world.table import emptied
@@ -67,7 +68,7 @@ def _key(keys: int, job: Any) -> int:
 def may_be_direct(script: Script, rules: Sequence[Rule]) -> bool:
     """Whether the direct shell runs all that these faults strike."""
     unique = any(map(script.keys_of, script.types))  # the greenlet's dispatch asks who has the key
-    return not (unique or script.cancels) and INSIDE.isdisjoint(
+    return not (unique or script.cancels or script.transactions) and INSIDE.isdisjoint(
         {*(rule.name for rule in rules), *(planned.fault for planned in script.faults)}
     )
 
@@ -215,6 +216,9 @@ class Run:
                 name, job_class, script.policy(name), script.time_limit(name), script.queue_of(name),
                 unique=partial(_key, keys) if keys else False,
             )  # fmt: skip
+        if script.transactions is not None:
+            holds = script.transactions.hold_s
+            self.world.outbox = SimOutbox(self.world, holds[tape.workload.choose(len(holds))])
         self._shifts = shifts
         self._in_main = [1] if any(rule.name == "interrupt" for rule in swarm.rules) else []
         """True if some processes work in their main thread, where Ctrl-C can interrupt."""
@@ -235,7 +239,7 @@ class Run:
     def play(self) -> None:
         world = self.world
         producer = world.process()
-        produce = partial(self._produce, producer)
+        produce = partial(self._produce if world.outbox is None else self._produce_in_transactions, producer)
         if world.direct:
             producer.process.direct[produce] = partial(self._produce_directly, producer)
         producer.process.spawn(produce, "produce")
@@ -277,6 +281,34 @@ class Run:
             except DriverError:
                 pass  # the caller gets the error; the job may or may not be on the queue
         self.produced = True
+
+    def _produce_in_transactions(self, queue: SimQueue) -> None:
+        """Transactions overlap, so one with lower numbers may be committed after one with higher ones."""
+        about, outbox, chance = self._script.transactions, self.world.outbox, self._tape.workload
+        assert about is not None
+        assert outbox is not None
+        transaction: Transaction | None = None
+        left = 0
+        for n, (gap, next_job) in enumerate(self._script.coming(chance)):
+            if gap > 0:
+                self.world.kernel.sleep(gap)
+            if transaction is None:
+                transaction, left = outbox.begin(), 1 + chance.choose(about.jobs)
+            job_type, delay_s, *_ = next_job()
+            session: Any = transaction
+            queue.dispatch_after(self.classes[job_type](n), delay_s or 0.0, session=session)
+            left -= 1
+            if not left:
+                fate = transaction.roll_back if chance.fraction() > 1.0 - about.rolls_back else transaction.commit
+                queue.process.spawn(partial(self._end, fate, about.takes.draw(chance)), "transaction")
+                transaction = None
+        if transaction is not None:
+            transaction.commit()
+        self.produced = True
+
+    def _end(self, fate: Callable[[], None], takes_s: float) -> None:
+        self.world.kernel.sleep(takes_s)
+        fate()
 
     def _produce_directly(self, queue: SimQueue) -> Turns[None]:
         """``_produce`` without a greenlet."""
@@ -394,9 +426,9 @@ class Run:
             if not self.produced or (world.faults and world.faults.rules and world.elapsed_s < world.faults.until_s):
                 continue
             stats = world.server.driver.stats()
-            if not (
-                stats.ready or stats.delayed or stats.held or world.late or (stats.unrecorded and self._rows_due())
-            ):
+            stored = world.outbox is not None and not world.outbox.quiet
+            left = stats.ready or stats.delayed or stats.held or world.late or stored
+            if not (left or (stats.unrecorded and self._rows_due())):
                 self.drained = self._over = True
             if world.progress != seen or world.on_stage() or world.in_trouble():
                 seen, self._last_news = world.progress, world.elapsed_s
@@ -424,6 +456,8 @@ class Run:
             violations += [Violation("answers as the port says", "", why) for why in self._beside.reference.differences]
             violations += [*told_wrongly(world), *table_told(world), *rows_wrong(world)]
         violations += settled_twice(world)
+        if world.outbox is not None:
+            violations += world.outbox.judged()
         if world.dealings is not None:
             violations += world.dealings.violations
         violations += recorded_wrongly(world, self.rows())

@@ -25,12 +25,15 @@ from kashvi.ports import (
     Want,
     Where,
 )
+from kashvi.relaying import Relayed, Relaying, Stored
 from kashvi.settings import pausing
 
 from ..world.ledger import TIME_S
 from ..world.server import Contents, Server
 
 HOUR_S = 3600.0
+RELAYS_S = 5.0
+"""How long a relay is let in. Not the driver's own constant, which may be wrong."""
 AT_ONCE = 500
 """The most due jobs that one exchange promotes."""
 
@@ -83,6 +86,10 @@ class _Queue:
     """The ids of cancelled jobs."""
     unique: dict[str, str] = field(default_factory=dict)
     """The keys of unique jobs, each with the id of the job that has it."""
+
+    relays: dict[str, tuple[str, int, float]] = field(default_factory=dict)
+    """Of each outbox the token of its relay, its last number, and until when it is let in."""
+    relayed: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
 
     def taken(self, lock: Lock) -> str:
         """The id of the job that has the key; empty if it was free: then this job has it now."""
@@ -144,6 +151,44 @@ class Reference:
         self._same("who has the keys of a push", answer[2], holders)
         self._same("the due time of a push", answer[1], due)
         return answer
+
+    def take_relay(self, outbox: str, token: str, before: str) -> list[str] | float:
+        answer, now = self._relaying.take_relay(outbox, token, before), self._now()
+        last, _, until = self.queue.relays.get(outbox, ("", 0, 0.0))
+        if last and last != before and 0 < until - now <= RELAYS_S:
+            self._same("when to ask again", answer, until - now)
+        else:
+            self.queue.relays[outbox] = token, 0, now + RELAYS_S
+            kept = sorted(answer) if isinstance(answer, list) else answer
+            self._same("the kept ids", kept, sorted(self.queue.relayed.get(outbox, ())))
+        return answer
+
+    def relay(
+        self, outbox: str, token: str, n: int, rows: Sequence[Stored], gone: Sequence[str], for_s: float
+    ) -> Relayed | None:
+        answer, now = self._relaying.relay(outbox, token, n, rows, gone, for_s), self._now()
+        last, number, _ = self.queue.relays.get(outbox, ("", 0, 0.0))
+        if token != last:
+            self._same("a push of another relay", answer, None)
+            return answer
+        kept = self.queue.relayed.setdefault(outbox, {})
+        if n > number:
+            self.queue.relays[outbox] = token, n, now + for_s
+            for job_id in gone:
+                kept.pop(job_id, None)
+            for row in rows:
+                if row.job_id not in kept:
+                    kept[row.job_id] = f"{token} {n}", self.queue.taken(row.lock)
+                    if not kept[row.job_id][1]:
+                        self.queue.line(row.queue).add(row.envelope, now + row.in_s if row.in_s > 0 else None)
+        right = [kept.get(row.job_id, ("", "")) for row in rows]
+        done = None if answer is None else list(zip(answer.by, answer.holders, strict=True))
+        self._same("what a push has done", done, right)
+        return answer
+
+    @property
+    def _relaying(self) -> Relaying:
+        return cast(Relaying, self._driver)
 
     def exchange(self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want) -> Exchange:
         answer = self._driver.exchange(worker, n, lease_s, settlements, want)

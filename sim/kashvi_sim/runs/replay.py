@@ -45,6 +45,7 @@ class _Replay:
     about: str = ABOUT
     schedule: tuple[Change, ...] = ()
     pauses: tuple[Pause, ...] = ()
+    transactions: None = None
     faults: tuple[PlannedFault, ...] = ()
 
     @property

@@ -80,6 +80,8 @@ class Script(Protocol):
     @property
     def pauses(self) -> tuple[Pause, ...]: ...
     @property
+    def transactions(self) -> Transactions | None: ...
+    @property
     def faults(self) -> tuple[PlannedFault, ...]: ...
     @property
     def fault_time_s(self) -> float: ...
@@ -177,6 +179,19 @@ class Pause(Strict, frozen=True):
     queue: str = DEFAULT
 
 
+class Transactions(Strict, frozen=True):
+    """The app dispatches in transactions, of up to ``jobs`` jobs; each lasts for ``takes`` after its last dispatch.
+
+    ``rolls_back``: the share of transactions that are rolled back. ``hold_s``: how long relays keep a row: a run takes
+    one of these times.
+    """
+
+    jobs: Count = 3
+    takes: Duration = Fixed(seconds=0.0)
+    rolls_back: Share = 0.0
+    hold_s: tuple[Seconds, ...] = (0.0,)
+
+
 class Workload(Strict, frozen=True):
     """The contents of a workload's file."""
 
@@ -187,6 +202,7 @@ class Workload(Strict, frozen=True):
     workers: Crew = Crew()
     schedule: tuple[Change, ...] = ()
     pauses: tuple[Pause, ...] = ()
+    transactions: Transactions | None = None
     faults: tuple[PlannedFault, ...] = ()
     fault_time_s: Positive = 30.0
     """Random faults strike for this long; then there is quiet."""

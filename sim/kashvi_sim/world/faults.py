@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 
 Moment = Literal["before", "after"]
 SERVER = frozenset({"push", "exchange", "wait", "next_due", "expired", "unrecorded", "recorded"})
+RELAY = frozenset({"take_relay", "relay"})
+DATABASE = frozenset({"rows", "delete"})
+"""The calls of a relay to the server, and to the outbox."""
 WORKER = SERVER - {"push"}
 """The calls of workers; the dispatching process is neither killed nor stopped."""
-ANYWHERE = WORKER | {"handle", "record"}
+ANYWHERE = WORKER | RELAY | DATABASE | {"handle", "record"}
 HOUR, SET_BACK_S = 3600.0, 10.0
 LIMITS = (Limits(max_jobs=1), Limits(max_jobs=3), Limits(max_time_s=2.5), Limits("empty"), Limits("drained"))
 
@@ -141,12 +144,12 @@ def _failover(s: Scene) -> None:
 
 def _out_of_memory(s: Scene) -> None:
     why = "OOM command not allowed when used memory > 'maxmemory'"
-    s.world.refuse(frozenset({"push", "exchange", "wait"}), why, s.one_of(1.0, 5.0))
+    s.world.refuse(frozenset({"push", "exchange", "wait"}) | RELAY, why, s.one_of(1.0, 5.0))
 
 
 def _read_only(s: Scene) -> None:
     why = "READONLY You can't write against a read only replica"
-    s.world.refuse(frozenset({"push", "exchange", "wait", "recorded"}), why, s.one_of(1.0, 5.0))
+    s.world.refuse(frozenset({"push", "exchange", "wait", "recorded"}) | RELAY, why, s.one_of(1.0, 5.0))
 
 
 def _insert_fails(s: Scene) -> None:
@@ -262,6 +265,8 @@ _STORE = frozenset({"record"})
 _START = frozenset({"start"})
 _HANDLE = frozenset({"handle"})
 _PUSH = frozenset({"push"})
+_SERVER = SERVER | RELAY
+_TABLES = _STORE | DATABASE
 _TAIL = (
     "none lost and drains, for jobs dispatched after the restored state; all but attempts bounded, "
     "for jobs claimed or settled after it"
@@ -271,21 +276,21 @@ RULES: tuple[Rule, ...] = (
     Rule("kill", "SIGKILL, at once or up to 3 s later", _BOTH, ANYWHERE, _kill),
     Rule("sigterm", "SIGTERM: the process stops, and another starts", _BEFORE, ANYWHERE, _sigterm),
     Rule("pause", "the process stands still, up to three leases", _BOTH, ANYWHERE, _pause),
-    Rule("request_lost", "no effect, no answer", _BEFORE, SERVER, _lost),
-    Rule("reply_lost", "carried out, no answer", _AFTER, SERVER, _lost),
-    Rule("latency", "up to 1 s on the way", _BOTH, SERVER, _latency),
-    Rule("applied_late", "no answer; carried out up to 1.2 leases later", _BEFORE, SERVER, _applied_late),
-    Rule("reset", "all connections of the process are cut", _BEFORE, SERVER, _reset),
+    Rule("request_lost", "no effect, no answer", _BEFORE, _SERVER, _lost),
+    Rule("reply_lost", "carried out, no answer", _AFTER, _SERVER, _lost),
+    Rule("latency", "up to 1 s on the way", _BOTH, _SERVER, _latency),
+    Rule("applied_late", "no answer; carried out up to 1.2 leases later", _BEFORE, _SERVER, _applied_late),
+    Rule("reset", "all connections of the process are cut", _BEFORE, _SERVER, _reset),
     Rule(
-        "unreachable", "the server can't be reached from one process, up to two leases", _BEFORE, SERVER, _unreachable
+        "unreachable", "the server can't be reached from one process, up to two leases", _BEFORE, _SERVER, _unreachable
     ),
-    Rule("restart", "the server restarts and has lost up to 1 s", _BEFORE, SERVER, _restart, _TAIL),
-    Rule("failover", "a replica that is up to 0.5 s behind takes over", _BEFORE, SERVER, _failover, _TAIL),
-    Rule("out_of_memory", "the server refuses commands that need memory, up to 5 s", _BEFORE, SERVER, _out_of_memory),
-    Rule("read_only", "the server refuses all writes, up to 5 s", _BEFORE, SERVER, _read_only),
-    Rule("insert_fails", "the database rejects a batch", _BEFORE, _STORE, _insert_fails),
-    Rule("insert_reply_lost", "the rows are in, and the confirmation is lost", _AFTER, _STORE, _insert_reply_lost),
-    Rule("database_down", "the database is down, up to 5 min", _BEFORE, _STORE, _database_down),
+    Rule("restart", "the server restarts and has lost up to 1 s", _BEFORE, _SERVER, _restart, _TAIL),
+    Rule("failover", "a replica that is up to 0.5 s behind takes over", _BEFORE, _SERVER, _failover, _TAIL),
+    Rule("out_of_memory", "the server refuses commands that need memory, up to 5 s", _BEFORE, _SERVER, _out_of_memory),
+    Rule("read_only", "the server refuses all writes, up to 5 s", _BEFORE, _SERVER, _read_only),
+    Rule("insert_fails", "the database rejects a batch", _BEFORE, _TABLES, _insert_fails),
+    Rule("insert_reply_lost", "the rows are in, and the confirmation is lost", _AFTER, _TABLES, _insert_reply_lost),
+    Rule("database_down", "the database is down, up to 5 min", _BEFORE, _TABLES, _database_down),
     Rule("skew", "a process's clock is off, up to an hour", _BEFORE, _START, _skew),
     Rule("drift", "a process's clock gains or loses 5 %", _BEFORE, _START, _drift),
     Rule("jump_back", "a process's clock jumps back, up to an hour", _BEFORE, ANYWHERE, _jump_back),
@@ -294,13 +299,13 @@ RULES: tuple[Rule, ...] = (
     Rule("base_exception", "handle() raises a BaseException", _BEFORE, _HANDLE, _base_exception),
     Rule("poison", "a job kills its process, each time", _BEFORE, _HANDLE, _poison),
     Rule("row_refused", "the database refuses one row, for 10 s or for good", _BEFORE, _STORE, _row_refused),
-    Rule("database_slow", "the database takes up to 20 s", _BOTH, _STORE, _database_slow),
+    Rule("database_slow", "the database takes up to 20 s", _BOTH, _TABLES, _database_slow),
     Rule(
-        "server_back", "the server's clock is set back, up to 10 s", _BEFORE, SERVER, _server_back,
+        "server_back", "the server's clock is set back, up to 10 s", _BEFORE, _SERVER, _server_back,
         "predicates that compare the server's times from before it and after it",
     ),
     Rule(
-        "server_forward", "the server's clock is set forward, up to a minute", _BEFORE, SERVER, _server_forward,
+        "server_forward", "the server's clock is set forward, up to a minute", _BEFORE, _SERVER, _server_forward,
         "in time",
     ),
     Rule("interrupt", "Ctrl-C in work(), at any moment", _BEFORE, ANYWHERE, _interrupt),

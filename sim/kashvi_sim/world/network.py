@@ -34,6 +34,7 @@ from kashvi.ports import (
     Want,
     Where,
 )
+from kashvi.relaying import RELAY_S, Relayed, Relaying, Stored, push_name
 from kashvi.settings import pausing
 from kashvi.ticking import Ticked, Ticking, TickJob
 
@@ -134,6 +135,40 @@ class Line:
         self._world.serve(set(queues) - {DEFAULT})
         if due is not None and delay_s < WAIT_MAX_S:
             self._world.ring(due)
+
+    @property
+    def relay_target(self) -> str:
+        return "simulated"
+
+    def take_relay(self, outbox: str, token: str, before: str) -> list[str] | float:
+        return self._call("take_relay", lambda: self._relaying.take_relay(outbox, token, before))
+
+    def relay(
+        self, outbox: str, token: str, n: int, rows: Sequence[Stored], gone: Sequence[str], for_s: float = RELAY_S
+    ) -> Relayed | None:
+        return self._call("relay", lambda: self.relayed(outbox, token, n, rows, gone, for_s))
+
+    def relayed(
+        self, outbox: str, token: str, n: int, rows: Sequence[Stored], gone: Sequence[str], for_s: float
+    ) -> Relayed | None:
+        """The effect of a relay's push on the server, and for others."""
+        world = self._world
+        answer = self._relaying.relay(outbox, token, n, rows, gone, for_s)
+        if answer is None or world.outbox is None or not world.outbox.is_new(token, n):
+            return answer
+        now = push_name(token, n)
+        added = [
+            row for row, by, holder in zip(rows, answer.by, answer.holders, strict=True) if by == now and not holder
+        ]
+        world.outbox.arrived(added)
+        for row in added:
+            due = answer.done_at + row.in_s if row.in_s > 0 else None
+            self._arrived([row.envelope], row.in_s, [row.queue], due)
+        return answer
+
+    @property
+    def _relaying(self) -> Relaying:
+        return cast(Relaying, self._server)
 
     def _judge_keys(self) -> None:
         """At each step of the server, with unique jobs in memory."""
@@ -370,7 +405,7 @@ class Line:
         on_stage = task is not None and task.on_stage
         if task is not None and on_stage:
             task.on_stage = False  # a handler's call: the code that talks to the server needs real time
-        failed, dealings = True, world.dealings if call != "wait" else None
+        failed, dealings = True, world.dealings if call not in ("wait", "take_relay", "relay") else None
         if dealings is not None:
             dealings.begins(dealings.of(process))
         try:

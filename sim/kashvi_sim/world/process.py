@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from kashvi.dispatch import Sealed
 from kashvi.errors import DriverError
 from kashvi.events import Event
 from kashvi.failures.recent import FailedJob
 from kashvi.names import DEFAULT
+from kashvi.outbox.relay import Relay
 from kashvi.ports import FailureStore
 from kashvi.queues import Queue
 from kashvi.worker import Limits
@@ -19,6 +21,7 @@ from kashvi.worker.shell import Worker
 
 from .direct import run_directly
 from .network import Database, Line
+from .outbox import OutboxLine, Transaction
 from .runtime import SimRuntime
 from .stage import Stage, unstaged
 
@@ -107,6 +110,17 @@ class SimQueue(Queue):
 
     def failed_jobs(self) -> list[FailedJob]:
         return [replace(failed, job=unstaged(failed.job)) for failed in super().failed_jobs()]
+
+    def relays(self) -> list[Relay]:
+        outbox = self._world.outbox
+        if outbox is None:
+            return []
+        rows = OutboxLine(self._world, self.process, outbox)
+        return [Relay(self._line, rows, self.process, self._stream, outbox.hold_s)]
+
+    def _insert(self, session: object, sealed: Sequence[Sealed], delay_s: float) -> None:
+        assert isinstance(session, Transaction)
+        session.insert(sealed, delay_s)
 
     def _worker(
         self, threads: int, limits: Limits | None, queues: str | Iterable[str], *, interruptible: bool

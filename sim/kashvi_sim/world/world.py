@@ -40,6 +40,7 @@ from .judged import Judged, bench
 from .kernel import EPOCH, Choose, Kernel
 from .ledger import Ledger, id_of, ids_of
 from .network import Line, Waiter, first_due, look
+from .outbox import SimOutbox
 from .process import SimQueue
 from .reports import Reported
 from .runtime import SimRuntime
@@ -93,6 +94,8 @@ class World(Judged, Reported, Struck):
     """The number of jobs that came, ended or were recorded."""
     dealings: Dealings | None = None
     """Judges of the processes' dealings with the server, if wanted."""
+    outbox: SimOutbox | None = None
+    """The database in whose transactions the app dispatches, if it has one."""
     calls, spinning = 0, ""
     """The calls of the server, and the process that called it endlessly without time passing."""
 

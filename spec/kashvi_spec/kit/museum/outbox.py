@@ -325,10 +325,10 @@ def _(patch: Patch) -> None:
 )
 def _(patch: Patch) -> None:
     def delete(real: Any, self: Relay, rows: Sequence[Stored], answer: Relayed) -> None:
-        kept = [(row, at) for row, at, holder in zip(rows, answer.since, answer.holders, strict=True) if not holder]
+        kept = [(row, by) for row, by, holder in zip(rows, answer.by, answer.holders, strict=True) if not holder]
         for row, holder in zip(rows, answer.holders, strict=True):
             if holder:
                 self._driver.store.relayed[self._outbox].pop(row.job_id)  # type: ignore[attr-defined]
-        real(self, [row for row, _ in kept], answer._replace(since=[at for _, at in kept]))
+        real(self, [row for row, _ in kept], answer._replace(by=[by for _, by in kept]))
 
     where(patch, Relay, "_delete", lambda self, rows, answer: any(answer.holders), delete)
