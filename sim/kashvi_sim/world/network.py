@@ -34,13 +34,13 @@ from kashvi.ports import (
     Want,
     Where,
 )
-from kashvi.relaying import RELAY_S, Relayed, Relaying, Stored, push_name
 from kashvi.settings import pausing
 from kashvi.ticking import Ticked, Ticking, TickJob
 
 from .kernel import Task
 from .keys import stray
 from .ledger import Try, id_of
+from .outbox import RelayedTo
 from .runtime import SimRuntime
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def first_due(server: Driver, named: Collection[str]) -> float | Paused | None:
     return naming(server).next_due((DEFAULT, *sorted(named))) if named else server.next_due()
 
 
-class Line:
+class Line(RelayedTo):
     """One process's driver: the server's, with a network between."""
 
     def __init__(self, world: World, process: SimRuntime) -> None:
@@ -135,40 +135,6 @@ class Line:
         self._world.serve(set(queues) - {DEFAULT})
         if due is not None and delay_s < WAIT_MAX_S:
             self._world.ring(due)
-
-    @property
-    def relay_target(self) -> str:
-        return "simulated"
-
-    def take_relay(self, outbox: str, token: str, before: str) -> list[str] | float:
-        return self._call("take_relay", lambda: self._relaying.take_relay(outbox, token, before))
-
-    def relay(
-        self, outbox: str, token: str, n: int, rows: Sequence[Stored], gone: Sequence[str], for_s: float = RELAY_S
-    ) -> Relayed | None:
-        return self._call("relay", lambda: self.relayed(outbox, token, n, rows, gone, for_s))
-
-    def relayed(
-        self, outbox: str, token: str, n: int, rows: Sequence[Stored], gone: Sequence[str], for_s: float
-    ) -> Relayed | None:
-        """The effect of a relay's push on the server, and for others."""
-        world = self._world
-        answer = self._relaying.relay(outbox, token, n, rows, gone, for_s)
-        if answer is None or world.outbox is None or not world.outbox.is_new(token, n):
-            return answer
-        now = push_name(token, n)
-        added = [
-            row for row, by, holder in zip(rows, answer.by, answer.holders, strict=True) if by == now and not holder
-        ]
-        world.outbox.arrived(added)
-        for row in added:
-            due = answer.done_at + row.in_s if row.in_s > 0 else None
-            self._arrived([row.envelope], row.in_s, [row.queue], due)
-        return answer
-
-    @property
-    def _relaying(self) -> Relaying:
-        return cast(Relaying, self._server)
 
     def _judge_keys(self) -> None:
         """At each step of the server, with unique jobs in memory."""

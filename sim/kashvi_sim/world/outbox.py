@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kashvi_spec.judging import ROUNDING_S, Violation
 
@@ -17,9 +17,11 @@ from kashvi.dispatch import Sealed
 from kashvi.errors import OutboxUnavailable, StoreUnavailable
 from kashvi.events import AttemptStarted
 from kashvi.outbox.relay import Row
-from kashvi.relaying import Stored
+from kashvi.relaying import RELAY_S, Relayed, Relaying, Stored, push_name
 
 if TYPE_CHECKING:
+    from kashvi.named import NamedQueues
+
     from .runtime import SimRuntime
     from .world import World
 
@@ -136,6 +138,53 @@ class SimOutbox:
                             "committed iff queued", job_id, "queued before an earlier one of its transaction"
                         )
                     last = max(last, places.get(job_id, last))
+
+
+class RelayedTo:
+    """The part of a process's line to the server that its relays use."""
+
+    _world: World
+    _server: NamedQueues
+
+    def _call(self, call: str, effect: Callable[[], T], late: Callable[[], Any] | None = None) -> T:
+        raise NotImplementedError
+
+    def _arrived(self, envelopes: Sequence[bytes], delay_s: float, queues: Sequence[str], due: float | None) -> None:
+        raise NotImplementedError
+
+    @property
+    def relay_target(self) -> str:
+        return "simulated"
+
+    def take_relay(self, outbox: str, token: str, before: str) -> list[str] | float:
+        return self._call("take_relay", lambda: self._relaying.take_relay(outbox, token, before))
+
+    def relay(
+        self, outbox: str, token: str, n: int, rows: Sequence[Stored], gone: Sequence[str], for_s: float = RELAY_S
+    ) -> Relayed | None:
+        return self._call("relay", lambda: self.relayed(outbox, token, n, rows, gone, for_s))
+
+    def relayed(
+        self, outbox: str, token: str, n: int, rows: Sequence[Stored], gone: Sequence[str], for_s: float
+    ) -> Relayed | None:
+        """The effect of a relay's push on the server, and for others."""
+        world = self._world
+        answer = self._relaying.relay(outbox, token, n, rows, gone, for_s)
+        if answer is None or world.outbox is None or not world.outbox.is_new(token, n):
+            return answer
+        now = push_name(token, n)
+        added = [
+            row for row, by, holder in zip(rows, answer.by, answer.holders, strict=True) if by == now and not holder
+        ]
+        world.outbox.arrived(added)
+        for row in added:
+            due = answer.done_at + row.in_s if row.in_s > 0 else None
+            self._arrived([row.envelope], row.in_s, [row.queue], due)
+        return answer
+
+    @property
+    def _relaying(self) -> Relaying:
+        return cast(Relaying, self._server)
 
 
 class OutboxLine:
