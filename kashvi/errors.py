@@ -363,6 +363,21 @@ class AttemptOver(AttemptError):
         )
 
 
+class FollowUpRefused(AttemptError):
+    """The handler succeeded, and the server can't add one of its follow-ups, so the attempt has failed.
+
+    ``queue``: the follow-up's. ``keys``: two keys of it, of which one is the wrong type.
+    """
+
+    def __init__(self, job: str, queue: str, keys: tuple[str, str]) -> None:
+        self.queue = queue
+        self.keys = keys
+        super().__init__(
+            f"its follow-up {job} can't be added to the queue {queue!r}: {keys[0]} is no list, or {keys[1]} no sorted "
+            "set. Another program has put something else there: rename or delete that key, then send this job again"
+        )
+
+
 class ClockStandsStill(KashviError):
     """``work(drain=True)`` would wait for ever for a delayed job: a test has frozen the queue's clock."""
 

@@ -136,6 +136,8 @@ class AttemptFailed(JobEvent, frozen=True, kw_only=True, dict=True):
     """True if the handler, or the type's policy, gives the job up: no further attempt follows."""
     timed_out: Literal["", "obeyed", "late", "stuck"] = ""
     """If its time limit had passed: whether the handler obeyed, raised something else, or did not end."""
+    unsent: bool = False
+    """True if the handler had succeeded, and the server can't add a follow-up."""
 
     @property
     def exception(self) -> BaseException | None:

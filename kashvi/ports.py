@@ -140,6 +140,9 @@ class Exchange(NamedTuple):
     """Indexes of the settlements whose job was marked: it was removed instead, or its chain ended."""
     marked_at: float | None = None
     """The time of the newest mark on the server; None: there is none."""
+    unsendable: tuple[tuple[int, int], ...] = ()
+    """Refused settlements whose jobs are where they were: a follow-up can't be added, as another program made a key of
+    its queue something else. Indexes of the settlement and of its first such follow-up."""
 
 
 WAIT_MAX_S = 0.6

@@ -97,7 +97,7 @@ local function settle(index, at, move, owner, place, old, new, in_s, read_end, q
   end
   if not is_right(queue) then return false end
   for i = first, last, 3 do
-    if not is_right(ARGV[i + 2]) then return false end
+    if not is_right(ARGV[i + 2]) then return (i - first) / 3 end
   end
   if move == 'done' and tonumber(in_s) == 1 and ends(index, id) then last = last - 3 end
   for i = first, last, 3 do
@@ -120,7 +120,8 @@ if not repeated then
   local found, leaving = refused_now, false
   for i, first in ipairs(settlements) do -- 4: settle
     leaving = leaving or (ARGV[first] == 'leave' and ARGV[first + 1] == worker)
-    if not settle(i - 1, first, unpack(ARGV, first, first + 10)) then found[#found + 1] = i - 1 end
+    local settled = settle(i - 1, first, unpack(ARGV, first, first + 10))
+    if settled ~= true then found[#found + 1] = settled and i - 1 .. '!' .. settled or i - 1 end
   end
   settled_at, refused = text(now), table.concat(found, ' ')
   redis.call('HSET', exchanges, worker, n .. ' ' .. settled_at .. ' ' .. refused) -- 5: remember

@@ -66,6 +66,8 @@ class Answer(NamedTuple):
     """The settlements of cancelled jobs, which were removed instead."""
     marked_at: float | None
     """When the newest job was cancelled. This worker asks for no marks: it ends the attempt that it has."""
+    unsendable: list[tuple[int, int]]
+    """Of refused settlements: the first follow-up that can't be added. This worker has none."""
 
 
 class Server:
@@ -109,7 +111,7 @@ class Server:
         return Answer(
             float(now),
             float(settled_at),
-            [int(one) for one in refused.split() if one.isdigit()],
+            [int(one.partition(b"!")[0]) for one in refused.split() if one.isdigit() or b"!" in one],
             claimed,
             holding,
             ready,
@@ -119,6 +121,10 @@ class Server:
             bool(paused),
             [int(one[1:]) for one in refused.split() if one[:1] == b"c"],
             float(marked_at) if marked_at else None,
+            [
+                (int(index), int(number))
+                for index, number in (one.split(b"!") for one in refused.split() if b"!" in one)
+            ],
         )
 
     def wait(self, worker: str, seconds: float) -> bytes | None:

@@ -60,10 +60,7 @@ else
   if names ~= 'set' and names ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[10] .. ' is no set') end
   redis.call('HGET', KEYS[11], worker)
   redis.call('HGET', KEYS[12], '')
-  if not some_delayed[1] then
-    redis.call('LLEN', jobs)
-    redis.call('ZCARD', delayed)
-  end
+  if some_delayed[1] == nil then other(1) end
 end
 redis.call('LLEN', held)
 redis.call('LLEN', running)
@@ -153,11 +150,11 @@ local function follow(first, last)
   end
 end
 
-local function can_follow(first, last)
+-- The number of the first follow-up that can't be added.
+local function unsendable(first, last)
   for i = first, last, 5 do
-    if wrong[tonumber(ARGV[i + 2])] then return false end
+    if wrong[tonumber(ARGV[i + 2])] then return (i - first) / 5 end
   end
-  return true
 end
 
 -- Check, add, then remove. first, last: where the follow-ups are in ARGV.
@@ -188,7 +185,8 @@ local function settle(move, owner, list_index, old, new, in_s, queue, key, id, r
     return true
   end
   if (move == 'retry' or move == 'return') and wrong[queue] then return false end
-  if move == 'done' and not can_follow(first, last) then return false end
+  local without = move == 'done' and unsendable(first, last)
+  if without then return without end
   if move == 'done' and in_s == '1' and ends(id) then last = last - 5 end
   if move == 'retry' then
     delay(new, tonumber(in_s), queue)
@@ -207,7 +205,7 @@ local function settle(move, owner, list_index, old, new, in_s, queue, key, id, r
 end
 
 local function note(settled)
-  if not settled then refused[#refused + 1] = index end
+  if settled ~= true then refused[#refused + 1] = settled and index .. '!' .. settled or index end
   index = index + 1
 end
 while at <= #ARGV do

@@ -172,10 +172,11 @@ class RedisDriver(RelayedToServer, RedisCancels):
         (self._known.discard if leaves else self._known.add)(worker)
         if claimed:
             self._chunk = min(READ_MAX_BYTES * len(claimed) // (sum(map(len, claimed)) or 1) + 1, CHUNK_MAX)
+        marks = refused.split()
         return Exchange(
             server_at=float(now),
             settled_at=float(settled_at),
-            refused=tuple(int(one) for one in refused.split() if one.isdigit()),
+            refused=tuple(int(one.partition(b"!")[0]) for one in marks if one.isdigit() or b"!" in one),
             claimed=claimed,
             holding=holding,
             ready=ready,
@@ -185,9 +186,10 @@ class RedisDriver(RelayedToServer, RedisCancels):
             paused=bool(paused),
             claimed_of=tuple((name.decode(), count) for name, count in zip(*[iter(claimed_of)] * 2, strict=True)),
             paused_queues=() if isinstance(want, int) else tuple(name.decode() for name in paused_queues),
-            duplicates=tuple(_pair(one) for one in refused.split() if b"." in one),
-            cancelled=tuple(int(one[1:]) for one in refused.split() if one[:1] == b"c"),
+            duplicates=tuple(_pair(one, b".") for one in marks if b"." in one),
+            cancelled=tuple(int(one[1:]) for one in marks if one[:1] == b"c"),
             marked_at=float(marked_at) if marked_at else None,
+            unsendable=tuple(_pair(one, b"!") for one in marks if b"!" in one),
         )
 
     def _add_queues(
@@ -416,9 +418,9 @@ def _pairs(reply: list[Any]) -> Iterator[tuple[bytes, Any]]:
     return zip(reply[::2], reply[1::2], strict=True)
 
 
-def _pair(text: bytes) -> tuple[int, int]:
+def _pair(text: bytes, mark: bytes) -> tuple[int, int]:
     """A settlement's index and that of its follow-up."""
-    index, _, number = text.partition(b".")
+    index, _, number = text.partition(mark)
     return int(index), int(number)
 
 

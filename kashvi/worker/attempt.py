@@ -12,10 +12,11 @@ import msgspec
 
 from .. import events
 from ..delays import seconds_of
-from ..errors import HandleNotRun, PayloadMismatch, TimedOut, UndeliverableJob, UnknownJobType
+from ..errors import FollowUpRefused, HandleNotRun, PayloadMismatch, TimedOut, UndeliverableJob, UnknownJobType
 from ..jobs import chain
 from ..jobs.codec import Job
 from ..jobs.envelope import Envelope
+from ..names import DEFAULT
 from ..ports import Runtime
 from ..raised import standing_at, traceback_of
 from ..registry import Registry, is_a_name
@@ -120,10 +121,14 @@ class Attempts:
         error: str | None = None,
         cause: BaseException | None = None,
         timed_out: str = "",
+        *,
+        unsent: bool = False,
     ) -> Settling:
         """Emit the end of an attempt. If that is interrupted, ``over`` has the outcome."""
         d = settling.delivery
         facts: dict[str, Any] = {} if error is None else {"error": error, "gave_up": settling.gave_up}
+        if unsent:
+            facts |= {"unsent": True}
         if settling.snoozed:
             facts = {"wait_s": settling.wait_s}
         if timed_out:
@@ -207,6 +212,16 @@ class Attempts:
         if settling.move == "fail" and frame is not None:
             settle.traced(settling, standing_at(frame, text))
         return self._told(settling, events.AttemptFailed, d.attempts + 1, text, reason, "stuck")
+
+    def unsent(self, done: Settling, number: int, prefix: str) -> Settling:
+        """An attempt whose handler succeeded has failed: the server can't add its follow-up of this number."""
+        d, one = done.delivery, done.follow_ups[number]
+        start = prefix if one.queue == DEFAULT else f"{prefix}:{one.queue}"
+        reason = FollowUpRefused(f"{one.type} {one.job_id}", one.queue, (f"{start}:jobs", f"{start}:delayed"))
+        text = describe(reason)
+        settling = self._failed(d, self._runtime.monotonic(), text, reason, done.took_s or 0.0)
+        settling.took_s = done.took_s
+        return self._told(settling, events.AttemptFailed, d.attempts + 1, text, reason, unsent=True)
 
     def _passed(self, d: Delivery, ended: float, error: BaseException | None) -> TimeLimit | None:
         """The attempt's time limit, if it had passed at its end."""

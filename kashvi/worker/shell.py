@@ -7,6 +7,7 @@ It calls no server and decodes no job meanwhile. On the simulator's runtime, thr
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from itertools import islice
 from typing import cast
 
@@ -228,11 +229,11 @@ class Worker:
                 except Exception as caught:
                     over = not self._goes_on(request, caught)
             if answer is not None:
-                claimed = self.claimed(request, answer)
+                claimed, unsent = self.claimed(request, answer), self.unsent(request, answer)
                 self.lost = None
                 with self.lock:
                     over = True
-                    self.machine.answered(self.now(), request, answer, claimed, micros(sent_at))
+                    self.machine.answered(self.now(), request, answer, claimed, micros(sent_at), unsent)
                     self.signal()
         finally:
             if not over:
@@ -296,11 +297,21 @@ class Worker:
     ) -> Delivery:
         return settle.delivery(raw, self.id, self._runtime.new_id, server_at, claim, place, queue=queue)
 
+    def unsent(self, request: Request, answer: Exchange) -> Sequence[Settling]:
+        """The attempts that have failed since their follow-ups can't be sent."""
+        if not answer.unsendable or request.reconciles:
+            return ()
+        prefix: str = getattr(self._driver, "prefix", "")
+        return [self.attempts.unsent(request.settlings[i], k, prefix) for i, k in answer.unsendable]
+
     def tell(self, request: Request, answer: Exchange, sent_at: float) -> None:
         """Tell observers and the recorder the outcome of each settlement."""
         refused = answer.refused
         if self._stream.observed:
+            unsent = {i for i, _ in answer.unsendable} if answer.unsendable else ()
             for i, settling in enumerate(request.settlings):
+                if i in unsent:
+                    continue  # it has failed, and is settled as that
                 duplicates = [k for one, k in answer.duplicates if one == i] if answer.duplicates else ()
                 cancelled = bool(answer.cancelled) and i in answer.cancelled
                 settle.tell(self._stream, settling, answer.settled_at, sent_at, i in refused, duplicates, cancelled)

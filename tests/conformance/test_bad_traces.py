@@ -131,8 +131,8 @@ def sends(parent: str, *job_ids: str, process: str = "p") -> list[Event]:
     return [*told, *(event for one in job_ids for event in (started(one, 9), *did(one, 9)))]
 
 
-def raised(job_id: str, at: float, n: int = 1, error: str = "e", gave_up: bool = False) -> Event:
-    return AttemptFailed(attempt=n, duration_s=0.0, error=error, gave_up=gave_up, **about(job_id, at))
+def raised(job_id: str, at: float, n: int = 1, error: str = "e", gave_up: bool = False, unsent: bool = False) -> Event:
+    return AttemptFailed(attempt=n, duration_s=0.0, error=error, gave_up=gave_up, unsent=unsent, **about(job_id, at))
 
 
 def limited(job_id: str, at: float, limit_s: float, n: int = 1) -> Event:
@@ -266,7 +266,13 @@ IN_ITS_PLACE = [
     *done_after("a", 10, 10, late=True),
 ]  # fmt: skip
 
+UNSENT = [
+    worker(), dispatched("a"), started("a", 0), *keeps("a", "b"), did("a", 0)[0], raised("a", 0, unsent=True),
+    retried("a", 0), started("a", 1, 2), *keeps("a", "c", n=2), *did("a", 1, 2), *sends("a", "c"), stopped(),
+]  # fmt: skip
+
 GOOD: dict[str, list[Event]] = {
+    "an attempt whose follow-up the server can't add": UNSENT,
     "attempts with a time limit": [
         worker(), dispatched("a"), dispatched("b"), dispatched("c"), limited("a", 0, 3),
         *failed_after("a", 3, 3, TIMED_OUT, "obeyed"), limited("b", 10, 3), *failed_after("b", 12, 2, "e"),

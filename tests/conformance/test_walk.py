@@ -20,6 +20,7 @@ from kashvi.events import Event, JobFailed, SettleRefused
 from .test_bad_traces import (
     EXHAUSTED,
     TAKEN_OVER,
+    UNSENT,
     about,
     did,
     dispatched,
@@ -123,7 +124,7 @@ POSTPONED = [
 """One worker does not know its type, the other does."""
 
 
-@pytest.mark.parametrize("trace", [EXHAUSTED, TAKEN_OVER, GIVEN_BACK, SUSPECT_GIVEN_BACK, CUT_OFF, POSTPONED])
+@pytest.mark.parametrize("trace", [EXHAUSTED, TAKEN_OVER, GIVEN_BACK, SUSPECT_GIVEN_BACK, CUT_OFF, POSTPONED, UNSENT])
 def test_a_good_trace_is_accepted(trace: list[Event]) -> None:
     """Also where a process is silent at the end."""
     assert walk(trace).rejected == []

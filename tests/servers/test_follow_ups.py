@@ -73,6 +73,16 @@ class Child:
 
 
 @dataclass
+class Other:
+    n: int
+
+    def handle(self) -> None:
+        ran.append(self.n)
+        current().dispatch_many([Child(self.n + 1)])
+        current().dispatch(Other(self.n + 2))
+
+
+@dataclass
 class Order:
     n: int
 
@@ -100,6 +110,19 @@ def test_a_full_server_takes_follow_ups(redis_server: RedisServer) -> None:
         client.config_set("maxmemory", 0)
     assert ran == [1, 2, 3]
     assert queue.stats().held == queue.stats().workers == 0
+
+
+def test_a_follow_up_to_a_key_of_the_wrong_type_fails_its_attempt(redis_server: RedisServer) -> None:
+    """Counted, and not run again without end; the others are not sent either."""
+    queue = queue_on(redis_server)
+    queue.set_max_retry(2)
+    queue.register("jobs.Other", Other, queue="mail")
+    redis_server.client().set("kashvi:queue:mail:jobs", "of another program")
+    queue.dispatch(Other(1), queue="default")
+    queue.work(drain=True, max_jobs=5)
+    [failed] = queue.failed_jobs()
+    assert (failed.attempts, ran) == (2, [1, 1])
+    assert "kashvi:queue:mail:jobs is no list" in failed.error
 
 
 def test_a_worker_that_waits_starts_a_follow_up_that_is_due_soon(valkey: RedisServer) -> None:

@@ -12,12 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import fakeredis
 import pytest
+from kashvi_spec.judging import judge
+from kashvi_spec.predicates.every import every_predicate
 
 from kashvi import current
+from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import AttemptOver, NoAttempt, TooManyFollowUps
-from kashvi.events import FollowUpKept, JobDispatched, JobFailed
+from kashvi.events import Event, FollowUpKept, JobDispatched, JobFailed, JobSucceeded, SettleRefused
 from kashvi.jobs.envelope import seal
+from kashvi.ports import Stats
 from kashvi.queue import Queue
 from kashvi.registry import Registry
 from kashvi.worker import attempt, running, settle
@@ -331,3 +336,33 @@ def test_the_delay_of_a_follow_up_is_counted_from_the_end_of_its_attempt_however
     parent = settle.delivery(seal("parent", b'"jobs.Does"', b"{}"), "me", str, 90.0)
     sent = settle.succeeded(parent, 100.0, 1.0, kept).sent(103.0)
     assert [one.in_s for one in sent.follow_ups] == [0.0, 0.0, 2.0]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_suspect_whose_follow_up_is_refused_is_settled_at_once(lost: int) -> None:
+    """As any other job: it has failed, by all that its events tell, and the worker holds it no longer."""
+    client = fakeredis.FakeRedis()
+    queue = Queue(RedisDriver(client), registry=Registry(), max_attempts=1)
+    queue.register("jobs.Does", Does)
+    queue.register("jobs.Child", Child, queue="mail")
+
+    @act("dispatches one")
+    def _(job: Does) -> None:
+        current().dispatch(Child("one"))
+
+    seen: list[Event] = []
+    queue.observe(seen.append)
+    client.set("kashvi:queue:mail:delayed", "of another program")
+    job_id = queue.dispatch(Does("dispatches one"))
+    if lost:
+        client.lset("kashvi:queue:jobs", 0, b'%b,"lost":1}' % client.lindex("kashvi:queue:jobs", 0)[:-1])
+    queue.work(stop_when_empty=True, max_jobs=2)
+    [failed] = queue.failed_jobs()
+    assert (failed.id, failed.attempts) == (job_id, 1)
+    assert "kashvi:queue:mail:delayed no sorted set" in failed.error
+    client.delete("kashvi:queue:mail:delayed")
+    assert queue.stats() == Stats(0, 0, 0, 1, 0)
+    assert [
+        one for one in judge(seen, every_predicate(max_attempts=1)) if one.predicate != "recorded iff exhausted"
+    ] == []
+    assert not any(isinstance(event, JobSucceeded | SettleRefused) for event in seen)

@@ -139,8 +139,19 @@ class Calls(Jobs):
         self.repeated = self.last_try = False
         self.backoff = BACKOFF_FIRST
 
-    def answered(self, now: int, request: Request, answer: Exchange, claimed: Sequence[Delivery], sent_at: int) -> None:
-        """``claimed``: the jobs that the answer brought; if it ``reconciles``, all that it lists, announced first."""
+    def answered(
+        self,
+        now: int,
+        request: Request,
+        answer: Exchange,
+        claimed: Sequence[Delivery],
+        sent_at: int,
+        unsent: Sequence[Settling] = (),
+    ) -> None:
+        """``claimed``: the jobs that the answer brought; if it ``reconciles``, all that it lists, announced first.
+
+        ``unsent``: failed attempts, for those whose follow-ups can't be sent.
+        """
         self.exchanging = self.gave_up = False
         server_at = micros(answer.server_at)
         self.renewed_at, self.server_ahead = sent_at, server_at - sent_at
@@ -153,6 +164,8 @@ class Calls(Jobs):
             self._listed(now, answer, claimed)
         else:
             self._settled(now, request, answer)
+            if unsent:
+                self._fail_unsent(now, unsent)
             if claimed:
                 self.holding.update(answer.claimed)
                 self.job_bytes = max(sum(map(len, answer.claimed)) // len(claimed), 1)
@@ -181,6 +194,13 @@ class Calls(Jobs):
                 holding[d.raw] = left
         if self.owed_bytes:
             self.owed_bytes -= sum(settling.follow_up_bytes for settling in request.settlings)
+
+    def _fail_unsent(self, now: int, unsent: Sequence[Settling]) -> None:
+        """We hold the jobs still, and settle them once more: as failed."""
+        self.holding.update(settling.delivery.raw for settling in unsent)
+        self.urgent = self.urgent or any(settling.delivery.place == "running" for settling in unsent)
+        self._owe(now, unsent)
+        self._ask_to_flush()
 
     def _learnt(self, now: int, request: Request, answer: Exchange, sent_at: int) -> None:
         self.backlog, self.unrecorded = answer.ready, answer.unrecorded

@@ -207,6 +207,8 @@ class _Teller:
             self._by_itself(Item("started", actor, number=event.attempt, flag=event.suspect, after=claimed), event)
         elif isinstance(event, AttemptSucceeded):
             self._by_itself(Item("ended", self._actor(event.process), number=event.attempt, flag=True), event)
+        elif isinstance(event, AttemptFailed) and event.unsent:
+            self._fails_after_all(event)
         elif isinstance(event, AttemptFailed):
             what: What = "ended" if event.attempt else "void"
             self._by_itself(Item(what, self._actor(event.process), number=event.attempt), event)
@@ -272,6 +274,14 @@ class _Teller:
             return 0
         self._by_itself(Item("cut off", actor, number=mine[-1].number), event)
         return 1 << len(self._items) - 1
+
+    def _fails_after_all(self, event: AttemptFailed) -> None:
+        """The attempt had ended well, and its follow-ups can't be added."""
+        actor = self._actor(event.process)
+        for i, (item, _, at) in reversed(list(enumerate(self._items))):
+            if (item.what, item.actor, item.number, item.flag) == ("ended", actor, event.attempt, True):
+                self._items[i] = item._replace(flag=False), event, at
+                return
 
     def _by_itself(self, item: Item, event: Event) -> None:
         """Add a process's own step after its earlier items."""

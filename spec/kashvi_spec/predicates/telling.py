@@ -76,7 +76,8 @@ class EachEndSettled(Predicate):
         self._worker_of[event.process, event.job_id] = event.worker
 
     def _ended(self, event: AttemptSucceeded | AttemptFailed | AttemptSnoozed) -> None:
-        if event.type:
+        sent_again = isinstance(event, AttemptFailed) and event.unsent  # the end that is settled once more, as failed
+        if event.type and not sent_again:
             key = event.process, event.job_id
             self._open[key] = self._open.get(key, 0) + 1
 

@@ -52,9 +52,9 @@ class Exchanges:
                 except Exception as caught:
                     over = not (yield from self._goes_on(request, caught))
             if answer is not None:
-                claimed = worker.claimed(request, answer)
+                claimed, unsent = worker.claimed(request, answer), worker.unsent(request, answer)
                 worker.lost, over = None, True
-                machine.answered(worker.now(), request, answer, claimed, micros(sent_at))
+                machine.answered(worker.now(), request, answer, claimed, micros(sent_at), unsent)
                 worker.signal()
         finally:
             if not over:

@@ -138,7 +138,8 @@ class Spoken:
         listing = answer["listing"]
         if answer["marked_at"] is None:
             del answer["marked_at"]
-        for name in ("claimed_of", "paused_queues", "duplicates", "cancelled"):  # of several queues, and cancelled jobs
+        # Of several queues, of cancelled jobs, and of keys of a wrong type.
+        for name in ("claimed_of", "paused_queues", "duplicates", "cancelled", "unsendable"):
             answer[name] = [list(one) if isinstance(one, tuple) else one for one in answer.pop(name, ())]
             if not answer[name]:
                 del answer[name]

@@ -7,9 +7,10 @@ from typing import Any
 
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.ports import Exchange, Settlement
-from kashvi.worker import attempt, hooks, running
+from kashvi.worker import attempt, hooks, running, settle
 from kashvi.worker.running import FollowUps, Running
 from kashvi.worker.settle import Settling
+from kashvi.worker.shell import Worker
 
 from . import Patch, exhibit, where
 
@@ -19,7 +20,7 @@ from . import Patch, exhibit, where
     "each attempt that fails later has sent them",
     "JOBS-18",
     source="Celery, RQ, Dramatiq: delay() in a task sends at once",
-    also="QUEUES-4 QUEUES-8",
+    also="JOBS-23 QUEUES-4 QUEUES-8",
 )
 def _(patch: Patch) -> None:
     def keep(self: FollowUps, running: Running, jobs: Iterable[object], delay_s: float, *queue: Any) -> list[str]:
@@ -155,3 +156,26 @@ def _(patch: Patch) -> None:
 
     real = attempt.Attempts.failed
     patch.setattr(attempt.Attempts, "failed", failed)
+
+
+@exhibit(
+    "a done that the server can't take is run again",
+    "as if another worker had taken the job over, so it goes on for ever",
+    "JOBS-23",
+    source="kashvi, before it had this clause",
+)
+def _(patch: Patch) -> None:
+    patch.setattr(Worker, "unsent", lambda self, request, answer: ())
+
+
+@exhibit(
+    "follow-ups that can't be added are left out",
+    "the job is done without them, and no one hears of it",
+    "JOBS-23",
+    source="design review: the rest of a chain vanishes",
+)
+def _(patch: Patch) -> None:
+    def unsent(self: attempt.Attempts, done: Settling, number: int, prefix: str) -> Settling:
+        return settle.succeeded(done.delivery, done.ended_at, done.took_s)
+
+    patch.setattr(attempt.Attempts, "unsent", unsent)

@@ -23,7 +23,7 @@ from . import Patch, exhibit, where
     "then the worker's default applies",
     "RETRY-8",
     source="Sidekiq #1695: the retried message says 'true'",
-    also="RETRY-1 RETRY-9 RETRY-10 RETRY-11 RETRY-12",
+    also="JOBS-23 RETRY-1 RETRY-9 RETRY-10 RETRY-11 RETRY-12",
 )
 def _(patch: Patch) -> None:
     def decide_by(real: Any, policy: Retry, n: int, most: int, *facts: Any) -> Any:

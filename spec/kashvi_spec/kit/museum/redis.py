@@ -60,7 +60,7 @@ def _(patch: Patch) -> None:
     "kashvi:jobs, which other programs do not know",
     "REDIS-1",
     source="AsyncTasQ: keys of its own",
-    also="DISPATCH-7 ENVELOPE-1 FAILURES-8 JOBS-3 MEMORY-3 REDIS-3 REDIS-4 REDIS-5 REDIS-6 "
+    also="DISPATCH-7 ENVELOPE-1 FAILURES-8 JOBS-3 JOBS-23 MEMORY-3 REDIS-3 REDIS-4 REDIS-5 REDIS-6 "
     "REDIS-7 REDIS-11 REDIS-12 REDIS-13 REDIS-14 REDIS-15",
 )
 def _(patch: Patch) -> None:
