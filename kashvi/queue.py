@@ -81,6 +81,8 @@ adispatch_after = _default.adispatch_after
 adispatch_many = _default.adispatch_many
 chain = _default.chain
 cron = _default.cron
+schedule = _default.schedule
+forget_ticks = _default.forget_ticks
 set_driver = _default.set_driver
 set_max_retry = _default.set_max_retry
 use_db = _default.use_db
@@ -160,6 +162,7 @@ __all__ = [
     "dispatch_after",
     "dispatch_many",
     "failed_jobs",
+    "forget_ticks",
     "job",
     "jobs",
     "observe",
@@ -169,6 +172,7 @@ __all__ = [
     "queue_stats",
     "register",
     "resume",
+    "schedule",
     "set_driver",
     "set_max_retry",
     "start_workers",

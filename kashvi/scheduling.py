@@ -17,6 +17,7 @@ from .ticking import Ticking
 
 if TYPE_CHECKING:
     from .schedule import Schedule
+    from .scheduled import Scheduled
 
 J = TypeVar("J", bound=type[Any])
 MAX_LATE_S = 86400.0
@@ -100,6 +101,20 @@ class Scheduling:
 
         return decorate
 
+    def schedule(self) -> list[Scheduled]:
+        """The cron entries by name, with last and next ticks; also those that the server knows and this queue does not
+        have. Raises DriverError, and InvalidSetting for a driver that keeps no ticks (CRON-7).
+        """
+        from .scheduled import scheduled
+
+        return scheduled(self._cron, ticking(self.driver, {}))
+
+    def forget_ticks(self, name: str) -> bool:
+        """Make the server forget an entry, its last tick included: an entry of this name starts afresh. False if the
+        server does not know it. Raises DriverError, InvalidSetting.
+        """
+        return ticking(self.driver, {}).forget_ticks(name)
+
     def _add(self, schedule: Schedule, job: object, name: str | None, missed: Missed, max_late_s: float) -> None:
         made = instance(job)
         try:
@@ -122,6 +137,10 @@ class Scheduling:
             )
             raise InvalidSetting("the name of a cron entry", name, taken)
         self._cron[name] = entry
+
+    @property
+    def driver(self) -> Driver:
+        raise NotImplementedError
 
     def _check_stopped(self, what: str) -> None:
         raise NotImplementedError

@@ -23,6 +23,7 @@ COMMANDS = {
     "queue:pause": ("kashvi.cli.pausing:pause", "Let no job of a queue start, in any worker, until queue:resume."),
     "queue:resume": ("kashvi.cli.pausing:resume", "End the pause: jobs start again."),
     "queue:relay": ("kashvi.cli.relaying:relay", "Push committed jobs from an outbox, without a worker."),
+    "queue:schedule": ("kashvi.cli.schedule:schedule", "List the cron entries, with their last and next ticks."),
     "queue:doctor": ("kashvi.cli.doctor:doctor", "Check the app, the server and the failure table."),
     "queue:failed": ("kashvi.cli.failed:failed", "List failed jobs."),
     "queue:retry": ("kashvi.cli.failed:retry", "Send failed jobs back to their queues."),
