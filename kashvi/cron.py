@@ -63,7 +63,7 @@ class Sealer(NamedTuple):
     def at(self, entry: Entry, tick: int) -> Sealed:
         """The job of a tick, with the same id in every process. Raises what a dispatch raises, and the app's errors."""
         job, job_id = instance(entry.job), id_of(self.prefix, entry.name, tick)
-        sealed = dispatch.seal_job(job, self.registry, self.runtime, self.payload_limit, job_id=job_id)
+        sealed = dispatch.seal_job(job, self.registry, self.runtime, self.payload_limit, None, job_id)
         return msgspec.structs.replace(sealed, envelope=b'%b,"tick":%d}' % (sealed.envelope[:-1], tick))
 
 

@@ -69,6 +69,9 @@ class JobDuplicate(JobEvent, frozen=True, kw_only=True):
     holder: str
     queue: str = DEFAULT
     parent: str = ""
+    cron: str = ""
+    """As of ``JobDispatched``."""
+    tick: float = 0.0
 
 
 class JobStored(JobEvent, frozen=True, kw_only=True):

@@ -124,7 +124,7 @@ class Scheduling:
                 allowed = "a registered job type: @queue.cron(...) goes above @queue.job(...)"
                 raise InvalidSetting("the class of a cron entry", job, allowed) from None
             raise
-        sealed = dispatch.seal_job(made, self.registry, self._runtime, self.payload_limit, job_id="")
+        sealed = dispatch.seal_job(made, self.registry, self._runtime, self.payload_limit, None, "")
         name = job_type.name if name is None else name
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise InvalidSetting("the name of a cron entry", name, NAME_ALLOWED)

@@ -400,8 +400,9 @@ class MemoryDriver(RelayedToMemory, MemoryCancels):
                 return answer
             holders: list[str] = []
             for one in jobs:
-                holders.append(one.lock[1] if one.tick <= max(answer.last, answer.since) else self._taken(one.lock))
-                if not holders[-1]:
+                too_old = one.tick <= max(answer.last, answer.since)
+                holders.append(one.lock[1] if too_old else self._taken(one.lock))
+                if not (holders[-1] or too_old):
                     self._put(store.line(queue), one.envelope, None)
             known.last = through
             if store.waiting:

@@ -147,7 +147,8 @@ class Ticker:
             elif answer.outcome == "fired":
                 self._fired(line, answer, list(zip(fires, sealed, strict=False)))
                 self._missed(line, due, fires, more)
-            if answer.outcome in ("unchanged", "early") or (answer.outcome == "fired" and through == due[-1]):
+            over = answer.outcome in ("unchanged", "early") or (answer.outcome == "fired" and through == due[-1])
+            if before and over:
                 break
         line.ask_at = line.heard_at + self._wait_s(line)
 
@@ -189,13 +190,13 @@ class Ticker:
     # -- what is told ---------------------------------------------------------------------------
 
     def _fired(self, line: _Line, answer: Ticked, fired: list[tuple[int, Sealed]]) -> None:
-        name = line.entry.name
         for (tick, one), holder in zip(fired, answer.holders, strict=True):
             about = {"job_id": one.job_id, "type": one.type, "queue": one.queue, "server_at": answer.server_at}
+            about |= {"cron": line.entry.name, "tick": float(tick)}
             if holder:
                 self._stream.emit(events.JobDuplicate, holder=holder, **about)
             else:
-                self._stream.emit(events.JobDispatched, unique=one.lock, cron=name, tick=float(tick), **about)
+                self._stream.emit(events.JobDispatched, unique=one.lock, **about)
 
     def _missed(self, line: _Line, due: list[int], fires: list[int], more: bool) -> None:
         late = sorted(set(due) - set(fires))

@@ -246,7 +246,10 @@ def test_memory_and_redis_take_the_same_step(data: st.DataObject) -> None:
         through = data.draw(st.sampled_from([None, now[0] - 40, now[0] - 1, now[0] + 2]))
         name_of_queue = data.draw(st.sampled_from(["default", "mail"]))
         key = data.draw(st.sampled_from(["", "k"])) if name_of_queue == "mail" else ""
-        jobs = [TickJob((through or 0) - back, b"%d-%d" % (n, back), (key, f"{n}-{back}")) for back in (50, 20, 0)]
+        jobs = [
+            TickJob((through or 0) - back, b"%d-%d" % (n, back), (key, f"{n}-{back}") if key or back else ("", ""))
+            for back in (50, 20, 0)
+        ]
         asked: Call = (name, schedule, last, through, name_of_queue, jobs)
         assert memory.tick(*asked) == redis.tick(*asked)
         assert memory.last_ticks() == redis.last_ticks()
