@@ -24,6 +24,7 @@ from kashvi.events import (
     HookFailed,
     JobCancelled,
     JobDispatched,
+    JobDuplicate,
     JobFailed,
     JobPostponed,
     JobReturned,
@@ -103,6 +104,18 @@ def did(job_id: str, at: float, n: int = 1, process: str = "p") -> list[Event]:
         AttemptSucceeded(attempt=n, duration_s=0.0, **about(job_id, at, process)),
         JobSucceeded(attempts=n, **about(job_id, at, process)),
     ]
+
+
+def ticked(job_id: str, at: float, tick: float, name: str = "nightly", process: str = "producer") -> Event:
+    """A cron entry dispatches the job of a tick."""
+    return JobDispatched(job_id=job_id, type="t", cron=name, tick=tick, server_at=float(at), process=process)
+
+
+def swallowed(job_id: str, at: float, tick: float) -> Event:
+    """A tick whose job is not added, since another job has its key."""
+    return JobDuplicate(
+        job_id=job_id, type="t", holder="h", cron="nightly", tick=tick, server_at=float(at), process="p"
+    )
 
 
 def keeps(parent: str, *job_ids: str, n: int = 1, process: str = "p", unique: str = "") -> list[Event]:
@@ -217,6 +230,7 @@ def charged(job_id: str, at: float) -> list[Event]:
     return [died(job_id, at), RetryScheduled(attempts=1, wait_s=1.0, due=at + 1, **about(job_id, at, "q"))]
 
 
+RUN_A, RUN_B = ([started(one, 150), *did(one, 150)] for one in "ab")
 TWO_FAILURES = [
     dispatched("a"),
     started("a", 0), raised("a", 0), retried("a", 0),
@@ -456,6 +470,11 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
         )
     ],
     "DELIVERY-1": [([*TWO_FAILURES], {"none lost"})],
+    "CRON-1": [
+        ([ticked("a", 60, 60), ticked("b", 61, 60, process="q"), *RUN_A, *RUN_B], set()),
+        ([ticked("a", 60, 60), swallowed("b", 61, 60), *RUN_A], set()),
+        ([ticked("a", 59.5, 60), *RUN_A], set()),
+    ],
     "QUEUES-1": [
         ([dispatched("a", queue="a"), started("a", 0), *did("a", 0)], set()),
         ([dispatched("a"), started("a", 0, queue="a"), *did("a", 0)], set()),

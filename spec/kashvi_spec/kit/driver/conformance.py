@@ -21,7 +21,7 @@ from kashvi.worker.attempt import describe
 from ...clauses import Clause, ids_by_predicate, load
 from ..example.examples import Ran, follow
 from ..example.situation import example_of
-from .steps import STEPS, Bench, Lacking, Step, cancelling, emptied, follow_ups_of, naming, pausing
+from .steps import STEPS, Bench, Lacking, Step, cancelling, emptied, follow_ups_of, naming, pausing, ticking
 from .subject import DriverUnderTest
 
 PATIENCE_S = 60.0
@@ -124,6 +124,8 @@ class Suite:
                 follow_ups_of(server.driver)
             if example.names_queues:
                 naming(server.driver)
+            if example.all_cron:
+                ticking(server.driver)
             if any(one.what == "queue paused" for one in example.happens):
                 pausing(server.driver)
             if any(one.what == "cancel" for one in example.happens):

@@ -29,7 +29,7 @@ from ...predicates.every import OF_ONE_LIMIT, every_predicate
 from .expected import CALLS_MAX, Notes, Seen
 from .situation import Example, ExampleWorker, Happening, Hook
 
-NAME, UNLIMITED = "jobs.Example", "jobs.Unlimited"
+NAME, UNLIMITED, TICK = "jobs.Example", "jobs.Unlimited", "jobs.Tick"
 Serve = Callable[[Kernel], Server]
 
 
@@ -80,11 +80,14 @@ class _Stage:
         self.example = example
         self.notes = Notes()
         self._replies_to_lose: set[SimRuntime] = set()
+        self._ticks_to_lose: set[SimRuntime] = set()
         registry = Registry()
         self._job_class = _job_class(self)
         policy = example.retry.made() if example.retry else None
         registry.register(NAME, self._job_class, policy, example.timeout)
         registry.register(UNLIMITED, _job_class(self), policy)
+        self._tick_class = _tick_class(self)
+        registry.register(TICK, self._tick_class)
         self.world = World(
             serve=serve,
             fault=self._strike,
@@ -139,6 +142,9 @@ class _Stage:
         self._workers.append(queue)
         for kind in self.example.hooks:
             queue.around(partial(_hook, kind))
+        for entry in self.example.cron if one.cron is None else one.cron:
+            job, late_s = self._tick_class(entry.name), entry.max_late
+            queue.cron(entry.expression, job, tz=entry.tz, name=entry.name, missed=entry.missed, max_late=late_s)
         queue.patience_s = one.patience
         queue.start_workers(one.threads, queues=one.queues)
 
@@ -207,11 +213,16 @@ class _Stage:
             self.world.line_of(queue.process).unreachable_until = until
         elif one.what == "reply lost":
             self._replies_to_lose.add(queue.process)
+        elif one.what == "tick lost":
+            self._ticks_to_lose.add(queue.process)
 
     def _strike(self, point: str, process: SimRuntime) -> None:
         self.notes.calls += 1
         if point == "after exchange" and process in self._replies_to_lose:
             self._replies_to_lose.discard(process)
+            raise ReplyLost("an example loses it", "the simulated server")
+        if point == "after tick" and process in self._ticks_to_lose:
+            self._ticks_to_lose.discard(process)
             raise ReplyLost("an example loses it", "the simulated server")
 
 
@@ -279,6 +290,19 @@ def _job_class(stage: _Stage) -> type[Any]:
                 raise SystemExit(f"{name} exits")
 
     return ExampleJob
+
+
+def _tick_class(stage: _Stage) -> type[Any]:
+    """The job class of cron entries."""
+
+    @dataclass
+    class ExampleTick:
+        name: str = ""
+
+        def handle(self) -> None:
+            stage.notes.attempts.append((stage.now(), self.name))
+
+    return ExampleTick
 
 
 def _take(stage: _Stage, seconds: float, *, check: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 from kashvi_sim.runs.policy import Policy
 
+from kashvi.cron import Missed
 from kashvi.names import DEFAULT
 
 Outcome = Literal["ok", "fail", "refuse", "exit", "give up", "snooze", "obey", "die"]
@@ -23,6 +24,7 @@ What = Literal[
     "reply lost",
     "server down",
     "server clock",
+    "tick lost",
     "database down",
     "max attempts",
     "queue paused",
@@ -61,6 +63,16 @@ class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The queue of its follow-ups."""
 
 
+class ExampleCron(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A cron entry, and the name of its jobs. The start is a whole minute."""
+
+    name: str = "tick"
+    expression: str = "* * * * *"
+    tz: str = "UTC"
+    missed: Missed = "once"
+    max_late: float = 86400.0
+
+
 class ExampleWorker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A worker process."""
 
@@ -75,6 +87,8 @@ class ExampleWorker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Its process is replaced, as under ``queue:work``, when other attempts had so long to end beside a stuck one."""
     queues: str = DEFAULT
     """The queues that it serves, as for ``queue:work --queue``."""
+    cron: tuple[ExampleCron, ...] | None = None
+    """Its app's cron entries, if they are others than the others'."""
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,7 +109,7 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One example: its situation and expectations. Times are seconds after the start."""
 
-    jobs: tuple[ExampleJob, ...]
+    jobs: tuple[ExampleJob, ...] = ()
     workers: tuple[ExampleWorker, ...] = (ExampleWorker(),)
     happens: tuple[Happening, ...] = ()
     max_attempts: int = 3
@@ -107,6 +121,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The type's time limit."""
     obey: float = 5
     """How long a handler may take to obey it."""
+    cron: tuple[ExampleCron, ...] = ()
+    """The cron entries of all workers."""
     hooks: tuple[Hook, ...] = ()
     """The hooks of all workers, the outermost first."""
     table: bool = False
@@ -156,7 +172,12 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         jobs = list(zip(self.job_names(), self.jobs, strict=True))
         follow_ups = [f"{name}.{n}" for name, job in jobs for n in range(1, len(job.sends) + 1)]
         links = [f"{name}+{n}" for name, job in jobs for n in range(1, len(job.then) + 1)]
-        return self.job_names() + follow_ups + links
+        return self.job_names() + follow_ups + links + sorted({one.name for one in self.all_cron})
+
+    @property
+    def all_cron(self) -> tuple[ExampleCron, ...]:
+        """The cron entries of all tables."""
+        return self.cron + tuple(one for worker in self.workers for one in worker.cron or ())
 
     @property
     def names_queues(self) -> bool:

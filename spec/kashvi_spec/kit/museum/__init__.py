@@ -120,6 +120,7 @@ from . import (  # noqa: E402
     cancels,  # noqa: F401
     chains,  # noqa: F401
     commands,  # noqa: F401
+    cron,  # noqa: F401
     delays,  # noqa: F401
     dispatching,  # noqa: F401
     envelope,  # noqa: F401

@@ -62,7 +62,7 @@ def full(self: MemoryDriver, envelopes: Sequence[bytes], delay_s: float = 0.0, *
     "an idle worker falls asleep",
     "after half a minute without jobs, it looks every three seconds",
     "DISPATCH-2",
-    also="DELAY-1 DELAY-10 DELIVERY-2 WORKERS-14",
+    also="CRON-1 CRON-3 DELAY-1 DELAY-10 DELIVERY-2 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     since: dict[str, tuple[int, float]] = {}
@@ -385,7 +385,7 @@ def _(patch: Patch) -> None:
     "nothing at all",
     "a driver that takes jobs and never gives one out",
     "DISPATCH-1 DISPATCH-2",
-    also="COMMANDS-13 COMMANDS-14 DELAY-1 DELAY-2 DELAY-3 DELAY-4 DELAY-5 DELAY-6 DELAY-7 "
+    also="CRON-1 CRON-3 CRON-4 CRON-5 COMMANDS-13 COMMANDS-14 DELAY-1 DELAY-2 DELAY-3 DELAY-4 DELAY-5 DELAY-6 DELAY-7 "
     "DELAY-8 DELAY-9 DELAY-10 DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-4 DELIVERY-5 "
     "DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-11 DELIVERY-12 DELIVERY-13 "
     "DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-3 DISPATCH-4 DISPATCH-5 "

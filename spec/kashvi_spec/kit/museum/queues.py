@@ -42,7 +42,7 @@ def _(patch: Patch) -> None:
     real = dispatch.seal_job
 
     def seal_job(*args: Any) -> Any:
-        return real(*args[:4])
+        return real(*(*args[:4], None, *args[5:]))
 
     patch.setattr(dispatch, "seal_job", seal_job)
 

@@ -75,7 +75,8 @@ def _(patch: Patch) -> None:
     "wake-up lost",
     "waiting threads are not woken for work or for the end",
     "WORKERS-1",
-    also="QUEUES-3 QUEUES-4 QUEUES-6 DELIVERY-1 DELIVERY-2 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
+    also="CRON-1 CRON-3 CRON-4 "
+    "QUEUES-3 QUEUES-4 QUEUES-6 DELIVERY-1 DELIVERY-2 DELIVERY-7 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
     "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 REDIS-8 RETRY-13 WORKERS-11 WORKERS-14 "
     "WORKERS-17 WORKERS-19 WORKERS-20 WORKERS-21",
 )
@@ -355,12 +356,13 @@ def changing(patch: Patch, instead: Any) -> None:
     "they wait on the old one for ever",
     "WORKERS-9",
     source="Go kashvi: workers started before SetDriver",
+    also="CRON-6",
 )
 def _(patch: Patch) -> None:
     changing(patch, lambda real, self, what: None)
 
 
-@exhibit("only the driver may not change", "a table is exchanged under its workers", "WORKERS-9")
+@exhibit("only the driver may not change", "a table is exchanged under its workers", "WORKERS-9", also="CRON-6")
 def _(patch: Patch) -> None:
     changing(patch, lambda real, self, what: real(self, what) if what == "the driver" else None)
 

@@ -11,6 +11,7 @@ OF_AREAS = {
     "envelope": "it is about the producer, which is the kit here",
     "workers": "it is about workers inside a Python program",
     "queues": "the kit pushes to the default queue",
+    "cron": "a worker in another language has no cron entries",
     "outbox": "it is about the producer, which is the kit here",
 }
 OF_CLAUSES = {

@@ -16,6 +16,7 @@ from kashvi.named import NamedQueues
 from kashvi.names import DEFAULT
 from kashvi.ports import Driver, Exchange, Move, Pausing, Place, Settlement, Want
 from kashvi.runtime import SystemRuntime
+from kashvi.ticking import Ticking
 
 from ..subject import Clock, DriverUnderTest
 
@@ -111,6 +112,13 @@ def naming(driver: Driver) -> NamedQueues:
     if not getattr(driver, "names_queues", False):
         raise Lacking("it has one queue, which is allowed: a dispatch to another queue says so")
     return cast(NamedQueues, driver)
+
+
+def ticking(driver: Driver) -> Ticking:
+    """The driver. Raises Lacking if it keeps no ticks."""
+    if not getattr(driver, "keeps_ticks", False):
+        raise Lacking("it keeps no ticks, which is allowed: a worker with cron entries says so")
+    return cast(Ticking, driver)
 
 
 @dataclass
@@ -212,4 +220,4 @@ def envelopes(n: int, start: int = 0) -> Sequence[bytes]:
     return [b'{"id":"%06d","type":"t","payload":{}}' % i for i in range(start, start + n)]
 
 
-from . import cancels, claiming, failing, leases, queues, settling  # noqa: E402, F401
+from . import cancels, claiming, failing, leases, queues, settling, ticks  # noqa: E402, F401
