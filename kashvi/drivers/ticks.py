@@ -44,10 +44,8 @@ class Known:
         """Times that were written while the server's clock was ahead become now."""
         limit = now + TICK_AHEAD_S
         ahead = self.last > limit or any(since > limit for since, _ in self.schedules.values())
-        if ahead:
-            self.last = now if self.last > limit else self.last
-            self.schedules = {
-                key: (now if since > limit else since, min(asked, now))
-                for key, (since, asked) in self.schedules.items()
-            }
+        self.last = now if self.last > limit else self.last
+        self.schedules = {
+            key: (now if since > limit else since, min(asked, now)) for key, (since, asked) in self.schedules.items()
+        }
         return ahead
