@@ -19,6 +19,7 @@ from . import Patch, exhibit, where
     "a job that runs meanwhile is tried again",
     "QUEUES-9",
     source="Celery: revoke reaches the workers that listen at that moment",
+    also="DELIVERY-1 DISPATCH-1 QUEUES-10",
 )
 def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "_ends", lambda self, s: True, lambda real, self, s: False)
@@ -29,7 +30,7 @@ def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "_ends", lambda self, s: s.move == "return", lambda real, self, s: False)
 
 
-@exhibit("a cancelled job that fails is recorded", "somebody sends it back from the table", "QUEUES-9")
+@exhibit("a cancelled job that fails is recorded", "somebody sends it back from the table", "QUEUES-9", also="")
 def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "_ends", lambda self, s: s.move in ("retry", "fail"), _as_failed)
 
@@ -56,7 +57,7 @@ def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "take_out", lambda self, *rest: True, take_out)
 
 
-@exhibit("a cancelled link sends the next one", "the rest of the chain goes on", "QUEUES-10")
+@exhibit("a cancelled link sends the next one", "the rest of the chain goes on", "QUEUES-10", also="QUEUES-9")
 def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "_ends", lambda self, s: s.move == "done", lambda real, self, s: False)
 

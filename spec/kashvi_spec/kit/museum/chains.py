@@ -33,6 +33,7 @@ def _links(job: bytes) -> list[tuple[bytes, str]]:
     "the parcel is on its way before the payment has failed",
     "JOBS-21",
     source="Laravel: Bus::batch in place of Bus::chain",
+    also="QUEUES-10",
 )
 def _(patch: Patch) -> None:
     def push(real: Any, driver: Any, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> None:

@@ -57,7 +57,7 @@ def _(patch: Patch) -> None:
     "COMMANDS-1",
     source="Go kashvi: MONITOR shows no command",
     also="COMMANDS-2 COMMANDS-4 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-9 "
-    "COMMANDS-16 COMMANDS-17 COMMANDS-18 COMMANDS-23 COMMANDS-24",
+    "COMMANDS-16 COMMANDS-17 COMMANDS-18 COMMANDS-23 COMMANDS-24 COMMANDS-27",
 )
 def _(patch: Patch) -> None:
     real = work.work.callback
@@ -196,7 +196,10 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "errors exit with 0", "so a script goes on", "COMMANDS-4", also="COMMANDS-7 COMMANDS-12 COMMANDS-23 COMMANDS-25"
+    "errors exit with 0",
+    "so a script goes on",
+    "COMMANDS-4",
+    also="COMMANDS-7 COMMANDS-12 COMMANDS-23 COMMANDS-25 COMMANDS-27",
 )
 def _(patch: Patch) -> None:
     def main() -> None:

@@ -59,7 +59,7 @@ def _(patch: Patch) -> None:
     "follow-ups come before the fence",
     "a worker that was taken for dead sends them, too",
     "JOBS-18 JOBS-21",
-    also="DELIVERY-5 DELIVERY-7 QUEUES-8",
+    also="DELIVERY-5 DELIVERY-7 QUEUES-8 QUEUES-9 QUEUES-10",
 )
 def _(patch: Patch) -> None:
     def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:

@@ -45,8 +45,8 @@ def accept_always(patch: Patch) -> None:
     source="Go kashvi, Sidekiq, Celery, Huey: BRPOP",
     also="DELAY-8 DELAY-10 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-7 DELIVERY-8 DELIVERY-10 "
     "DELIVERY-12 DELIVERY-13 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-2 "
-    "DISPATCH-5 DISPATCH-10 JOBS-2 JOBS-18 MEMORY-3 QUEUES-4 QUEUES-6 QUEUES-8 REDIS-3 "
-    "RETRY-8 RETRY-13 WORKERS-3 WORKERS-13",
+    "DISPATCH-5 DISPATCH-10 JOBS-2 JOBS-18 MEMORY-3 QUEUES-4 QUEUES-6 QUEUES-8 QUEUES-9 "
+    "QUEUES-10 REDIS-3 RETRY-8 RETRY-13 WORKERS-3 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     real, real_wait = MemoryDriver.exchange, MemoryDriver.wait
@@ -117,9 +117,9 @@ def _(patch: Patch) -> None:
     "jobs of a dead process stay in its list",
     "DELIVERY-1 DELIVERY-2",
     source="AsyncTasQ: no reaper; taskiq-redis #131",
-    also="QUEUES-4 QUEUES-6 DELAY-10 DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
-    "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 FAILURES-4 REDIS-4 REDIS-5 RETRY-8 "
-    "RETRY-13 WORKERS-13",
+    also="DELAY-10 DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
+    "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 FAILURES-4 QUEUES-4 QUEUES-6 QUEUES-9 "
+    "REDIS-4 REDIS-5 RETRY-8 RETRY-13 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     patch.setattr(Keeper, "_reap", lambda self: None)
@@ -270,7 +270,7 @@ def _(patch: Patch) -> None:
     "a worker that was taken for dead still settles",
     "DELIVERY-5",
     source="asynq: Done deletes the task a second worker runs",
-    also="DELAY-10 DELIVERY-6 DELIVERY-7 DELIVERY-14 DISPATCH-5 JOBS-18 JOBS-21 QUEUES-8 WORKERS-13",
+    also="DELAY-10 DELIVERY-6 DELIVERY-7 DELIVERY-14 DISPATCH-5 JOBS-18 JOBS-21 QUEUES-8 QUEUES-9 WORKERS-13",
 )
 def _(patch: Patch) -> None:
     accept_always(patch)
@@ -281,6 +281,7 @@ def _(patch: Patch) -> None:
     "although the job is gone",
     "DELIVERY-5",
     source="Laravel: release after the lease makes two of one job",
+    also="QUEUES-9",
 )
 def _(patch: Patch) -> None:
     def settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:

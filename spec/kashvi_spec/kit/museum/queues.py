@@ -36,7 +36,7 @@ def strict(state: State, want: int) -> bool:
     "a dispatch to another queue than the type's is ignored",
     "the type's queue is all that counts",
     "QUEUES-1",
-    also="DELIVERY-1 DISPATCH-1 JOBS-21 JOBS-22 QUEUES-2 QUEUES-3 QUEUES-4 QUEUES-5 QUEUES-7",
+    also="DELIVERY-1 DISPATCH-1 JOBS-21 JOBS-22 QUEUES-2 QUEUES-3 QUEUES-4 QUEUES-5 QUEUES-7 QUEUES-10",
 )
 def _(patch: Patch) -> None:
     real = dispatch.seal_job
@@ -51,7 +51,7 @@ def _(patch: Patch) -> None:
     "a job goes to the default queue, and only says its own",
     "workers of its queue never see it",
     "QUEUES-1",
-    also="DELIVERY-1 DISPATCH-1 JOBS-21 JOBS-22 QUEUES-2 QUEUES-3 QUEUES-4 QUEUES-5",
+    also="DELIVERY-1 DISPATCH-1 JOBS-21 JOBS-22 QUEUES-2 QUEUES-3 QUEUES-4 QUEUES-5 QUEUES-10",
 )
 def _(patch: Patch) -> None:
     where(

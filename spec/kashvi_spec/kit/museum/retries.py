@@ -133,7 +133,7 @@ def retried(patch: Patch, change: Callable[[Settlement, float], Settlement]) -> 
     "the score is rounded down",
     "RETRY-2",
     source="Laravel: whole Unix seconds",
-    also="DELAY-1 MEMORY-3 RETRY-9",
+    also="DELAY-1 DELIVERY-1 DISPATCH-1 MEMORY-3 QUEUES-9 RETRY-9",
 )
 def _(patch: Patch) -> None:
     retried(patch, lambda s, now: s._replace(in_s=(now + s.in_s) // 1 - now))
@@ -144,8 +144,8 @@ def _(patch: Patch) -> None:
     "the due time is by the process's clock",
     "RETRY-2",
     source="asynq, BullMQ: the client's time",
-    also="QUEUES-1 QUEUES-4 DELAY-1 ENVELOPE-4 JOBS-2 RETRY-3 RETRY-4 RETRY-5 RETRY-7 RETRY-8 RETRY-9 RETRY-10 "
-    "RETRY-11 RETRY-12 RETRY-13 TABLE-2 WORKERS-2 WORKERS-14",
+    also="DELAY-1 ENVELOPE-4 JOBS-2 QUEUES-1 QUEUES-4 QUEUES-9 RETRY-3 RETRY-4 RETRY-5 RETRY-7 "
+    "RETRY-8 RETRY-9 RETRY-10 RETRY-11 RETRY-12 RETRY-13 TABLE-2 WORKERS-2 WORKERS-14",
 )
 def _(patch: Patch) -> None:
     def sent(real: Any, self: Settling, monotonic: float) -> Settlement:

@@ -19,7 +19,7 @@ from . import Patch, exhibit, value, where
     "returned to the tail",
     "a job that is handed back goes to the end of the queue",
     "DELIVERY-8",
-    also="DELIVERY-14 DELIVERY-15 DELIVERY-17 MEMORY-3 WORKERS-3 WORKERS-6",
+    also="DELIVERY-1 DELIVERY-14 DELIVERY-15 DELIVERY-17 DISPATCH-1 MEMORY-3 QUEUES-9 WORKERS-3 WORKERS-6",
 )
 def _(patch: Patch) -> None:
     def _settle(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:

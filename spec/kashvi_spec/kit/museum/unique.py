@@ -30,9 +30,7 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "a delayed job has no key until it is due",
-    "so a second one is delayed beside it",
-    "QUEUES-7",
+    "a delayed job has no key until it is due", "so a second one is delayed beside it", "QUEUES-7", also="QUEUES-10"
 )
 def _(patch: Patch) -> None:
     def push_unique(real: Any, self: MemoryDriver, envelopes: Any, delay_s: float, queues: Any, locks: Any) -> Any:
@@ -76,6 +74,7 @@ def _(patch: Patch) -> None:
     "every later dispatch is a duplicate, and the work is never done",
     "QUEUES-8",
     source="sidekiq-unique-jobs #339, #560, #592, #691",
+    also="QUEUES-9",
 )
 def _(patch: Patch) -> None:
     def settle_(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:
@@ -88,6 +87,7 @@ def _(patch: Patch) -> None:
     "follow-ups come before the key is given back",
     "a job that dispatches itself again stops for ever",
     "QUEUES-8",
+    also="DELIVERY-1 DISPATCH-1 QUEUES-9",
 )
 def _(patch: Patch) -> None:
     def settle_(real: Any, self: MemoryDriver, worker: str, s: Settlement, now: float) -> bool:

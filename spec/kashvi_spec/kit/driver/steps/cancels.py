@@ -40,7 +40,7 @@ def _(bench: Bench) -> None:
     stale = w.settlement("retry", b"gone", b"gone again", in_s=1.0, job_id="1")
     answer = w.exchange(stale)
     expect((answer.refused, answer.cancelled), ((0,), ()), "refused and cancelled, of a job that is not there")
-    bench.let_pass(2 + bench.moment)
+    bench.let_pass(3 + bench.moment)
     back = other.settlement("return", b"a", b"a suspect", owner="w", job_id="1")
     answer, again = other.exchange(back), other.repeat(back)
     expect([one.cancelled for one in (answer, again)], [(0,), (0,)], "cancelled, and the same of a repeated request")
