@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from ..names import DEFAULT
 from ..ports import Lock, Settlement, Where
 from .lines import MemoryStore
+
+KEPT_S = 90 * 86400.0
+"""How long a mark is kept that nothing takes off."""
 
 
 class MemoryCancels:
@@ -17,9 +21,12 @@ class MemoryCancels:
     def mark(self, job_id: str) -> float:
         store = self.store
         with store.condition:
-            now = store.now()
-            store.marks.pop(job_id, None)
-            store.marks[job_id] = now
+            now, marks = store.now(), store.marks
+            newest = next(reversed(marks.values()), -math.inf)
+            while marks and next(iter(marks.values())) <= now - KEPT_S:
+                del marks[next(iter(marks))]
+            marks.pop(job_id, None)
+            marks[job_id] = max(now, newest + 1e-6)
             return now
 
     def unmark(self, job_id: str) -> bool:

@@ -206,6 +206,15 @@ def test_a_full_server_refuses_a_dispatch_and_changes_nothing(
     assert ran == [1]
 
 
+def test_a_job_on_a_full_server_is_cancelled(redis_server: RedisServer, full: Callable[[int], None]) -> None:
+    """That makes room."""
+    queue = queue_on(redis_server.url)
+    ids = [queue.dispatch(Count(1)), queue.dispatch_after(Count(2), 60)]
+    full(-100_000)
+    assert [queue.cancel(job_id) for job_id in [*ids, "no such id"]] == ["removed", "removed", "unknown"]
+    assert (queue.stats().ready, queue.stats().delayed) == (0, 0)
+
+
 @dataclass
 class Heavy:
     """Fills a server; some fail for good."""
