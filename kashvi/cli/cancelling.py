@@ -36,11 +36,14 @@ def cancel(job_ids: tuple[str, ...], app: str | None, redis_url: str | None, as_
     kashvi.current().cancelled. May be repeated. Exit code 1 if a job was not found.
     """
     queue = shared(app, redis_url, "queue:cancel")
-    said = {job_id: queue.cancel(job_id) for job_id in job_ids}
-    if as_json:
-        click.echo(json_line(msgspec.to_builtins([{"id": job_id, "outcome": one} for job_id, one in said.items()])))
-    else:
-        for job_id, one in said.items():
-            click.echo(f"{visible(job_id)} {SAID[one]}")
+    said: dict[str, str] = {}
+    try:
+        for job_id in dict.fromkeys(job_ids):
+            said[job_id] = queue.cancel(job_id)
+            if not as_json:
+                click.echo(f"{visible(job_id)} {SAID[said[job_id]]}")
+    finally:  # if one can't be cancelled, those before it are
+        if as_json:
+            click.echo(json_line(msgspec.to_builtins([{"id": job_id, "outcome": one} for job_id, one in said.items()])))
     if "unknown" in said.values():
         sys.exit(1)
