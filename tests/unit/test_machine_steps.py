@@ -843,3 +843,25 @@ def test_a_time_limit_has_passed_and_is_disobeyed_from_the_microsecond_on() -> N
     (key,) = machine.time_limits
     machine.time_limits[key] = machine.time_limits[key]._replace(obey_until=NOW + 2 * SECOND)
     assert [bool(timeouts.disobeyed(machine, NOW + 2 * SECOND - n)) for n in (1, 0)] == [False, True]
+
+
+# -- cancelled jobs -----------------------------------------------------------------------------------
+
+
+def test_a_worker_asks_about_a_suspect_that_was_being_announced_when_it_asked() -> None:
+    """It was neither ready nor running then. Without marks it asks nothing."""
+    for marked_at in (None, 7.0):
+        machine = made(1)
+        exchanged(machine, machine.free(NOW), job(1, lost=1))
+        announcing = request(machine.free(NOW))
+        assert [one.move for one in announcing.settlings] == ["start"]
+        machine.marked_at = marked_at
+        machine.answered(NOW, announcing, answer(holding=1, marked_at=marked_at), [], NOW)
+        assert machine.to_ask == (marked_at is not None)
+
+
+def test_marks_that_go_away_take_no_call_of_the_keeper_back() -> None:
+    machine = working(1, job(1))
+    machine.marked_at, machine.bell = 7.0, True
+    machine.answered(NOW, request(machine._request(NOW, by_thread=False)), answer(holding=1), [], NOW)
+    assert (machine.to_ask, machine.bell) == (False, True)

@@ -175,7 +175,8 @@ class Calls(Jobs):
             self._heed(now, answer.paused, answer.paused_queues)
         if answer.marked_at != self.marked_at:
             self.marked_at = answer.marked_at
-            self.to_ask = self.bell = answer.marked_at is not None
+            self.to_ask = answer.marked_at is not None
+            self.bell = self.bell or self.to_ask
         self._release_if_stopping(now)
         if self.stopping_at is not None or not request.by_thread:
             self._call()

@@ -50,6 +50,7 @@ class Jobs(State):
             if d is self.suspect:
                 self.suspect = None
             return
+        self.marked_at = None  # it was on no list if the keeper asked meanwhile which jobs are cancelled
         moved = replace(d, place="running")
         self._begin(now, moved)
         self.ready.appendleft(moved)
