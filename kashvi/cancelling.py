@@ -6,6 +6,7 @@ that would make it ready again removes it. So a search of the places in this ord
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -18,6 +19,8 @@ Cancel = Literal["removed", "asked", "unknown"]
 """removed: the job was on its queue, and is gone. asked: a worker has it; it may end this attempt, and no other starts.
 unknown: no job with this id is on a queue: it has ended, or never was."""
 ID_MAX_BYTES = 256
+PLAIN = re.compile(r"[A-Za-z0-9_.:-]+")
+"""What JSON encoders leave as it is: the rest of another program's id may be escaped in its envelope."""
 
 
 @runtime_checkable
@@ -80,7 +83,7 @@ def cancel(driver: Driver, job_id: str) -> Cancelled:
 
 
 def _found(driver: Cancelling, job_id: str, where: Where, queue: str) -> Iterator[tuple[bytes, Envelope]]:
-    for raw in driver.search(job_id.encode(), where, queue):
+    for raw in driver.search(max(PLAIN.findall(job_id), key=len, default="").encode(), where, queue):
         try:
             one = read(raw)
         except NotAnEnvelope:

@@ -11,6 +11,9 @@ from .connection import Connections, Script
 
 READ_MAX = 1000
 """The most entries that one call searches, so that it does not block the server for long."""
+HELD_MAX_BYTES = 32 * 1024 * 1024
+"""The most bytes that one call searches of a worker's list: all that kashvi's workers hold. Jobs go back from the end
+at which it begins, hundreds at a time, so parts that overlap would not do."""
 OVERLAP = 100
 """The number of entries that two parts share: as many cancelled jobs may be removed between them."""
 
@@ -41,12 +44,12 @@ class RedisCancels:
             return
         for raw in self._server.call("ZRANGE", self._workers, 0, -1):
             for key in self._lists(self._name(raw)):  # held before running: an announced job moves there
-                yield from self._searched(key, text)
+                yield from self._searched(key, text, HELD_MAX_BYTES)
 
-    def _searched(self, key: Any, text: bytes) -> Iterator[bytes]:
+    def _searched(self, key: Any, text: bytes, most_bytes: int = READ_MAX_BYTES) -> Iterator[bytes]:
         at, more = 0, True
         while more:
-            read, more, found = self._server.run(_SEARCH, [key], [text, at, READ_MAX, READ_MAX_BYTES])
+            read, more, found = self._server.run(_SEARCH, [key], [text, at, READ_MAX, most_bytes])
             yield from found
             at += read - min(OVERLAP, read // 2)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import fakeredis
@@ -170,12 +172,18 @@ def test_what_is_no_id_is_refused(queue: Queue, wrong: Any) -> None:
         queue.cancel(wrong)
 
 
-@pytest.mark.parametrize("odd", ["*", "a b", "%s", "é\u2028", "x" * 256, "[a-z]*"])
-def test_an_odd_id_is_an_id(queue: Queue, odd: str) -> None:
-    """Of another program. One that JSON escapes is not found."""
-    queue.driver.push([seal(odd, b'"jobs.Job"', b"{}")])
+@pytest.mark.parametrize("odd", ["*", "a b", "%s", "é\u2028", "x" * 256, "[a-z]*", "1/<a>", 'a"\\b', "é", "\0"])
+@pytest.mark.parametrize("escape", ["no", "ascii", "more"])
+def test_an_odd_id_is_an_id(queue: Queue, odd: str, escape: str) -> None:
+    """Of another program, whose JSON may escape it."""
+    quoted = json.dumps(odd, ensure_ascii=escape != "no")
+    if escape == "more":
+        quoted = quoted.replace("/", "\\/").replace("<", "\\u003c").replace(" ", "\\u0020")
+    queue.driver.push([b'{"id":%b,"type":"jobs.Job","payload":{}}' % quoted.encode()])
+    queue.dispatch(job_that(queue, nothing)())
     assert queue.cancel(odd) == "removed"
     assert queue.cancel(odd) == "unknown"
+    assert queue.stats().ready == 1
 
 
 def test_bytes_that_are_no_envelope_are_left_alone(queue: Queue) -> None:
@@ -200,6 +208,48 @@ def test_a_mark_is_kept_for_90_days() -> None:
     now[0] += 90 * 86400 + 1
     driver.mark("new")
     assert client.zrange("kashvi:queue:cancelled", 0, -1) == [b"new"]
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+def test_each_mark_is_newer_than_all(kind: str) -> None:
+    """Also on a clock that stands or was set back: else workers would not hear of it."""
+    now = [1_000.0]
+    clock: Any = SimpleNamespace(now=lambda: now[0])
+    driver: Any = RedisDriver(fakeredis.FakeRedis(), server_now=clock.now)
+    if kind == "memory":
+        driver = MemoryDriver()
+        driver.store.now = clock.now
+    newest = [driver.mark("a"), driver.mark("b")]
+    assert newest == [1_000.0, 1_000.0]
+    seen = []
+    for back_s in (0.0, 0.0, 100.0):
+        now[0] -= back_s
+        driver.mark("a" if back_s else "b")
+        seen.append(driver.exchange("w", len(seen) + 1, 30.0, [], 0).marked_at)
+    assert seen == sorted(set(seen))
+
+
+def test_a_job_of_a_long_list_of_a_worker_is_found_while_others_go_back() -> None:
+    """Jobs that go back leave the list at the end that is read first."""
+    client = fakeredis.FakeRedis()
+    driver = RedisDriver(client)
+    jobs = [seal(f"job-{n:03}", b'"jobs.Job"', b'"%b"' % (b"x" * 100_000)) for n in range(100)]
+    driver.push(jobs)
+    driver.exchange("w", 1, 30.0, [], 50)
+    driver.exchange("w", 2, 30.0, [], 50)
+    held = "kashvi:queue:held:w"
+    assert client.llen(held) > 60
+    found = driver.search(b"job-001", "running")
+    real = driver._server.run
+
+    def run(*call: Any) -> Any:
+        answer = real(*call)
+        while client.llen(held) > 2:
+            client.lpop(held)
+        return answer
+
+    driver._server.run = run  # type: ignore[method-assign]
+    assert list(found) == [jobs[1]]
 
 
 @pytest.mark.parametrize(("then_claimed", "outcome"), [(False, "removed"), (True, "asked")])
