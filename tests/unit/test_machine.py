@@ -140,6 +140,24 @@ def test_a_server_that_does_not_know_our_number_answers_without_a_listing_and_th
     assert [d.raw for d in machine.ready] == [job(2).raw]
 
 
+def test_a_suspect_whose_start_is_refused_runs_if_a_listing_shows_that_we_have_it_again() -> None:
+    """Another worker took it over, and the same request claimed it again: its reply was lost. As queues, seed
+    206905, where no worker ran the job as long as this one lived."""
+    machine, d = made(), job(1, lost=1)
+    machine._admit(NOW, [d])
+    machine.holding.update([d.raw])
+    sent = machine.free(NOW)
+    assert isinstance(sent, Request)
+    assert [one.move for one in sent.settlings] == ["start"]
+    machine.lost(NOW, sent, maybe_sent=True)
+    machine.answered(NOW, sent, answer(holding=1, listing=([d.raw], []))._replace(refused=(0,)), [], NOW)
+    compares = machine.free(NOW)
+    assert isinstance(compares, Request)
+    assert compares.reconciles
+    machine.answered(NOW, compares, answer(listing=([d.raw], [])), [again := job(1, lost=1)], NOW)
+    assert list(machine.suspects) == [again]
+
+
 def test_what_a_listing_announces_starts_before_all_else() -> None:
     """It is counted."""
     machine = made()

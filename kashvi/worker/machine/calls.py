@@ -191,7 +191,9 @@ class Calls(Jobs):
             d = settling.delivery
             if settling.move == "start":
                 self._announced(now, d, i in refused)
-            elif d.owner == me and (left := holding.pop(d.raw, 0) - 1) > 0:
+                if i not in refused:
+                    continue
+            if d.owner == me and (left := holding.pop(d.raw, 0) - 1) > 0:
                 holding[d.raw] = left
         if self.owed_bytes:
             self.owed_bytes -= sum(settling.follow_up_bytes for settling in request.settlings)
