@@ -431,7 +431,7 @@ class Worker:
                 return False
             with self.lock:
                 request = machine.hand_over(self.now())
-        return not (machine.ghost or machine.waiting)
+        return not (machine.ghost or machine.waiting or machine.unsettled)
 
     def without(self, threads: int) -> None:
         """``threads`` threads have ended, or never ran."""

@@ -493,6 +493,21 @@ def test_a_stopping_worker_that_holds_something_tries_for_a_lease_and_once_more_
     assert idle.lost(NOW, sent, maybe_sent=False) is None
 
 
+def test_a_process_that_exits_sends_nothing_once_its_worker_has_told_what_is_unsettled() -> None:
+    """As queues, seed 206265: its keeper had just given the server up."""
+    machine = working(1, d := job(1))
+    machine._ended(NOW, done(d))
+    machine.stop(NOW)
+    machine.one_try()
+    machine.fewer()
+    sent = request(machine.keep(NOW))
+    while machine.lost(NOW + SECOND, sent, maybe_sent=False):
+        """It tries again."""
+    assert machine.keep(NOW + SECOND) is None
+    assert machine.unsettled == 1
+    assert machine.hand_back(NOW + SECOND) is None
+
+
 def test_an_answer_after_all_is_no_reason_to_end() -> None:
     """The keeper's may come when a thread's has been given up."""
     machine = working(1, d := job(1))

@@ -151,8 +151,9 @@ class Machine(Calls):
         return self.hand_over(now)
 
     def hand_over(self, now: int) -> Request | None:
-        """The next request of a process that hands back: one may not carry all. None: nothing is left."""
-        if not self.outbox and self.open is None:
+        """The next request of a process that hands back: one may not carry all. None: nothing is left, or the keeper
+        has ended without an answer and told what is unsettled."""
+        if self.phase == "over" or (not self.outbox and self.open is None):
             return None
         return self._request(now, by_thread=False)
 
