@@ -378,6 +378,11 @@ GOOD: dict[str, list[Event]] = {
         started("b", 300, lost=1), taken("c", 400, 0, 1), taken("a", 400, 1, 2, True), taken("b", 400, 1, 3, True),
         *did("a", 500, process="q"), *did("b", 500, process="q"), *did("c", 500, process="q"),
     ],
+    "a suspect that is told to be one after it is charged": [
+        worker(), worker("v", process="q"), dispatched("a"), started("a", 0), *charged("a", 80),
+        JobReturned(owner="w", suspect=True, lost=1, **about("a", 40, "r")), started("a", 81, 2, "v", "q", lost=2),
+        *did("a", 81, 2, "q"),
+    ],
     "a death that one is charged for, beside suspects that waited": [
         worker(threads=2), dispatched("a"), dispatched("b"), started("a", 0, lost=1), taken("b", 40, 1, 1),
         *charged("a", 40), *did("a", 50, 2, "q"), *did("b", 50, process="q"),

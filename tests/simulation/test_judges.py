@@ -123,6 +123,29 @@ def test_an_attempt_that_was_taken_over_and_ends_beside_the_next_one_is_no_suspe
     assert [one.predicate for one in scene.dealings.violations] == ["suspects settled"]
 
 
+def test_a_wait_that_was_interrupted_may_have_claimed_a_job(scene: Scene) -> None:
+    """As queues, seed 204110: the worker can't tell, since its server is away by then."""
+    about, process = {"worker": "w", "at": 0.0, "process": "p"}, scene.world.process().process
+
+    def stops_after(error: type[BaseException]) -> list[str]:
+        def wait() -> bytes | None:
+            scene.world.server.driver.wait("w", 0.0)
+            raise error
+
+        scene.dealings = scene.world.dealings = Dealings(scene.world)
+        scene.producer.dispatch(Job())
+        scene.dealings.see(events.WorkerStarted(threads=1, lease_s=6.0, driver="d", **about), process)
+        scene.dealings.see(events.WorkerStopping(**about), process)
+        with pytest.raises(error):
+            scene.dealings.wait(process, wait)
+        scene.dealings.of(process).lost = scene.dealings.of(process).told_lost = True
+        scene.dealings.see(events.WorkerStopped(unsettled=0, **about), process)
+        return [one.predicate for one in scene.dealings.violations if one.predicate == "leaves nothing held"]
+
+    assert stops_after(KeyboardInterrupt) == []
+    assert stops_after(ValueError) == ["leaves nothing held"]
+
+
 def test_what_comes_while_a_worker_at_its_end_stood_still_is_no_news_to_it(scene: Scene) -> None:
     """As unique, seed 104324: it had found the queue empty, and only its keeper looked again."""
     about, nothing = {"worker": "w", "at": 0.0, "process": "p"}, Exchange(0.0, 0.0, (), [], 0, 0, 0, None)

@@ -48,6 +48,8 @@ class Dealings(Ends):
         except BaseException as error:
             one.reasons += 1
             self._doubts(one, error)
+            if isinstance(error, KeyboardInterrupt):
+                one.doubts = "a wait was interrupted"
             raise
         finally:
             held_up_s = self._world.kernel.time - one.waiting_since - WAIT_MAX_S

@@ -35,6 +35,8 @@ class SimQueue(Queue):
     def __init__(self, world: World, process: SimRuntime, line: Line) -> None:
         self.process = process
         self.handles: list[Workers] = []
+        self._told = False
+        """A signal told it to stop."""
         self.patience_s = world.patience_s
         self._world = world
         self._line = line
@@ -82,7 +84,8 @@ class SimQueue(Queue):
         self.process.main = self.process.spawn(work, "work")
 
     def request_stop(self) -> None:
-        """Stop as by SIGTERM."""
+        """Stop as by SIGTERM, which the command heeds also before its worker is there."""
+        self._told = True
         for one in self._workers:
             one.request_stop() if isinstance(one, Workers) else one.stop()
         for one in self.handles:
@@ -128,6 +131,8 @@ class SimQueue(Queue):
         worker, keeper = super()._worker(threads, limits, queues, interruptible=interruptible)
         if keeper.ticker is not None:
             self._world.tickers.add(self.process, keeper.ticker)
+        if self._told:
+            worker.stop()
         if self._world.direct and not interruptible:
             run_directly(self._world, self.process, self._line, worker, keeper)
         return worker, keeper

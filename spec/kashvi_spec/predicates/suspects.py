@@ -161,6 +161,8 @@ class FirstDeathFree(Predicate):
         super().__init__()
         self._suspects: set[str] = set()
         self._processes: dict[str, str] = {}
+        self._open: dict[str, float] = {}
+        """The times of charges, of jobs that no event made a suspect yet: a process may tell that late."""
 
     def watches(self) -> Watches:
         return {
@@ -178,17 +180,21 @@ class FirstDeathFree(Predicate):
             self.judged += 1
             if not event.suspect:
                 self.breaks(event.job_id, "taken from a worker that died, and handed back as no suspect")
-        if event.suspect:
-            self._suspects.add(event.job_id)
+        self._started(event)
 
-    def _started(self, event: AttemptStarted) -> None:
+    def _started(self, event: AttemptStarted | JobReturned) -> None:
         if event.suspect:
             self._suspects.add(event.job_id)
+            if self._open and (event.server_at or 0.0) <= self._open.get(event.job_id, -1.0):
+                del self._open[event.job_id]
 
     def _charged(self, event: AttemptLost) -> None:
         self.judged += 1
         if event.job_id not in self._suspects:
-            self.breaks(event.job_id, "its first death counted as an attempt")
+            self._open.setdefault(event.job_id, event.server_at or 0.0)
+
+    def at_end(self) -> list[Violation]:
+        return [self.broken(job_id, "its first death counted as an attempt") for job_id in sorted(self._open)]
 
 
 class Taken(NamedTuple):
