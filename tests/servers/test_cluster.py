@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+import sqlalchemy as sa
 from redis.cluster import ClusterNode
 
 from kashvi import current
@@ -124,6 +125,21 @@ def test_a_client_of_a_cluster_works(cluster: Cluster) -> None:
     queue.work(drain=True)
     assert ran == [*range(6), 6, 7]
     assert queue.stats().workers == 0
+
+
+def test_an_outbox_is_relayed_to_a_cluster(cluster: Cluster) -> None:
+    """All keys of its script share the slot: named queues, delays and unique jobs, too."""
+    engine = sa.create_engine("sqlite://")
+    queue = queue_on(cluster.client(), prefix=PREFIX)
+    queue.register("jobs.Counts", Counts, queue="mail", unique=True)
+    queue.outbox(engine)
+    with engine.begin() as connection:
+        queue.dispatch_many([Count(0), Count(1)], session=connection)
+        queue.dispatch_after(Count(2), 0.05, session=connection)
+        queue.dispatch_many([Counts(3), Counts(3)], session=connection)
+    queue.work(queues="default,mail", drain=True)
+    assert sorted(ran) == [0, 1, 2, 3, 4]
+    engine.dispose()
 
 
 def test_the_url_of_a_node_that_has_not_the_slot_works(cluster: Cluster) -> None:
