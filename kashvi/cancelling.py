@@ -28,10 +28,13 @@ class Cancelling(Protocol):
     """A driver whose jobs can be cancelled. Its exchange ends marked jobs, see ``Settlement.job_id``."""
 
     def mark(self, job_id: str) -> float:
-        """From now on no settlement makes this job ready again; returns the server's time. Again: a newer mark."""
+        """From now on no settlement makes this job ready again. Again: a newer mark.
 
-    def unmark(self, job_id: str) -> bool:
-        """Take the mark off; False if it was off: a settlement has removed the job."""
+        Returns the mark's time: the server's, or a moment after the newest mark, so that no two have the same.
+        """
+
+    def unmark(self, job_id: str, at: float) -> bool:
+        """Take this mark off, and none that came later; False if there is none: the job was removed."""
 
     def marked(self, job_ids: Sequence[str]) -> list[str]:
         """Those of these jobs that are marked."""
@@ -68,7 +71,7 @@ def cancel(driver: Driver, job_id: str) -> Cancelled:
     if not 0 < len(text) <= ID_MAX_BYTES or text.decode() != job_id:
         raise InvalidSetting("the job's id", job_id, f"the text that dispatch() returned, up to {ID_MAX_BYTES} bytes")
     job_id = str(job_id)
-    driver.mark(job_id)
+    mark = driver.mark(job_id)
     queues = driver.queue_names()
     places: tuple[Where, ...] = ("delayed", "ready")
     for where in places:
@@ -79,7 +82,7 @@ def cancel(driver: Driver, job_id: str) -> Cancelled:
     for _, one in _found(driver, job_id, "running", DEFAULT):
         at = driver.mark(job_id)  # its worker may have asked before it claimed the job
         return Cancelled("asked", at, one.type, queue_in(one))
-    return Cancelled("unknown" if driver.unmark(job_id) else "removed")
+    return Cancelled("unknown" if driver.unmark(job_id, mark) else "removed")
 
 
 def _found(driver: Cancelling, job_id: str, where: Where, queue: str) -> Iterator[tuple[bytes, Envelope]]:

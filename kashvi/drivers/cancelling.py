@@ -31,8 +31,11 @@ class RedisCancels:
     def mark(self, job_id: str) -> float:
         return float(self._server.run(_MARK, [self._cancelled], [job_id, self._now()]))
 
-    def unmark(self, job_id: str) -> bool:
-        return bool(self._server.call("ZREM", self._cancelled, job_id))
+    def unmark(self, job_id: str, at: float) -> bool:
+        """A mark's time is its own alone."""
+        if self._server.call("ZREMRANGEBYSCORE", self._cancelled, repr(at), repr(at)):
+            return True
+        return self._server.call("ZSCORE", self._cancelled, job_id) is not None
 
     def marked(self, job_ids: Sequence[str]) -> list[str]:
         found = self._server.run(_MARKED, [self._cancelled], list(job_ids))

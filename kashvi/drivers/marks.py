@@ -26,12 +26,15 @@ class MemoryCancels:
             while marks and next(iter(marks.values())) <= now - KEPT_S:
                 del marks[next(iter(marks))]
             marks.pop(job_id, None)
-            marks[job_id] = max(now, newest + 1e-6)
-            return now
+            marks[job_id] = at = max(now, newest + 1e-6)
+            return at
 
-    def unmark(self, job_id: str) -> bool:
+    def unmark(self, job_id: str, at: float) -> bool:
         with self.store.condition:
-            return self.store.marks.pop(job_id, None) is not None
+            found = self.store.marks.get(job_id)
+            if found == at:
+                del self.store.marks[job_id]
+            return found is not None
 
     def marked(self, job_ids: Sequence[str]) -> list[str]:
         with self.store.condition:

@@ -82,8 +82,8 @@ class _Queue:
     """The queues by name."""
     unrecorded: dict[bytes, float] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
-    marks: set[str] = field(default_factory=set)
-    """The ids of cancelled jobs."""
+    marks: dict[str, float] = field(default_factory=dict)
+    """The ids of cancelled jobs, with their marks."""
     unique: dict[str, str] = field(default_factory=dict)
     """The keys of unique jobs, each with the id of the job that has it."""
 
@@ -264,7 +264,7 @@ class Reference:
         place.remove(s.old)
         marked = s.job_id in queue.marks and (s.move != "done" or (s.follow_ups and s.follow_ups[-1].link))
         if marked and s.move != "start":
-            queue.marks.discard(s.job_id)
+            queue.marks.pop(s.job_id, None)
             cancelled.append(index)
             if s.move != "done":
                 queue.free(s.lock)
@@ -313,13 +313,14 @@ class Reference:
         return pausing(self._driver, queue).paused_since()
 
     def mark(self, job_id: str) -> float:
-        self.queue.marks.add(job_id)
-        return self._cancels.mark(job_id)
+        self.queue.marks[job_id] = at = self._cancels.mark(job_id)
+        return at
 
-    def unmark(self, job_id: str) -> bool:
-        was = self._cancels.unmark(job_id)
+    def unmark(self, job_id: str, at: float) -> bool:
+        was = self._cancels.unmark(job_id, at)
         self._same("whether a job was marked", was, job_id in self.queue.marks)
-        self.queue.marks.discard(job_id)
+        if self.queue.marks.get(job_id) == at:
+            del self.queue.marks[job_id]
         return was
 
     def marked(self, job_ids: Sequence[str]) -> list[str]:
@@ -337,7 +338,7 @@ class Reference:
         if there:
             line.jobs.remove(envelope) if where == "ready" else line.delayed.pop(envelope)
             self.queue.free(lock)
-            self.queue.marks.discard(job_id)
+            self.queue.marks.pop(job_id, None)
         return at
 
     def queue_names(self) -> list[str]:

@@ -299,8 +299,8 @@ class Line(RelayedTo):
 
         return self._call("mark", effect)
 
-    def unmark(self, job_id: str) -> bool:
-        return self._call("unmark", lambda: self._cancels.unmark(job_id))
+    def unmark(self, job_id: str, at: float) -> bool:
+        return self._call("unmark", lambda: self._cancels.unmark(job_id, at))
 
     def marked(self, job_ids: Sequence[str]) -> list[str]:
         return self._call("marked", lambda: self.which_marked(job_ids))

@@ -14,8 +14,7 @@ def _(bench: Bench) -> None:
     bench.push(b"a", b"b", b"c", b"d")
     w = bench.worker()
     w.claim(4)
-    for job_id in ("1", "2", "3"):
-        driver.mark(job_id)
+    marks = {job_id: driver.mark(job_id) for job_id in ("1", "2", "3")}
     answer = w.exchange(
         w.settlement("retry", b"a", b"a again", in_s=1.0, job_id="1"),
         w.settlement("fail", b"b", b"b failed", job_id="2"),
@@ -25,7 +24,7 @@ def _(bench: Bench) -> None:
     expect((answer.refused, answer.cancelled), ((), (0, 1, 2)), "refused and cancelled")
     expect(answer.marked_at is not None, True, "that the answer has a mark")
     expect(bench.counts(), (0, 1, 0, 0), "ready, delayed, held and unrecorded jobs")
-    expect([driver.unmark(job_id) for job_id in ("1", "2", "3")], [False] * 3, "marks that are left")
+    expect([driver.unmark(*mark) for mark in marks.items()], [False] * 3, "marks that are left")
     expect(w.exchange().marked_at, None, "the mark of an answer when none is left")
 
 
@@ -79,11 +78,11 @@ def _(bench: Bench) -> None:
     ):
         expect(sorted({*driver.search(text, where)}), wanted, f"found of {text!r}, {where}")  # type: ignore[arg-type]
     expect(held, [b"job 0", b"job 1", b"job 2"], "claimed")
-    driver.mark("7")
+    mark = driver.mark("7")
     taken = [driver.take_out("7", "ready", "default", b"job 1500", NO_LOCK) is not None for _ in range(2)]
     expect(taken, [True, False], "whether it was taken out")
     expect(driver.take_out("8", "delayed", "default", b"job due", NO_LOCK) is not None, True, "that it was taken out")
-    expect((driver.unmark("7"), bench.counts()), (False, (2496, 0, 3, 0)), "its mark, and the counts")
+    expect((driver.unmark("7", mark), bench.counts()), (False, (2496, 0, 3, 0)), "its mark, and the counts")
 
 
 @step("QUEUES-10")
@@ -100,3 +99,16 @@ def _(bench: Bench) -> None:
     w.exchange(w.settlement("retry", b"b", b"b again", in_s=1.0, queue="mail", job_id="2")._replace(lock=("l", "2")))
     added = named.push_unique([b"c", b"d"], 0.0, ["mail", "mail"], [("k", "3"), ("l", "4")])
     expect(added[2], ["", ""], "who has their keys")
+
+
+@step("QUEUES-9")
+def _(bench: Bench) -> None:
+    """Each mark has a time of its own, and a cancel takes off its own alone: another's may have found the job."""
+    driver = cancelling(bench.driver)
+    first, other, second = driver.mark("1"), driver.mark("2"), driver.mark("1")
+    expect(first < other < second, True, "that each mark is newer")
+    expect(
+        (driver.unmark("1", first), driver.marked(["1", "2"])), (True, ["1", "2"]), "whether it is marked, and what is"
+    )
+    expect((driver.unmark("1", second), driver.marked(["1", "2"])), (True, ["2"]), "the same, by the later cancel")
+    expect((driver.unmark("1", first), driver.marked(["2"])), (False, ["2"]), "the same, when none is left")
