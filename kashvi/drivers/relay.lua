@@ -4,7 +4,7 @@
 --       To push, then: the number of queues, their names, the number of ids whose rows are gone, these ids, and of each
 --       row: the number of its queue, its delay|'', its id, its key|'', the envelope
 -- relay: HASH outbox -> 'token n until done_at'. relayed: HASH id -> 'token n holder': the push.
--- Returns to a relay to be let in: { 1, ids } or { 0, seconds }. To one that pushes: { 0 }, or { 1, done_at, of each row
+-- Returns to a relay to be let in: { 1 } or { 0, seconds }. To one that pushes: { 0 }, or { 1, done_at, of each row
 -- 'token n holder' }.
 local outbox, token, now, seconds, n = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not now then
@@ -19,9 +19,9 @@ last, ends = tonumber(last), tonumber(ends)
 if n == 0 then
   local left = let_in and let_in ~= ARGV[6] and ends - now or 0
   if left > 0 and left <= seconds then return { 0, text(left) } end
-  local ids = redis.call('HKEYS', KEYS[2])
+  redis.call('HGET', KEYS[2], '')
   redis.call('HSET', KEYS[1], outbox, table.concat({ token, '0', text(now + seconds), text(now) }, ' '))
-  return { 1, ids }
+  return { 1 }
 end
 
 if let_in ~= token then return { 0 } end

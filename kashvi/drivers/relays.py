@@ -34,10 +34,12 @@ class RelayedToServer:
         return self.prefix
 
     def take_relay(self, outbox: str, token: str, before: str) -> list[str] | float:
-        let_in, answer = self._server.run(
-            self._RELAY, self._relay_keys(outbox), [outbox, token, self._now(), repr(RELAY_S), 0, before]
-        )
-        return [job_id.decode() for job_id in answer] if let_in else float(answer)
+        keys = self._relay_keys(outbox)
+        let_in, *left = self._server.run(self._RELAY, keys, [outbox, token, self._now(), repr(RELAY_S), 0, before])
+        if not let_in:
+            return float(left[0])
+        # From now on only this relay changes them. In the script, every worker would need the right.
+        return [job_id.decode() for job_id in self._server.call("HKEYS", keys[1])]
 
     def relay(
         self, outbox: str, token: str, n: int, rows: Sequence[Stored], gone: Sequence[str], for_s: float = RELAY_S

@@ -164,7 +164,7 @@ def queue(valkey: RedisServer, database: Database) -> Queue:
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_relays_that_are_killed_queue_each_committed_job_once(queue: Queue, database: Database, tmp_path: Path) -> None:
     """And none that was rolled back; each transaction in its order."""
-    app = kill(queue, database, tmp_path / "ran.txt", kills=8, rows=1_500, works=False)
+    app = kill(queue, database, tmp_path / "ran.txt", kills=5, rows=800, works=False)
     shown = [read(one.envelope).payload for one in queue.driver.show("ready", 1_000_000)]  # type: ignore[attr-defined]
     queued = [int(bytes(payload).strip(b'{"n:}')) for payload in shown]
     assert sorted(queued) == app.committed
@@ -174,6 +174,6 @@ def test_relays_that_are_killed_queue_each_committed_job_once(queue: Queue, data
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_workers_that_are_killed_run_what_is_committed(queue: Queue, database: Database, tmp_path: Path) -> None:
     """Some jobs twice, as their workers died; none that was rolled back."""
-    app = kill(queue, database, tmp_path / "ran.txt", kills=3, rows=400, works=True)
+    app = kill(queue, database, tmp_path / "ran.txt", kills=2, rows=300, works=True)
     ran = {int(line) for line in (tmp_path / "ran.txt").read_text().split()}
     assert sorted(ran) == app.committed

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import CommandRefused, SettingsRefused
@@ -74,6 +75,18 @@ def test_a_worker_does_all_its_work_with_the_rights_that_are_named(
     assert (queue.stats().held, queue.stats().workers) == (0, 0)
     can_not_wait = [r.getMessage() for r in caplog.records if "can't wait for jobs" in r.getMessage()]
     assert len(can_not_wait) == (rights is NEEDED)
+
+
+def test_a_relay_needs_one_right_more(user: Any) -> None:
+    """To read the ids that the server keeps."""
+    engine = sa.create_engine("sqlite://")
+    queue = user(*NEEDED, "hkeys")
+    queue.outbox(engine)
+    with engine.begin() as connection:
+        queue.dispatch_many([Count(1), Count(2)], session=connection)
+    queue.work(stop_when_empty=True)
+    assert sorted(ran) == [1, 2]
+    engine.dispose()
 
 
 EACH = [("valkey-9", name) for name in sorted(NEEDED)]
