@@ -11,10 +11,12 @@ from random import Random
 from typing import Any
 
 import pytest
+from kashvi_sim.runs.play import play
 from kashvi_sim.world.kernel import EPOCH
 from kashvi_sim.world.process import SimQueue
 from kashvi_sim.world.runtime import SimRuntime
 from kashvi_sim.world.world import World
+from kashvi_spec.kit.museum import MUSEUM
 
 from kashvi import current
 from kashvi.drivers.lines import MemoryStore
@@ -26,6 +28,8 @@ from kashvi.registry import Registry
 from kashvi.runtime import SystemRuntime
 from kashvi.schedule import Schedule
 from kashvi.worker.ticker import Ticker
+
+from .test_workloads import workload_named
 
 ran: list[datetime | None] = []
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -213,6 +217,23 @@ def test_pause_stops_claims_and_not_ticks(world: World) -> None:
     queue.pause()
     world.run(for_s=130)
     assert (fired(world), ran) == ([60.0, 120.0], [])
+
+
+def test_each_tick_fires_once_whatever_strikes() -> None:
+    """The workload, with all faults and with those of a network. Each call is held against a reference of its own."""
+    fired = 0
+    for faults in ("all", "kill,sigterm,restart,reply_lost,applied_late,pause"):
+        for seed in range(5):
+            played = play(workload_named("cron"), seed=seed, faults=faults)
+            assert played.violations == [], (faults, seed)
+            fired += sum(isinstance(one, JobDispatched) and bool(one.cron) for one in played.world.events)
+    assert fired > 30
+
+
+def test_a_tick_that_fires_twice_is_seen_at_once() -> None:
+    with MUSEUM["each process fires its ticks"].planted():
+        played = play(workload_named("cron"), seed=0, faults="applied_late,latency,pause")
+    assert "each tick once" in {one.predicate for one in played.violations}
 
 
 # -- a year ----------------------------------------------------------------------------------------

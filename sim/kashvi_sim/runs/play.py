@@ -41,7 +41,7 @@ from ..world.world import World
 from .figures import Figures, figures_of
 from .recording import Shift
 from .reference import Beside
-from .scripted import job_class_of, number_of
+from .scripted import FIRST_TICK, job_class_of, number_of
 from .told import rows_wrong, table_told, told_wrongly
 from .undisturbed import undisturbed
 from .upkeep import dear, late_upkeep, left_behind
@@ -68,7 +68,7 @@ def _key(keys: int, job: Any) -> int:
 def may_be_direct(script: Script, rules: Sequence[Rule]) -> bool:
     """Whether the direct shell runs all that these faults strike."""
     unique = any(map(script.keys_of, script.types))  # the greenlet's dispatch asks who has the key
-    return not (unique or script.cancels or script.transactions) and INSIDE.isdisjoint(
+    return not (unique or script.cancels or script.transactions or script.cron) and INSIDE.isdisjoint(
         {*(rule.name for rule in rules), *(planned.fault for planned in script.faults)}
     )
 
@@ -342,6 +342,8 @@ class Run:
         queue = self.world.process()
         self._alive[queue.process.name] = queue, threads
         served = Counter(self._serves[name] for name in self._alive if name in self._serves)
+        for n, entry in enumerate(self._script.cron):
+            queue.cron(entry.expression, self.classes[entry.type](FIRST_TICK + n), name=entry.name, missed=entry.missed)
         queues = min(self._script.workers.queues, key=lambda text: served[text])
         self._serves[queue.process.name] = queues
         if self._tape.faults.rarely(1 / 3, self._in_main):
@@ -427,7 +429,7 @@ class Run:
                 continue
             stats = world.server.driver.stats()
             stored = world.outbox is not None and not world.outbox.quiet
-            left = stats.ready or stats.delayed or stats.held or world.late or stored
+            left = stats.ready or stats.delayed or stats.held or world.late or stored or not world.tickers.over()
             if not (left or (stats.unrecorded and self._rows_due())):
                 self.drained = self._over = True
             if world.progress != seen or world.on_stage() or world.in_trouble():

@@ -27,6 +27,7 @@ from kashvi.ports import (
 )
 from kashvi.relaying import Relayed, Relaying, Stored
 from kashvi.settings import pausing
+from kashvi.ticking import Ticked, Ticking, TickJob
 
 from ..world.ledger import TIME_S
 from ..world.server import Contents, Server
@@ -87,6 +88,8 @@ class _Queue:
     unique: dict[str, str] = field(default_factory=dict)
     """The keys of unique jobs, each with the id of the job that has it."""
 
+    ticks: dict[str, float] = field(default_factory=dict)
+    """The last tick of each cron entry."""
     relays: dict[str, tuple[str, int, float]] = field(default_factory=dict)
     """Of each outbox the token of its relay, its last number, and until when it is let in."""
     relayed: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
@@ -184,6 +187,38 @@ class Reference:
         right = [kept.get(row.job_id, ("", "")) for row in rows]
         done = None if answer is None else list(zip(answer.by, answer.holders, strict=True))
         self._same("what a push has done", done, right)
+        return answer
+
+    @property
+    def keeps_ticks(self) -> bool:
+        return bool(getattr(self._driver, "keeps_ticks", False))
+
+    def tick(
+        self,
+        name: str,
+        schedule: str,
+        last: float | None,
+        through: float | None,
+        queue: str = DEFAULT,
+        jobs: Sequence[TickJob] = (),
+    ) -> Ticked:
+        """The rules of its own: entries whose schedule and whose server's clock keep to what they are."""
+        answer, now = cast(Ticking, self._driver).tick(name, schedule, last, through, queue, jobs), self._now()
+        known = self.queue.ticks.get(name)
+        if known is None:
+            self.queue.ticks[name] = now
+            self._same("a first look at a cron entry", answer.outcome, "first")
+            return answer
+        fires = last == known and through is not None and known < through <= now
+        self._same("whether a tick fires", answer.outcome == "fired", fires)
+        holders = [self.queue.taken(one.lock) if one.lock[0] else "" for one in jobs] if fires else []
+        for one, holder in zip(jobs, holders, strict=False):
+            if not holder:
+                self.queue.line(queue).add(one.envelope, None)
+        if fires and through is not None:
+            self.queue.ticks[name] = through
+        self._same("the holders of a tick's keys", list(answer.holders), holders)
+        self._same("the last tick", answer.last, self.queue.ticks[name])
         return answer
 
     @property

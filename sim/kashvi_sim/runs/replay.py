@@ -20,7 +20,7 @@ from ..world.tape import AttemptStream, Stream, Tape
 from .figures import Figures, figures_of
 from .play import Played, Swarm, may_be_direct, perform
 from .recording import Recording
-from .workload import Acts, Attempt, Change, Coming, Crew, Pause
+from .workload import Acts, Attempt, Change, Coming, Crew, CronEntry, Pause
 
 ABOUT = "What was recorded, replayed."
 
@@ -46,6 +46,7 @@ class _Replay:
     schedule: tuple[Change, ...] = ()
     pauses: tuple[Pause, ...] = ()
     transactions: None = None
+    cron: tuple[CronEntry, ...] = ()
     faults: tuple[PlannedFault, ...] = ()
 
     @property

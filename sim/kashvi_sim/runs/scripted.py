@@ -13,9 +13,9 @@ from ..world.tape import TRIES
 from ..world.world import World
 from .workload import Acts, Attempt, FollowUps
 
-FIRST_FOLLOW_UP, FIRST_LINK, MANY = 10**9, 10**11, 1000
-"""The numbers of the first follow-up and the first later link of a chain, and the most of one job; the producer's jobs
-have lower ones."""
+FIRST_TICK, FIRST_FOLLOW_UP, FIRST_LINK, MANY = 10**8, 10**9, 10**11, 1000
+"""The numbers of the first cron entry, follow-up and later link of a chain, and the most of one job; the producer has
+lower ones."""
 
 
 def number_of(first: int, place: int) -> int:

@@ -13,6 +13,7 @@ from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 
+from kashvi.cron import Missed
 from kashvi.errors import InvalidSetting, UnusableSetting
 from kashvi.names import DEFAULT, queue_name, served
 from kashvi.retries import Retry
@@ -81,6 +82,8 @@ class Script(Protocol):
     def pauses(self) -> tuple[Pause, ...]: ...
     @property
     def transactions(self) -> Transactions | None: ...
+    @property
+    def cron(self) -> tuple[CronEntry, ...]: ...
     @property
     def faults(self) -> tuple[PlannedFault, ...]: ...
     @property
@@ -192,6 +195,15 @@ class Transactions(Strict, frozen=True):
     hold_s: tuple[Seconds, ...] = (0.0,)
 
 
+class CronEntry(Strict, frozen=True):
+    """Of all workers; its jobs are of this type, which no other job has."""
+
+    name: str
+    type: str
+    expression: str = "* * * * *"
+    missed: Missed = "once"
+
+
 class Workload(Strict, frozen=True):
     """The contents of a workload's file."""
 
@@ -203,6 +215,7 @@ class Workload(Strict, frozen=True):
     schedule: tuple[Change, ...] = ()
     pauses: tuple[Pause, ...] = ()
     transactions: Transactions | None = None
+    cron: tuple[CronEntry, ...] = ()
     faults: tuple[PlannedFault, ...] = ()
     fault_time_s: Positive = 30.0
     """Random faults strike for this long; then there is quiet."""
@@ -258,6 +271,7 @@ class Workload(Strict, frozen=True):
             "chains in order": any(kind.chain for kind in self.job),
             "pauses kept": bool(self.pauses),
             "cancelled stays": self.cancels,
+            "each tick once": bool(self.cron),
         }
         return frozenset(name for name, there in reached.items() if not there)
 
@@ -282,6 +296,7 @@ class Workload(Strict, frozen=True):
         """A function that draws the kind of the next job, by share, of those that are no follow-ups or later links."""
         later = {kind.follow_ups.type for kind in self.job if kind.follow_ups}
         later.update(name for kind in self.job for name in kind.chain)
+        later.update(entry.type for entry in self.cron)
         coming = [kind for kind in self.job if kind.type not in later]
         total = sum(kind.share for kind in coming)
         edges: list[tuple[float, JobKind]] = []
@@ -318,6 +333,8 @@ def load(path: Path) -> Workload:
     if not kinds or len(kinds) != len(workload.job):
         raise UnusableSetting(f"the workload {path}", "it needs at least one [[job]], and each type once")
     _check_queues(path, workload)
+    if any(entry.type not in kinds for entry in workload.cron):
+        raise UnusableSetting(f"the workload {path}", "each cron entry needs a type of this workload")
     for kind in workload.job:
         if kind.follow_ups and (kind.follow_ups.type not in kinds or kinds[kind.follow_ups.type].follow_ups):
             why = f"the follow-ups of {kind.type} need a type of their own, without follow-ups"

@@ -34,6 +34,7 @@ ROLLED_BACK = frozenset(
         "fresh kept out",
         "charged alone",
         "excused for a reason",
+        "each tick once",
         "given up at once",
         "follow-ups all or none",
         "chains in order",

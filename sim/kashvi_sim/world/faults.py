@@ -29,9 +29,11 @@ SERVER = frozenset({"push", "exchange", "wait", "next_due", "expired", "unrecord
 RELAY = frozenset({"take_relay", "relay"})
 DATABASE = frozenset({"rows", "delete"})
 """The calls of a relay to the server, and to the outbox."""
+CRON = frozenset({"tick"})
+"""A worker's call for its cron entries."""
 WORKER = SERVER - {"push"}
 """The calls of workers; the dispatching process is neither killed nor stopped."""
-ANYWHERE = WORKER | RELAY | DATABASE | {"handle", "record"}
+ANYWHERE = WORKER | RELAY | DATABASE | CRON | {"handle", "record"}
 HOUR, SET_BACK_S = 3600.0, 10.0
 LIMITS = (Limits(max_jobs=1), Limits(max_jobs=3), Limits(max_time_s=2.5), Limits("empty"), Limits("drained"))
 
@@ -144,12 +146,12 @@ def _failover(s: Scene) -> None:
 
 def _out_of_memory(s: Scene) -> None:
     why = "OOM command not allowed when used memory > 'maxmemory'"
-    s.world.refuse(frozenset({"push", "exchange", "wait"}) | RELAY, why, s.one_of(1.0, 5.0))
+    s.world.refuse(frozenset({"push", "exchange", "wait"}) | RELAY | CRON, why, s.one_of(1.0, 5.0))
 
 
 def _read_only(s: Scene) -> None:
     why = "READONLY You can't write against a read only replica"
-    s.world.refuse(frozenset({"push", "exchange", "wait", "recorded"}) | RELAY, why, s.one_of(1.0, 5.0))
+    s.world.refuse(frozenset({"push", "exchange", "wait", "recorded"}) | RELAY | CRON, why, s.one_of(1.0, 5.0))
 
 
 def _insert_fails(s: Scene) -> None:
@@ -265,7 +267,7 @@ _STORE = frozenset({"record"})
 _START = frozenset({"start"})
 _HANDLE = frozenset({"handle"})
 _PUSH = frozenset({"push"})
-_SERVER = SERVER | RELAY
+_SERVER = SERVER | RELAY | CRON
 _TABLES = _STORE | DATABASE
 _TAIL = (
     "none lost and drains, for jobs dispatched after the restored state; all but attempts bounded, "

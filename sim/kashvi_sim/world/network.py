@@ -162,6 +162,8 @@ class Line(RelayedTo):
         def effect() -> Ticked:
             answer = cast(Ticking, self._server).tick(name, schedule, last, through, queue, jobs)
             added = [one.envelope for one, holder in zip(jobs, answer.holders, strict=False) if not holder]
+            for one in jobs if answer.outcome == "fired" else ():
+                self._world.touched(one.envelope)
             if answer.outcome == "fired" and added:
                 self._arrived(added, 0.0, [queue], None)
                 self._judge_keys()
