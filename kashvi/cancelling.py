@@ -76,16 +76,17 @@ def cancel(driver: Driver, job_id: str) -> Cancelled:
     places: tuple[Where, ...] = ("delayed", "ready")
     for where in places:
         for queue in queues:
-            for raw, one in _found(driver, job_id, where, queue):
-                if (at := driver.take_out(job_id, where, queue, raw, _lock_of(one))) is not None:
+            for raw, one in found(driver, job_id, where, queue):
+                if (at := driver.take_out(job_id, where, queue, raw, lock_of(one))) is not None:
                     return Cancelled("removed", at, one.type, queue)
-    for _, one in _found(driver, job_id, "running", DEFAULT):
+    for _, one in found(driver, job_id, "running", DEFAULT):
         at = driver.mark(job_id)  # its worker may have asked before it claimed the job
         return Cancelled("asked", at, one.type, queue_in(one))
     return Cancelled("unknown" if driver.unmark(job_id, mark) else "removed")
 
 
-def _found(driver: Cancelling, job_id: str, where: Where, queue: str) -> Iterator[tuple[bytes, Envelope]]:
+def found(driver: Cancelling, job_id: str, where: Where, queue: str) -> Iterator[tuple[bytes, Envelope]]:
+    """The jobs with this id in a place."""
     for raw in driver.search(max(PLAIN.findall(job_id), key=len, default="").encode(), where, queue):
         try:
             one = read(raw)
@@ -95,5 +96,6 @@ def _found(driver: Cancelling, job_id: str, where: Where, queue: str) -> Iterato
             yield raw, one
 
 
-def _lock_of(one: Envelope) -> Lock:
+def lock_of(one: Envelope) -> Lock:
+    """The job's key and its id."""
     return (lock_in(one), one.id) if one.unique else NO_LOCK

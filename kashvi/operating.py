@@ -13,6 +13,7 @@ from .stream import EventStream
 
 if TYPE_CHECKING:  # a process that only dispatches does not load these
     from .cancelling import Cancel
+    from .clearing import Cleared, Unlocked
     from .queued import QueuedJob, QueueState
 
 
@@ -74,6 +75,26 @@ class Operating:
         elif found.outcome == "asked":
             self._stream.emit(events.CancelAsked, **about)
         return found.outcome
+
+    def clear(self, queue: str = DEFAULT) -> Cleared:
+        """Remove all ready and delayed jobs of this queue, for good; jobs that workers have stay (QUEUES-11).
+
+        Returns their numbers. The keys of unique ones are given back. What is dispatched meanwhile may stay.
+        Raises InvalidSetting, DriverError; after a DriverError some may be gone.
+        """
+        from . import clearing
+
+        return clearing.clear(self.driver, queue)
+
+    def unlock(self, key: str) -> Unlocked:
+        """Give the key of a unique job back, ``jobs.X:text``, if no job has it: if its job was deleted by hand.
+
+        Searches all queues. If a job has it, nothing is changed, and the answer names the job (QUEUES-12).
+        Raises InvalidSetting, DriverError.
+        """
+        from . import clearing
+
+        return clearing.unlock(self.driver, key)
 
     def jobs(self, where: Where = "ready", *, queue: str | None = None, limit: int = 100) -> list[QueuedJob]:
         """Up to ``limit`` jobs: ``ready`` in order, ``delayed`` by due time, or ``running`` (on a worker's list).

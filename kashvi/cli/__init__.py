@@ -19,6 +19,8 @@ COMMANDS = {
     "queue:work": ("kashvi.cli.work:work", "Run jobs from the queue."),
     "queue:stats": ("kashvi.cli.doctor:stats", "Count the jobs that are ready, delayed and held, of each queue."),
     "queue:list": ("kashvi.cli.queued:list_jobs", "List the jobs that are ready, delayed and running."),
+    "queue:clear": ("kashvi.cli.clearing:clear", "Remove the ready and delayed jobs of a queue, for good."),
+    "queue:unlock": ("kashvi.cli.clearing:unlock", "Give the key of a unique job back that no job has."),
     "queue:cancel": ("kashvi.cli.cancelling:cancel", "Cancel jobs by their ids."),
     "queue:pause": ("kashvi.cli.pausing:pause", "Let no job of a queue start, in any worker, until queue:resume."),
     "queue:resume": ("kashvi.cli.pausing:resume", "End the pause: jobs start again."),

@@ -17,11 +17,12 @@ at which it begins, hundreds at a time, so parts that overlap would not do."""
 OVERLAP = 100
 """The number of entries that two parts share: as many cancelled jobs may be removed between them."""
 
+_CLEAR, _GIVE_BACK = map(Script, ("clear.lua", "give_back.lua"))
 _MARK, _MARKED, _SEARCH, _TAKE_OUT = map(Script, ("mark.lua", "marked.lua", "search.lua", "take_out.lua"))
 
 
 class RedisCancels:
-    """The part of the driver that cancels jobs."""
+    """The part of the driver that cancels jobs, and clears queues."""
 
     _server: Connections
     _cancelled: str
@@ -61,6 +62,21 @@ class RedisCancels:
         keys, args = [key, self._cancelled, self._unique], [envelope, job_id, lock[0], self._now()]
         at = self._server.run(_TAKE_OUT, keys, args)
         return float(at) if at else None
+
+    def counts(self, queue: str) -> tuple[int, int]:
+        ready, delayed = self._keys(queue)
+        return self._server.call("LLEN", ready), self._server.call("ZCARD", delayed)
+
+    def take_out_many(self, where: Where, queue: str, envelopes: Sequence[bytes], locks: Sequence[Lock]) -> int:
+        args = [part for envelope, lock in zip(envelopes, locks, strict=True) for part in (envelope, *lock)]
+        removed: int = self._server.run(_CLEAR, [self._keys(queue)[where == "delayed"], self._unique], args)
+        return removed
+
+    def holder_of(self, key: str) -> str:
+        return (self._server.call("HGET", self._unique, key) or b"").decode()
+
+    def give_back(self, key: str, job_id: str) -> bool:
+        return bool(self._server.run(_GIVE_BACK, [self._unique], [key, job_id]))
 
     def queue_names(self) -> list[str]:
         return [DEFAULT, *(name for name in self._named() if name != DEFAULT)]

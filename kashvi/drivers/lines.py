@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 
 from ..names import DEFAULT, queue_name
@@ -37,6 +37,26 @@ class Line:
         self.delayed = [entry for entry in self.delayed if entry[1] != envelope]
         heapify(self.delayed)
         return True
+
+    def forget_oldest(self, envelopes: Sequence[bytes]) -> Counter[bytes]:
+        """Remove those that are among as many of the oldest ready jobs; returns them."""
+        wanted, gone, kept = Counter(envelopes), Counter[bytes](), list[bytes]()
+        for _ in range(min(len(envelopes), len(self.jobs))):
+            envelope = self.jobs.pop()
+            if gone[envelope] < wanted[envelope]:
+                gone[envelope] += 1
+            else:
+                kept.append(envelope)
+        self.jobs.extend(reversed(kept))
+        return gone
+
+    def forget_delayed(self, envelopes: Sequence[bytes]) -> Counter[bytes]:
+        """Remove these delayed jobs; returns those that were there."""
+        gone = self.members.intersection(envelopes)
+        self.members -= gone
+        self.delayed = [entry for entry in self.delayed if entry[1] not in gone]
+        heapify(self.delayed)
+        return Counter(gone)
 
     def copy_of(self, other: Line) -> None:
         """Become as the other one is."""

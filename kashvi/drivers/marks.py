@@ -64,6 +64,33 @@ class MemoryCancels:
             store.marks.pop(job_id, None)
             return store.now()
 
+    def counts(self, queue: str) -> tuple[int, int]:
+        with self.store.condition:
+            line = self.store.line(queue)
+            return len(line.jobs), len(line.delayed)
+
+    def take_out_many(self, where: Where, queue: str, envelopes: Sequence[bytes], locks: Sequence[Lock]) -> int:
+        store, removed = self.store, 0
+        with store.condition:
+            line = store.line(queue)
+            gone = line.forget_delayed(envelopes) if where == "delayed" else line.forget_oldest(envelopes)
+            for envelope, lock in zip(envelopes, locks, strict=True):
+                if gone[envelope] > 0:
+                    gone[envelope] -= 1
+                    removed += 1
+                    store.free(lock)
+        return removed
+
+    def holder_of(self, key: str) -> str:
+        with self.store.condition:
+            return self.store.unique.get(key, "")
+
+    def give_back(self, key: str, job_id: str) -> bool:
+        with self.store.condition:
+            held = self.store.unique.get(key) == job_id
+            self.store.free((key, job_id))
+            return held
+
     def queue_names(self) -> list[str]:
         with self.store.condition:
             return list(self.store.lines())

@@ -119,6 +119,7 @@ def _show(room: dict[str, Exhibit], exhibit: Exhibit) -> None:
 from . import (  # noqa: E402
     cancels,  # noqa: F401
     chains,  # noqa: F401
+    clearing,  # noqa: F401
     commands,  # noqa: F401
     cron,  # noqa: F401
     delays,  # noqa: F401

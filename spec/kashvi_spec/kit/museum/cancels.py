@@ -46,7 +46,7 @@ def _(patch: Patch) -> None:
     def found(real: Any, driver: Any, job_id: str, where_: str, queue: str) -> Iterator[Any]:
         return iter(())
 
-    where(patch, cancelling, "_found", lambda driver, job_id, place, queue: place == "delayed", found)
+    where(patch, cancelling, "found", lambda driver, job_id, place, queue: place == "delayed", found)
 
 
 @exhibit("a cancelled job keeps its key", "no other one with it can ever be dispatched", "QUEUES-10")

@@ -342,7 +342,10 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "one job more than --max-jobs", "the count is taken after the claim", "COMMANDS-9", also="COMMANDS-24 WORKERS-17"
+    "one job more than --max-jobs",
+    "the count is taken after the claim",
+    "COMMANDS-9",
+    also="QUEUES-11 COMMANDS-24 WORKERS-17",
 )
 def _(patch: Patch) -> None:
     def worker(real: Any, self: Queue, threads: int, limits: Any, *queues: Any, **named: Any) -> Any:

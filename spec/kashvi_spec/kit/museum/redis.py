@@ -60,7 +60,7 @@ def _(patch: Patch) -> None:
     "kashvi:jobs, which other programs do not know",
     "REDIS-1",
     source="AsyncTasQ: keys of its own",
-    also="DISPATCH-7 ENVELOPE-1 FAILURES-8 JOBS-3 JOBS-23 MEMORY-3 REDIS-3 REDIS-4 REDIS-5 REDIS-6 "
+    also="QUEUES-11 DISPATCH-7 ENVELOPE-1 FAILURES-8 JOBS-3 JOBS-23 MEMORY-3 REDIS-3 REDIS-4 REDIS-5 REDIS-6 "
     "REDIS-7 REDIS-11 REDIS-12 REDIS-13 REDIS-14 REDIS-15",
 )
 def _(patch: Patch) -> None:
@@ -68,7 +68,10 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "taken from the left", "the newest job is claimed first", "REDIS-1", also="COMMANDS-9 JOBS-3 MEMORY-3 REDIS-11"
+    "taken from the left",
+    "the newest job is claimed first",
+    "REDIS-1",
+    also="QUEUES-11 COMMANDS-9 JOBS-3 MEMORY-3 REDIS-11",
 )
 def _(patch: Patch) -> None:
     text = driver._EXCHANGE.text.replace(

@@ -63,7 +63,12 @@ def _(patch: Patch) -> None:
     patch.setattr(envelope, "wrap_garbage", lambda raw, job_id, error, queue="default": real(raw, job_id, error))
 
 
-@exhibit("the newest job is shown first", "a list read from its left end", "COMMANDS-20", also="COMMANDS-27 QUEUES-7")
+@exhibit(
+    "the newest job is shown first",
+    "a list read from its left end",
+    "COMMANDS-20",
+    also="QUEUES-11 COMMANDS-27 QUEUES-7",
+)
 def _(patch: Patch) -> None:
     def shown(self: RedisDriver, key: Any, first: int, last: int, worker: str = "") -> list[Shown]:
         return [Shown(raw, worker=worker) for raw in self._server.call("LRANGE", key, first, last)]

@@ -30,7 +30,10 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "a delayed job has no key until it is due", "so a second one is delayed beside it", "QUEUES-7", also="QUEUES-10"
+    "a delayed job has no key until it is due",
+    "so a second one is delayed beside it",
+    "QUEUES-7",
+    also="QUEUES-12 QUEUES-10",
 )
 def _(patch: Patch) -> None:
     def push_unique(real: Any, self: MemoryDriver, envelopes: Any, delay_s: float, queues: Any, locks: Any) -> Any:

@@ -34,7 +34,7 @@ def stopping(state: State, *args: Any) -> bool:
     "settled as done when it is claimed",
     "JOBS-2 DISPATCH-1",
     source="Sidekiq, Celery: early acknowledgement",
-    also="COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-13 COMMANDS-14 "
+    also="QUEUES-11 COMMANDS-2 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-13 COMMANDS-14 "
     "COMMANDS-18 COMMANDS-19 COMMANDS-26 DELAY-10 DELIVERY-2 DELIVERY-3 DELIVERY-5 "
     "DELIVERY-6 DELIVERY-8 DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 "
     "ENVELOPE-4 ENVELOPE-5 ENVELOPE-6 ENVELOPE-7 FAILURES-1 FAILURES-2 FAILURES-4 "
@@ -145,7 +145,7 @@ def _(patch: Patch) -> None:
     "a stop does not wait for them",
     "WORKERS-3",
     source="Go kashvi: gone 7 ms after SIGTERM",
-    also="QUEUES-4 COMMANDS-9 COMMANDS-13 DELIVERY-1 DISPATCH-1 FAILURES-1 WORKERS-5 WORKERS-17 WORKERS-20",
+    also="QUEUES-11 QUEUES-4 COMMANDS-9 COMMANDS-13 DELIVERY-1 DISPATCH-1 FAILURES-1 WORKERS-5 WORKERS-17 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     def stop_(real: Any, self: Machine, now: int) -> None:
