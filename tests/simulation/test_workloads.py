@@ -56,7 +56,9 @@ def test_a_workload_runs_and_every_promise_is_kept(name: str) -> None:
     """All jobs come to an end."""
     played = run(name)
     assert played.violations == []
-    assert played.figures.succeeded + played.figures.failed == played.figures.jobs > 0
+    figures = played.figures
+    assert figures.succeeded + figures.failed + figures.cancelled == figures.jobs > 0
+    assert bool(figures.cancelled) == (name == "cancels")
 
 
 @pytest.mark.parametrize("name", NAMES)

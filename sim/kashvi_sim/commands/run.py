@@ -129,6 +129,7 @@ def _plain(played: Played, seed: int | None, driver: str, again: str) -> dict[st
         "jobs": figures.jobs,
         "succeeded": figures.succeeded,
         "failed": figures.failed,
+        "cancelled": figures.cancelled,
         "duplicates": figures.duplicates,
         "violations": [violation._asdict() for violation in played.violations],
         "excused": [one.violation._asdict() | {"fault": one.fault} for one in played.excused],
@@ -173,8 +174,9 @@ def _show(played: Played, name: str, again: str, verbose: bool) -> None:
         click.echo(f"{'…':>12}  {shown - LINES:,} lines more: -v shows them, --trace FILE keeps them")
     figures, waits = played.figures, played.figures.wait_s
     table = Table(show_header=False, box=None, title=f"\n{name}", title_justify="left")
+    cancelled = f", {figures.cancelled:,} cancelled" if figures.cancelled else ""
     rows: list[tuple[str, str]] = [
-        ("jobs", f"{figures.jobs:,} dispatched, {figures.succeeded:,} succeeded, {figures.failed:,} failed"),
+        ("jobs", f"{figures.jobs:,} dispatched, {figures.succeeded:,} succeeded, {figures.failed:,} failed{cancelled}"),
         ("attempts made twice", f"{figures.duplicates:,}"),
         ("time", f"{figures.virtual_s:,.3f} s virtual, {played.wall_s:,.3f} s real"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -32,6 +33,7 @@ class Figures(msgspec.Struct, frozen=True):
     jobs: int
     succeeded: int
     failed: int
+    cancelled: int
     duplicates: int
     virtual_s: float
     wait_s: Waits | None
@@ -45,7 +47,7 @@ def figures_of(times: Iterable[float], trace: Iterable[Event], until_s: float) -
     due: dict[str, float] = {}
     first: dict[str, float] = {}
     started: set[tuple[str, int]] = set()
-    ended: dict[str, bool] = {}
+    ended: dict[str, type[Event]] = {}
     duplicates = 0
     last_end = EPOCH
     shifts = _Shifts()
@@ -62,8 +64,8 @@ def figures_of(times: Iterable[float], trace: Iterable[Event], until_s: float) -
                 shifts.busy_s += event.duration_s
             case events.JobDispatched():
                 due.setdefault(event.job_id, at if event.due is None else event.due)
-            case events.JobSucceeded() | events.JobFailed():
-                ended[event.job_id] = type(event) is events.JobSucceeded
+            case events.JobSucceeded() | events.JobFailed() | events.JobCancelled():
+                ended[event.job_id] = type(event)
                 last_end = at
             case events.WorkerStarted():
                 shifts.begin(at, event.process, event.threads)
@@ -74,10 +76,12 @@ def figures_of(times: Iterable[float], trace: Iterable[Event], until_s: float) -
             case _:
                 pass
     shifts.end(EPOCH + until_s)
+    ends = Counter(ended.values())
     return Figures(
         jobs=len(due),
-        succeeded=sum(ended.values()),
-        failed=len(ended) - sum(ended.values()),
+        succeeded=ends[events.JobSucceeded],
+        failed=ends[events.JobFailed],
+        cancelled=ends[events.JobCancelled],
         duplicates=duplicates,
         virtual_s=round(until_s, 6),
         wait_s=_waits([max(at - due[job_id], 0.0) for job_id, at in first.items() if job_id in due]),
