@@ -17,8 +17,8 @@ from .conftest import Shell
 ROOT = Path(__file__).parents[2]
 
 JSON_KEYS = {
-    "seed", "driver", "trace_sha256", "jobs", "succeeded", "failed", "cancelled", "duplicates", "violations", "virtual_s",
-    "wall_s", "wait_s", "utilisation",
+    "seed", "driver", "trace_sha256", "jobs", "succeeded", "failed", "cancelled", "duplicates", "violations",
+    "virtual_s", "wall_s", "wait_s", "utilisation",
 }  # fmt: skip
 
 
