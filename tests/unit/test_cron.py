@@ -89,7 +89,8 @@ def test_a_year_is_as_cronsim_has_it_whatever_is_asked_for_first(zone: str, year
             if tick > theirs[-1]:
                 theirs.append(tick)
         ours = all_of(schedule, begin, end)
-        assert ours == theirs[1:], expression
+        assert sorted({*ours} ^ {*theirs[1:]}) == [], expression  # a diff of the lists would take minutes
+        assert ours == sorted(ours)
         assert schedule.between(begin, end, 10**6) == (ours, False)
         assert schedule.between(begin, end, 3) == (ours[-3:], len(ours) > 3)
 
