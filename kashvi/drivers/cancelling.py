@@ -7,7 +7,8 @@ from typing import Any
 
 from ..names import DEFAULT
 from ..ports import READ_MAX_BYTES, Lock, Where
-from .connection import Connections, Script
+from .connection import Script
+from .keys import ServerKeys
 
 READ_MAX = 1000
 """The most entries that one call searches, so that it does not block the server for long."""
@@ -21,13 +22,8 @@ _CLEAR, _GIVE_BACK = map(Script, ("clear.lua", "give_back.lua"))
 _MARK, _MARKED, _SEARCH, _TAKE_OUT = map(Script, ("mark.lua", "marked.lua", "search.lua", "take_out.lua"))
 
 
-class RedisCancels:
+class RedisCancels(ServerKeys):
     """The part of the driver that cancels jobs, and clears queues."""
-
-    _server: Connections
-    _cancelled: str
-    _unique: str
-    _workers: str
 
     def mark(self, job_id: str) -> float:
         return float(self._server.run(_MARK, [self._cancelled], [job_id, self._now()]))
@@ -80,20 +76,3 @@ class RedisCancels:
 
     def queue_names(self) -> list[str]:
         return [DEFAULT, *(name for name in self._named() if name != DEFAULT)]
-
-    # -- of the driver ----------------------------------------------------------------------
-
-    def _now(self) -> str:
-        raise NotImplementedError
-
-    def _keys(self, queue: str) -> tuple[str, str]:
-        raise NotImplementedError
-
-    def _lists(self, worker: str) -> list[Any]:
-        raise NotImplementedError
-
-    def _name(self, raw: bytes) -> str:
-        raise NotImplementedError
-
-    def _named(self) -> list[str]:
-        raise NotImplementedError

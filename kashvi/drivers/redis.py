@@ -19,7 +19,7 @@ import redis
 
 from ..errors import CommandRefused, InvalidSetting, SettingsRefused
 from ..named import QueueStats
-from ..names import DEFAULT, is_queue, queue_name
+from ..names import DEFAULT, queue_name
 from ..ports import (
     FIRST_LEASE_S,
     GONE_AFTER_S,
@@ -85,20 +85,11 @@ class RedisDriver(RelayedToServer, RedisCancels):
     ) -> None:
         if not prefix:
             raise InvalidSetting("prefix", prefix, "a text like 'kashvi:queue'")
-        self._server = Connections(client, prefix)
-        self.prefix = prefix
-        self._server_now = server_now
+        super().__init__(Connections(client, prefix), prefix, server_now)
         self._known: set[str] = set()
         """The workers that this handle has registered on the server."""
-        self._odd: dict[str, bytes] = {}
-        """Worker names of other programs that are not UTF-8, by their escaped text."""
         self._chunk = 16
         """How many jobs make READ_MAX_BYTES, estimated by the last claim: a server copies all that its script reads."""
-        names = "jobs delayed workers exchanges unrecorded retried paused names serves unique cron cancelled"
-        (
-            self._jobs, self._delayed, self._workers, self._exchanges, self._unrecorded, self._retried,
-            self._paused, self._names, self._serves, self._unique, self._cron, self._cancelled,
-        ) = (f"{prefix}:{name}" for name in names.split())  # fmt: skip
         self._waits = Waits(self._server)
 
     def __repr__(self) -> str:
@@ -306,11 +297,6 @@ class RedisDriver(RelayedToServer, RedisCancels):
             for name, (ready, delayed, paused, served, oldest) in zip(names, found, strict=True)
         }
 
-    def _named(self) -> list[str]:
-        """The names of all queues. Another program's that is no name becomes part of no key."""
-        found = {name.decode("utf-8", "replace") for name in self._server.call("SMEMBERS", self._names)}
-        return sorted({DEFAULT, *filter(is_queue, found)})
-
     def tick(
         self,
         name: str,
@@ -387,28 +373,6 @@ class RedisDriver(RelayedToServer, RedisCancels):
     def health(self) -> Health:
         """The server's version, role and memory. Raises DriverError; CommandRefused if INFO is not allowed."""
         return read_health(self._server.call("INFO"))
-
-    def _now(self) -> str:
-        return repr(self._server_now()) if self._server_now else ""
-
-    def _keys(self, queue: str) -> tuple[str, str]:
-        """The queue's jobs, and its delayed ones."""
-        if queue == DEFAULT:
-            return self._jobs, self._delayed
-        start = f"{self.prefix}:{queue_name(queue)}"
-        return f"{start}:jobs", f"{start}:delayed"
-
-    def _lists(self, worker: str) -> list[Any]:
-        keys = [f"{self.prefix}:held:", f"{self.prefix}:running:"]
-        odd = self._odd.get(worker)
-        return [key + worker for key in keys] if odd is None else [key.encode() + odd for key in keys]
-
-    def _name(self, raw: bytes) -> str:
-        """A worker's name as text. Names of kashvi's workers are ASCII; another program's may be any bytes."""
-        name = raw.decode("utf-8", "backslashreplace")
-        if name.encode() != raw:
-            self._odd[name] = raw
-        return name
 
 
 def _pairs(reply: list[Any]) -> Iterator[tuple[bytes, Any]]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..relaying import RELAY_S, Relayed, Stored, push_name
+from .keys import ServerKeys
 
 if TYPE_CHECKING:
     from ..ports import Runtime
-    from .connection import Connections, Script
+    from .connection import Script
     from .lines import MemoryStore
 
 
@@ -22,11 +23,9 @@ class LetIn(NamedTuple):
     done_at: float
 
 
-class RelayedToServer:
+class RelayedToServer(ServerKeys):
     """The part of the driver for Redis that relays push to."""
 
-    prefix: str
-    _server: Connections
     _RELAY: Script
 
     @property
@@ -60,12 +59,6 @@ class RelayedToServer:
 
     def _relay_keys(self, outbox: str) -> list[str]:
         return [f"{self.prefix}:relay", f"{self.prefix}:relayed:{outbox}"]
-
-    def _now(self) -> str:
-        raise NotImplementedError
-
-    def _keys(self, queue: str) -> tuple[str, str]:
-        raise NotImplementedError
 
 
 class _Adds(Protocol):
