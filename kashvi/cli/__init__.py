@@ -20,7 +20,7 @@ COMMANDS = {
     "queue:stats": ("kashvi.cli.doctor:stats", "Count the jobs that are ready, delayed and held, of each queue."),
     "queue:list": ("kashvi.cli.queued:list_jobs", "List the jobs that are ready, delayed and running."),
     "queue:clear": ("kashvi.cli.clearing:clear", "Remove the ready and delayed jobs of a queue, for good."),
-    "queue:unlock": ("kashvi.cli.clearing:unlock", "Give the key of a unique job back that no job has."),
+    "queue:unlock": ("kashvi.cli.clearing:unlock", "Free the key of a unique job that is on no queue."),
     "queue:cancel": ("kashvi.cli.cancelling:cancel", "Cancel jobs by their ids."),
     "queue:pause": ("kashvi.cli.pausing:pause", "Let no job of a queue start, in any worker, until queue:resume."),
     "queue:resume": ("kashvi.cli.pausing:resume", "End the pause: jobs start again."),

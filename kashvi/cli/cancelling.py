@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import click
-import msgspec
 
 from ..text import json_line, visible
 from .options import app_option, examples, json_option, redis_option
@@ -44,6 +43,6 @@ def cancel(job_ids: tuple[str, ...], app: str | None, redis_url: str | None, as_
                 click.echo(f"{visible(job_id)} {SAID[said[job_id]]}")
     finally:  # if one can't be cancelled, those before it are
         if as_json:
-            click.echo(json_line(msgspec.to_builtins([{"id": job_id, "outcome": one} for job_id, one in said.items()])))
+            click.echo(json_line([{"id": job_id, "outcome": one} for job_id, one in said.items()]))
     if "unknown" in said.values():
         sys.exit(1)

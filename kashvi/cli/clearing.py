@@ -55,9 +55,10 @@ kashvi queue:unlock jobs.Export:ada --json
 @redis_option
 @json_option
 def unlock(key: str, app: str | None, redis_url: str | None, as_json: bool) -> None:
-    """Give a key of a unique job back that no job has, since its job was deleted by hand. KEY: type and text.
+    """Free the key of a unique job if no queue and no worker has the job: somebody deleted it by hand.
 
-    Searches all queues. Exit code 1 if a job has the key: it is named, and keeps it.
+    KEY is the type, a colon and the text. The command searches all queues. If a job has the key, the command names the
+    job, changes nothing, and ends with exit code 1.
     """
     found = shared(app, redis_url, "queue:unlock").unlock(key)
     job = visible(f"{found.type} {found.job_id}")

@@ -24,12 +24,12 @@ def _(patch: Patch) -> None:
     where(patch, clearing, "_cleared", lambda driver, place, *rest: place == "delayed", lambda real, *args: 0)
 
 
-@exhibit("a key is given back whoever has it", "a second job with it runs beside the first", "QUEUES-12")
+@exhibit("queue:unlock frees the key of a job on a queue", "a second job with it runs beside the first", "QUEUES-12")
 def _(patch: Patch) -> None:
     patch.setattr(clearing, "_held", lambda *args: None)
 
 
-@exhibit("a key is looked for only on queues", "and not in the hands of workers", "QUEUES-12")
+@exhibit("queue:unlock looks on queues alone", "and frees the key of a job that a worker has", "QUEUES-12")
 def _(patch: Patch) -> None:
     def found(real: Any, *args: Any) -> Any:
         return iter(())
