@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from .cancelling import Cancelling, found, lock_of
 from .errors import InvalidSetting, NotAnEnvelope
-from .jobs.envelope import lock_in, queue_in, read
+from .jobs.envelope import Envelope, lock_in, queue_in, read
 from .names import DEFAULT, queue_name
 from .ports import NO_LOCK, Driver, Lock, Shown, Where, at_once
+
+Gone = Callable[[Envelope, float], object]
+"""Told of a job that was removed, with the server's time."""
 
 CHUNK = 500
 """The most jobs that one step removes, so that it does not block the server for long."""
@@ -26,9 +29,11 @@ class Clearing(Cancelling, Protocol):
     def counts(self, queue: str) -> tuple[int, int]:
         """How many jobs of the queue are ready, and delayed."""
 
-    def take_out_many(self, where: Where, queue: str, envelopes: Sequence[bytes], locks: Sequence[Lock]) -> int:
+    def take_out_many(
+        self, where: Where, queue: str, envelopes: Sequence[bytes], locks: Sequence[Lock]
+    ) -> tuple[float, list[int]]:
         """Remove those of the oldest ready jobs, or of the delayed ones, that are there still, and give their keys
-        back, in one step; returns how many were there."""
+        back, in one step; returns the server's time, and the indexes of those that were there."""
 
     def holder_of(self, key: str) -> str:
         """The id of the job that has the key; empty if none has."""
@@ -57,11 +62,14 @@ class Unlocked(NamedTuple):
     where: Where = "ready"
 
 
-def clear(driver: Driver, queue: str) -> Cleared:
-    """Remove the ready and delayed jobs that a queue has. Raises InvalidSetting, DriverError."""
-    cleared = _able(driver)
-    delayed = _cleared(cleared, "delayed", queue_name(queue), cleared.counts(queue)[1])
-    return Cleared(_cleared(cleared, "ready", queue, cleared.counts(queue)[0]), delayed)
+def clear(driver: Driver, queue: str, gone: Gone = lambda one, at: None) -> Cleared:
+    """Remove the ready and delayed jobs that a queue has; calls ``gone`` for each that is an envelope.
+
+    Raises InvalidSetting, DriverError.
+    """
+    able = _able(driver)
+    delayed = _cleared(able, "delayed", queue_name(queue), able.counts(queue)[1], gone)
+    return Cleared(_cleared(able, "ready", queue, able.counts(queue)[0], gone), delayed)
 
 
 def _able(driver: Driver) -> Clearing:
@@ -70,7 +78,7 @@ def _able(driver: Driver) -> Clearing:
     return driver
 
 
-def _cleared(driver: Clearing, where: Where, queue: str, there: int) -> int:
+def _cleared(driver: Clearing, where: Where, queue: str, there: int, gone: Gone) -> int:
     """No more than were there at first: producers may be faster than we."""
     removed = 0
     while there > 0:
@@ -78,16 +86,21 @@ def _cleared(driver: Clearing, where: Where, queue: str, there: int) -> int:
         chunk = at_once(one.envelope for one in shown)
         if not chunk:
             break
-        removed += driver.take_out_many(where, queue, chunk, [_lock(raw) for raw in chunk])
+        jobs = [_read(raw) for raw in chunk]
+        at, taken = driver.take_out_many(where, queue, chunk, [lock_of(one) if one else NO_LOCK for one in jobs])
+        for i in taken:
+            if (one := jobs[i]) is not None:
+                gone(one, at)
+        removed += len(taken)
         there -= len(chunk)
     return removed
 
 
-def _lock(raw: bytes) -> Lock:
+def _read(raw: bytes) -> Envelope | None:
     try:
-        return lock_of(read(raw))
+        return read(raw)
     except NotAnEnvelope:
-        return NO_LOCK
+        return None
 
 
 def unlock(driver: Driver, key: str) -> Unlocked:

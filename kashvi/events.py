@@ -224,7 +224,8 @@ class CancelAsked(JobEvent, frozen=True, kw_only=True):
 
 
 class JobCancelled(JobEvent, frozen=True, kw_only=True):
-    """A cancelled job is gone: taken off its queue, or removed when a worker settled it. It has not failed."""
+    """A cancelled job is gone, or one of a queue that was cleared: a cancel or ``clear`` took it off its queue, or the
+    server removed it when a worker settled it. It has not failed."""
 
     server_at: float
     move: str = ""

@@ -14,6 +14,7 @@ from .stream import EventStream
 if TYPE_CHECKING:  # a process that only dispatches does not load these
     from .cancelling import Cancel
     from .clearing import Cleared, Unlocked
+    from .jobs.envelope import Envelope
     from .queued import QueuedJob, QueueState
 
 
@@ -79,17 +80,21 @@ class Operating:
     def clear(self, queue: str = DEFAULT) -> Cleared:
         """Remove all ready and delayed jobs of this queue, for good; jobs that workers have stay (QUEUES-11).
 
-        Returns their numbers. The keys of unique ones are given back. What is dispatched meanwhile may stay.
+        Returns their numbers. The keys of unique ones are free again. A job that is dispatched meanwhile may stay.
+        Each job that goes has the event ``JobCancelled``.
         Raises InvalidSetting, DriverError; after a DriverError some may be gone.
         """
         from . import clearing
 
-        return clearing.clear(self.driver, queue)
+        def gone(one: Envelope, at: float) -> None:
+            self._stream.emit(events.JobCancelled, job_id=one.id, type=one.type, server_at=at, queue=queue)
+
+        return clearing.clear(self.driver, queue, gone)
 
     def unlock(self, key: str) -> Unlocked:
-        """Give the key of a unique job back, ``jobs.X:text``, if no job has it: if its job was deleted by hand.
+        """Free the key of a unique job, ``jobs.X:text``, if the job is gone: somebody deleted it by hand.
 
-        Searches all queues. If a job has it, nothing is changed, and the answer names the job (QUEUES-12).
+        Searches all queues. If a job has the key, this changes nothing, and the answer names the job (QUEUES-12).
         Raises InvalidSetting, DriverError.
         """
         from . import clearing

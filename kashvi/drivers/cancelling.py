@@ -63,10 +63,13 @@ class RedisCancels(ServerKeys):
         ready, delayed = self._keys(queue)
         return self._server.call("LLEN", ready), self._server.call("ZCARD", delayed)
 
-    def take_out_many(self, where: Where, queue: str, envelopes: Sequence[bytes], locks: Sequence[Lock]) -> int:
+    def take_out_many(
+        self, where: Where, queue: str, envelopes: Sequence[bytes], locks: Sequence[Lock]
+    ) -> tuple[float, list[int]]:
         args = [part for envelope, lock in zip(envelopes, locks, strict=True) for part in (envelope, *lock)]
-        removed: int = self._server.run(_CLEAR, [self._keys(queue)[where == "delayed"], self._unique], args)
-        return removed
+        key = self._keys(queue)[where == "delayed"]
+        at, taken = self._server.run(_CLEAR, [key, self._unique], [self._now(), *args])
+        return float(at), taken
 
     def holder_of(self, key: str) -> str:
         return (self._server.call("HGET", self._unique, key) or b"").decode()

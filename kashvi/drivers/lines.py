@@ -31,12 +31,7 @@ class Line:
 
     def forget(self, envelope: bytes) -> bool:
         """Remove a delayed job; False if it is not there."""
-        if envelope not in self.members:
-            return False
-        self.members.discard(envelope)
-        self.delayed = [entry for entry in self.delayed if entry[1] != envelope]
-        heapify(self.delayed)
-        return True
+        return envelope in self.members and bool(self.forget_delayed([envelope]))
 
     def forget_oldest(self, envelopes: Sequence[bytes]) -> Counter[bytes]:
         """Remove those that are among as many of the oldest ready jobs; returns them."""

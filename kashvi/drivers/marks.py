@@ -1,4 +1,4 @@
-"""The port ``Cancelling`` in memory."""
+"""The ports ``Cancelling`` and ``Clearing`` in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEPT_S = 90 * 86400.0
 
 
 class MemoryCancels:
-    """The part of the memory driver that cancels jobs."""
+    """The part of the memory driver that cancels jobs, and clears queues."""
 
     store: MemoryStore
 
@@ -69,17 +69,19 @@ class MemoryCancels:
             line = self.store.line(queue)
             return len(line.jobs), len(line.delayed)
 
-    def take_out_many(self, where: Where, queue: str, envelopes: Sequence[bytes], locks: Sequence[Lock]) -> int:
-        store, removed = self.store, 0
+    def take_out_many(
+        self, where: Where, queue: str, envelopes: Sequence[bytes], locks: Sequence[Lock]
+    ) -> tuple[float, list[int]]:
+        store, taken = self.store, list[int]()
         with store.condition:
             line = store.line(queue)
             gone = line.forget_delayed(envelopes) if where == "delayed" else line.forget_oldest(envelopes)
-            for envelope, lock in zip(envelopes, locks, strict=True):
+            for i, (envelope, lock) in enumerate(zip(envelopes, locks, strict=True)):
                 if gone[envelope] > 0:
                     gone[envelope] -= 1
-                    removed += 1
+                    taken.append(i)
                     store.free(lock)
-        return removed
+            return store.now(), taken
 
     def holder_of(self, key: str) -> str:
         with self.store.condition:

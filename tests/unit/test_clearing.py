@@ -12,6 +12,8 @@ from kashvi.clearing import Clearing
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import InvalidSetting
+from kashvi.events import JobCancelled
+from kashvi.jobs.envelope import seal
 from kashvi.ports import NO_LOCK, Settlement, Shares
 from kashvi.queue import Queue
 from kashvi.registry import Registry
@@ -47,10 +49,24 @@ def test_a_job_that_is_claimed_or_comes_meanwhile_stays(driver: Driver) -> None:
         "w", 2, 30.0, [Settlement("return", "w", "held", b"b", b"b2", queue="bulk")], Shares(0, WANT.queues)
     )
     driver.push([b"new"], 0.0, ["bulk"])
-    assert driver.take_out_many("ready", "bulk", read, [NO_LOCK] * len(read)) == 3
+    assert sorted(driver.take_out_many("ready", "bulk", read, [NO_LOCK] * len(read))[1]) == [2, 3, 4]
     assert ready(driver) == [b"b2", b"new"]
-    assert driver.take_out_many("delayed", "bulk", [b"y", b"gone"], [NO_LOCK] * 2) == 1
+    assert driver.take_out_many("delayed", "bulk", [b"gone", b"y"], [NO_LOCK] * 2)[1] == [1]
     assert [one.envelope for one in driver.show("delayed", 9, "bulk")] == [b"x"]
+
+
+def test_each_job_that_goes_is_told_with_the_servers_time(driver: Driver) -> None:
+    """So a trace does not count it as lost. Bytes that are no envelope have no id to tell."""
+    queue = Queue(driver, registry=Registry())
+    told: list[JobCancelled] = []
+    queue.observe(lambda event: told.append(event) if isinstance(event, JobCancelled) else None)
+    driver.push([seal("1", b'"jobs.A"', b"{}"), b"none", seal("2", b'"jobs.B"', b"{}")], 0.0, ["bulk"] * 3)
+    driver.push([seal("3", b'"jobs.A"', b"{}")], 60.0, ["bulk"])
+    assert queue.clear("bulk") == (3, 1)
+    assert sorted((one.job_id, one.type, one.queue) for one in told) == [
+        ("1", "jobs.A", "bulk"), ("2", "jobs.B", "bulk"), ("3", "jobs.A", "bulk"),
+    ]  # fmt: skip
+    assert all(one.server_at > 1e9 for one in told)
 
 
 def test_no_more_jobs_are_removed_than_there_were(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,10 +74,9 @@ def test_no_more_jobs_are_removed_than_there_were(driver: Driver, monkeypatch: p
     driver.push([b"a", b"b"], 0.0, ["bulk"] * 2)
     real = type(driver).take_out_many
 
-    def and_pushes(self: Driver, *args: object) -> int:
+    def and_pushes(self: Driver, *args: object) -> object:
         self.push([b"more", b"more"], 0.0, ["bulk"] * 2)
-        removed: int = real(self, *args)  # type: ignore[arg-type]
-        return removed
+        return real(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(driver), "take_out_many", and_pushes)
     assert clearing.clear(driver, "bulk") == (2, 0)

@@ -16,7 +16,7 @@ from . import Patch, exhibit, where
     "QUEUES-11",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(clearing, "_lock", lambda raw: NO_LOCK)
+    patch.setattr(clearing, "lock_of", lambda one: NO_LOCK)
 
 
 @exhibit("a cleared queue keeps its delayed jobs", "they come back one by one", "QUEUES-11")
