@@ -59,6 +59,36 @@ def test_a_replay_with_the_same_workers_comes_to_the_same(path: Path) -> None:
     assert again.wait_s.p95 == pytest.approx(real.wait_s.p95, rel=0.05)
 
 
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("workers", [None, 1, 2, 8])
+def test_jobs_and_workers_keep_their_queues(path: Path, workers: int | None, direct: bool) -> None:
+    """A single process serves all queues of the recording; more of them serve what the recorded ones did, in turn."""
+    kinds = [
+        JobKind(type=f"jobs.{name.upper()}", queue=name, takes=Exponential(mean_s=0.1)) for name in ("a", "b", "c")
+    ]
+    crew = Crew(processes=2, threads=2, lease_s=5.0, queues=("a:2,b:1", "c,b"))
+    recording = record(play(shop(job=tuple(kinds), workers=crew), seed=1), path)
+    row = replay(recording, workers, direct=direct)
+    assert row.played
+    assert row.played.violations == []
+    story = row.played.world.events
+    assert {(e.type, e.queue) for e in story if isinstance(e, events.AttemptStarted)} == {
+        ("jobs.A", "a"), ("jobs.B", "b"), ("jobs.C", "c"),
+    }  # fmt: skip
+    served = {tuple(sorted(e.queues)) for e in story if isinstance(e, events.WorkerStarted)}
+    assert served == ({("a", "b", "c")} if workers in (1, 2) else {("a:2", "b:1"), ("b", "c")})
+
+
+def test_jobs_on_queues_that_no_recorded_worker_serves_are_left_out(path: Path) -> None:
+    """They never ran, and would never run."""
+    events_of = play(shop(), seed=1).world.events
+    lost = events.JobDispatched(job_id="stray", type="jobs.A", queue="strays", at=EPOCH + 1, server_at=EPOCH + 1)
+    write([*events_of, lost], path)
+    recording = record_of([path])
+    assert any("1 jobs are on queues that no recorded worker serves" in note for note in recording.notes)
+    assert replay(recording).figures.jobs == 400
+
+
 def test_more_workers_wait_less_and_cost_more(path: Path) -> None:
     """What the command is for."""
     recording = record(play(shop(), seed=1), path)

@@ -267,15 +267,15 @@ class Run:
         for n, (gap, next_job) in enumerate(self._script.coming(self._tape.workload)):
             if gap > 0:
                 self.world.kernel.sleep(gap)
-            job_type, delay_s, links, cancel_s = next_job()
+            job_type, delay_s, links, cancel_s, to = next_job()
             job = self.classes[job_type](n)
             try:
                 if links:
                     job_id = queue.chain(job, *(self.classes[name](number_of(n, k)) for k, name in enumerate(links)))[0]
                 elif delay_s is None:
-                    job_id = queue.dispatch(job)
+                    job_id = queue.dispatch(job, queue=to)
                 else:
-                    job_id = queue.dispatch_after(job, delay_s)
+                    job_id = queue.dispatch_after(job, delay_s, queue=to)
                 if cancel_s is not None:
                     queue.process.spawn(partial(self._cancel, queue, job_id, cancel_s), "cancel")
             except DriverError:
@@ -316,11 +316,11 @@ class Run:
         for n, (gap, next_job) in enumerate(self._script.coming(self._tape.workload)):
             if gap > 0 and world.kernel.waits(None, gap):
                 yield
-            job_type, delay_s, links, _ = next_job()
+            job_type, delay_s, links, _, to = next_job()
             jobs = [(job_type, n), *((name, number_of(n, k)) for k, name in enumerate(links))]
             ids = [queue.process.new_id() for _ in jobs]
-            name = self._script.queue_of(job_type)
-            sealed = joined([self._sealed(job_id, *job) for job_id, job in zip(ids, jobs, strict=True)])
+            name = to or self._script.queue_of(job_type)
+            sealed = joined([self._sealed(job_id, *job, to) for job_id, job in zip(ids, jobs, strict=True)])
             try:
                 due = yield from pushes.push([sealed], delay_s or 0.0, name)
             except DriverError:
@@ -328,8 +328,9 @@ class Run:
             queue.tell(JobDispatched, job_id=ids[0], type=job_type, due=due, queue=name, chain=tuple(ids[1:]))
         self.produced = True
 
-    def _sealed(self, job_id: str, job_type: str, n: int) -> bytes:
-        queue, sealed = self._script.queue_of(job_type), seal(job_id, msgspec.json.encode(job_type), b'{"n":%d}' % n)
+    def _sealed(self, job_id: str, job_type: str, n: int, to: str | None) -> bytes:
+        queue = to or self._script.queue_of(job_type)
+        sealed = seal(job_id, msgspec.json.encode(job_type), b'{"n":%d}' % n)
         return sealed if queue == DEFAULT else b'%b,"queue":"%b"}' % (sealed[:-1], queue.encode())
 
     def _staff(self) -> None:
@@ -338,13 +339,13 @@ class Run:
         for threads in (Counter(self._posts) - held).elements():
             self._hire(threads)
 
-    def _hire(self, threads: int) -> SimQueue:
+    def _hire(self, threads: int, queues: str = "") -> SimQueue:
         queue = self.world.process()
         self._alive[queue.process.name] = queue, threads
         served = Counter(self._serves[name] for name in self._alive if name in self._serves)
         for n, entry in enumerate(self._script.cron):
             queue.cron(entry.expression, self.classes[entry.type](FIRST_TICK + n), name=entry.name, missed=entry.missed)
-        queues = min(self._script.workers.queues, key=lambda text: served[text])
+        queues = queues or min(self._script.workers.queues, key=lambda text: served[text])
         self._serves[queue.process.name] = queues
         if self._tape.faults.rarely(1 / 3, self._in_main):
             queue.start_working(queues)
@@ -391,7 +392,7 @@ class Run:
         """Work as one process of the recording did."""
         world = self.world
         world.kernel.sleep(shift.began_s)
-        queue = self._hire(shift.threads)
+        queue = self._hire(shift.threads, shift.queues)
         if shift.ended_s is None:
             return
         world.kernel.sleep(shift.ended_s - world.elapsed_s)

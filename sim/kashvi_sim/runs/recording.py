@@ -20,6 +20,7 @@ from kashvi_spec import traces
 from kashvi import events
 from kashvi.errors import UnusableSetting
 from kashvi.events import Event, JobEvent
+from kashvi.names import DEFAULT, served
 
 from ..world.kernel import EPOCH
 from ..world.trace import FaultStruck, ProcessKilled, ServerRolledBack
@@ -40,6 +41,7 @@ class RecordedJob(NamedTuple):
     at_s: float
     delay_s: float | None
     attempts: tuple[Attempt, ...]
+    queue: str = DEFAULT
 
 
 class Shift(NamedTuple):
@@ -49,6 +51,8 @@ class Shift(NamedTuple):
     ended_s: float | None
     threads: int
     killed: bool
+    queues: str = DEFAULT
+    """What it served, as for ``queue:work --queue``."""
 
 
 @dataclass
@@ -124,7 +128,7 @@ class _Merge:
         return Recording(
             times=times,
             events=story,
-            jobs=self._jobs(times, story),
+            jobs=self._served(self._jobs(times, story), shifts),
             shifts=shifts,
             lease_s=max(worker.lease_s for worker in workers),
             max_attempts=max(limits, default=3),
@@ -154,7 +158,9 @@ class _Merge:
                 if event.attempt > 1:
                     continue  # it came before the trace did
                 came = min(_time_in(event.job_id, at), at)
-                added.append((came, events.JobDispatched(at=came, job_id=event.job_id, type=event.type)))
+                queue = event.queue if isinstance(event, events.AttemptStarted) else DEFAULT
+                came_to = events.JobDispatched(at=came, job_id=event.job_id, type=event.type, queue=queue)
+                added.append((came, came_to))
         if added:
             self.notes.append(
                 f"{len(added):,} jobs were dispatched by processes without a trace: they came when their ids say, "
@@ -188,18 +194,19 @@ class _Merge:
         ]
 
     def _shifts(self, times: list[float], story: list[Event]) -> list[Shift]:
-        began: dict[str, tuple[float, int]] = {}
+        began: dict[str, tuple[float, int, str]] = {}
         shifts: list[Shift] = []
         last_end = max(at for at, event in zip(times, story, strict=True) if isinstance(event, JobEvent)) - EPOCH
 
         def close(process: str, at: float | None, killed: bool) -> None:
             if process in began:
-                since, threads = began.pop(process)
-                shifts.append(Shift(since, None if at is not None and at >= last_end else at, threads, killed))
+                since, threads, queues = began.pop(process)
+                until = None if at is not None and at >= last_end else at
+                shifts.append(Shift(since, until, threads, killed, queues))
 
         for at, event in zip(times, story, strict=True):
             if isinstance(event, events.WorkerStarted):
-                began[event.process] = (at - EPOCH, event.threads)
+                began[event.process] = (at - EPOCH, event.threads, ",".join(event.queues))
             elif isinstance(event, events.WorkerStopped):
                 close(event.process, at - EPOCH, False)
             elif isinstance(event, ProcessKilled):
@@ -212,12 +219,15 @@ class _Merge:
         came: dict[str, tuple[float, events.JobDispatched]] = {}
         tries: defaultdict[str, dict[int, Attempt | None]] = defaultdict(dict)
         types: dict[str, str] = {}
+        queues: dict[str, str] = {}
         late: dict[str, float] = {}
         undeliverable: set[str] = set()
         for at, event in zip(times, story, strict=True):
             if not isinstance(event, JobEvent):
                 continue
             types[event.job_id] = event.type
+            if isinstance(event, events.JobDispatched | events.AttemptStarted):
+                queues[event.job_id] = event.queue
             if isinstance(event, events.JobDispatched):
                 came.setdefault(event.job_id, (at, event))
             elif isinstance(event, events.AttemptStarted):
@@ -250,7 +260,8 @@ class _Merge:
             at, dispatched = came.get(job_id, (late.get(job_id, EPOCH), None))
             due = dispatched.due if dispatched else None
             delay = None if due is None else max(due - at, 0.0)
-            jobs.append(RecordedJob(job_type, at - EPOCH, delay, tuple(attempts) or (Attempt(usual(job_type)),)))
+            made = tuple(attempts) or (Attempt(usual(job_type)),)
+            jobs.append(RecordedJob(job_type, at - EPOCH, delay, made, queues.get(job_id, DEFAULT)))
         if undeliverable:
             self.notes.append(f"{len(undeliverable):,} jobs could not be delivered: left out of the replay")
         if unended:
@@ -258,6 +269,14 @@ class _Merge:
         if lost:
             self.notes.append(f"{lost:,} attempts died with their process: they count as failures")
         return sorted(jobs, key=lambda job: job.at_s)
+
+    def _served(self, jobs: list[RecordedJob], shifts: list[Shift]) -> list[RecordedJob]:
+        """Those on queues that a recorded worker serves: the others would wait for ever."""
+        names = {one.name for shift in shifts for one in served(shift.queues)}
+        found = [job for job in jobs if job.queue in names]
+        if without := len(jobs) - len(found):
+            self.notes.append(f"{without:,} jobs are on queues that no recorded worker serves: left out of the replay")
+        return found
 
 
 def _usual(tries: dict[str, dict[int, Attempt | None]], types: dict[str, str]) -> Callable[[str], float]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from kashvi import events
-from kashvi.names import DEFAULT
+from kashvi.names import DEFAULT, served
 
 from ..world.faults import PlannedFault, rules_named
 from ..world.tape import AttemptStream, Stream, Tape
@@ -61,14 +61,14 @@ class _Replay:
     def coming(self, chance: Stream) -> Iterator[tuple[float, Callable[[], Coming]]]:
         before = 0.0
         for job in self.recording.jobs:
-            yield job.at_s - before, lambda job=job: Coming(job.type, job.delay_s)  # type: ignore[misc]
+            yield job.at_s - before, lambda job=job: Coming(job.type, job.delay_s, queue=job.queue)  # type: ignore[misc]
             before = job.at_s
 
     def time_limit(self, job_type: str) -> None:
         """None: a recorded attempt ends as it did."""
 
     def queue_of(self, job_type: str) -> str:
-        """The default one: queues are not replayed."""
+        """The default one: each job names its own."""
         return DEFAULT
 
     def keys_of(self, job_type: str) -> int:
@@ -114,22 +114,31 @@ def replay(
     ``direct``: see ``play``. Other arguments default to the recorded values. Raises InvalidSetting.
     """
     threads = threads or recording.threads
+    posts = [] if workers is None else _posts(workers, threads)
     script = _Replay(
         recording,
         Crew(
             threads=threads,
             lease_s=lease_s or recording.lease_s,
             max_attempts=max_attempts or recording.max_attempts,
+            queues=_queues(recording, len(posts)),
         ),
         overhead_of(recording),
     )
     rules = rules_named(faults)
     swarm = Swarm.of(seed, rules) if rules else Swarm((), 0.0, 0.0)
     tape = Tape(seed, often=swarm.often)
-    posts = [] if workers is None else _posts(workers, threads)
     shifts = recording.shifts if workers is None else ()
     played = perform(script, tape, swarm, posts=posts, shifts=shifts, direct=direct and may_be_direct(script, rules))
     return Row("as it was" if workers is None else str(workers), played.figures, played)
+
+
+def _queues(recording: Recording, processes: int) -> tuple[str, ...]:
+    """What processes serve in turn: as recorded, or all of them all queues, if there are too few of them."""
+    texts = tuple(dict.fromkeys(shift.queues for shift in recording.shifts))
+    if processes >= len(texts):
+        return texts
+    return (",".join(dict.fromkeys(one.name for text in texts for one in served(text))),)
 
 
 def _posts(workers: int, threads: int) -> list[int]:

@@ -36,6 +36,8 @@ class Coming(NamedTuple):
     """The types of the links after it, if it is the first of a chain."""
     cancel_s: float | None = None
     """It is cancelled so long after its dispatch."""
+    queue: str | None = None
+    """In place of its type's."""
 
 
 class Attempt(NamedTuple):
