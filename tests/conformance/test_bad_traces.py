@@ -52,6 +52,10 @@ def dispatched(job_id: str, due: float | None = None, queue: str = "default") ->
     return JobDispatched(job_id=job_id, type="t", due=due, process="producer", queue=queue)
 
 
+def keyed(job_id: str, at: float, key: str = "k") -> Event:
+    return JobDispatched(due=None, unique=key, **about(job_id, at, "producer"))
+
+
 def worker(name: str = "w", threads: int = 1, process: str = "p", queues: tuple[str, ...] = ("default",)) -> Event:
     facts = {"threads": threads, "lease_s": 30, "driver": "memory", "queues": queues}
     return WorkerStarted(worker=name, process=process, **facts)
@@ -699,6 +703,11 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
             ],
             set(),
         ),
+    ],
+    "QUEUES-8": [
+        ([keyed("a", 0), keyed("b", 1), started("a", 1), *did("a", 2), started("b", 3), *did("b", 3)], set()),
+        ([keyed("b", 1.5), started("a", 1), *did("a", 2), keyed("a", 0), started("b", 3), *did("b", 3)], set()),
+        ([keyed("a", 0), keyed("b", 1), cancelled("a", 2), started("b", 3), *did("b", 3)], set()),
     ],
     "QUEUES-9": [
         ([worker(), dispatched("a"), cancelled("a", 1), started("a", 2), *did("a", 2), stopped()], {"settle fenced"}),

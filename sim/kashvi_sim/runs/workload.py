@@ -273,6 +273,7 @@ class Workload(Strict, frozen=True):
             "chains in order": any(kind.chain for kind in self.job),
             "pauses kept": bool(self.pauses),
             "cancelled stays": self.cancels,
+            "one job a key": any(kind.keys for kind in self.job),
             "each tick once": bool(self.cron),
         }
         return frozenset(name for name, there in reached.items() if not there)

@@ -40,6 +40,7 @@ ROLLED_BACK = frozenset(
         "chains in order",
         "ids unique",
         "cancelled stays",
+        "one job a key",
     }
 )
 """Predicates that a rolled-back server may violate, for the jobs whose data it lost."""
@@ -49,7 +50,7 @@ OF_ONE_JOB = frozenset({
     "unknown types wait", "cancelled stays",
 })  # fmt: skip
 """Predicates that compare times of the server about one job. They prove nothing if its clock was set meanwhile."""
-OF_MANY = frozenset({"due order", "FIFO", "lease kept"})
+OF_MANY = frozenset({"due order", "FIFO", "lease kept", "one job a key"})
 """Predicates that compare them with times of other jobs, however long ago."""
 
 HOLDS_UP = {

@@ -18,6 +18,7 @@ from . import (
     suspects,
     telling,
     time_limits,
+    unique,
     workers,
 )  # fmt: skip
 from .safety import all_predicates
@@ -49,6 +50,7 @@ def every_predicate(max_attempts: int = 3, with_store: bool = True) -> list[Pred
         chains.ChainsInOrder(),
         order.DueOrder(),
         queues.OwnQueue(),
+        unique.OneJobAKey(),
         pauses.PausesKept(),
         cancels.CancelledStays(),
         cron.EachTickOnce(),

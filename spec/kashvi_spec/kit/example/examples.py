@@ -29,7 +29,7 @@ from ...predicates.every import OF_ONE_LIMIT, every_predicate
 from .expected import CALLS_MAX, Notes, Seen
 from .situation import Example, ExampleWorker, Happening, Hook
 
-NAME, UNLIMITED, TICK = "jobs.Example", "jobs.Unlimited", "jobs.Tick"
+NAME, UNLIMITED, UNIQUE, TICK = "jobs.Example", "jobs.Unlimited", "jobs.Unique", "jobs.Tick"
 Serve = Callable[[Kernel], Server]
 
 
@@ -86,6 +86,7 @@ class _Stage:
         policy = example.retry.made() if example.retry else None
         registry.register(NAME, self._job_class, policy, example.timeout)
         registry.register(UNLIMITED, _job_class(self), policy)
+        registry.register(UNIQUE, _job_class(self), policy, example.timeout, unique=self._key_of)
         self._tick_class = _tick_class(self)
         registry.register(TICK, self._tick_class)
         self.world = World(
@@ -104,6 +105,10 @@ class _Stage:
         self._producers: dict[float, SimQueue] = {}
         self._operator: SimQueue | None = None
         """The process that pauses the queue."""
+
+    def _key_of(self, job: Any) -> str:
+        key = self.example.jobs[job.index].key
+        return f"{key}.{job.which}" if job.which else key
 
     def now(self) -> float:
         return round(self.world.kernel.time - self.notes.start, 6)
@@ -160,7 +165,8 @@ class _Stage:
             self.world.inject(raw, job.queue)
             return
         for _ in range(job.copies):
-            made = self.world.registry.named(NAME if job.limited else UNLIMITED).job_class(index, "." * job.bytes)
+            kind = UNIQUE if job.key else NAME if job.limited else UNLIMITED
+            made = self.world.registry.named(kind).job_class(index, "." * job.bytes)
             queue = None if job.queue == DEFAULT else job.queue
             if job.then:
                 links = [made, *(self._job_class(index, link=n) for n in range(1, len(job.then) + 1))]
@@ -171,7 +177,7 @@ class _Stage:
                 job_id = producer.dispatch(made, queue=queue)
             else:
                 job_id = producer.dispatch_after(made, job.delay, queue=queue)
-            self.notes.names[job_id] = name
+            self.notes.names.setdefault(job_id, name)  # a duplicate has the id of the job with its key
 
     def _happen(self, one: Happening) -> None:
         world, until = self.world, self.world.kernel.time + one.for_s

@@ -61,6 +61,8 @@ class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     queue: str = DEFAULT
     sends_to: str = DEFAULT
     """The queue of its follow-ups."""
+    key: str = ""
+    """It is unique by this key. A duplicate is not there."""
 
 
 class ExampleCron(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
