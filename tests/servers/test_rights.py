@@ -89,6 +89,23 @@ def test_a_relay_needs_one_right_more(user: Any) -> None:
     engine.dispose()
 
 
+def test_an_operator_needs_the_rights_of_a_worker(user: Any) -> None:
+    """And no other one: to look, pause, cancel, clear and unlock."""
+    queue = user(*NEEDED)
+    first, second = queue.dispatch_many([Count(1), Count(2)])
+    later = queue.dispatch_after(Count(3), 60, queue="later")
+    queue.pause()
+    assert queue.paused_since() is not None
+    assert [one.name for one in queue.queue_stats()] == ["default", "later"]
+    assert [one.id for one in queue.jobs()] == [first, second]
+    assert [queue.cancel(one) for one in (first, later, "no such id")] == ["removed", "removed", "unknown"]
+    assert queue.clear() == (1, 0)
+    assert queue.unlock("jobs.Count:1").outcome == "unknown"
+    queue.resume()
+    queue.work(stop_when_empty=True)
+    assert ran == []
+
+
 EACH = [("valkey-9", name) for name in sorted(NEEDED)]
 BY_SERVER_OR_SCRIPT = [
     (server, name) for server in sorted({*REDIS_BINARIES} - {"valkey-9"}) for name in ("eval", "hdel")
