@@ -50,21 +50,22 @@ def transaction_of(session: object) -> sa.Connection:
 def check(connection: sa.Connection) -> None:
     """Raises NoOutbox if a rollback would not take a row back that is inserted now."""
     dialect = connection.dialect
-    dbapi: Any = connection.connection.dbapi_connection
     if dialect.name not in KNOWN:
         raise NoOutbox(f"the database is {dialect.name}", "SQLite, PostgreSQL, MySQL and MariaDB can.")
     if dialect.name != "sqlite":
+        dbapi: Any = connection.connection.dbapi_connection
         if dialect.detect_autocommit_setting(dbapi):
             raise NoOutbox("its connection is in autocommit mode", "Use an engine or connection without AUTOCOMMIT.")
         return
-    legacy = getattr(dbapi, "isolation_level", None) is not None and getattr(dbapi, "autocommit", -1) == -1
+    sqlite: Any = connection.connection.driver_connection  # of an async engine: SQLAlchemy has no in_transaction there
+    legacy = sqlite.isolation_level is not None and getattr(sqlite, "autocommit", -1) == -1
     if legacy and connection.in_nested_transaction():
         why = "sqlite3 sends no BEGIN before a SAVEPOINT in its legacy mode, so a rollback could leave the row"
         raise NoOutbox(why, f"Dispatch outside of begin_nested(), or use {LEGACY_RECIPE}.")
     nothing = sa.select(*(sa.literal(0) for _ in range(3)), sa.literal(b""), sa.literal(0.0)).where(sa.false())
     columns = ["id", "job_id", "target", "envelope", "delay_s"]
     _execute(connection, sa.insert(OUTBOX).from_select(columns, nothing, include_defaults=False))
-    if not dbapi.in_transaction:
+    if not sqlite.in_transaction:
         raise NoOutbox("its connection is in autocommit mode", f"Use an engine without AUTOCOMMIT, or {LEGACY_RECIPE}.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from kashvi.registry import Registry
 from kashvi.runtime import SystemRuntime
 
 from .databases import DATABASES, Database
-from .launch import RedisServer, until_true
+from .launch import RedisServer, missing, until_true
 
 ran: list[Any] = []
 
@@ -154,12 +155,18 @@ def test_a_table_that_rolls_nothing_back_is_no_outbox(database: Database) -> Non
     again.rest()
 
 
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+ASYNC = {"sqlite": "aiosqlite", "postgresql": "psycopg", "mariadb": "asyncmy"}
+
+
 def test_an_async_session_commits_and_rolls_back_too(queue: Queue, database: Database) -> None:
     """Given the URL of its database, which a relay reads without an event loop."""
+    library = ASYNC[database.kind]
+    if find_spec(library) is None:
+        missing(library)
 
     async def app() -> None:
-        engine = create_async_engine(database.engine.url)
+        url = database.engine.url
+        engine = create_async_engine(url.set(drivername=f"{url.get_backend_name()}+{library}"))
         async with AsyncSession(engine) as session:
             await queue.adispatch(Mail("rolled back"), session=session)
             await session.rollback()
@@ -167,6 +174,10 @@ def test_an_async_session_commits_and_rolls_back_too(queue: Queue, database: Dat
             await session.commit()
         async with engine.begin() as connection:
             await queue.adispatch_many([Mail("b"), Mail("c")], session=connection)
+        autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with autocommit.connect() as connection:
+            with pytest.raises(NoOutbox, match="autocommit"):
+                await queue.adispatch(Mail("can't be rolled back"), session=connection)
         await engine.dispose()
 
     asyncio.run(app())
