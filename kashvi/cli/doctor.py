@@ -29,7 +29,7 @@ from .options import (
     redis_option,
 )
 from .output import folded, padded
-from .relaying import in_words, waiting
+from .relaying import Found, in_words, look
 
 if TYPE_CHECKING:
     from ..drivers.health import Health
@@ -105,15 +105,12 @@ def stats(app: str | None, redis_url: str | None, as_json: bool) -> None:
     if isinstance(queue.driver, MemoryDriver):
         raise RedisRequired("queue:stats")
     counts, states = asdict(queue.stats()), queue.queue_stats()
-    outboxes = waiting(queue)
+    outboxes = list(look(queue))
     since = queue.paused_since() if isinstance(queue.driver, Pausing) else None
     if as_json:
         facts = counts | {"paused_since": since, "queues": [asdict(state) for state in states]}
         if outboxes:
-            facts["outboxes"] = [
-                {"outbox": name, "rows": sum(one.rows for one in mine), "oldest_s": mine[0].oldest_s if mine else None}
-                for name, mine, _ in outboxes
-            ]
+            facts["outboxes"] = [_counted(one) for one in outboxes]
         click.echo(json_line(facts))
         return
     for name, count in counts.items():
@@ -123,8 +120,17 @@ def stats(app: str | None, redis_url: str | None, as_json: bool) -> None:
     click.echo(f"\n  {'queue':<20}  {'ready':>11}  {'delayed':>11}")
     for one in states:
         click.echo(f"  {padded(one.name, 20)}  {one.ready:>11,}  {one.delayed:>11,}{_notes(one)}")
-    for name, mine, _ in outboxes:
-        click.echo(visible(f"\n  {name}: {in_words(mine)}"))
+    if outboxes:
+        click.echo()
+    for found in outboxes:
+        click.echo(visible(f"  {found}"))
+
+
+def _counted(found: Found) -> dict[str, object]:
+    """For programs; ``rows``: of this queue, None if the outbox can't be read."""
+    mine = found.mine
+    rows = None if found.error else mine.rows if mine else 0
+    return {"outbox": found.outbox, "rows": rows, "oldest_s": mine.oldest_s if mine else None, "error": found.error}
 
 
 def _notes(one: QueueState) -> str:
@@ -157,12 +163,12 @@ def _examine(app: str | None, redis_url: str | None, database_url: str | None) -
     except KashviError as error:
         yield Finding("wrong", "table", str(error))
     try:
-        for name, mine, others in waiting(queue):
-            late = any(one.oldest_s > RELAYED_AFTER_S for one in mine)
+        for found in look(queue):
+            late = found.mine is not None and found.mine.oldest_s > RELAYED_AFTER_S
             no_relay = "; no relay pushes them: start a worker, or kashvi queue:relay" if late else ""
-            yield Finding("note" if late else "ok", "outbox", f"{name}: {in_words(mine)}{no_relay}")
-            for one in others:
-                yield Finding("note", "outbox", f"{name}: of the queue {one.target}: {in_words([one])}")
+            yield Finding("wrong" if found.error else "note" if late else "ok", "outbox", f"{found}{no_relay}")
+            for one in found.others:
+                yield Finding("note", "outbox", f"{found.outbox}: of the queue {one.target}: {in_words(one)}")
     except KashviError as error:
         yield Finding("wrong", "outbox", str(error))
 

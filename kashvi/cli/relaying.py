@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from ..drivers.memory import MemoryDriver
-from ..errors import RedisRequired
+from ..errors import OutboxUnavailable, RedisRequired
 from ..ports import Task
 from ..relaying import Relaying
 from ..runtime import SystemRuntime
@@ -20,7 +21,6 @@ from .options import (
     Seconds,
     app_option,
     choose_driver,
-    database_option,
     examples,
     json_option,
     load_app,
@@ -29,7 +29,7 @@ from .options import (
 from .output import padded, write
 
 if TYPE_CHECKING:
-    from ..outbox.database import Waiting
+    from ..outbox.database import Outbox, Waiting
     from ..queue import Queue
 
 LOOK_S = 0.5
@@ -46,7 +46,12 @@ kashvi queue:relay --app myapp.jobs --list
 @click.command("queue:relay")
 @app_option
 @redis_option
-@database_option
+@click.option(
+    "--database-url",
+    envvar="KASHVI_DATABASE_URL",
+    show_envvar=True,
+    help="SQLAlchemy URL of the outbox, if the app has none.",
+)
 @click.option("--hold", type=Seconds(0), help="Seconds that a row stays after its job was pushed.  [default: 0]")
 @click.option("--list", "listed", is_flag=True, help="Count the rows by queue and age, and relay nothing.")
 @json_option
@@ -63,13 +68,13 @@ def relay(
     """
     queue = load_app(app)
     choose_driver(queue, redis_url)
-    if not queue.outboxes():
-        if not database_url:
-            raise click.UsageError("there is no outbox: call queue.outbox(engine) in the app, or pass --database-url.")
-        queue.outbox(database_url, hold_s=hold or 0.0)
+    if not queue.outboxes() and not database_url:
+        raise click.UsageError("there is no outbox: call queue.outbox(engine) in the app, or pass --database-url.")
     if listed:
-        _list(queue, as_json)
+        _list(queue.outboxes() or [_outbox_of(database_url or "")], as_json)
         return
+    if not queue.outboxes():
+        queue.outbox(database_url or "", hold_s=hold or 0.0)
     if isinstance(queue.driver, MemoryDriver):
         raise RedisRequired("queue:relay")
     logs.set_up(verbose=False)
@@ -92,9 +97,9 @@ def relay(
             task.join(LOOK_S)
 
 
-def _list(queue: Queue, as_json: bool) -> None:
-    found = [(repr(outbox), outbox.counted()) for outbox in queue.outboxes()]
-    for outbox in queue.outboxes():
+def _list(outboxes: Sequence[Outbox], as_json: bool) -> None:
+    found = [(repr(outbox), outbox.counted()) for outbox in outboxes]
+    for outbox in outboxes:
         outbox.rest()
     if as_json:
         lines = [{"outbox": name} | one._asdict() for name, waiting in found for one in waiting]
@@ -108,23 +113,51 @@ def _list(queue: Queue, as_json: bool) -> None:
             click.echo("    no rows")
 
 
+def _outbox_of(database_url: str) -> Outbox:
+    """An outbox to look at; neither its table nor its file is made. Raises BadParameter if there is none."""
+    from ..outbox.database import Outbox
+    from ..outbox.table import TABLE
+
+    outbox = Outbox(database_url, SystemRuntime(), target=lambda: "")
+    if not outbox.exists():
+        raise click.BadParameter(
+            f"{outbox!r} has no table {TABLE} (queue.outbox makes it)", param_hint="--database-url"
+        )
+    return outbox
+
+
 def _age(one: Waiting) -> str:
     return f"oldest {timedelta(seconds=int(one.oldest_s))}"
 
 
-def waiting(queue: Queue) -> list[tuple[str, list[Waiting], list[Waiting]]]:
-    """Of each outbox its text, the rows of this queue, and those of others. Raises OutboxUnavailable."""
-    found = []
+class Found(NamedTuple):
+    """What is in an outbox."""
+
+    outbox: str
+    mine: Waiting | None = None
+    """The rows of this queue, if there are some."""
+    others: Sequence[Waiting] = ()
+    error: str | None = None
+    """Why it can't be read."""
+
+    def __str__(self) -> str:
+        return f"{self.outbox}: {self.error or in_words(self.mine)}"
+
+
+def look(queue: Queue) -> Iterator[Found]:
+    """Look into each outbox."""
     for outbox in queue.outboxes():
         target = outbox.target() if isinstance(queue.driver, Relaying) else ""
         try:
             counted = outbox.counted()
+        except OutboxUnavailable as error:
+            yield Found(repr(outbox), error=str(error))
+            continue
         finally:
             outbox.rest()
-        mine = [one for one in counted if one.target == target]
-        found.append((repr(outbox), mine, [one for one in counted if one.target != target]))
-    return found
+        mine = next((one for one in counted if one.target == target), None)
+        yield Found(repr(outbox), mine, [one for one in counted if one is not mine])
 
 
-def in_words(rows: list[Waiting]) -> str:
-    return ", ".join(f"{one.rows:,} committed jobs, {_age(one)}" for one in rows) or "empty"
+def in_words(rows: Waiting | None) -> str:
+    return f"{rows.rows:,} committed jobs, {_age(rows)}" if rows else "empty"

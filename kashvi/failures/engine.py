@@ -77,12 +77,13 @@ def shown_of(url: sa.URL) -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
-def file_of(url: sa.URL) -> Path | None:
-    """The file of an SQLite URL; None where it is not in one."""
+def is_no_file(url: sa.URL) -> bool:
+    """True if it is an SQLite file that is not there: to connect would make it."""
     if url.get_backend_name() != "sqlite" or _in_memory(url):
-        return None
+        return False
     name = str(url.database)
-    return Path(unquote(name.removeprefix("file:").removeprefix("//")) if name.startswith("file:") else name)
+    file = Path(unquote(name.removeprefix("file:").removeprefix("//")) if name.startswith("file:") else name)
+    return not file.exists() and file.parent.is_dir()
 
 
 def _in_memory(url: sa.URL) -> bool:

@@ -16,7 +16,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from ..errors import StoreUnavailable
 from ..jobs.envelope import base64_of, bytes_of, text_of
 from ..ports import READ_MAX_BYTES, Failure, Refusal
-from .engine import engine_of, file_of, shown_of
+from .engine import engine_of, is_no_file, shown_of
 from .table import JOB_ID_MAX, JOB_TYPE_MAX, OPTIONAL, TABLE, FailedJobRecord, be_impatient, prepare
 from .trouble import TROUBLE, refusal_of, why
 
@@ -44,8 +44,7 @@ class SqlFailures:
 
     def exists(self) -> bool:
         """True if there is a table. Makes neither a table nor a file."""
-        file = file_of(self.engine.url)
-        if file is not None and not file.exists() and file.parent.is_dir():
+        if is_no_file(self.engine.url):
             return False
         try:
             with self.engine.connect() as connection:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import NullPool, QueuePool
 
 from ..errors import NoOutbox, OutboxUnavailable
-from ..failures.engine import engine_of, shown_of
+from ..failures.engine import engine_of, is_no_file, shown_of
 from ..failures.table import be_impatient
 from ..failures.trouble import TROUBLE, why
 from ..ports import Runtime
@@ -148,10 +148,11 @@ class Outbox:
         self._prepared = True
 
     def exists(self) -> bool:
-        """True if both tables are there."""
+        """True if its table is there. Makes neither a table nor a file."""
+        if is_no_file(self.engine.url):
+            return False
         with self._connected() as connection:
-            there = sa.inspect(connection)
-            return there.has_table(TABLE) and there.has_table(NAME_TABLE)
+            return sa.inspect(connection).has_table(TABLE)
 
     def waiting(self, but: Collection[str], limit: int, most_bytes: int) -> list[Row]:
         passed = frozenset(but)

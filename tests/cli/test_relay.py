@@ -37,7 +37,8 @@ def test_it_pushes_committed_jobs_until_it_is_stopped(kashvi: Shell, valkey: Red
     at = ["--app", "myapp", "--redis-url", valkey.url]
     shown = kashvi("queue:stats", *at, "--json")
     assert [one["rows"] for one in json.loads(shown.stdout)["outboxes"]] == [3]
-    assert "3 committed jobs, oldest 0:0" in kashvi("queue:stats", *at).stdout
+    [line] = [line for line in kashvi("queue:stats", *at).stdout.splitlines() if "outbox" in line]
+    assert line.startswith("  outbox in sqlite:///app.db: 3 committed jobs, oldest 0:0")
     relay = kashvi.start("queue:relay", *at)
     until_true(lambda: valkey.client().llen("kashvi:queue:jobs") == 3, 20)
     relay.send_signal(signal.SIGTERM)
@@ -66,6 +67,34 @@ def test_rows_of_other_queues_are_counted_and_noted(kashvi: Shell, valkey: Redis
     assert "staging" in kashvi("queue:relay", *at, "--list").stdout
     checks = json.loads(kashvi("queue:doctor", *at, "--json").stdout)["checks"]
     assert [one["mark"] for one in checks if one["about"] == "outbox"] == ["ok", "note"]
+
+
+def test_an_outbox_that_is_away_hides_neither_the_server_nor_other_outboxes(kashvi: Shell, valkey: RedisServer) -> None:
+    """The operator sees all the rest, and which one it is."""
+    stored(kashvi, valkey, 2)
+    away = 'queue.outbox("sqlite:////nowhere/at/all.db")\n'
+    (kashvi.directory / "myapp.py").write_text(APP + away + OUTBOX)
+    at = ["--app", "myapp", "--redis-url", valkey.url]
+    shown = kashvi("queue:stats", *at, "--json")
+    assert shown.returncode == 0
+    stats = json.loads(shown.stdout)
+    assert stats["ready"] == 0
+    assert [(one["rows"], bool(one["error"])) for one in stats["outboxes"]] == [(None, True), (2, False)]
+    assert "  outbox in sqlite:////nowhere/at/all.db: the table" in kashvi("queue:stats", *at).stdout
+    examined = kashvi("queue:doctor", *at, "--json")
+    checks = [one for one in json.loads(examined.stdout)["checks"] if one["about"] == "outbox"]
+    assert (examined.returncode, [one["mark"] for one in checks]) == (1, ["wrong", "ok"])
+    assert "/nowhere/at/all.db" in checks[0]["says"]
+
+
+def test_a_list_makes_neither_a_table_nor_a_file(kashvi: Shell, valkey: RedisServer) -> None:
+    """It is for looking."""
+    none = kashvi("queue:relay", "--list", "--database-url", "sqlite:///typo.db")
+    assert (none.returncode, "has no table kashvi_outbox" in none.stderr) == (2, True)
+    assert not (kashvi.directory / "typo.db").exists()
+    stored(kashvi, valkey, 2)
+    [counted] = json.loads(kashvi("queue:relay", "--list", "--json", "--database-url", "sqlite:///app.db").stdout)
+    assert (counted["target"], counted["rows"]) == ("kashvi:queue", 2)
 
 
 def test_what_it_needs_is_named(kashvi: Shell, valkey: RedisServer) -> None:
