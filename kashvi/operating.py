@@ -92,7 +92,7 @@ class Operating:
         return clearing.clear(self.driver, queue, gone)
 
     def unlock(self, key: str) -> Unlocked:
-        """Free the key of a unique job, ``jobs.X:text``, if the job is gone: somebody deleted it by hand.
+        """Free the key of a unique job, ``jobs.X:text``, if the job is gone: it was deleted by hand.
 
         Searches all queues. If a job has the key, this changes nothing, and the answer names the job (QUEUES-12).
         Raises InvalidSetting, DriverError.

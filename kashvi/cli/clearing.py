@@ -55,7 +55,7 @@ kashvi queue:unlock jobs.Export:ada --json
 @redis_option
 @json_option
 def unlock(key: str, app: str | None, redis_url: str | None, as_json: bool) -> None:
-    """Free the key of a unique job if no queue and no worker has the job: somebody deleted it by hand.
+    """Free the key of a unique job if no queue and no worker has the job: for example, it was deleted by hand.
 
     KEY is the type, a colon and the text. The command searches all queues. If a job has the key, the command names the
     job, changes nothing, and ends with exit code 1.
