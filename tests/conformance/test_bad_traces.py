@@ -289,7 +289,22 @@ UNSENT = [
     retried("a", 0), started("a", 1, 2), *keeps("a", "c", n=2), *did("a", 1, 2), *sends("a", "c"), stopped(),
 ]  # fmt: skip
 
+
+def ended_elsewhere(lost: int, until: float) -> list[Event]:
+    """A worker runs a suspect that another one has taken over and ended, while another job waits from 34 on."""
+    return [
+        worker(threads=2), worker("v", process="q"), dispatched("a"), dispatched("b"), started("b", 0, lost=lost),
+        AttemptLost(attempt=1, owner="w", **about("b", 31, "q")),
+        RetryScheduled(attempts=1, wait_s=1.0, due=32.0, **about("b", 31, "q")),
+        started("b", 32, 2, "v", "q", lost=lost + 1), *did("b", 33, 2, "q"),
+        returned("a", 34, process="p", suspect=False),
+        AttemptSucceeded(attempt=1, duration_s=until, **about("b", until)),
+        SettleRefused(move="done", owner="w", **about("b", until)), started("a", 40), *did("a", 40), stopped(),
+    ]  # fmt: skip
+
+
 GOOD: dict[str, list[Event]] = {
+    "a grave suspect that was ended elsewhere keeps other jobs out": ended_elsewhere(2, until=40),
     "an attempt whose follow-up the server can't add": UNSENT,
     "attempts with a time limit": [
         worker(), dispatched("a"), dispatched("b"), dispatched("c"), limited("a", 0, 3),
@@ -732,6 +747,8 @@ BAD: dict[str, list[tuple[list[Event], set[str]]]] = {
         ),
     ],
     "WORKERS-14": [
+        (ended_elsewhere(1, until=40), set()),
+        (ended_elsewhere(2, until=36), set()),
         (
             [
                 worker(queues=("a", "b")), dispatched("b", queue="b"), paused(1, queue="a"), paused(1.4, "w", "a"),

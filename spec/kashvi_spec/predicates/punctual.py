@@ -30,6 +30,7 @@ from kashvi.names import DEFAULT
 
 from ..judging import Predicate, Violation, Watches
 from .queues import names_of
+from .suspects import GRAVE, gravity
 
 LATE_S = 3.0
 """A worker hands back after 1 s a job that it claimed ahead and can't start, checks once a second, and waits 0.6 s."""
@@ -49,9 +50,10 @@ class InTime(Predicate):
     """A ready job starts within 3 s while a worker that serves its queue has a free thread.
 
     A worker is judged at its next event, since a dead worker, or one that waits for a silent server, looks free.
-    Suspects have their own rules: then nothing is judged; nor is a job of a paused queue. ``clock``: the current
-    event's time on a better clock than its process's; without it, a process is judged by its own events alone, since
-    clocks of other processes may be wrong.
+    Suspects have their own rules: nothing is judged while there are some, and a worker that runs a grave one has no
+    free thread, though another worker may have ended the job meanwhile. Nor is a job of a paused queue judged.
+    ``clock``: the current event's time on a better clock than its process's; without it, a process is judged by its own
+    events alone, since clocks of other processes may be wrong.
     """
 
     name = "in time"
@@ -73,7 +75,8 @@ class InTime(Predicate):
         self._paused: set[tuple[str, str]] = set()
         """Queues with an event of a pause and none of its end, each with the worker; empty: the process that pauses."""
         self._workers: dict[str, _Crew] = {}
-        self._runs: dict[tuple[str, str], _Crew] = {}
+        self._runs: dict[tuple[str, str], tuple[_Crew, int]] = {}
+        """Of each process and job: who runs it, and how many threads that takes."""
 
     def watches(self) -> Watches:
         return {
@@ -176,8 +179,9 @@ class InTime(Predicate):
         elif ready is not None and now - ready[0] > LATE_S and not self._suspects:
             self._late(event, now, *ready)
         crew = self._workers.get(event.worker) or self._crew(event.worker)
-        self._runs[event.process, job_id] = crew
-        crew.runs(+1, now)
+        takes = crew.threads if gravity(event) >= GRAVE else 1
+        self._runs[event.process, job_id] = crew, takes
+        crew.runs(takes, now)
 
     def _late(self, event: AttemptStarted, now: float, ready: float, told_by: str) -> None:
         if any(queue == event.queue for queue, _ in self._paused):
@@ -200,8 +204,9 @@ class InTime(Predicate):
             self.late.setdefault(late.job_id, late)
 
     def _over(self, process: str, job_id: str, now: float) -> None:
-        if crew := self._runs.pop((process, job_id), None):
-            crew.runs(-1, now)
+        crew, takes = self._runs.pop((process, job_id), (None, 0))
+        if crew:
+            crew.runs(-takes, now)
 
     def _settled(self, event: JobSucceeded | JobFailed | JobPostponed) -> None:
         now, job_id = self._now(event), event.job_id
@@ -223,16 +228,16 @@ class _Crew:
         self.serves = frozenset((DEFAULT,))
         self.free_since = float("inf")
         """The time since when a thread has been free."""
-        self._threads = self._running = 0
+        self.threads = self._running = 0
         self._hears = True
 
     def begins(self, process: str, threads: int, now: float) -> None:
-        self.process, self._threads = process, threads
+        self.process, self.threads = process, threads
         self._look(now)
 
     def runs(self, more: int, now: float) -> None:
         self._running += more
-        if self._running < self._threads and self.free_since <= now:
+        if self._running < self.threads and self.free_since <= now:
             return  # as before
         self._look(now)
 
@@ -241,7 +246,7 @@ class _Crew:
         self._look(now)
 
     def _look(self, now: float) -> None:
-        if not self._hears or self._running >= self._threads:
+        if not self._hears or self._running >= self.threads:
             self.free_since = float("inf")
         elif self.free_since > now:
             self.free_since = now
