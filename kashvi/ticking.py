@@ -19,6 +19,21 @@ class TickJob(NamedTuple):
     """It is not added if another job has the key; the tick counts as fired."""
 
 
+class Ask(NamedTuple):
+    """What a worker asks about an entry."""
+
+    name: str
+    schedule: str
+    """Its key: the same for equal schedules."""
+    last: float | None = None
+    """The entry's last tick, as the worker knows it."""
+    through: float | None = None
+    """The newest tick that is to fire, or is left out; None: only look."""
+    queue: str = DEFAULT
+    jobs: Sequence[TickJob] = ()
+    """To be added to the queue, in order."""
+
+
 Outcome = Literal["first", "unchanged", "moved", "early", "reset", "fired"]
 """first: the server did not know this schedule. unchanged: nothing was to be done. moved: ``last`` is another than the
 caller's. early: ``through`` is still to come. reset: times on the server were ahead of its clock, and are not now. Only
@@ -52,20 +67,12 @@ class Ticking(Protocol):
     def keeps_ticks(self) -> bool:
         """True if it does."""
 
-    def tick(
-        self,
-        name: str,
-        schedule: str,
-        last: float | None,
-        through: float | None,
-        queue: str = DEFAULT,
-        jobs: Sequence[TickJob] = (),
-    ) -> Ticked:
-        """Fire ticks of the entry ``name``: compare, store and push, in one step.
+    def tick(self, ask: Ask) -> Ticked:
+        """Fire ticks of an entry: compare, store and push, in one step.
 
         If ``last`` is the server's, and ``through`` has come, the jobs with a tick after ``last`` and after ``since``
-        are added to the queue, in order, and ``through`` is ``last`` now. ``through`` None: only ask. A repeated call
-        changes nothing (CRON-1). Raises what ``Driver`` raises.
+        are added, and ``through`` is ``last`` now. A repeated call changes nothing (CRON-1). Raises what ``Driver``
+        raises.
         """
 
     def last_ticks(self) -> tuple[float, dict[str, float]]:

@@ -37,7 +37,7 @@ from ..ports import (
     worker_name,
 )
 from ..runtime import SystemRuntime
-from ..ticking import Ticked, TickJob
+from ..ticking import Ask, Ticked
 from .lines import Line, MemoryStore
 from .marks import MemoryCancels
 from .relays import RelayedToMemory
@@ -382,32 +382,24 @@ class MemoryDriver(RelayedToMemory, MemoryCancels):
             for envelope in envelopes:
                 self.store.unrecorded.pop(envelope, None)
 
-    def tick(
-        self,
-        name: str,
-        schedule: str,
-        last: float | None,
-        through: float | None,
-        queue: str = DEFAULT,
-        jobs: Sequence[TickJob] = (),
-    ) -> Ticked:
+    def tick(self, ask: Ask) -> Ticked:
         store = self.store
         with store.condition:
             now = store.now()
-            known = store.cron.setdefault(name, Known(now))
-            answer = known.ask(schedule, last, through, now)
-            if answer.outcome != "fired" or through is None:
+            known = store.cron.setdefault(ask.name, Known(now))
+            answer = known.ask(ask, now)
+            if answer.outcome != "fired" or ask.through is None:
                 return answer
             holders: list[str] = []
-            for one in jobs:
+            for one in ask.jobs:
                 too_old = one.tick <= max(answer.last, answer.since)
                 holders.append(one.lock[1] if too_old else self._taken(one.lock))
                 if not (holders[-1] or too_old):
-                    self._put(store.line(queue), one.envelope, None)
-            known.last = through
+                    self._put(store.line(ask.queue), one.envelope, None)
+            known.last = ask.through
             if store.waiting:
                 store.condition.notify_all()
-            return answer._replace(last=through, holders=tuple(holders))
+            return answer._replace(last=ask.through, holders=tuple(holders))
 
     def last_ticks(self) -> tuple[float, dict[str, float]]:
         with self.store.condition:

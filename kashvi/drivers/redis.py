@@ -40,7 +40,7 @@ from ..ports import (
     Where,
     worker_name,
 )
-from ..ticking import TICK_AHEAD_S, TICK_OLD_S, Ticked, TickJob
+from ..ticking import TICK_AHEAD_S, TICK_OLD_S, Ask, Ticked
 from .bell import Call, Waits
 from .cancelling import RedisCancels
 from .connection import BLOCK_MAX_S, Connections, Script
@@ -297,19 +297,12 @@ class RedisDriver(RelayedToServer, RedisCancels):
             for name, (ready, delayed, paused, served, oldest) in zip(names, found, strict=True)
         }
 
-    def tick(
-        self,
-        name: str,
-        schedule: str,
-        last: float | None,
-        through: float | None,
-        queue: str = DEFAULT,
-        jobs: Sequence[TickJob] = (),
-    ) -> Ticked:
-        keys = [self._cron, self._names, self._unique, self._keys(queue)[0]]
-        args: list[Any] = [name, schedule, *("" if at is None else repr(float(at)) for at in (last, through))]
-        args += (self._now(), queue, TICK_AHEAD_S, TICK_OLD_S)
-        for one in jobs:
+    def tick(self, ask: Ask) -> Ticked:
+        keys = [self._cron, self._names, self._unique, self._keys(ask.queue)[0]]
+        args: list[Any] = [ask.name, ask.schedule]
+        args += ("" if at is None else repr(float(at)) for at in (ask.last, ask.through))
+        args += (self._now(), ask.queue, TICK_AHEAD_S, TICK_OLD_S)
+        for one in ask.jobs:
             args += (repr(float(one.tick)), one.envelope, *one.lock)
         outcome, now, newest, since, holders = self._server.run(_TICK, keys, args)
         known = tuple(holder.decode() for holder in holders)

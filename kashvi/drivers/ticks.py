@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..ticking import TICK_AHEAD_S, TICK_OLD_S, Outcome, Ticked
+from ..ticking import TICK_AHEAD_S, TICK_OLD_S, Ask, Outcome, Ticked
 
 
 @dataclass
@@ -20,8 +20,9 @@ class Known:
     schedules: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By its key: since when it is known, and when it was last asked for."""
 
-    def ask(self, schedule: str, last: float | None, through: float | None, now: float) -> Ticked:
+    def ask(self, ask: Ask, now: float) -> Ticked:
         """Whether the ticks up to ``through`` may fire now (``fired``); all is stored but ``through``."""
+        schedule, last, through = ask.schedule, ask.last, ask.through
         reset = self._set_back(now)
         first = schedule not in self.schedules
         since, _ = self.schedules.get(schedule, (now, now))

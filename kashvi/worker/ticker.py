@@ -18,7 +18,7 @@ from ..errors import CommandRefused, DriverError
 from ..ports import Runtime
 from ..stream import EventStream
 from ..text import visible
-from ..ticking import Ticked, Ticking, TickJob
+from ..ticking import Ask, Ticked, Ticking, TickJob
 from .attempt import describe
 
 ASK_S = 3600.0
@@ -133,14 +133,11 @@ class Ticker:
             sealed = self._sealed(line, fires)
             through = None if not due else due[-1] if len(sealed) == len(fires) else fires[len(sealed) - 1]
             before = line.known
-            answer = self._driver.tick(
-                entry.name,
-                entry.schedule.key,
-                before and before.last,
-                through,
-                entry.queue,
-                [TickJob(tick, one.envelope, (one.lock, one.job_id)) for tick, one in zip(fires, sealed, strict=False)],
-            )
+            jobs = [
+                TickJob(tick, one.envelope, (one.lock, one.job_id)) for tick, one in zip(fires, sealed, strict=False)
+            ]
+            last = before and before.last
+            answer = self._driver.tick(Ask(entry.name, entry.schedule.key, last, through, entry.queue, jobs))
             line.known, line.heard_at = answer, self._runtime.monotonic()
             if answer.outcome == "reset":
                 self._reset(line, before)

@@ -28,7 +28,7 @@ from kashvi.queues import Queue
 from kashvi.registry import Registry
 from kashvi.runtime import SystemRuntime
 from kashvi.schedule import Schedule
-from kashvi.ticking import TICK_OLD_S, Ticked, TickJob
+from kashvi.ticking import TICK_OLD_S, Ask, Ticked, TickJob
 
 EXPRESSIONS = ["30 2 * * *", "0 * * * *", "*/15 2 * * *", "0 */2 * * *", "0 0-23 * * *", "0 0 * * *", "*/20 0 * * *",
                "5 23 * * *", "0 9 * * mon", "0 0 L * *", "17 3 * 2 mon#2", "0 12 29 2 *", "*/7 1-3 * * *"]  # fmt: skip
@@ -229,8 +229,6 @@ def test_without_cronsim_or_zones_the_error_says_what_to_install(queue: Queue, t
 
 # -- the server's step -----------------------------------------------------------------------------
 
-Call = tuple[str, str, float | None, float | None, str, list[TickJob]]
-
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
@@ -251,8 +249,8 @@ def test_memory_and_redis_take_the_same_step(data: st.DataObject) -> None:
             TickJob((through or 0) - back, b"%d-%d" % (n, back), (key, f"{n}-{back}") if key or back else ("", ""))
             for back in (50, 20, 0)
         ]
-        asked: Call = (name, schedule, last, through, name_of_queue, jobs)
-        assert memory.tick(*asked) == redis.tick(*asked)
+        ask = Ask(name, schedule, last, through, name_of_queue, jobs)
+        assert memory.tick(ask) == redis.tick(ask)
         assert memory.last_ticks() == redis.last_ticks()
         assert memory.stats() == redis.stats()
     assert memory.forget_ticks("a") == redis.forget_ticks("a")
@@ -264,8 +262,8 @@ def test_another_programs_record_does_not_stop_a_tick() -> None:
     redis = RedisDriver(client, server_now=lambda: 1000.0)
     for record in (b"", b"x", b"\xff \xff", b"1 2", b"5 x y z", b"nan s 1 1", b"-inf s 1 1", b"5 s nan 1"):
         client.hset("kashvi:queue:cron", "a", record)
-        assert redis.tick("a", "s", None, None).outcome in ("first", "reset")
-        found = redis.tick("a", "s", None, None)
+        assert redis.tick(Ask("a", "s")).outcome in ("first", "reset")
+        found = redis.tick(Ask("a", "s"))
         assert found.outcome == "unchanged"
         assert 0 <= found.last <= 1000
         assert 0 <= found.since <= 1000
@@ -337,7 +335,7 @@ def test_a_unique_job_that_is_still_there_swallows_the_tick(queue: Queue) -> Non
     assert isinstance(first, JobDispatched)
     assert isinstance(second, JobDuplicate)
     assert (first.queue, second.holder) == ("mail", first.job_id)
-    assert queue.driver.tick("jobs.Digest", "", None, None).last == 1_800_000_120.0  # type: ignore[attr-defined]
+    assert queue.driver.tick(Ask("jobs.Digest", "")).last == 1_800_000_120.0  # type: ignore[attr-defined]
 
 
 def test_a_job_that_can_not_be_made_is_told_once_a_tick_and_fires_when_it_can(queue: Queue) -> None:
@@ -355,7 +353,7 @@ def test_a_job_that_can_not_be_made_is_told_once_a_tick_and_fires_when_it_can(qu
     now = 1_800_000_000.0 + 60
     seen = fire(queue, now, now + 3600, now + 3661, now + 3722)
     assert [(type(one), one.error) for one in seen] == [(TickRefused, "LookupError: no database")]
-    assert queue.driver.tick("jobs.Moody", "", None, None).last == now  # type: ignore[attr-defined]
+    assert queue.driver.tick(Ask("jobs.Moody", "")).last == now  # type: ignore[attr-defined]
 
 
 def test_many_large_jobs_go_in_several_requests(queue: Queue) -> None:
@@ -364,9 +362,9 @@ def test_many_large_jobs_go_in_several_requests(queue: Queue) -> None:
     calls: list[int] = []
     real = MemoryDriver.tick
 
-    def tick(self: MemoryDriver, *asked: Any) -> Ticked:
-        calls.append(len(asked[5]))
-        return real(self, *asked)
+    def tick(self: MemoryDriver, ask: Ask) -> Ticked:
+        calls.append(len(ask.jobs))
+        return real(self, ask)
 
     with mock.patch.object(MemoryDriver, "tick", tick):
         seen = fire(queue, 1_800_000_000.0, 1_800_000_000.0 + 12 * 60 + 1)

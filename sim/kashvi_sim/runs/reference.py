@@ -27,7 +27,7 @@ from kashvi.ports import (
 )
 from kashvi.relaying import Relayed, Relaying, Stored
 from kashvi.settings import pausing
-from kashvi.ticking import Ticked, Ticking, TickJob
+from kashvi.ticking import Ask, Ticked, Ticking
 
 from ..world.ledger import TIME_S
 from ..world.server import Contents, Server
@@ -193,32 +193,24 @@ class Reference:
     def keeps_ticks(self) -> bool:
         return bool(getattr(self._driver, "keeps_ticks", False))
 
-    def tick(
-        self,
-        name: str,
-        schedule: str,
-        last: float | None,
-        through: float | None,
-        queue: str = DEFAULT,
-        jobs: Sequence[TickJob] = (),
-    ) -> Ticked:
+    def tick(self, ask: Ask) -> Ticked:
         """The rules of its own: entries whose schedule and whose server's clock keep to what they are."""
-        answer, now = cast(Ticking, self._driver).tick(name, schedule, last, through, queue, jobs), self._now()
-        known = self.queue.ticks.get(name)
+        answer, now = cast(Ticking, self._driver).tick(ask), self._now()
+        known, through = self.queue.ticks.get(ask.name), ask.through
         if known is None:
-            self.queue.ticks[name] = now
+            self.queue.ticks[ask.name] = now
             self._same("a first look at a cron entry", answer.outcome, "first")
             return answer
-        fires = last == known and through is not None and known < through <= now
+        fires = ask.last == known and through is not None and known < through <= now
         self._same("whether a tick fires", answer.outcome == "fired", fires)
-        holders = [self.queue.taken(one.lock) if one.lock[0] else "" for one in jobs] if fires else []
-        for one, holder in zip(jobs, holders, strict=False):
+        holders = [self.queue.taken(one.lock) if one.lock[0] else "" for one in ask.jobs] if fires else []
+        for one, holder in zip(ask.jobs, holders, strict=False):
             if not holder:
-                self.queue.line(queue).add(one.envelope, None)
+                self.queue.line(ask.queue).add(one.envelope, None)
         if fires and through is not None:
-            self.queue.ticks[name] = through
+            self.queue.ticks[ask.name] = through
         self._same("the holders of a tick's keys", list(answer.holders), holders)
-        self._same("the last tick", answer.last, self.queue.ticks[name])
+        self._same("the last tick", answer.last, self.queue.ticks[ask.name])
         return answer
 
     @property

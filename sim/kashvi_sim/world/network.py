@@ -35,7 +35,7 @@ from kashvi.ports import (
     Where,
 )
 from kashvi.settings import pausing
-from kashvi.ticking import Ticked, Ticking, TickJob
+from kashvi.ticking import Ask, Ticked, Ticking
 
 from .kernel import Task
 from .keys import stray
@@ -150,22 +150,14 @@ class Line(RelayedTo):
     def keeps_ticks(self) -> bool:
         return bool(getattr(self._server, "keeps_ticks", False))
 
-    def tick(
-        self,
-        name: str,
-        schedule: str,
-        last: float | None,
-        through: float | None,
-        queue: str = DEFAULT,
-        jobs: Sequence[TickJob] = (),
-    ) -> Ticked:
+    def tick(self, ask: Ask) -> Ticked:
         def effect() -> Ticked:
-            answer = cast(Ticking, self._server).tick(name, schedule, last, through, queue, jobs)
-            added = [one.envelope for one, holder in zip(jobs, answer.holders, strict=False) if not holder]
-            for one in jobs if answer.outcome == "fired" else ():
+            answer = cast(Ticking, self._server).tick(ask)
+            added = [one.envelope for one, holder in zip(ask.jobs, answer.holders, strict=False) if not holder]
+            for one in ask.jobs if answer.outcome == "fired" else ():
                 self._world.touched(one.envelope)
             if answer.outcome == "fired" and added:
-                self._arrived(added, 0.0, [queue], None)
+                self._arrived(added, 0.0, [ask.queue], None)
                 self._judge_keys()
             return answer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +16,7 @@ from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.ticks import Known
 from kashvi.schedule import Schedule
 from kashvi.scheduled import Scheduled
-from kashvi.ticking import Ticked, TickJob
+from kashvi.ticking import Ask, Ticked
 from kashvi.worker.ticker import Ticker
 
 from . import Patch, exhibit
@@ -33,16 +32,14 @@ from . import Patch, exhibit
 def _(patch: Patch) -> None:
     real = MemoryDriver.tick
 
-    def tick(
-        self: MemoryDriver, name: str, key: str, last: Any, through: Any, queue: str, jobs: Sequence[TickJob]
-    ) -> Any:
-        answer = real(self, name, key, last, through, queue, jobs)
-        if answer.outcome != "moved" or through is None:
+    def tick(self: MemoryDriver, ask: Ask) -> Ticked:
+        answer = real(self, ask)
+        if answer.outcome != "moved" or ask.through is None:
             return answer
-        self.push([one.envelope for one in jobs], 0.0, [queue] * len(jobs))
-        return answer._replace(outcome="fired", holders=("",) * len(jobs))
+        self.push([one.envelope for one in ask.jobs], 0.0, [ask.queue] * len(ask.jobs))
+        return answer._replace(outcome="fired", holders=("",) * len(ask.jobs))
 
-    patch.setattr(MemoryDriver, "tick", _with_defaults(tick))
+    patch.setattr(MemoryDriver, "tick", tick)
 
 
 @exhibit(
@@ -54,14 +51,10 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = Known.ask
 
-    def ask(self: Known, key: str, last: Any, through: Any, now: float) -> Ticked:
-        answer = real(self, key, last, through, now)
-        if (
-            through is not None
-            and through < self.last
-            and answer.outcome in ("moved", "unchanged")
-            and last is not None
-        ):
+    def ask(self: Known, ask: Ask, now: float) -> Ticked:
+        answer = real(self, ask, now)
+        old = ask.through is not None and ask.through < self.last
+        if old and answer.outcome in ("moved", "unchanged") and ask.last is not None:
             return answer._replace(outcome="fired", last=0.0, since=0.0)
         return answer
 
@@ -78,8 +71,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = Known.ask
 
-    def ask(self: Known, key: str, last: Any, through: Any, now: float) -> Ticked:
-        return real(self, key, last, through, max(now, through or 0.0))
+    def ask(self: Known, ask: Ask, now: float) -> Ticked:
+        return real(self, ask, max(now, ask.through or 0.0))
 
     def due(self: Ticker, line: Any) -> tuple[list[int], bool]:
         known = line.known
@@ -137,12 +130,12 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = MemoryDriver.tick
 
-    def tick(self: MemoryDriver, name: str, key: str, last: Any, *more: Any) -> Any:
-        if last is None:
-            self.store.cron.pop(name, None)
-        return real(self, name, key, last, *more)
+    def tick(self: MemoryDriver, ask: Ask) -> Ticked:
+        if ask.last is None:
+            self.store.cron.pop(ask.name, None)
+        return real(self, ask)
 
-    patch.setattr(MemoryDriver, "tick", _with_defaults(tick))
+    patch.setattr(MemoryDriver, "tick", tick)
 
 
 @exhibit(
@@ -155,13 +148,13 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = Known.ask
 
-    def ask(self: Known, key: str, last: Any, through: Any, now: float) -> Ticked:
+    def ask(self: Known, ask: Ask, now: float) -> Ticked:
         new = not self.schedules
-        answer = real(self, key, last, through, now)
+        answer = real(self, ask, now)
         if not new:
             return answer
         self.last -= 3600
-        self.schedules[key] = (self.last, now)
+        self.schedules[ask.schedule] = (self.last, now)
         return answer._replace(last=self.last, since=self.last)
 
     patch.setattr(Known, "ask", ask)
@@ -180,8 +173,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = Known.ask
 
-    def ask(self: Known, key: str, last: Any, through: Any, now: float) -> Ticked:
-        answer = real(self, key, last, through, now)
+    def ask(self: Known, ask: Ask, now: float) -> Ticked:
+        answer = real(self, ask, now)
         return answer._replace(since=min(answer.since, answer.last))
 
     patch.setattr(Known, "ask", ask)
@@ -191,11 +184,11 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = Known.ask
 
-    def ask(self: Known, key: str, last: Any, through: Any, now: float) -> Ticked:
-        others = {other: one for other, one in self.schedules.items() if other != key}
-        answer = real(self, key, last, through, now)
+    def ask(self: Known, ask: Ask, now: float) -> Ticked:
+        others = {other: one for other, one in self.schedules.items() if other != ask.schedule}
+        answer = real(self, ask, now)
         if others:
-            self.last, self.schedules = now, {key: (now, now)}
+            self.last, self.schedules = now, {ask.schedule: (now, now)}
             return answer._replace(outcome="reset", last=now, since=now)
         return answer
 
@@ -280,12 +273,3 @@ def _(patch: Patch) -> None:
         return [one for one in real(*about) if one.here]
 
     patch.setattr(scheduled, "scheduled", those_here)
-
-
-def _with_defaults(tick: Any) -> Any:
-    """The method of the port, which may be called with four arguments."""
-
-    def called(self: Any, name: str, key: str, last: Any, through: Any, queue: str = "default", jobs: Any = ()) -> Any:
-        return tick(self, name, key, last, through, queue, jobs)
-
-    return called
