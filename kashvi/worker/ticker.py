@@ -130,21 +130,20 @@ class Ticker:
             if n and not due:
                 break
             fires = self._fires(line, due)
-            sealed = self._sealed(line, fires)
-            through = None if not due else due[-1] if len(sealed) == len(fires) else fires[len(sealed) - 1]
+            made = self._made(line, fires)
+            whole = len(made) == len(fires)
+            through = None if not due else due[-1] if whole else made[-1][0]
             before = line.known
-            jobs = [
-                TickJob(tick, one.envelope, (one.lock, one.job_id)) for tick, one in zip(fires, sealed, strict=False)
-            ]
+            jobs = [TickJob(tick, one.envelope, (one.lock, one.job_id)) for tick, one in made]
             last = before and before.last
             answer = self._driver.tick(Ask(entry.name, entry.schedule.key, last, through, entry.queue, jobs))
             line.known, line.heard_at = answer, self._runtime.monotonic()
             if answer.outcome == "reset":
                 self._reset(line, before)
             elif answer.outcome == "fired":
-                self._fired(line, answer, list(zip(fires, sealed, strict=False)))
+                self._fired(line, answer, made)
                 self._missed(line, due, fires, more)
-            over = answer.outcome in ("unchanged", "early") or (answer.outcome == "fired" and through == due[-1])
+            over = answer.outcome in ("unchanged", "early") or (answer.outcome == "fired" and whole)
             if before and over:
                 break
         line.ask_at = line.heard_at + self._wait_s(line)
@@ -154,29 +153,33 @@ class Ticker:
         known = line.known
         if known is None:
             return [], False
-        now = known.server_at + self._runtime.monotonic() - line.heard_at
-        return line.entry.schedule.between(max(known.last, known.since), now, MOST + 1)
+        return line.entry.schedule.between(max(known.last, known.since), self._server_time(line, known), MOST + 1)
 
     def _fires(self, line: _Line, due: list[int]) -> list[int]:
         """Those of them that fire, late as they are."""
         entry = line.entry
         if not due or line.known is None:
             return []
-        now = line.known.server_at + self._runtime.monotonic() - line.heard_at
+        now = self._server_time(line, line.known)
         late_s = min(LATE_S, entry.max_late_s) if entry.missed == "skip" else entry.max_late_s
         fires = [tick for tick in due[-MOST:] if tick >= now - late_s]
         return fires[-1:] if entry.missed == "once" else fires
 
-    def _sealed(self, line: _Line, ticks: list[int]) -> list[Sealed]:
-        """The jobs of the ticks, up to the one that reaches REQUEST_MAX."""
-        sealed: list[Sealed] = []
+    def _server_time(self, line: _Line, known: Ticked) -> float:
+        """By the server's last answer."""
+        return known.server_at + self._runtime.monotonic() - line.heard_at
+
+    def _made(self, line: _Line, ticks: list[int]) -> list[tuple[int, Sealed]]:
+        """The ticks, each with its job, up to the one that reaches REQUEST_MAX."""
+        made: list[tuple[int, Sealed]] = []
         size = 0
         for line.tried in ticks:
-            sealed.append(self._sealer.at(line.entry, line.tried))
-            size += len(sealed[-1].envelope)
+            job = self._sealer.at(line.entry, line.tried)
+            made.append((line.tried, job))
+            size += len(job.envelope)
             if size >= REQUEST_MAX:
                 break
-        return sealed
+        return made
 
     def _wait_s(self, line: _Line) -> float:
         """The seconds until the next tick, by the server's clock; or until it is to be asked in any case."""
