@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import dispatch, settings
+from .cron.calls import Scheduling, ticking
 from .dispatch import Sealed
 from .dispatching import Dispatching
 from .drivers.memory import MemoryDriver
@@ -22,7 +23,6 @@ from .outboxes import Outboxes
 from .ports import Driver, FailureStore, Runtime, Task
 from .registry import Registry, default_name
 from .runtime import SystemRuntime
-from .scheduling import Scheduling, ticking
 from .stream import EventStream
 from .text import visible
 from .unique import Unique
@@ -416,7 +416,7 @@ class Queue(Outboxes, Dispatching, Operating, Scheduling):
         return worker, keeper
 
     def _ticker(self, worker_id: str) -> Ticker:
-        from .cron import Sealer
+        from .cron.entry import Sealer
         from .worker.ticker import Ticker
 
         driver = ticking(self.driver, self._cron)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
+from ..cron.listed import Scheduled
 from ..drivers.memory import MemoryDriver
 from ..errors import RedisRequired
 from ..queue import Queue
-from ..scheduled import Scheduled
 from ..text import json_line, visible
 from .options import app_option, choose_driver, examples, json_option, load_app, redis_option
 from .output import padded, shortened, terminal_width

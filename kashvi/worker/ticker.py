@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from .. import events
-from ..cron import Entry, Sealer
+from ..cron.entry import Entry, Sealer
 from ..dispatch import Sealed
 from ..errors import CommandRefused, DriverError
 from ..ports import Runtime

@@ -19,6 +19,7 @@ from kashvi_sim.world.world import World
 from kashvi_spec.kit.museum import MUSEUM
 
 from kashvi import current
+from kashvi.cron.schedule import Schedule
 from kashvi.drivers.lines import MemoryStore
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import CommandRefused, ReplyLost
@@ -26,7 +27,6 @@ from kashvi.events import AnyEvent, JobDispatched, ScheduleReset, TickRefused, T
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 from kashvi.runtime import SystemRuntime
-from kashvi.schedule import Schedule
 from kashvi.worker.ticker import Ticker
 
 from .test_workloads import workload_named

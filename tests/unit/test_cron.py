@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kashvi import current
-from kashvi.cron import id_of
+from kashvi.cron.entry import id_of
+from kashvi.cron.schedule import Schedule
 from kashvi.drivers.lines import MemoryStore
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
@@ -27,7 +28,6 @@ from kashvi.jobs.envelope import read, rewrite, tick_in
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 from kashvi.runtime import SystemRuntime
-from kashvi.schedule import Schedule
 from kashvi.ticking import TICK_OLD_S, Ask, Ticked, TickJob
 
 EXPRESSIONS = ["30 2 * * *", "0 * * * *", "*/15 2 * * *", "0 */2 * * *", "0 0-23 * * *", "0 0 * * *", "*/20 0 * * *",

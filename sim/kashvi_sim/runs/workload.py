@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 
-from kashvi.cron import Missed
+from kashvi.cron.entry import Missed
 from kashvi.errors import InvalidSetting, UnusableSetting
 from kashvi.names import DEFAULT, queue_name, served
 from kashvi.retries import Retry

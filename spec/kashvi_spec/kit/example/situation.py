@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 from kashvi_sim.runs.policy import Policy
 
-from kashvi.cron import Missed
+from kashvi.cron.entry import Missed
 from kashvi.names import DEFAULT
 
 Outcome = Literal["ok", "fail", "refuse", "exit", "give up", "snooze", "obey", "die"]

@@ -9,13 +9,13 @@ import click
 import msgspec
 from cronsim import CronSim
 
-from kashvi import cron, schedule, scheduled
 from kashvi.cli import schedule as command
-from kashvi.cron import Entry, Sealer
+from kashvi.cron import entry, listed, schedule
+from kashvi.cron.entry import Entry, Sealer
+from kashvi.cron.listed import Scheduled
+from kashvi.cron.schedule import Schedule
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.ticks import Known
-from kashvi.schedule import Schedule
-from kashvi.scheduled import Scheduled
 from kashvi.ticking import Ask, Ticked
 from kashvi.worker.ticker import Ticker
 
@@ -219,8 +219,8 @@ def _(patch: Patch) -> None:
 
 @exhibit("two queues give their ticks the same ids", "and one failure table takes both for one", "CRON-5")
 def _(patch: Patch) -> None:
-    real = cron.id_of
-    patch.setattr(cron, "id_of", lambda prefix, name, tick: real("", name, tick))
+    real = entry.id_of
+    patch.setattr(entry, "id_of", lambda prefix, name, tick: real("", name, tick))
 
 
 @exhibit("a job does not know its tick", "and reports about the day on which it runs", "CRON-5")
@@ -267,9 +267,9 @@ def _(patch: Patch) -> None:
 
 @exhibit("what no table has is not listed", "though it may be another app's, or a mistake", "CRON-7")
 def _(patch: Patch) -> None:
-    real = scheduled.scheduled
+    real = listed.scheduled
 
     def those_here(*about: Any) -> list[Scheduled]:
         return [one for one in real(*about) if one.here]
 
-    patch.setattr(scheduled, "scheduled", those_here)
+    patch.setattr(listed, "scheduled", those_here)

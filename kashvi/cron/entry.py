@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from . import dispatch
-from .dispatch import Sealed
-from .errors import InvalidSetting
-from .ports import Runtime
-from .registry import Registry
+from .. import dispatch
+from ..dispatch import Sealed
+from ..errors import InvalidSetting
+from ..ports import Runtime
+from ..registry import Registry
 
 if TYPE_CHECKING:
     from .schedule import Schedule

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, overload
 
-from . import dispatch, settings
-from .cron import Entry, Missed, instance
-from .errors import InvalidSetting, UnregisteredJob
-from .names import DEFAULT
-from .ports import Driver, Runtime
-from .registry import Registry
-from .ticking import Ticking
+from .. import dispatch, settings
+from ..errors import InvalidSetting, UnregisteredJob
+from ..names import DEFAULT
+from ..ports import Driver, Runtime
+from ..registry import Registry
+from ..ticking import Ticking
+from .entry import Entry, Missed, instance
 
 if TYPE_CHECKING:
+    from .listed import Scheduled
     from .schedule import Schedule
-    from .scheduled import Scheduled
 
 J = TypeVar("J", bound=type[Any])
 MAX_LATE_S = 86400.0
@@ -105,7 +105,7 @@ class Scheduling:
         """The cron entries by name, with last and next ticks; also those that the server knows and this queue does not
         have. Raises DriverError, and InvalidSetting for a driver that keeps no ticks (CRON-7).
         """
-        from .scheduled import scheduled
+        from .listed import scheduled
 
         return scheduled(self._cron, ticking(self.driver, {}))
 

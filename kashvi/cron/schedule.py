@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from .errors import InvalidSetting, UnusableSetting
+from ..errors import InvalidSetting, UnusableSetting
 
 if TYPE_CHECKING:
     from cronsim import CronSim

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from .cron import Entry, Missed
-from .ticking import Ticking
+from ..ticking import Ticking
+from .entry import Entry, Missed
 
 SHOWN = 3
 
