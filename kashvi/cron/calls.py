@@ -1,4 +1,4 @@
-"""The call of a queue that adds cron entries."""
+"""The calls of a queue about its cron entries."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..names import DEFAULT
 from ..ports import Driver, Runtime
 from ..registry import Registry
 from ..ticking import Ticking
-from .entry import Entry, Missed, instance
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # only apps with entries load these
+    from .entry import Entry, Missed
     from .listed import Scheduled
     from .schedule import Schedule
 
@@ -79,7 +79,8 @@ class Scheduling:
         Needs the extra ``cron``. Raises InvalidSetting, WorkersRunning, and what a dispatch of the job raises.
         """
         self._check_stopped("the cron entries")
-        from .schedule import Schedule  # only apps with entries need it
+        from .entry import Missed
+        from .schedule import Schedule
 
         schedule = Schedule(expression, tz)
         if schedule.after(self._runtime.now()) is None:
@@ -116,6 +117,8 @@ class Scheduling:
         return ticking(self.driver, {}).forget_ticks(name)
 
     def _add(self, schedule: Schedule, job: object, name: str | None, missed: Missed, max_late_s: float) -> None:
+        from .entry import Entry, instance
+
         made = instance(job)
         try:
             job_type = self.registry.of(made)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from .. import events
 from ..cancelling import Cancelling
@@ -23,7 +23,9 @@ from .machine.steps import SECOND, Abandon, AskMarks, KeeperStep, Reap, Record, 
 from .recorder import Recorder
 from .settle import Delivery, Settling
 from .shell import Worker
-from .ticker import Ticker
+
+if TYPE_CHECKING:  # a worker without cron entries does not load it
+    from .ticker import Ticker
 
 STUMBLE_S = 1.0
 """How long it rests after an error that should not be."""
