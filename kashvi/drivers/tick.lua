@@ -59,7 +59,7 @@ if outcome == 'fired' then
   end
   if queue ~= 'default' and #holders > 0 then
     redis.call('SADD', KEYS[2], queue)
-    redis.pcall('PUBLISH', KEYS[4], text(now)) -- wakes who waits for another of its queues
+    redis.pcall('PUBLISH', KEYS[4], text(now)) -- wakes workers that wait for another of their queues
   end
   newest = through
 end

@@ -283,12 +283,10 @@ class Year:
         while heap[0][0] < self.end:
             self.now[0], n, ticker, skew_s, version = heappop(heap)
             wait_s = ticker.look()
-            if (
-                self.chance.random() < 0.003
-            ):  # it dies, and comes back after up to four hours; now and then it is paused
+            if self.chance.random() < 0.003:  # it dies, and comes back after up to four hours
                 version = self.chance.randrange(2)
                 ticker, wait_s = self.start(skew_s, version), self.chance.random() * 14400
-            elif self.chance.random() < 0.003:
+            elif self.chance.random() < 0.003:  # it stands still
                 wait_s += self.chance.random() * 7200
             heappush(heap, (self.now[0] + wait_s, n, ticker, skew_s, version))
 
