@@ -368,6 +368,7 @@ class TickRefused(Event, frozen=True, kw_only=True):
 
     name: str
     tick: float
+    """0: the worker had no job to fire, and only asked."""
     error: str
 
 

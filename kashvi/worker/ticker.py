@@ -48,8 +48,10 @@ class _Line:
         """The server's last answer."""
         self.heard_at = self.ask_at = 0.0
         """When that came, and when to ask next, on the monotonic clock."""
-        self.tried = self.told = 0
-        """The tick that is under way, and the last one whose refusal was told."""
+        self.tried = 0
+        """The tick whose job is under way; 0: none is."""
+        self.told: int | None = None
+        """What ``tried`` was at the last refusal that was told; None once that has an answer."""
 
 
 class Ticker:
@@ -126,6 +128,7 @@ class Ticker:
         """Ask, and fire what is due."""
         entry = line.entry
         for n in range(TRIES):
+            line.tried = 0
             due, more = self._due(line)
             if n and not due:
                 break
@@ -138,6 +141,8 @@ class Ticker:
             last = before and before.last
             answer = self._driver.tick(Ask(entry.name, entry.schedule.key, last, through, entry.queue, jobs))
             line.known, line.heard_at = answer, self._runtime.monotonic()
+            if line.told == line.tried:
+                line.told = None
             if answer.outcome == "reset":
                 self._reset(line, before)
             elif answer.outcome == "fired":
@@ -213,11 +218,12 @@ class Ticker:
         events.warn(f"the server's clock was set back: the cron entry {line.entry.name} starts afresh")
 
     def _refused(self, line: _Line, why: str) -> None:
-        """Once a tick."""
-        if line.told != line.tried or not line.tried:
+        """Once a tick; of looks without one, once until the server answers."""
+        if line.told != line.tried:
             line.told = line.tried
             self._stream.emit(events.TickRefused, name=line.entry.name, tick=float(line.tried), error=why)
-            events.warn(f"the cron entry {line.entry.name} can't fire its tick of {shown(line.tried)}: {visible(why)}")
+            what = f"fire its tick of {shown(line.tried)}" if line.tried else "be asked for"
+            events.warn(f"the cron entry {line.entry.name} can't {what}: {visible(why)}")
 
 
 def shown(tick: float) -> str:

@@ -22,7 +22,14 @@ from kashvi.cron.schedule import Schedule
 from kashvi.drivers.lines import MemoryStore
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
-from kashvi.errors import DuplicateJobName, InvalidSetting, UnencodableJob, UnregisteredJob, WorkersRunning
+from kashvi.errors import (
+    CommandRefused,
+    DuplicateJobName,
+    InvalidSetting,
+    UnencodableJob,
+    UnregisteredJob,
+    WorkersRunning,
+)
 from kashvi.events import JobDispatched, JobDuplicate, TickRefused
 from kashvi.jobs.envelope import read, rewrite, tick_in
 from kashvi.queues import Queue
@@ -354,6 +361,28 @@ def test_a_job_that_can_not_be_made_is_told_once_a_tick_and_fires_when_it_can(qu
     seen = fire(queue, now, now + 3600, now + 3661, now + 3722)
     assert [(type(one), one.error) for one in seen] == [(TickRefused, "LookupError: no database")]
     assert queue.driver.tick(Ask("jobs.Moody", "")).last == now  # type: ignore[attr-defined]
+
+
+def test_a_look_that_the_server_refuses_is_told_once_and_names_no_tick(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each time until the server answers again: it may be full, or the worker may lack a right."""
+    queue.cron("0 9 * * *", Report)
+    at_8, real = 1_800_000_000.0, MemoryDriver.tick
+    refused = [at_8 + seconds for seconds in (0, 5, 10, 7300, 7305, 11000)]
+
+    def tick(self: MemoryDriver, ask: Ask) -> Ticked:
+        if self.store.now() in refused:
+            raise CommandRefused("no right", "the server")
+        return real(self, ask)
+
+    with mock.patch.object(MemoryDriver, "tick", tick):
+        seen = fire(queue, *sorted({*refused, at_8 + 15, at_8 + 3616, at_8 + 7310}))
+    assert [(type(one), one.tick) for one in seen] == [
+        (TickRefused, 0.0), (JobDispatched, at_8 + 3600), (TickRefused, 0.0), (TickRefused, 0.0)
+    ]  # fmt: skip
+    assert "1970" not in caplog.text
+    assert "the cron entry jobs.Report can't be asked for: the server refused the command: no right" in caplog.text
 
 
 def test_many_large_jobs_go_in_several_requests(queue: Queue) -> None:

@@ -247,7 +247,7 @@ class _Painter:
             case events.TicksMissed():
                 return mark("server", f"{event.count} ticks of {event.name} are left out", what="CRON-3")
             case events.TickRefused():
-                return mark("server", f"a tick of {event.name} can't fire: {event.error}", what="CRON-5")
+                return mark("server", f"{event.name} can't fire: {event.error}", what="CRON-5")
             case events.ScheduleReset():
                 return mark("server", f"{event.name} starts afresh: the clock was set back", what="CRON-4")
             case events.WorkerStopping():

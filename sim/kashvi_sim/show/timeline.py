@@ -48,6 +48,10 @@ class Timeline:
         return self._processes.setdefault(process, f"p{len(self._processes) - 1}")
 
 
+def _of(tick: float) -> str:
+    return f" its tick of {tick - EPOCH:.6f}" if tick else ""
+
+
 def _told(event: SimEvent) -> str:
     match event:
         case events.JobDispatched(due=None):
@@ -132,7 +136,7 @@ def _told(event: SimEvent) -> str:
         case events.TicksMissed():
             return f"CRON {event.name}: {event.count} ticks left out, up to {event.newest - EPOCH:.6f}"
         case events.TickRefused():
-            return f"CRON {event.name}: the tick of {event.tick - EPOCH:.6f} can't fire: {event.error}"
+            return f"CRON {event.name} can't fire{_of(event.tick)}: {event.error}"
         case events.ScheduleReset():
             return f"CRON {event.name} starts afresh: the clock was set back"
         case FaultStruck():
