@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -16,22 +16,15 @@ import redis
 import sqlalchemy as sa
 from kashvi_spec.predicates.safety import Violation
 
-from kashvi.errors import DriverError
-from kashvi.events import JobDispatched
 from kashvi.failures.table import TABLE
-from kashvi.jobs.chain import joined
-from kashvi.jobs.envelope import seal
-from kashvi.names import DEFAULT
 from kashvi.ports import FailureStore
 from kashvi.registry import Registry
 
 from ..world.dealings import Dealings
-from ..world.direct.line import DirectLine
 from ..world.faults import SET_BACK_S, Faults, Rule, rules_named
 from ..world.judged import Excused
-from ..world.kernel import Turns
 from ..world.ledger import id_of
-from ..world.outbox import SimOutbox, Transaction
+from ..world.outbox import SimOutbox
 from ..world.process import SimQueue
 from ..world.runtime import SimRuntime
 from ..world.table import emptied
@@ -39,9 +32,10 @@ from ..world.tape import Choices, Tape
 from ..world.trace import sha256_of
 from ..world.world import World
 from .figures import Figures, figures_of
+from .producing import Producer, heard
 from .recording import Shift
 from .reference import Beside
-from .scripted import FIRST_TICK, job_class_of, number_of
+from .scripted import FIRST_TICK, job_class_of
 from .told import rows_wrong, table_told, told_wrongly
 from .undisturbed import undisturbed
 from .upkeep import dear, late_upkeep, left_behind
@@ -49,9 +43,9 @@ from .verdict import recorded_wrongly, settled_twice, undeserved, unwanted
 from .workload import Acts, Script, Workload
 
 LOOK_S = 1.0
+"""How often the run checks whether all jobs have ended."""
 CHECK_S = 5.0
 """How often the end of a pause is checked: a server that is rolled back may have forgotten it."""
-"""How often the run checks whether all jobs have ended."""
 PATIENCE_S = 120.0
 """The time without an arrival or an end, beside ten leases, after which the run is given up."""
 
@@ -227,7 +221,7 @@ class Run:
         self._alive: dict[str, tuple[SimQueue, int]] = {}
         self._serves: dict[str, str] = {}
         """The queues of each process that is alive, as text."""
-        self.produced = False
+        self._producer = Producer(self.world, script, tape, self.classes)
         self.drained = False
         self._last_news = 0.0
         self.world.on_end = self._ended
@@ -238,11 +232,7 @@ class Run:
 
     def play(self) -> None:
         world = self.world
-        producer = world.process()
-        produce = partial(self._produce if world.outbox is None else self._produce_in_transactions, producer)
-        if world.direct:
-            producer.process.direct[produce] = partial(self._produce_directly, producer)
-        producer.process.spawn(produce, "produce")
+        self._producer.begin()
         self._staff()
         for shift in self._shifts:
             world.kernel.spawn(partial(self._work_as, shift), "shift")
@@ -261,77 +251,7 @@ class Run:
     def left(self) -> list[str]:
         return [task.name for process in self.world.processes for task in process.tasks if task.is_alive()]
 
-    # -- who dispatches, who works ----------------------------------------------------------------
-
-    def _produce(self, queue: SimQueue) -> None:
-        for n, (gap, next_job) in enumerate(self._script.coming(self._tape.workload)):
-            if gap > 0:
-                self.world.kernel.sleep(gap)
-            job_type, delay_s, links, cancel_s, to = next_job()
-            job = self.classes[job_type](n)
-            try:
-                if links:
-                    job_id = queue.chain(job, *(self.classes[name](number_of(n, k)) for k, name in enumerate(links)))[0]
-                elif delay_s is None:
-                    job_id = queue.dispatch(job, queue=to)
-                else:
-                    job_id = queue.dispatch_after(job, delay_s, queue=to)
-                if cancel_s is not None:
-                    queue.process.spawn(partial(self._cancel, queue, job_id, cancel_s), "cancel")
-            except DriverError:
-                pass  # the caller gets the error; the job may or may not be on the queue
-        self.produced = True
-
-    def _produce_in_transactions(self, queue: SimQueue) -> None:
-        """Transactions overlap, so one with lower numbers may be committed after one with higher ones."""
-        about, outbox, chance = self._script.transactions, self.world.outbox, self._tape.workload
-        assert about is not None
-        assert outbox is not None
-        transaction: Transaction | None = None
-        left = 0
-        for n, (gap, next_job) in enumerate(self._script.coming(chance)):
-            if gap > 0:
-                self.world.kernel.sleep(gap)
-            if transaction is None:
-                transaction, left = outbox.begin(), 1 + chance.choose(about.jobs)
-            job_type, delay_s, *_ = next_job()
-            session: Any = transaction
-            queue.dispatch_after(self.classes[job_type](n), delay_s or 0.0, session=session)
-            left -= 1
-            if not left:
-                fate = transaction.roll_back if chance.fraction() > 1.0 - about.rolls_back else transaction.commit
-                queue.process.spawn(partial(self._end, fate, about.takes.draw(chance)), "transaction")
-                transaction = None
-        if transaction is not None:
-            transaction.commit()
-        self.produced = True
-
-    def _end(self, fate: Callable[[], None], takes_s: float) -> None:
-        self.world.kernel.sleep(takes_s)
-        fate()
-
-    def _produce_directly(self, queue: SimQueue) -> Turns[None]:
-        """``_produce`` without a greenlet."""
-        world, pushes = self.world, DirectLine(self.world, queue.process, self.world.line_of(queue.process))
-        for n, (gap, next_job) in enumerate(self._script.coming(self._tape.workload)):
-            if gap > 0 and world.kernel.waits(None, gap):
-                yield
-            job_type, delay_s, links, _, to = next_job()
-            jobs = [(job_type, n), *((name, number_of(n, k)) for k, name in enumerate(links))]
-            ids = [queue.process.new_id() for _ in jobs]
-            name = to or self._script.queue_of(job_type)
-            sealed = joined([self._sealed(job_id, *job, to) for job_id, job in zip(ids, jobs, strict=True)])
-            try:
-                due = yield from pushes.push([sealed], delay_s or 0.0, name)
-            except DriverError:
-                continue
-            queue.tell(JobDispatched, job_id=ids[0], type=job_type, due=due, queue=name, chain=tuple(ids[1:]))
-        self.produced = True
-
-    def _sealed(self, job_id: str, job_type: str, n: int, to: str | None) -> bytes:
-        queue = to or self._script.queue_of(job_type)
-        sealed = seal(job_id, msgspec.json.encode(job_type), b'{"n":%d}' % n)
-        return sealed if queue == DEFAULT else b'%b,"queue":"%b"}' % (sealed[:-1], queue.encode())
+    # -- who works --------------------------------------------------------------------------------
 
     def _staff(self) -> None:
         """Start a process for every vacant post."""
@@ -359,26 +279,13 @@ class Run:
         ends = ((pause.at_s + pause.for_s, queue.resume, pause.queue) for pause in self._script.pauses)
         for at_s, call, name in sorted((*begins, *ends), key=lambda one: one[0]):
             self.world.kernel.sleep(max(at_s - self.world.elapsed_s, 0.0))
-            while not self._heard(call, name):
+            while not heard(call, name):
                 self.world.kernel.sleep(1.0)
         names = sorted({pause.queue for pause in self._script.pauses})
         while not self._over:
             self.world.kernel.sleep(CHECK_S)
             for name in names:
-                self._heard(lambda name: queue.resume(name) if queue.paused_since(name) else None, name)
-
-    def _cancel(self, queue: SimQueue, job_id: str, after_s: float) -> None:
-        """Cancel a job, again until the server has heard of it."""
-        self.world.kernel.sleep(after_s)
-        while not self._heard(queue.cancel, job_id):
-            self.world.kernel.sleep(1.0)
-
-    def _heard(self, call: Callable[[str], object], name: str) -> bool:
-        try:
-            call(name)
-        except DriverError:
-            return False
-        return True
+                heard(lambda name: queue.resume(name) if queue.paused_since(name) else None, name)
 
     def _reschedule(self) -> None:
         for change in self._script.schedule:
@@ -426,7 +333,9 @@ class Run:
         patience = PATIENCE_S + 10 * world.lease_s + max(planned, default=0.0)
         while not self._over:
             world.kernel.sleep(LOOK_S)
-            if not self.produced or (world.faults and world.faults.rules and world.elapsed_s < world.faults.until_s):
+            if not self._producer.done or (
+                world.faults and world.faults.rules and world.elapsed_s < world.faults.until_s
+            ):
                 continue
             stats = world.server.driver.stats()
             stored = world.outbox is not None and not world.outbox.quiet

@@ -229,7 +229,7 @@ class Trial(Run):
         )
         if first is not None:
             return first, []
-        if self.produced and self._calm():
+        if self._producer.done and self._calm():
             first = next((one for one in free if _call_of(one[3]) != "wait"), None)
             if first is not None:
                 return first, []
@@ -273,7 +273,7 @@ class Trial(Run):
             self.violations = [*world.unexcused(), *settled_twice(world)]
             if any(type(event) in (AttemptLost, JobReturned) for event in new):
                 self.violations += undeserved(world)
-        if still and not self.violations and self.produced:
+        if still and not self.violations and self._producer.done:
             stats = world.server.driver.stats()
             if not (stats.ready or stats.delayed or stats.held or stats.unrecorded or self._owing()):
                 self.drained = True
