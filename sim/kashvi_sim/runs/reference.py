@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 from kashvi.cancelling import Cancelling
@@ -31,84 +30,11 @@ from kashvi.ticking import Ask, Ticked, Ticking
 
 from ..world.ledger import TIME_S
 from ..world.server import Contents, Server
+from .plain import PlainQueue, PlainWorker
 
 HOUR_S = 3600.0
 RELAYS_S = 5.0
 """How long a relay is let in. Not the driver's own constant, which may be wrong."""
-AT_ONCE = 500
-"""The most due jobs that one exchange promotes."""
-
-
-@dataclass
-class _Worker:
-    deadline: float
-    n: int = 0
-    settled_at: float = 0.0
-    refused: tuple[int, ...] = ()
-    cancelled: tuple[int, ...] = ()
-    held: list[bytes] = field(default_factory=list)
-    """Oldest first, as ``running``."""
-    running: list[bytes] = field(default_factory=list)
-
-
-@dataclass
-class _Line:
-    jobs: list[bytes] = field(default_factory=list)
-    """The next to be claimed first."""
-    delayed: dict[bytes, float] = field(default_factory=dict)
-    paused: bool = False
-
-    def add(self, envelope: bytes, due: float | None) -> None:
-        if due is None:
-            self.jobs.append(envelope)
-        else:
-            self.delayed[envelope] = due
-
-    def promote(self, now: float) -> None:
-        due = sorted((at, raw) for raw, at in self.delayed.items() if at <= now)[:AT_ONCE]
-        for _, raw in due:
-            del self.delayed[raw]
-            self.jobs.append(raw)
-
-    def take(self, most: int) -> list[bytes]:
-        taken, self.jobs = self.jobs[: max(most, 0)], self.jobs[max(most, 0) :]
-        return taken
-
-
-@dataclass
-class _Queue:
-    """The data of a server."""
-
-    lines: dict[str, _Line] = field(default_factory=dict)
-    """The queues by name."""
-    unrecorded: dict[bytes, float] = field(default_factory=dict)
-    workers: dict[str, _Worker] = field(default_factory=dict)
-    marks: dict[str, float] = field(default_factory=dict)
-    """The ids of cancelled jobs, with their marks."""
-    unique: dict[str, str] = field(default_factory=dict)
-    """The keys of unique jobs, each with the id of the job that has it."""
-
-    ticks: dict[str, float] = field(default_factory=dict)
-    """The last tick of each cron entry."""
-    relays: dict[str, tuple[str, int, float]] = field(default_factory=dict)
-    """Of each outbox the token of its relay, its last number, and until when it is let in."""
-    relayed: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
-
-    def taken(self, lock: Lock) -> str:
-        """The id of the job that has the key; empty if it was free: then this job has it now."""
-        key, job_id = lock
-        holder = self.unique.get(key, "")
-        if key and not holder:
-            self.unique[key] = job_id
-        return holder
-
-    def free(self, lock: Lock) -> None:
-        key, job_id = lock
-        if key and self.unique.get(key) == job_id:
-            del self.unique[key]
-
-    def line(self, queue: str) -> _Line:
-        return self.lines.setdefault(queue, _Line())
 
 
 class Reference:
@@ -116,7 +42,7 @@ class Reference:
 
     def __init__(self, driver: Driver, now: Callable[[], float]) -> None:
         self.differences: list[str] = []
-        self.queue = _Queue()
+        self.queue = PlainQueue()
         self._driver = cast(NamedQueues, driver)  # as such only if a worker serves named queues
         self._cancels = cast(Cancelling, driver)  # likewise
         self._now = now
@@ -226,7 +152,7 @@ class Reference:
         self, worker: str, n: int, lease_s: float, settlements: Sequence[Settlement], want: Want, answer: Exchange
     ) -> None:
         queue, now = self.queue, self._now()
-        me = queue.workers.setdefault(worker, _Worker(now))
+        me = queue.workers.setdefault(worker, PlainWorker(now))
         self._same("server_at", answer.server_at, now)
         repeated, marked = n == me.n, bool(queue.marks)
         claimed: list[tuple[str, list[bytes]]] = []
@@ -315,7 +241,7 @@ class Reference:
         """Look once: the simulator does the waiting."""
         named = tuple(queues) != (DEFAULT,)
         got = self._driver.wait(worker, seconds, queues) if named else self._driver.wait(worker, seconds)
-        me = self.queue.workers.setdefault(worker, _Worker(self._now() + FIRST_LEASE_S))
+        me = self.queue.workers.setdefault(worker, PlainWorker(self._now() + FIRST_LEASE_S))
         right = self.queue.line(queues[0]).take(1)
         self._same("a wait's job", got if isinstance(got, bytes) else None, next(iter(right), None))
         me.held += right
@@ -389,7 +315,7 @@ class Reference:
             self._same("who is gone", sorted(found.gone), gone[:limit])
         return found
 
-    def _hour_ago(self, one: _Worker) -> bool:
+    def _hour_ago(self, one: PlainWorker) -> bool:
         return one.deadline <= self._now() - HOUR_S
 
     def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
@@ -457,4 +383,4 @@ class Beside:
 
     def clear(self) -> None:
         self._server.clear()
-        self.reference.queue = _Queue()
+        self.reference.queue = PlainQueue()

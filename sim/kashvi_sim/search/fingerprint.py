@@ -31,8 +31,9 @@ from kashvi.worker.machine.steps import SECOND, Idle, Rest, Wait, micros
 from kashvi.worker.retry import GiveUp, SendBack
 
 from ..world import kernel
+from ..world.database import Database
 from ..world.kernel import Condition, Kernel, Task
-from ..world.network import Database, Line
+from ..world.network import Line
 from ..world.runtime import SimRuntime
 from ..world.tape import Stream
 from ..world.world import World

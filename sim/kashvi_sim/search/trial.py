@@ -20,9 +20,10 @@ from kashvi.ports import Failure, Refusal
 from ..runs.play import Run, Swarm
 from ..runs.verdict import settled_twice, undeserved
 from ..runs.workload import Acts
+from ..world.database import Database
 from ..world.faults import RULES, Faults, Moment, Rule, rules_named
 from ..world.kernel import Entry, Kernel, Task
-from ..world.network import Database, Line
+from ..world.network import Line
 from ..world.runtime import SimRuntime
 from ..world.tape import AttemptStream, Tape
 from ..world.world import World

@@ -1,18 +1,14 @@
-"""A process's connections to the server and the database: at every call tasks may switch and faults strike."""
+"""A process's connection to the server: at every call tasks may switch and faults strike."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
-
-import sqlalchemy as sa
 
 from kashvi.cancelling import Cancelling
 from kashvi.dispatch import naming
 from kashvi.drivers.lines import MemoryStore
-from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost, StoreUnavailable
-from kashvi.failures.table import TABLE
+from kashvi.errors import CommandRefused, DriverUnavailable, ReplyLost
 from kashvi.named import NamedQueues, QueueStats
 from kashvi.names import DEFAULT
 from kashvi.ports import (
@@ -22,12 +18,9 @@ from kashvi.ports import (
     Driver,
     Exchange,
     Expired,
-    Failure,
-    FailureStore,
     Lock,
     Paused,
     Pausing,
-    Refusal,
     Settlement,
     Stats,
     Unrecorded,
@@ -39,7 +32,7 @@ from kashvi.ticking import Ask, Ticked, Ticking
 
 from .kernel import Task
 from .keys import stray
-from .ledger import Try, id_of
+from .ledger import id_of
 from .outbox import RelayedTo
 from .runtime import SimRuntime
 
@@ -47,12 +40,6 @@ if TYPE_CHECKING:
     from .world import World
 
 T = TypeVar("T")
-
-REFUSED = "CREATE TABLE IF NOT EXISTS refused (job_id TEXT PRIMARY KEY)"
-REFUSES = f"""CREATE TRIGGER IF NOT EXISTS refuses BEFORE INSERT ON {TABLE}
-WHEN NEW.job_id IN (SELECT job_id FROM refused)
-BEGIN SELECT RAISE(ABORT, 'the simulated database refuses it'); END"""
-"""The simulated database is a SQLite that refuses rows by their job ids."""
 
 
 class Waiter(NamedTuple):
@@ -397,65 +384,3 @@ def _soon_due(s: Settlement) -> bool:
     if s.move == "retry":
         return s.in_s < WAIT_MAX_S
     return any(0 < one.in_s < WAIT_MAX_S for one in s.follow_ups)
-
-
-class Database:
-    """One process's failure store: the real one, with a network between."""
-
-    def __init__(self, world: World, process: SimRuntime, store: FailureStore) -> None:
-        self._world = world
-        self._process = process
-        self.inner = store
-
-    def record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
-        world, process = self._world, self._process
-        world.kernel.check_open()
-        assert not process.dead, "a dead process made a call"
-        if world.dealings is None:
-            return self._noted(failures)
-        return world.dealings.records(process, lambda: self._noted(failures))
-
-    def _noted(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
-        tries, kernel, began = self._world.ledger.tries, self._world.kernel, self._world.kernel.time
-        try:
-            refused = self._record(failures)
-        except StoreUnavailable:
-            tries.append(Try(self._process, began, kernel.time, failures, {}, down=True))
-            raise
-        tries.append(Try(self._process, began, kernel.time, failures, refused, down=False))
-        return refused
-
-    def _refuses(self) -> bool:
-        """Make the database itself refuse the rows that it refuses for good. False if there is no table yet."""
-        world, ledger = self._world, self._world.ledger
-        forever = {job_id for job_id, until in world.refused_rows.items() if until == math.inf}
-        if forever == ledger.refused_by_database:
-            return bool(forever)
-        if world.database is None:
-            return False
-        with world.database.begin() as connection:
-            if not sa.inspect(connection).has_table(TABLE):
-                return False
-            for statement in (REFUSED, REFUSES, "DELETE FROM refused"):
-                connection.execute(sa.text(statement))
-            for job_id in forever:
-                connection.execute(sa.text("INSERT INTO refused VALUES (:job_id)"), {"job_id": job_id})
-        ledger.refused_by_database = forever
-        return True
-
-    def _record(self, failures: Sequence[Failure]) -> dict[str, Refusal]:
-        world, process = self._world, self._process
-        world.kernel.pause()
-        world.strike("before", "record", process, lambda: [failure.job_id for failure in failures])
-        if world.kernel.time < world.database_down_until:
-            raise StoreUnavailable("the simulated database is down")
-        by_itself = self._refuses()
-        refused = {
-            failure.job_id: Refusal("the simulated database refuses it", passing=until < math.inf)
-            for failure in failures
-            if (until := world.refused_rows.get(failure.job_id, 0.0)) > world.kernel.time
-            and not (by_itself and until == math.inf)
-        }
-        refused |= self.inner.record([failure for failure in failures if failure.job_id not in refused])
-        world.strike("after", "record", process, None)
-        return refused

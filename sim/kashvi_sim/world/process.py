@@ -19,8 +19,9 @@ from kashvi.worker.keeper import Keeper
 from kashvi.worker.pool import Workers
 from kashvi.worker.shell import Worker
 
+from .database import Database
 from .direct import run_directly
-from .network import Database, Line
+from .network import Line
 from .outbox import OutboxLine, Transaction
 from .runtime import SimRuntime
 from .stage import Stage, unstaged

@@ -10,7 +10,7 @@ from kashvi.failures.engine import engine_of
 from kashvi.failures.sql import SqlFailures
 from kashvi.failures.table import TABLE
 
-from .network import REFUSED
+from .database import REFUSED
 
 
 class Prepared(SqlFailures):
