@@ -411,7 +411,7 @@ def _(patch: Patch) -> None:
         patch.setattr(module, "json_line", lambda value: msgspec.json.encode(value).decode())
 
 
-@exhibit("a doctor whom nothing worries", "it exits with 0, whatever it finds", "COMMANDS-12")
+@exhibit("a doctor whom nothing worries", "it exits with 0, whatever it finds", "COMMANDS-12", also="COMMANDS-28")
 def _(patch: Patch) -> None:
     real = doctor._examine
 

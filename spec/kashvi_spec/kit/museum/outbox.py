@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from kashvi import dispatch
+from kashvi.cli import doctor, relaying
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import CommandRefused, DriverError, NoOutbox
 from kashvi.outbox import database, insert
@@ -18,6 +20,7 @@ from kashvi.outbox.relay import Relay
 from kashvi.outbox.table import OUTBOX
 from kashvi.queues import Queue
 from kashvi.relaying import Relayed, Stored
+from kashvi.runtime import SystemRuntime
 
 from . import Patch, exhibit, where
 
@@ -277,6 +280,7 @@ def _(patch: Patch) -> None:
     "rows are locked while they are pushed",
     "so a slow server stops every writer of the app",
     "OUTBOX-8",
+    also="COMMANDS-28",
     source="SELECT … FOR UPDATE SKIP LOCKED around the push",
 )
 def _(patch: Patch) -> None:
@@ -332,3 +336,39 @@ def _(patch: Patch) -> None:
         real(self, [row for row, _ in kept], answer._replace(by=[by for _, by in kept]))
 
     where(patch, Relay, "_delete", lambda self, rows, answer: any(answer.holders), delete)
+
+
+@exhibit(
+    "a relay that is stopped keeps its place", "so no job is pushed for five seconds at each deploy", "COMMANDS-28"
+)
+def _(patch: Patch) -> None:
+    def run(real: Any, self: Relay) -> None:
+        with mock.patch.object(self, "leave"):
+            real(self)
+
+    where(patch, Relay, "run", _always, run)
+
+
+@exhibit(
+    "a list makes the table that it looks for",
+    "at a URL with a slip in it, too",
+    "COMMANDS-28",
+    source="ours, until now",
+)
+def _(patch: Patch) -> None:
+    def outbox_of(real: Any, database_url: str) -> Outbox:
+        outbox = Outbox(database_url, SystemRuntime(), target=lambda: "")
+        outbox.prepare()
+        return outbox
+
+    where(patch, relaying, "_outbox_of", _always, outbox_of)
+
+
+@exhibit("one outbox that is away hides all figures", "the server's, too", "COMMANDS-28", source="ours, until now")
+def _(patch: Patch) -> None:
+    def look(real: Any, queue: Queue) -> Iterator[Any]:
+        for outbox in queue.outboxes():
+            outbox.counted()
+        yield from real(queue)
+
+    where(patch, doctor, "look", _always, look)
