@@ -79,13 +79,12 @@ class Outboxes:
         """The relays beside a worker: none if ``work()`` pushes between its rounds, as they could do so just after."""
         return [] if in_main and limits.until != "stopped" else self.relays()
 
-    def _relaying_between(self, limits: Limits, work: Callable[[], None]) -> None:
-        """Work. If it ends once the queue is empty, push before what is committed, and again while there is some."""
-        if limits.until != "stopped":
-            self._relay_now()
+    def _relaying_after(self, limits: Limits, work: Callable[[], None]) -> None:
+        """Work. If that ends once the queue is empty, push what was committed meanwhile, and work on."""
         work()
-        bounded = limits.max_jobs is not None or limits.max_time_s is not None
-        while limits.until != "stopped" and not bounded and self._relay_now():
+        if limits.until == "stopped" or limits.max_jobs is not None or limits.max_time_s is not None:
+            return
+        while self._relay_now():
             work()
 
     def _leave_outboxes(self) -> None:

@@ -252,8 +252,10 @@ class Pausing(Protocol):
 class Checking(Protocol):
     """A driver that can check the server before workers start."""
 
-    def check(self) -> list[str]:
+    def check(self, relays: bool = False) -> list[str]:
         """Warnings for the operator, a sentence each. Changes nothing.
+
+        relays: outboxes are to be relayed to it, too.
 
         Raises SettingsRefused if no worker can work with these settings; any other DriverError may pass.
         """

@@ -302,8 +302,6 @@ class Queue(Outboxes, Dispatching, Operating, Scheduling):
         """
         from .worker.pool import Workers
 
-        if limits is not None and limits.until != "stopped":
-            self._relay_now()
         worker, keeper = self._worker(
             settings.at_least("the number of workers", n, 1), limits, queues, interruptible=False
         )
@@ -336,7 +334,7 @@ class Queue(Outboxes, Dispatching, Operating, Scheduling):
 
         until: Until = "drained" if drain else "empty" if stop_when_empty else "stopped"
         limits = Limits(until, max_jobs, max_time)
-        self._relaying_between(limits, lambda: self._work(limits, queues))
+        self._relaying_after(limits, lambda: self._work(limits, queues))
 
     def _work(self, limits: Limits, queues: str | Iterable[str]) -> None:
         worker, keeper = self._worker(1, limits, queues, interruptible=True)
@@ -380,7 +378,9 @@ class Queue(Outboxes, Dispatching, Operating, Scheduling):
         serves = ONLY_DEFAULT if queues == DEFAULT else served(queues)
         if serves != ONLY_DEFAULT:
             dispatch.naming(driver)
-        settings.check(driver)
+        settings.check(driver, relays=bool(self._outboxes))
+        if limits.until != "stopped":
+            self._relay_now()
         recorder = Recorder(driver, self.store, runtime, stream, self._remember)
 
         def max_attempts() -> int:

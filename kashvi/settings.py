@@ -60,12 +60,12 @@ def pausing(driver: Driver, queue: str) -> Pausing:
     return driver
 
 
-def check(driver: Driver) -> None:
-    """Log the driver's warnings before workers start. Raises SettingsRefused."""
+def check(driver: Driver, relays: bool) -> None:
+    """Log the driver's warnings before workers start, with ``relays`` or without. Raises SettingsRefused."""
     if not isinstance(driver, Checking):
         return
     try:
-        for warning in driver.check():
+        for warning in driver.check(relays):
             log.warning("kashvi: %s", warning)
     except SettingsRefused:
         raise

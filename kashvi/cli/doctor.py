@@ -193,7 +193,7 @@ def _server(queue: Queue) -> Iterator[Finding]:
         except CommandRefused as error:
             yield Finding("note", "server", f"INFO is refused, so version, role and memory are not checked: {error}")
     if isinstance(driver, Checking):
-        driver.check()  # raises where a right is missing that workers need
+        driver.check(bool(queue.outboxes()))  # raises where a right is missing that workers need
     counts = queue.stats()  # its script reads every list, and so also checks that scripts and keys are allowed
     text = ", ".join(f"{count:,} {name}" for name, count in asdict(counts).items())
     waits = counts.ready and not counts.workers

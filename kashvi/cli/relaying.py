@@ -78,7 +78,7 @@ def relay(
     if isinstance(queue.driver, MemoryDriver):
         raise RedisRequired("queue:relay")
     logs.set_up(verbose=False)
-    check(queue.driver)
+    check(queue.driver, relays=True)
     for outbox in queue.outboxes():
         if hold is not None:
             outbox.hold_s = hold

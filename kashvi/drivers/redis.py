@@ -339,7 +339,7 @@ class RedisDriver(RelayedToServer, RedisCancels):
             for key in reversed(self._lists(worker)):
                 yield from pages(lambda first, last: self._shown(key, first, last, worker), limit)  # noqa: B023
 
-    def check(self) -> list[str]:
+    def check(self, relays: bool = False) -> list[str]:
         """Warnings for the operator. Changes nothing.
 
         Raises SettingsRefused if no worker can work (a wrong password, a missing right), else DriverError.
@@ -349,6 +349,8 @@ class RedisDriver(RelayedToServer, RedisCancels):
         try:
             self._server.call("EVAL", _RIGHTS.text, len(keys), *keys)
             missing = self._server.call("EVALSHA", _RIGHTS.sha, len(keys), *keys)
+            if relays:
+                self._server.call("HKEYS", self._relay_keys("")[1])
         except CommandRefused as error:
             if "NOPERM" not in str(error):
                 raise

@@ -78,12 +78,17 @@ def test_a_worker_does_all_its_work_with_the_rights_that_are_named(
 
 
 def test_a_relay_needs_one_right_more(user: Any) -> None:
-    """To read the ids that the server keeps."""
+    """To read the ids that the server keeps. A worker with an outbox does not start without it."""
     engine = sa.create_engine("sqlite://")
-    queue = user(*NEEDED, "hkeys")
+    queue = user(*NEEDED)
     queue.outbox(engine)
     with engine.begin() as connection:
         queue.dispatch_many([Count(1), Count(2)], session=connection)
+    for work in (lambda: queue.start_workers(1), queue.work, lambda: queue.work(stop_when_empty=True)):
+        with pytest.raises(SettingsRefused, match=r"(?i)REDIS-15 .*hkeys"):
+            work()
+    queue = user(*NEEDED, "hkeys")
+    queue.outbox(engine)
     queue.work(stop_when_empty=True)
     assert sorted(ran) == [1, 2]
     engine.dispose()
