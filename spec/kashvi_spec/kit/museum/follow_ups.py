@@ -12,7 +12,7 @@ from kashvi.worker.running import FollowUps, Running
 from kashvi.worker.settle import Settling
 from kashvi.worker.shell import Worker
 
-from . import Patch, exhibit, where
+from . import Patch, exhibit, value, where
 
 
 @exhibit(
@@ -118,12 +118,12 @@ def _(patch: Patch) -> None:
     source="Celery #3021: a group of any size is made first",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(running, "MANY_MAX", 1_000_000)
+    value(patch, running, "MANY_MAX", 1_000_000, FollowUps, "keep", lambda *call: True)
 
 
 @exhibit("follow-ups of any size", "as if only their number counted", "JOBS-19")
 def _(patch: Patch) -> None:
-    patch.setattr(running, "BYTES_MAX", 1 << 40)
+    value(patch, running, "BYTES_MAX", 1 << 40, FollowUps, "keep", lambda *call: True)
 
 
 @exhibit("a driver without follow-ups drops them", "the handler is told nothing", "JOBS-19")
