@@ -138,7 +138,9 @@ from . import (  # noqa: E402
     queues,  # noqa: F401
     redis,  # noqa: F401
     retries,  # noqa: F401
+    sent_back,  # noqa: F401
     serving,  # noqa: F401
+    stops,  # noqa: F401
     suspects,  # noqa: F401
     table,  # noqa: F401
     timeouts,  # noqa: F401

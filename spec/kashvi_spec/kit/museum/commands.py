@@ -1,10 +1,9 @@
-"""Bugs of the command line and of limits: ignored options, unreadable codes and output, rows deleted too early."""
+"""Bugs of the command line and of limits: ignored options, signals misheard, unreadable codes and output."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
@@ -12,17 +11,14 @@ import click
 import msgspec
 
 from kashvi import cli, errors
-from kashvi.cli import doctor, failed, listing, logs, options, output, processes, signals, work
+from kashvi.cli import doctor, failed, logs, options, output, processes, signals, work
 from kashvi.cli.output import JsonLines, write
 from kashvi.cli.signals import Repeats, Signals
 from kashvi.drivers import pools
-from kashvi.drivers.redis import RedisDriver
 from kashvi.failures.sql import SqlFailures
-from kashvi.ports import PREFIX
 from kashvi.queues import Queue
 from kashvi.runtime import SystemRuntime
 from kashvi.text import json_line
-from kashvi.worker import recorder, row
 from kashvi.worker.machine import stop
 
 from . import Patch, exhibit, where
@@ -250,92 +246,6 @@ def _(patch: Patch) -> None:
     patch.setattr(JsonLines, "__call__", call)
 
 
-@exhibit(
-    "pushed, then forgotten, without a note",
-    "an interruption between the two sends the job twice",
-    "COMMANDS-6",
-    source="Laravel: RetryCommand",
-    also="REDIS-4 REDIS-5",
-)
-def _(patch: Patch) -> None:
-    def push_retried(self: RedisDriver, failure: str, envelope: bytes, queue: str = "default", *lock: Any) -> bool:
-        return self.push([envelope], 0.0, [queue]) is None
-
-    patch.setattr(RedisDriver, "push_retried", push_retried)
-
-
-@exhibit("a job that is sent back is the old one", "with its id and its attempts", "COMMANDS-6")
-def _(patch: Patch) -> None:
-    real, job_of = failed.send_back, row.job_of
-
-    def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> dict[int, str]:
-        ids = iter([one.job_id for one in rows])
-        with mock.patch.object(
-            failed, "job_of", lambda name, payload, extra, _: job_of(name, payload, extra, next(ids))
-        ):
-            return real(store, driver, rows)
-
-    patch.setattr(failed, "send_back", send_back)
-
-
-@exhibit(
-    "forgotten, then pushed", "an interruption between the two loses the job", "COMMANDS-6", source="Laravel #24549"
-)
-def _(patch: Patch) -> None:
-    real = failed.send_back
-
-    def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> dict[int, str]:
-        store.remove([(row.id, row.job_id) for row in rows])
-        return real(store, driver, rows)
-
-    patch.setattr(failed, "send_back", send_back)
-
-
-@exhibit("sent back into memory", "to a queue that ends with the command", "COMMANDS-7", also="COMMANDS-19")
-def _(patch: Patch) -> None:
-    retrying(patch, lambda store, rows: store.remove(rows))
-
-
-@exhibit("without Redis nothing happens", "the command reports a success", "COMMANDS-7", also="COMMANDS-19")
-def _(patch: Patch) -> None:
-    retrying(patch, lambda store, rows: None)
-
-
-def retrying(patch: Patch, do: Any) -> None:
-    """Replace ``queue:retry`` without a Redis."""
-    real = failed.retry.callback
-    assert real is not None
-
-    def retry(ids: tuple[str, ...], app: str | None, redis_url: str | None, **rest: Any) -> None:
-        if redis_url:
-            real(ids=ids, app=app, redis_url=redis_url, **rest)
-            return
-        store = failed._store(options.load_app(app), rest["database_url"])
-        do(store, [(row.id, row.job_id) for row in store.rows()])
-
-    patch.setattr(failed.retry, "callback", retry)
-
-
-@exhibit("forget takes its neighbours along", "it deletes all older rows, too", "COMMANDS-8")
-def _(patch: Patch) -> None:
-    real = failed._names
-
-    def names(ids: Sequence[str]) -> tuple[list[int], list[str]]:
-        numbers, jobs = real(ids)
-        return [*range(1, max(numbers, default=0) + 1)], jobs
-
-    patch.setattr(failed, "_names", names)
-
-
-@exhibit("looking makes a database", "a typing error in the URL makes a file", "COMMANDS-8")
-def _(patch: Patch) -> None:
-    def store(queue: Queue, url: str | None) -> Any:
-        options.choose_database(queue, url)
-        return queue.store
-
-    patch.setattr(failed, "_store", store)
-
-
 @exhibit("--max-jobs is not heeded", "the worker runs all jobs", "COMMANDS-9", also="COMMANDS-24")
 def _(patch: Patch) -> None:
     working(patch, max_jobs=None, stop_when_empty=True)
@@ -462,34 +372,3 @@ def _(patch: Patch) -> None:
         logging.getLogger().addHandler(handler)
 
     patch.setattr(logs, "set_up", set_up)
-
-
-@exhibit(
-    "cells are cut in a pipe",
-    "to eighty columns, although there is no terminal",
-    "COMMANDS-18",
-    source="kashvi, before",
-)
-def _(patch: Patch) -> None:
-    real = listing._cells
-    patch.setattr(listing, "_cells", lambda row: tuple(cell[:30] for cell in real(row)))
-
-
-@exhibit("filters are heeded one at a time", "with --type, all other filters are ignored", "COMMANDS-18")
-def _(patch: Patch) -> None:
-    real = listing.wanted
-    patch.setattr(failed, "wanted", lambda name, error, since, queue: real(name, None if name else error, since, queue))
-
-
-@exhibit("all go to the queue that is asked", "jobs of another queue too", "COMMANDS-19", source="kashvi, before")
-def _(patch: Patch) -> None:
-    where(patch, failed, "prefix_of", lambda extra: "prefix" in (extra or ""), lambda real, extra: "bank")
-
-
-@exhibit("the row does not say where it came from", "its queue is unknown", "COMMANDS-19")
-def _(patch: Patch) -> None:
-    where(
-        patch, recorder, "failure_of",
-        lambda entry, prefix=None: prefix not in (None, PREFIX),
-        lambda real, entry, prefix=None: real(entry),
-    )  # fmt: skip
