@@ -55,7 +55,7 @@ class Outboxes:
             hold_s=settings.seconds("hold_s", hold_s, zero=True),
             own=named is None,
         )
-        self._outboxes = [*(one for one in self._outboxes if not one.same(made)), made]
+        self._outboxes = [*(one for one in self._outboxes if not one.takes(made.engine)), made]
         try:
             made.prepare()
         except StoreError as error:

@@ -74,7 +74,7 @@ def relay(
         _list(queue.outboxes() or [_outbox_of(database_url or "")], as_json)
         return
     if not queue.outboxes():
-        queue.outbox(database_url or "", hold_s=hold or 0.0)
+        queue.outbox(database_url or "")
     if isinstance(queue.driver, MemoryDriver):
         raise RedisRequired("queue:relay")
     logs.set_up(verbose=False)

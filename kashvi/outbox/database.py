@@ -80,12 +80,14 @@ class Outbox:
         if self._pooled:
             self.engine.dispose()
 
-    # -- for those who dispatch -------------------------------------------------------------------
+    # -- for dispatches --------------------------------------------------------------------------
 
-    def takes(self, connection: sa.Connection) -> bool:
-        """True if the connection is one of this database."""
-        ours, theirs = self.engine, connection.engine
-        return ours.pool is theirs.pool or (_place(ours.url) is not None and _place(ours.url) == _place(theirs.url))
+    def takes(self, engine: sa.Engine) -> bool:
+        """True if the engine is one of this database."""
+        if self.engine.pool is engine.pool:
+            return True
+        place = _place(self.engine.url)
+        return place is not None and place == _place(engine.url)
 
     def insert(self, session: object, connection: sa.Connection, sealed: Sequence[Sealed], delay_s: float) -> None:
         """Insert the jobs into the caller's transaction. Raises NoOutbox, and errors of SQLAlchemy."""
@@ -98,11 +100,6 @@ class Outbox:
     def _committed(self, session: object) -> None:
         for hint in self._hints:
             hint()
-
-    def same(self, other: Outbox) -> bool:
-        """True if both are one database."""
-        places = _place(self.engine.url), _place(other.engine.url)
-        return self.engine.pool is other.engine.pool or (places[0] is not None and places[0] == places[1])
 
     # -- for its relay ----------------------------------------------------------------------------
 
@@ -210,7 +207,7 @@ def outbox_of(outboxes: Sequence[Outbox], session: object) -> tuple[Outbox, sa.C
     """The outbox in the database of this session, and its connection. Raises NoOutbox, InvalidSetting."""
     connection = transaction_of(session)
     for outbox in outboxes:
-        if outbox.takes(connection):
+        if outbox.takes(connection.engine):
             return outbox, connection
     known = ", ".join(map(repr, outboxes)) or "it has none"
     why = f"{shown_of(connection.engine.url)} is no outbox of this queue ({known}), so nothing would relay the job"

@@ -399,7 +399,7 @@ def test_two_relays_take_turns_and_push_each_row_once(wire: Wire, clock: Clock) 
     assert sorted(wire.jobs(), key=int) == [f"{n}" for n in range(40)]
 
 
-def test_a_deletion_that_nobody_named_is_found_by_the_next_relay(wire: Wire, clock: Clock) -> None:
+def test_a_deletion_that_the_server_was_not_told_is_found_by_the_next_relay(wire: Wire, clock: Clock) -> None:
     """The first one died after it: the server would keep the id for ever."""
     table = Table("a", "b")
     dies = relay_of(wire, table)

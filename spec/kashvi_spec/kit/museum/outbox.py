@@ -27,6 +27,10 @@ from . import Patch, exhibit, where
 _always = lambda *args, **named: True  # noqa: E731
 
 
+def _in_a_session(self: Queue, session: object, *rest: object) -> bool:
+    return isinstance(session, Session)
+
+
 @exhibit(
     "pushed after the commit",
     "by a hook of the session: if the server is away then, or the process dies, the job is lost",
@@ -47,7 +51,7 @@ def _(patch: Patch) -> None:
         sealed = list(sealed)
         return [one.job_id for one in sealed]
 
-    where(patch, Queue, "_store_in", lambda self, session, *rest: isinstance(session, Session), store_in)
+    where(patch, Queue, "_store_in", _in_a_session, store_in)
 
 
 @exhibit(
@@ -61,7 +65,7 @@ def _(patch: Patch) -> None:
     def store_in(real: Any, self: Queue, session: Any, sealed: Any, delay_s: float) -> list[str]:
         return list(dispatch.push(self.driver, self._stream, sealed, delay_s))
 
-    where(patch, Queue, "_store_in", lambda self, session, *rest: isinstance(session, Session), store_in)
+    where(patch, Queue, "_store_in", _in_a_session, store_in)
 
 
 @exhibit(
