@@ -15,6 +15,7 @@ from kashvi.cancelling import Cancelling
 from kashvi.named import NamedQueues
 from kashvi.names import DEFAULT
 from kashvi.ports import Driver, Exchange, Move, Pausing, Place, Settlement, Want
+from kashvi.relaying import Relaying
 from kashvi.runtime import SystemRuntime
 from kashvi.ticking import Ticking
 
@@ -121,6 +122,13 @@ def ticking(driver: Driver) -> Ticking:
     return cast(Ticking, driver)
 
 
+def relaying(driver: Driver) -> Relaying:
+    """The driver. Raises Lacking if outboxes are not relayed to it."""
+    if not isinstance(driver, Relaying):
+        raise Lacking("outboxes are not relayed to it, which is allowed: a dispatch in a transaction says so")
+    return driver
+
+
 @dataclass
 class Hand:
     """A worker's side of the port: it counts its exchanges."""
@@ -220,4 +228,4 @@ def envelopes(n: int, start: int = 0) -> Sequence[bytes]:
     return [b'{"id":"%06d","type":"t","payload":{}}' % i for i in range(start, start + n)]
 
 
-from . import cancels, claiming, failing, leases, queues, settling, ticks  # noqa: E402, F401
+from . import cancels, claiming, failing, leases, queues, relays, settling, ticks  # noqa: E402, F401
