@@ -24,7 +24,9 @@ from .attempt import describe
 ASK_S = 3600.0
 """An entry is asked for at least so often: the server's clock may have been set, or the server rolled back."""
 FLOOR_S = 1.0
-"""The shortest time between two looks."""
+"""An entry is asked for at most so often."""
+LOOK_S = 0.01
+"""The shortest time between two looks: entries that tick together were answered one after another."""
 AWAY_S = 5.0
 """The wait after a call that failed."""
 BROKEN_S = 60.0
@@ -111,18 +113,16 @@ class Ticker:
                 line.ask_at = now() + AWAY_S
                 if isinstance(error, CommandRefused):
                     self._refused(line, str(error))
-                break  # the others would wait for the server, too
             except BaseException as error:  # of an app's class or driver, or a logging handler
                 line.ask_at = now() + BROKEN_S
-                with contextlib.suppress(BaseException):
-                    self._refused(line, describe(error))
+                self._refused(line, describe(error))
         return self.next_s()
 
     def next_s(self) -> float:
         """The seconds until the next look."""
         if self._stopped:
             return math.inf
-        return max(min(line.ask_at for line in self._lines) - self._runtime.monotonic(), FLOOR_S)
+        return max(min(line.ask_at for line in self._lines) - self._runtime.monotonic(), LOOK_S)
 
     def _ask(self, line: _Line) -> None:
         """Ask, and fire what is due."""
@@ -219,10 +219,12 @@ class Ticker:
 
     def _refused(self, line: _Line, why: str) -> None:
         """Once a tick; of looks without one, once until the server answers."""
-        if line.told != line.tried:
-            line.told = line.tried
+        if line.told == line.tried:
+            return
+        line.told = line.tried
+        what = f"fire its tick of {shown(line.tried)}" if line.tried else "be asked for"
+        with contextlib.suppress(BaseException):  # of a logging handler
             self._stream.emit(events.TickRefused, name=line.entry.name, tick=float(line.tried), error=why)
-            what = f"fire its tick of {shown(line.tried)}" if line.tried else "be asked for"
             events.warn(f"the cron entry {line.entry.name} can't {what}: {visible(why)}")
 
 

@@ -385,6 +385,31 @@ def test_a_look_that_the_server_refuses_is_told_once_and_names_no_tick(
     assert "the cron entry jobs.Report can't be asked for: the server refused the command: no right" in caplog.text
 
 
+def test_entries_that_tick_together_fire_together(queue: Queue) -> None:
+    """Though the server's answers about them came one after another; and none is asked for before its time."""
+    for name in "abcde":
+        queue.cron("* * * * *", Report, name=name)
+    now, real = [1_800_000_030.0], MemoryDriver.tick
+    queue._driver = MemoryDriver(store=MemoryStore(lambda: now[0], SystemRuntime().condition()))
+    late: list[float] = []
+    queue.observe(lambda event: late.append(event.server_at - event.tick))
+
+    def tick(self: MemoryDriver, ask: Ask) -> Ticked:
+        now[0] += 0.002
+        answer = real(self, ask)
+        now[0] += 0.003
+        return answer
+
+    with (
+        mock.patch.object(SystemRuntime, "monotonic", side_effect=lambda: now[0]),
+        mock.patch.object(MemoryDriver, "tick", tick),
+    ):
+        ticker = queue._ticker("w")
+        while len(late) < 10:
+            now[0] += ticker.look()
+    assert all(0 <= one < 0.1 for one in late)
+
+
 def test_many_large_jobs_go_in_several_requests(queue: Queue) -> None:
     """Each as large as a read of the server, and in order."""
     queue.cron("* * * * *", Report("x" * 900_000), missed="all")
