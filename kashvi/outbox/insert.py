@@ -62,6 +62,9 @@ def check(connection: sa.Connection) -> None:
     if legacy and connection.in_nested_transaction():
         why = "sqlite3 sends no BEGIN before a SAVEPOINT in its legacy mode, so a rollback could leave the row"
         raise NoOutbox(why, f"Dispatch outside of begin_nested(), or use {LEGACY_RECIPE}.")
+    if sqlite.in_transaction:
+        return
+    # In the legacy mode a transaction begins with the first row that is written, or would be.
     nothing = sa.select(*(sa.literal(0) for _ in range(3)), sa.literal(b""), sa.literal(0.0)).where(sa.false())
     columns = ["id", "job_id", "target", "envelope", "delay_s"]
     _execute(connection, sa.insert(OUTBOX).from_select(columns, nothing, include_defaults=False))

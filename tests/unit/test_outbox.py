@@ -213,6 +213,17 @@ def test_an_async_session_has_a_call_of_its_own(queue: Queue, engine: sa.Engine)
     assert ran == ["a", "b"]
 
 
+def test_a_dispatch_is_one_statement_in_a_transaction_that_has_begun(queue: Queue, engine: sa.Engine) -> None:
+    """The check for autocommit costs none."""
+    sent: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *named: sent.append(named[2].split()[0]))
+    with Session(engine) as session:
+        for name in "abc":
+            queue.dispatch(Mail(name), session=session)
+        session.commit()
+    assert sent == ["BEGIN", "INSERT", "INSERT", "INSERT"]
+
+
 # -- refused --------------------------------------------------------------------------------------
 
 
