@@ -193,7 +193,8 @@ def _server(queue: Queue) -> Iterator[Finding]:
         except CommandRefused as error:
             yield Finding("note", "server", f"INFO is refused, so version, role and memory are not checked: {error}")
     if isinstance(driver, Checking):
-        driver.check(bool(queue.outboxes()))  # raises where a right is missing that workers need
+        # raises where a right is missing that workers need
+        driver.check(relays=True) if queue.outboxes() else driver.check()
     counts = queue.stats()  # its script reads every list, and so also checks that scripts and keys are allowed
     text = ", ".join(f"{count:,} {name}" for name, count in asdict(counts).items())
     waits = counts.ready and not counts.workers

@@ -404,17 +404,17 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     text = "return {}"
     nothing = SimpleNamespace(text=text, sha=hashlib.sha1(text.encode()).hexdigest())
-    value(patch, driver, "_RIGHTS", nothing, RedisDriver, "check", lambda self, *rest: True)
+    value(patch, driver, "_RIGHTS", nothing, RedisDriver, "check", lambda self, **named: True)
 
 
 @exhibit("what will never work is tried again", "as if it were an outage", "REDIS-15", source="ours, once")
 def _(patch: Patch) -> None:
-    def check(real: Any, self: RedisDriver, *rest: Any) -> list[str]:
+    def check(real: Any, self: RedisDriver, **named: Any) -> list[str]:
         with suppress(DriverError):
-            return list(real(self, *rest))
+            return list(real(self, **named))
         return []
 
-    where(patch, RedisDriver, "check", lambda self, *rest: True, check)
+    where(patch, RedisDriver, "check", lambda self, **named: True, check)
 
 
 @exhibit("eviction is no news", "and a full server drops jobs", "REDIS-16", source="Sidekiq: a page of its wiki")
@@ -424,12 +424,12 @@ def _(patch: Patch) -> None:
 
 @exhibit("who may not ask may not work", "INFO is not for every user", "REDIS-16")
 def _(patch: Patch) -> None:
-    def check(real: Any, self: RedisDriver, *rest: Any) -> list[str]:
+    def check(real: Any, self: RedisDriver, **named: Any) -> list[str]:
         try:
             self.health()
         except CommandRefused as error:
             if "NOPERM" in str(error):
                 raise SettingsRefused(str(error)) from error
-        return list(real(self, *rest))
+        return list(real(self, **named))
 
-    where(patch, RedisDriver, "check", lambda self, *rest: True, check)
+    where(patch, RedisDriver, "check", lambda self, **named: True, check)
