@@ -86,7 +86,7 @@ class _Stage:
         policy = example.retry.made() if example.retry else None
         registry.register(NAME, self._job_class, policy, example.timeout)
         registry.register(UNLIMITED, _job_class(self), policy)
-        registry.register(UNIQUE, _job_class(self), policy, example.timeout, unique=self._key_of)
+        registry.register(UNIQUE, _job_class(self), policy, example.timeout, DEFAULT, self._key_of)
         self._tick_class = _tick_class(self)
         registry.register(TICK, self._tick_class)
         self.world = World(
