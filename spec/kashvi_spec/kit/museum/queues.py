@@ -36,7 +36,7 @@ def strict(state: State, want: int) -> bool:
     "a dispatch to another queue than the type's is ignored",
     "the type's queue is all that counts",
     "QUEUES-1",
-    also="DELIVERY-1 DISPATCH-1 JOBS-21 JOBS-22 QUEUES-2 QUEUES-3 QUEUES-4 QUEUES-5 QUEUES-7 QUEUES-10",
+    also="DELIVERY-1 DISPATCH-1 JOBS-21 JOBS-22 QUEUES-2 QUEUES-3 QUEUES-4 QUEUES-5 QUEUES-7 QUEUES-8 QUEUES-10",
 )
 def _(patch: Patch) -> None:
     real = dispatch.seal_job
@@ -200,7 +200,7 @@ def first_served(self: MemoryDriver, worker: str, s: Settlement) -> str:
     "its own workers never see it again",
     "QUEUES-4",
     source="django-rq: a requeued job goes to the default queue",
-    also="DELIVERY-1 DISPATCH-1 JOBS-21 QUEUES-1",
+    also="DELIVERY-1 DISPATCH-1 JOBS-21 QUEUES-1 QUEUES-8",
 )
 def _(patch: Patch) -> None:
     settled_to(patch, "retry", lambda self, worker, s: DEFAULT)
