@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import pytest
 from kashvi_spec.clauses import load
 from kashvi_spec.kit.driver.conformance import about_drivers
-from kashvi_spec.kit.museum import MUSEUM, VARIANTS
-from kashvi_spec.kit.museum.mutants import Matrix, judging
+from kashvi_spec.kit.museum import MUSEUM, VARIANTS, Exhibit
+from kashvi_spec.kit.museum.mutants import Matrix, Row, judging
 
 CLAUSES = {clause.id: clause for clause in judging()}
 ALL = MUSEUM | VARIANTS
 FEW = len(CLAUSES) // 13
 """The most other clauses that may reject an exhibit, for what follows from it."""
+WHOLE = bool(os.environ.get("CI"))
+"""At a desk an exhibit is tried by the clauses it names alone, which takes a tenth of the time."""
 PARTS, AT_ONCE = 8, 4
 """Trials often wait, in real threads and processes: so some exhibits of a part are tried at a time. At the end of a
 part the longest trial goes on alone: so parts are large."""
@@ -26,11 +30,17 @@ def matrix() -> Matrix:
     return Matrix(ALL.values())
 
 
+def rows(exhibits: Sequence[Exhibit]) -> Iterator[Row]:
+    """Of the clauses that this place tries."""
+    return matrix().rows(AT_ONCE, exhibits) if WHOLE else matrix().named(AT_ONCE, exhibits)
+
+
 @pytest.mark.parametrize("part", range(PARTS))
-def test_an_exhibit_is_rejected_by_the_clauses_it_names_and_by_no_other(part: int) -> None:
-    """A legal variant by none."""
-    rows = matrix().rows(AT_ONCE, list(ALL.values())[part::PARTS])
-    assert {row.exhibit.name: (row.wrong, row.rejected) for row in rows if row.wrong} == {}
+def test_an_exhibit_is_rejected_by_the_clauses_it_names(part: int) -> None:
+    """A legal variant by none. With ``CI`` set, and in ``spec:mutants``: and by no other clause."""
+    found = rows(list(ALL.values())[part::PARTS])
+    wrong = {row.exhibit.name: (row.wrong if WHOLE else row.survives, row.rejected) for row in found}
+    assert {name: said for name, said in wrong.items() if said[0]} == {}
 
 
 def test_every_must_has_two_known_bad_implementations_that_break_little_else() -> None:

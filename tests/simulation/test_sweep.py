@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def swept(job: Job, first: int, seeds: int, **options: Any) -> Swept:
     return found
 
 
-@pytest.mark.parametrize("first", [0, 500])
+@pytest.mark.parametrize("first", [0, 500] if os.environ.get("CI") else [0])
 def test_no_promise_is_broken_in_memory(first: int) -> None:
     """500 seeds each, all faults; enough that every fault strikes and every situation is seen."""
     found = swept(Job(STORM, "memory", "all"), first, 500)

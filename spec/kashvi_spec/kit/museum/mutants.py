@@ -85,17 +85,25 @@ class Row:
     seconds: float = 0.0
 
     @property
+    def survives(self) -> str:
+        """The named clauses that accept the bug, or those that reject a legal variant. Empty if none does."""
+        if self.exhibit.legal:
+            return f"is legal, and rejected by {_listed(self.rejected)}" if self.rejected else ""
+        accepting = self.exhibit.clauses - self.rejected.keys()
+        return f"survives {_listed(accepting)}" if accepting else ""
+
+    @property
     def wrong(self) -> str:
         """The difference from the exhibit's lists; empty if there is none."""
         rejected, exhibit = self.rejected.keys(), self.exhibit
         if exhibit.legal:
-            return f"is legal, and rejected by {_listed(rejected)}" if rejected else ""
+            return self.survives
         said = {
-            "survives": exhibit.clauses - rejected,
             "is rejected, though unrelated, by": rejected - exhibit.clauses - exhibit.also,
             "is not rejected, though that would follow, by": exhibit.also - rejected,
         }
-        return "; ".join(f"{what} {_listed(clauses)}" for what, clauses in said.items() if clauses)
+        others = [f"{what} {_listed(clauses)}" for what, clauses in said.items() if clauses]
+        return "; ".join(filter(None, [self.survives, *others]))
 
     def confirmed_by(self, again: Row) -> Row:
         """The row of two trials: a clause on the lists counts if it rejected in one of them, another one if in both.
@@ -142,6 +150,20 @@ class Matrix:
                 yield row
         for again in self._tried_at_once([row.exhibit for row in doubtful.values()], processes):
             yield doubtful[again.exhibit.name].confirmed_by(again)
+
+    def named(self, processes: int, exhibits: Sequence[Exhibit]) -> Iterator[Row]:
+        """As ``rows``, in a tenth of the time: an exhibit is tried by the clauses that it names.
+
+        If one of these accepts it, it is tried by all: a predicate's clause may reject it in an example of another one.
+        """
+        doubtful: list[Exhibit] = []
+        for row in run_all([Trial(one, self.clauses, one.clauses, self._limit_s) for one in exhibits], processes):
+            if row.survives and not row.exhibit.legal:
+                doubtful.append(row.exhibit)
+            else:
+                yield row
+        every = frozenset(clause.id for clause in self.clauses)
+        yield from run_all([Trial(one, self.clauses, every, self._limit_s) for one in doubtful], processes)
 
     def _tried_at_once(self, exhibits: Sequence[Exhibit], processes: int) -> Iterator[Row]:
         return run_all([self._trial(one) for one in exhibits], processes)
