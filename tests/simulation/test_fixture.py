@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from kashvi_sim.pytest_plugin import Sim
+from kashvi_sim.simulated import Sim
 
 from kashvi import queue
 from kashvi.events import AttemptStarted

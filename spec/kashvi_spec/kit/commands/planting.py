@@ -40,7 +40,7 @@ def plant_command(bug: str | None, command: tuple[str, ...]) -> None:
     if bug is None:
         _list()
         return
-    exhibit = _named(bug)
+    exhibit = named(bug)
     if not command:
         click.echo(f"{exhibit.name}: {exhibit.about}\nbreaks {', '.join(sorted(exhibit.clauses))}")
         return
@@ -66,9 +66,10 @@ def _list() -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
-def _named(bug: str) -> Exhibit:
+def named(bug: str, hint: str = "BUG") -> Exhibit:
+    """The exhibit. Raises click.BadParameter."""
     if exhibit := MUSEUM.get(bug):
         return exhibit
     near = difflib.get_close_matches(bug, MUSEUM, n=3, cutoff=0.4)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise click.BadParameter(f"no known-bad implementation {bug!r}{hint}", param_hint="BUG")
+    meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise click.BadParameter(f"no known-bad implementation {bug!r}{meant}", param_hint=hint)

@@ -209,13 +209,16 @@ EXPECTATIONS = (
 )  # fmt: skip
 
 
-def example_of(text: str) -> Example:
-    """The example in a TOML text. Raises ValueError (of TOML or msgspec) with the reason."""
+def example_of(text: str, *, expects: bool = True) -> Example:
+    """The example in a TOML text. Raises ValueError (of TOML or msgspec) with the reason.
+
+    ``expects``: it must have an expectation.
+    """
     example = msgspec.convert(tomllib.loads(text), Example)
     names = example.job_names()
     if len(set(names)) != len(names):
         raise ValueError(f"two jobs of one name among {names}")
-    if not example.expects:
+    if expects and not example.expects:
         raise ValueError("the example expects nothing")
     for policy in (example.retry, *(worker.retry for worker in example.workers)):
         if policy:
