@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "types", "tests", "stress", "servers", "conformance", "lowest", "pythons"]
+nox.options.sessions = ["lint", "types", "tests", "stress", "servers", "conformance", "docs", "lowest", "pythons"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.download_python = "never"
 # pyenv's Pythons, last: its shims on the PATH lead only to those that were chosen there.
@@ -89,6 +89,15 @@ def conformance(session: nox.Session) -> None:
     install(session, "test", "example")
     known = set(fresh) == set(RESULTS)  # else the cited tests are run first
     session.run("python", "-m", "tests.conformance", *(RESULTS if known else ()))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, in ``build/site``: every link leads somewhere, and no page asks another host for anything."""
+    install(session, "docs")
+    Path("build").mkdir(exist_ok=True)
+    session.run("python", "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs/site", ".", "build/site")
+    session.run("python", "docs/site/check.py", "build/site")
 
 
 @nox.session

@@ -107,6 +107,8 @@ def _clause(area: str, heading: re.Match[str], body: str) -> Clause:
             raise BrokenClause(where, f"a block is example or python, not {language}")
         blocks[language].append(block)
     prose = BLOCK.sub("", body)
+    if "```" in prose:
+        raise BrokenClause(where, "a block has no end: it would not be run")
     facts: dict[str, list[str]] = {"kind": [], "predicate": [], "promise": [], "tests": []}
     for name, value in FACT.findall(prose):
         facts[name].append(value if name == "promise" else " ".join(value.split()))  # a quotation keeps its blanks

@@ -147,6 +147,7 @@ def test_a_clause_is_read_as_it_is_written() -> None:
         ("- kind: value", "- kind: command", "names its tests"),
         ("- kind: value", "- kind: value\n- promise: something", "is not"),
         ("```python", "```go", "not go"),
+        ("assert True\n```", "assert True", "a block has no end"),
         ("```python\nassert True\n```", "", "Python, an example or tests"),
     ],
 )

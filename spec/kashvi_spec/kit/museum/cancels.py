@@ -30,7 +30,7 @@ def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "_ends", lambda self, s: s.move == "return", lambda real, self, s: False)
 
 
-@exhibit("a cancelled job that fails is recorded", "somebody sends it back from the table", "QUEUES-9", also="")
+@exhibit("a cancelled job that fails is recorded", "an operator sends it back from the table", "QUEUES-9", also="")
 def _(patch: Patch) -> None:
     where(patch, MemoryDriver, "_ends", lambda self, s: s.move in ("retry", "fail"), _as_failed)
 

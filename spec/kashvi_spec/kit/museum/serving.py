@@ -76,7 +76,7 @@ def _(patch: Patch) -> None:
     patch.setattr(RedisDriver, "_shown", shown)
 
 
-@exhibit("bytes that are no job are left out of a list", "nobody sees what is stuck there", "COMMANDS-20")
+@exhibit("bytes that are no job are left out of a list", "an operator does not see what is stuck there", "COMMANDS-20")
 def _(patch: Patch) -> None:
     real = queued.jobs
 

@@ -151,7 +151,7 @@ def _(patch: Patch) -> None:
     where(patch, Workers, "stop", lambda self, timeout=None: timeout is not None, stop)
 
 
-@exhibit("a lease ends with the stop", "nobody renews it while the last job runs", "WORKERS-5", source="Celery #3802")
+@exhibit("a lease ends with the stop", "it is not renewed while the last job runs", "WORKERS-5", source="Celery #3802")
 def _(patch: Patch) -> None:
     where(patch, tend, "exchanges", stopping, lambda real, state, now: False)
 
