@@ -1,0 +1,26 @@
+"""Seeing a queue: ``View``, one protocol of questions for pages and exporters.
+
+``protocol.py`` has the questions, ``values.py`` the answers. A page that is written against ``View`` alone can show a
+queue in production as well as a recorded trace (``Recorded``).
+"""
+
+from .protocol import Recorded as Recorded
+from .protocol import View as View
+from .values import BUCKETS_S as BUCKETS_S
+from .values import NOT_OFFERED as NOT_OFFERED
+from .values import NOT_RECORDED as NOT_RECORDED
+from .values import Attempt as Attempt
+from .values import Count as Count
+from .values import Failed as Failed
+from .values import FailedPage as FailedPage
+from .values import FailureFilter as FailureFilter
+from .values import Histogram as Histogram
+from .values import Job as Job
+from .values import JobPage as JobPage
+from .values import Minute as Minute
+from .values import Missing as Missing
+from .values import OutboxState as OutboxState
+from .values import Step as Step
+from .values import Story as Story
+from .values import Suspect as Suspect
+from .values import Worker as Worker

@@ -1,0 +1,96 @@
+"""The questions that pages and exporters ask: ``View``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+from ..ports import Stats, Where
+from .values import LIMIT_MAX, Failed, FailedPage, FailureFilter, JobPage, Minute, Missing, OutboxState, Story, Worker
+
+if TYPE_CHECKING:
+    from ..cron.listed import Scheduled
+    from ..queued import QueueState
+
+EVERYTHING = FailureFilter()
+
+
+class View(Protocol):
+    """A queue as it is at one time: it reads, and changes nothing.
+
+    Answers are values (``kashvi.view.values``), each of one moment; two answers may be of different moments. Where a
+    side can't know, the answer is, or contains, ``Missing``: it says "not recorded" or "not offered".
+
+    Every method may block for a round trip or a query: an ASGI app calls it in a thread, and several threads may call
+    one view. Each raises DriverError if the server does not answer, and InvalidSetting for an argument out of range.
+    None costs the server more than a few milliseconds, but ``story``, which says what it costs.
+    """
+
+    def now(self) -> datetime:
+        """The server's time; of a trace: the time it stands at."""
+
+    def stats(self) -> Stats:
+        """The numbers of jobs that are ready, delayed, held by workers, and unrecorded, and of workers: of all queues.
+
+        In a trace ``held`` counts running attempts, and ``ready`` also what is claimed and not started.
+        """
+
+    def queues(self) -> list[QueueState]:
+        """Each queue by name: its jobs, the age of the oldest, whether it is paused and whether a worker serves it."""
+
+    def jobs(
+        self, where: Where = "ready", queue: str | None = None, *, limit: int = LIMIT_MAX, after: str = ""
+    ) -> JobPage | Missing:
+        """A page of up to ``limit`` jobs, 1 to 100.
+
+        queue: of which; None: of the default queue, and running ones of all.
+        after: ``JobPage.next`` of the page before; empty: from the start. A cursor of another list, or one that was
+            changed, raises InvalidSetting.
+        Jobs move between two pages: one may be missing or there twice. Not offered: the driver can't show its jobs.
+        """
+
+    def failures(
+        self, wanted: FailureFilter = EVERYTHING, *, before: int | None = None, limit: int = LIMIT_MAX
+    ) -> FailedPage | Missing:
+        """A page of up to ``limit`` failed jobs, 1 to 100, newest first, without payloads.
+
+        before: only rows with a lower number: ``FailedPage.next`` of the page before.
+        Not offered: there is no failure table. Raises StoreUnavailable.
+        """
+
+    def failure(self, row_id: int) -> Failed | Missing | None:
+        """The whole of one failed job; None: there is none of that number. Raises StoreUnavailable."""
+
+    def workers(self) -> list[Worker] | Missing:
+        """The workers on the server's list, by id, up to 1,000. Not offered: the driver does not list them."""
+
+    def counts(self, minutes: int = 60) -> list[Minute] | Missing:
+        """What ended in each of the last ``minutes``, 1 to 1,440, the current one last; minutes without anything are
+        left out. Not offered: the driver takes no reports of workers.
+        """
+
+    def schedule(self) -> list[Scheduled] | Missing:
+        """The cron entries by name: those of this app, and those that only the server knows. Not offered: the driver
+        keeps no ticks."""
+
+    def outboxes(self) -> list[OutboxState] | Missing:
+        """The outboxes of this app; an empty list: it has none. One that can't be read says so (``error``)."""
+
+    def story(self, job_id: str) -> Story:
+        """One job, by the id that its dispatch returned.
+
+        Live, it is looked for in the failure table and then in all places of all queues, which takes the server about
+        1.5 ms per 1,000 jobs, in calls of 1,000. Raises InvalidSetting for what can be no id: text of more than 256
+        bytes, or empty. Raises StoreUnavailable.
+        """
+
+
+@runtime_checkable
+class Recorded(View, Protocol):
+    """A view over a recorded trace, which has a clock that can be set. A live view is none."""
+
+    def span(self) -> tuple[datetime, datetime]:
+        """The times of its first and its last event."""
+
+    def at(self, moment: datetime) -> Self:
+        """The same trace as it stood at this time: after all events up to it. Before the first event it is empty."""
