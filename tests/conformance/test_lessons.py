@@ -1,4 +1,4 @@
-"""The five lessons of spec/README.md: each command prints what the lesson says."""
+"""The six lessons of spec/lessons.md: each command prints what the lesson says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kashvi_spec.kit.museum import MUSEUM
 
 from kashvi.cli import cli
 
-TEXT = (Path(__file__).parents[2] / "spec" / "README.md").read_text()
+TEXT = (Path(__file__).parents[2] / "spec" / "lessons.md").read_text()
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 COMMANDS = [
     (line, said.strip().splitlines())
@@ -27,11 +27,11 @@ def pattern(line: str) -> re.Pattern[str]:
     return re.compile(".*".join(parts))
 
 
-def test_there_are_five_lessons_of_two_or_more_commands() -> None:
+def test_there_are_six_lessons_of_two_or_more_commands() -> None:
     """One to look at, and one to find a bug with."""
-    assert len(re.findall(r"^### \d\. ", TEXT, re.MULTILINE)) == 5
-    assert len(COMMANDS) >= 10
-    assert sum(line.startswith("spec:plant ") for line, _ in COMMANDS) >= 5
+    assert len(re.findall(r"^## \d\. ", TEXT, re.MULTILINE)) == 6
+    assert len(COMMANDS) >= 12
+    assert sum(line.startswith("spec:plant ") for line, _ in COMMANDS) >= 6
 
 
 @pytest.mark.parametrize(("line", "said"), COMMANDS, ids=[line for line, _ in COMMANDS])

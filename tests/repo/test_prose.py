@@ -171,7 +171,7 @@ COUNTS: dict[str, set[int]] = {
     "legal variants": {len(VARIANTS)},
     "kinds of fault": {len(RULES)},
     "workloads": {len(list((ROOT / "sim" / "workloads").glob("*.toml")))},
-    "lessons": {len(re.findall(r"^### \d\. ", (ROOT / "spec" / "README.md").read_text(), re.MULTILINE))},
+    "lessons": {len(re.findall(r"^## \d\. ", (ROOT / "spec" / "lessons.md").read_text(), re.MULTILINE))},
     "methods": {sum(not name.startswith("_") for name, each in vars(Driver).items() if callable(each))},
 }
 
