@@ -150,7 +150,7 @@ def store(
     insert(sealed, delay_s)
     if stream.observed:
         for one in sealed:
-            about = {"queue": one.queue, "unique": one.lock, "delay_s": delay_s}
+            about = {"queue": one.queue, "unique": one.lock, "delay_s": delay_s, "chain": one.chain}
             stream.emit(JobStored, job_id=one.job_id, type=one.type, **about)
     return [one.job_id for one in sealed]
 

@@ -80,17 +80,19 @@ class Dispatching:
             return self._store_in(session, sealed, 0.0)
         return list(self._push(sealed, 0.0)) if sealed else []
 
-    def chain(self, *jobs: object, queue: str | None = None) -> list[str]:
+    def chain(self, *jobs: object, queue: str | None = None, session: Transaction | None = None) -> list[str]:
         """Dispatch the first job; each further one goes out when the one before it is done, and never before (JOBS-21).
 
         The payloads are captured here, and the ids of all jobs returned. A job that fails for good ends the chain; its
         row in the failure table keeps the rest, and ``queue:retry`` goes on with it. Each job needs a named queue:
         ``queue``, else its type's. The payload limit holds for the whole chain.
+        session: as for ``dispatch``: the chain begins once the transaction is committed, and never if it is rolled
+            back.
         Raises what ``dispatch`` raises, InvalidSetting for a job on the default queue or more than 1,000 jobs, and
         NoFollowUps if the queue's driver has none.
         """
         sealed = dispatch.seal_chain(jobs, self.registry, self._runtime, self.payload_limit, self.driver, queue)
-        self._push((sealed,), 0.0)
+        self._push((sealed,), 0.0) if session is None else self._store_in(session, (sealed,), 0.0)
         return [sealed.job_id, *sealed.chain]
 
     def adispatch(
@@ -134,6 +136,17 @@ class Dispatching:
     ) -> Awaitable[list[str]]:
         """As ``dispatch_many``, in a thread; see ``adispatch``."""
         return self._apush(self._seal(jobs, queue), 0.0, timeout, list, session)
+
+    def achain(
+        self,
+        *jobs: object,
+        queue: str | None = None,
+        timeout: float | None = None,
+        session: AsyncTransaction | None = None,
+    ) -> Awaitable[list[str]]:
+        """As ``chain``, in a thread; see ``adispatch``."""
+        sealed = dispatch.seal_chain(jobs, self.registry, self._runtime, self.payload_limit, self.driver, queue)
+        return self._apush([sealed], 0.0, timeout, lambda ids: [*ids, *sealed.chain], session)
 
     def _seal(self, jobs: Iterable[object], queue: str | None) -> list[Sealed]:
         many = list(jobs)

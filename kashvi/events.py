@@ -80,6 +80,8 @@ class JobStored(JobEvent, frozen=True, kw_only=True):
     queue: str = DEFAULT
     delay_s: float = 0.0
     unique: str = ""
+    chain: tuple[str, ...] = ()
+    """As of ``JobDispatched``."""
 
 
 class JobRefused(JobEvent, frozen=True, kw_only=True):
@@ -393,11 +395,16 @@ class StoreBack(Event, frozen=True, kw_only=True):
 class RelayLost(Event, frozen=True, kw_only=True):
     """The outbox can't be relayed, for its database or the server; committed jobs wait in it."""
 
+    outbox: str
+    """The URL of its database, without a password and options."""
     error: str
 
 
 class RelayBack(Event, frozen=True, kw_only=True):
     """The outbox is relayed again."""
+
+    outbox: str
+    """As of ``RelayLost``."""
 
 
 AnyJobEvent = (

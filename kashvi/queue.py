@@ -80,6 +80,7 @@ adispatch = _default.adispatch
 adispatch_after = _default.adispatch_after
 adispatch_many = _default.adispatch_many
 chain = _default.chain
+achain = _default.achain
 cron = _default.cron
 schedule = _default.schedule
 forget_ticks = _default.forget_ticks
@@ -150,6 +151,7 @@ __all__ = [
     "Registry",
     "TraceFile",
     "Workers",
+    "achain",
     "adispatch",
     "adispatch_after",
     "adispatch_many",

@@ -171,8 +171,10 @@ def recorded() -> Iterator[Dispatches]:
 
     def store(insert: object, stream: EventStream, sealed: Sequence[Sealed], delay_s: float) -> list[str]:
         for one in sealed:
-            dispatches.note(one.job_id, delay_s, queues.pop(one.job_id))
-            stream.emit(JobStored, job_id=one.job_id, type=one.type, queue=one.queue, delay_s=delay_s)
+            for job_id in (one.job_id, *one.chain):
+                dispatches.note(job_id, delay_s, queues.pop(job_id))
+            about = {"queue": one.queue, "delay_s": delay_s, "chain": one.chain}
+            stream.emit(JobStored, job_id=one.job_id, type=one.type, **about)
         return [one.job_id for one in sealed]
 
     with (

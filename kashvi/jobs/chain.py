@@ -53,6 +53,14 @@ def links(rest: msgspec.Raw) -> list[Link]:
     return found
 
 
+def ids_in(rest: msgspec.Raw) -> tuple[str, ...]:
+    """The ids of the later links, in order; none if the rest is malformed."""
+    try:
+        return tuple(link.id for link in links(rest)) if rest else ()
+    except NotAChain:
+        return ()
+
+
 def following(rest: msgspec.Raw) -> tuple[Link, bytes] | None:
     """The next link, and its envelope with what is left; None at the chain's end. ``rest`` has been checked."""
     raws = [bytes(raw) for raw in _raws(rest)]

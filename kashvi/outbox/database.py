@@ -67,7 +67,11 @@ class Outbox:
         self._hints: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
-        return f"outbox in {shown_of(self.engine.url)}"
+        return f"outbox in {self.place}"
+
+    @property
+    def place(self) -> str:
+        return shown_of(self.engine.url)
 
     def forked(self) -> None:
         """In the child of a fork: leave the parent's connections alone."""

@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol
 
 from .. import events
 from ..errors import CommandRefused, DriverError, NotAnEnvelope, OutboxUnavailable
-from ..jobs.envelope import lock_in, queue_in, read
+from ..jobs.chain import ids_in
+from ..jobs.envelope import Envelope, lock_in, queue_in, read
 from ..names import DEFAULT
 from ..ports import NO_LOCK, Runtime
 from ..relaying import RELAY_S, Relayed, Relaying, Stored, push_name
@@ -44,6 +45,10 @@ class Row(NamedTuple):
 
 class Rows(Protocol):
     """An outbox, as its relay sees it. Every method raises OutboxUnavailable, and is a transaction of its own."""
+
+    @property
+    def place(self) -> str:
+        """Its database, without secrets. Raises nothing."""
 
     def name(self) -> str:
         """Made with its table: two databases have different names. Makes the table, if there is none."""
@@ -174,7 +179,7 @@ class Relay:
         except (DriverError, OutboxUnavailable) as error:
             return self._rest(error)
         except Exception as error:  # of a driver that the app wrote; the worker must go on
-            events.warn("kashvi's relay of the outbox goes on after an error", error)
+            events.warn(f"kashvi's relay of the outbox in {visible(self._rows.place)} goes on after an error", error)
             self._forget()
             return self._rest(error)
 
@@ -267,7 +272,7 @@ class Relay:
         [row] = rows
         self._refused[row.job_id] = self._runtime.monotonic() + REFUSED_S
         self._size = BATCH
-        name = _type_of(row.envelope)
+        name = _read(row.envelope).type
         self._stream.emit(events.JobRefused, job_id=row.job_id, type=name, queue=row.queue, error=str(error))
         events.warn(visible(f"the row of job {row.job_id} ({name}) stays in the outbox: {error}"))
         return 0.0
@@ -283,40 +288,40 @@ class Relay:
             added += not holder
             if not self._stream.observed:
                 continue
-            about = {"type": _type_of(row.envelope), "queue": row.queue, "server_at": answer.done_at}
+            envelope = _read(row.envelope)
+            about = {"type": envelope.type, "queue": row.queue, "server_at": answer.done_at}
             if holder:
                 self._stream.emit(events.JobDuplicate, job_id=row.job_id, holder=holder, **about)
                 continue
             due = answer.done_at + row.in_s if row.in_s > 0 else None
-            self._stream.emit(events.JobDispatched, job_id=row.job_id, due=due, unique=row.lock[0], **about)
+            about |= {"unique": row.lock[0], "chain": ids_in(envelope.next)}
+            self._stream.emit(events.JobDispatched, job_id=row.job_id, due=due, **about)
         return added
 
     def _rest(self, error: Exception) -> float:
         if not self._pause_s:
-            self._stream.emit(events.RelayLost, error=str(error))
-            events.warn(f"the outbox waits: {visible(str(error))}")
+            self._stream.emit(events.RelayLost, outbox=self._rows.place, error=str(error))
+            events.warn(f"the outbox in {visible(self._rows.place)} waits: {visible(str(error))}")
         self._pause_s = min(self._pause_s * 2 or PAUSE_FIRST_S, PAUSE_MAX_S)
         return self._pause_s
 
     def _wake(self) -> None:
         if self._pause_s:
             self._pause_s = 0.0
-            self._stream.emit(events.RelayBack)
-            events.warn("the outbox goes on")
+            self._stream.emit(events.RelayBack, outbox=self._rows.place)
+            events.warn(f"the outbox in {visible(self._rows.place)} goes on")
 
 
 def _stored(row: Row) -> Stored:
-    try:
-        envelope = read(row.envelope)
-    except NotAnEnvelope:  # the worker that claims it records it as failed
-        return Stored(row.job_id, row.envelope, row.in_s)
+    envelope = _read(row.envelope)  # if it can't be read, the worker that claims it records it as failed
     queue, key = queue_in(envelope), lock_in(envelope)
     lock = (key, row.job_id) if key and queue != DEFAULT else NO_LOCK
     return Stored(row.job_id, row.envelope, row.in_s, queue, lock)
 
 
-def _type_of(raw: bytes) -> str:
+def _read(raw: bytes) -> Envelope:
+    """The envelope; one without a type, if it can't be read."""
     try:
-        return read(raw).type
+        return read(raw)
     except NotAnEnvelope:
-        return ""
+        return Envelope(type="")

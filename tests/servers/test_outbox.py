@@ -82,6 +82,23 @@ def test_what_is_committed_runs_and_what_is_rolled_back_does_not(
     assert rows(database) == 0
 
 
+def test_a_chain_begins_once_its_transaction_commits_and_never_if_it_rolls_back(
+    queue: Queue, engine: sa.Engine, database: Database
+) -> None:
+    """One row in the caller's transaction, whatever the number of its links."""
+    with Session(engine) as session:
+        queue.chain(Mail("rolled back"), Mail("too"), queue="mail", session=session)
+        session.rollback()
+        nested = session.begin_nested()
+        queue.chain(Mail("of a savepoint"), Mail("too"), queue="mail", session=session)
+        nested.rollback()
+        queue.chain(Mail("a"), Mail("b"), Mail("c"), queue="mail", session=session)
+        session.commit()
+    assert rows(database) == 1
+    queue.work(queues="mail", drain=True)
+    assert (ran, rows(database)) == (["a", "b", "c"], 0)
+
+
 def test_a_transaction_that_the_database_refuses_leaves_no_job(
     queue: Queue, engine: sa.Engine, database: Database
 ) -> None:
@@ -174,6 +191,7 @@ def test_an_async_session_commits_and_rolls_back_too(queue: Queue, database: Dat
             await session.commit()
         async with engine.begin() as connection:
             await queue.adispatch_many([Mail("b"), Mail("c")], session=connection)
+            await queue.achain(Mail("d"), Mail("e"), queue="mail", session=connection)
         autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         async with autocommit.connect() as connection:
             with pytest.raises(NoOutbox, match="autocommit"):
@@ -181,8 +199,8 @@ def test_an_async_session_commits_and_rolls_back_too(queue: Queue, database: Dat
         await engine.dispose()
 
     asyncio.run(app())
-    queue.work(stop_when_empty=True)
-    assert ran == ["a", "b", "c"]
+    queue.work(queues="default,mail", drain=True)
+    assert ran == ["a", "b", "c", "d", "e"]
 
 
 def test_every_kind_of_database_is_tried() -> None:

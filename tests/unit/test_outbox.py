@@ -26,7 +26,7 @@ from kashvi.outbox.table import OUTBOX
 from kashvi.queues import Queue
 from kashvi.registry import Registry
 from kashvi.relaying import RELAY_S
-from kashvi.testing import Dispatches
+from kashvi.testing import Dispatches, recorded
 from kashvi.unique import Dispatched
 
 ran: list[Any] = []
@@ -88,6 +88,39 @@ def test_a_connection_and_a_scoped_session_do_as_well(queue: Queue, engine: sa.E
     scoped.remove()
     queue.work(stop_when_empty=True)
     assert ran == ["a", "b"]
+
+
+def test_a_chain_begins_once_its_transaction_commits(queue: Queue, engine: sa.Engine) -> None:
+    """One row; the events name all links; a test of the app sees all of them."""
+    told: list[Any] = []
+    queue.observe(told.append)
+    with Session(engine) as session:
+        queue.chain(Mail("rolled back"), Mail("too"), queue="mail", session=session)
+        session.rollback()
+        told.clear()
+        ids = queue.chain(Mail("a"), Mail("b"), Mail("c"), queue="mail", session=session)
+        session.commit()
+    assert rows(engine) == ids[:1]
+    queue.work(queues="mail", drain=True)
+    assert (ran, rows(engine)) == (["a", "b", "c"], [])
+    first = [one for one in told if isinstance(one, events.JobStored | events.JobDispatched) and one.chain]
+    assert [(type(one), [one.job_id, *one.chain]) for one in first] == [
+        (events.JobStored, ids),
+        (events.JobDispatched, ids),
+    ]
+    with recorded() as dispatched, Session(engine) as session:
+        queue.chain(Mail("a"), Mail("b"), queue="mail", session=session)
+    assert [one.job.to for one in dispatched.all] == ["a", "b"]
+
+
+def test_a_row_with_a_malformed_chain_is_relayed_and_told_without_it(wire: Wire, clock: Clock) -> None:
+    """Another program may have written it; the worker that claims it records it as failed."""
+    told: list[Any] = []
+    table = Table("a")
+    table.rows = [table.rows[0]._replace(envelope=b'{"type":"jobs.Mail","id":"a","next":{"not":"a list"}}')]
+    rounds(clock, relay_of(wire, table, told=told))
+    assert (len(wire.jobs()), table.rows) == (1, [])
+    assert [(one.type, one.chain) for one in told if isinstance(one, events.JobDispatched)] == [("jobs.Mail", ())]
 
 
 def test_a_savepoint_that_is_rolled_back_takes_its_jobs_with_it(queue: Queue, engine: sa.Engine) -> None:
@@ -205,6 +238,7 @@ def test_an_async_session_has_a_call_of_its_own(queue: Queue, engine: sa.Engine)
             one: Any = Async(session)
             await queue.adispatch(Mail("a"), session=one)
             await queue.adispatch_many([Mail("b")], session=one)
+            assert len(await queue.achain(Mail("c"), Mail("d"), queue="mail", session=one)) == 2
             await queue.adispatch_after(Mail("later"), 60, session=one)
 
         asyncio.run(app())
@@ -437,7 +471,26 @@ def test_a_database_that_goes_away_costs_nothing_but_time(wire: Wire, clock: Clo
             events.RelayLost,
             events.RelayBack,
         ]
+        assert {one.outbox for one in told if isinstance(one, events.RelayLost | events.RelayBack)} == {"a list"}
     assert sum(isinstance(one, events.JobDispatched) for one in told) == 2
+
+
+def test_of_several_outboxes_the_one_that_is_away_is_named_without_its_password(
+    queue: Queue, engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the event and in the log; the other goes on."""
+    told: list[Any] = []
+    queue.observe(told.append)
+    queue.outbox("postgresql+psycopg://app:secret@127.0.0.1:1/other?password=secret")
+    with Session(engine) as session:
+        queue.dispatch(Mail("a"), session=session)
+        session.commit()
+    queue.work(stop_when_empty=True)
+    away = "postgresql+psycopg://app:***@127.0.0.1:1/other"
+    assert ran == ["a"]
+    assert {one.outbox for one in told if isinstance(one, events.RelayLost)} == {away}
+    assert f"the outbox in {away} waits" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_a_full_server_pauses_the_relay_and_a_row_it_refuses_is_read_past(wire: Wire, clock: Clock) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -59,9 +59,7 @@ class Producer:
             job = self._classes[job_type](n)
             try:
                 if links:
-                    job_id = self._queue.chain(
-                        job, *(self._classes[name](number_of(n, k)) for k, name in enumerate(links))
-                    )[0]
+                    job_id = self._queue.chain(job, *self._later(n, links))[0]
                 elif delay_s is None:
                     job_id = self._queue.dispatch(job, queue=to)
                 else:
@@ -84,9 +82,13 @@ class Producer:
                 self._world.kernel.sleep(gap)
             if transaction is None:
                 transaction, left = outbox.begin(), 1 + chance.choose(about.jobs)
-            job_type, delay_s, *_ = next_job()
+            job_type, delay_s, links, *_ = next_job()
             session: Any = transaction
-            self._queue.dispatch_after(self._classes[job_type](n), delay_s or 0.0, session=session)
+            job = self._classes[job_type](n)
+            if links:
+                self._queue.chain(job, *self._later(n, links), session=session)
+            else:
+                self._queue.dispatch_after(job, delay_s or 0.0, session=session)
             left -= 1
             if not left:
                 fate = transaction.roll_back if chance.fraction() > 1.0 - about.rolls_back else transaction.commit
@@ -95,6 +97,10 @@ class Producer:
         if transaction is not None:
             transaction.commit()
         self.done = True
+
+    def _later(self, n: int, links: Sequence[str]) -> Iterator[Any]:
+        """The later links of a chain."""
+        return (self._classes[name](number_of(n, k)) for k, name in enumerate(links))
 
     def _end(self, fate: Callable[[], None], takes_s: float) -> None:
         self._world.kernel.sleep(takes_s)

@@ -268,7 +268,8 @@ class _Painter:
             case events.JobStored() | events.JobRefused():
                 return None  # a row of a transaction
             case events.RelayLost() | events.RelayBack():
-                return mark("table", "the outbox is away" if "Lost" in type(event).__name__ else "it is back")
+                how = "is away" if isinstance(event, events.RelayLost) else "is back"
+                return mark("table", f"the outbox in {event.outbox} {how}")
             case events.FollowUpKept():
                 return None  # its dispatch comes later, or never
             case events.WorkerStarted() | events.WorkerStopped():

@@ -126,9 +126,9 @@ def _told(event: SimEvent) -> str:
         case events.StoreBack():
             return "TABLE back"
         case events.RelayLost():
-            return f"OUTBOX lost: {event.error}"
+            return f"OUTBOX in {event.outbox} lost: {event.error}"
         case events.RelayBack():
-            return "OUTBOX back"
+            return f"OUTBOX in {event.outbox} back"
         case events.QueuePaused():
             return "QUEUE paused"
         case events.QueueResumed():

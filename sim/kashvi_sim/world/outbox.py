@@ -195,6 +195,8 @@ class OutboxLine:
         self._process = process
         self._outbox = outbox
 
+    place = "the simulated database"
+
     def name(self) -> str:
         return "outbox"
 

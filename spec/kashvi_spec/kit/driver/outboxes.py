@@ -41,6 +41,8 @@ class Clock:
 class Table:
     """An outbox in a list."""
 
+    place = "a list"
+
     def __init__(self, *job_ids: str) -> None:
         self.rows = [Row(job_id, b"envelope of " + job_id.encode()) for job_id in job_ids]
         self.fails: list[str] = []

@@ -47,7 +47,7 @@ def _(patch: Patch) -> None:
     "nothing is left out",
     "attempts, error and lost are written when they are empty",
     "ENVELOPE-1",
-    also="ENVELOPE-2 JOBS-21 JOBS-22 QUEUES-10 TABLE-11",
+    also="ENVELOPE-2 JOBS-21 JOBS-22 OUTBOX-10 QUEUES-10 TABLE-11",
 )
 def _(patch: Patch) -> None:
     sealing(patch, b'{"id":"%(id)b","type":%(type)b,"payload":%(payload)b,"attempts":0,"error":"","lost":0}')

@@ -6,14 +6,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
+import msgspec
 import sqlalchemy as sa
+from msgspec.structs import replace
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from kashvi import dispatch
 from kashvi.cli import doctor, relaying
+from kashvi.dispatch import Sealed
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.errors import CommandRefused, DriverError, NoOutbox
+from kashvi.jobs.chain import links
+from kashvi.jobs.envelope import read
 from kashvi.outbox import database, insert
 from kashvi.outbox.database import Outbox
 from kashvi.outbox.relay import Relay
@@ -340,6 +345,40 @@ def _(patch: Patch) -> None:
         real(self, [row for row, _ in kept], answer._replace(by=[by for _, by in kept]))
 
     where(patch, Relay, "_delete", lambda self, rows, answer: any(answer.holders), delete)
+
+
+def _links(sealed: Sealed) -> list[Sealed]:
+    """The links of a chain, each as a job of its own."""
+    first = read(sealed.envelope)
+    later = [(one.id, msgspec.json.encode(one)) for one in links(first.next)]
+    own = sealed.envelope.replace(b',"next":' + bytes(first.next), b"")
+    return [replace(sealed, job_id=job_id, envelope=raw) for job_id, raw in ((sealed.job_id, own), *later)]
+
+
+def _of_a_chain(self: Queue, session: object, sealed: Sequence[Sealed], *rest: object) -> bool:
+    return bool(sealed[0].chain)
+
+
+@exhibit(
+    "each link of a chain is a row",
+    "so all of them run at once",
+    "OUTBOX-10",
+    source="a loop of dispatches in one transaction",
+)
+def _(patch: Patch) -> None:
+    def store_in(real: Any, self: Queue, session: Any, sealed: Any, delay_s: float) -> Any:
+        real(self, session, _links(sealed[0]), delay_s)
+        return [sealed[0].job_id]
+
+    where(patch, Queue, "_store_in", _of_a_chain, store_in)
+
+
+@exhibit("the first link alone is stored", "and the others are lost with the process", "OUTBOX-10")
+def _(patch: Patch) -> None:
+    def store_in(real: Any, self: Queue, session: Any, sealed: Any, delay_s: float) -> Any:
+        return real(self, session, _links(sealed[0])[:1], delay_s)
+
+    where(patch, Queue, "_store_in", _of_a_chain, store_in)
 
 
 @exhibit(
