@@ -191,6 +191,7 @@ class JobSucceeded(JobEvent, frozen=True, kw_only=True):
     """Settled: done, and off the queue."""
 
     attempts: int
+    queue: str = DEFAULT
 
 
 class RetryScheduled(JobEvent, frozen=True, kw_only=True):
@@ -203,6 +204,7 @@ class RetryScheduled(JobEvent, frozen=True, kw_only=True):
     """Whose wait it is: empty for n seconds after attempt n, ``own`` for a function of the app, else a backoff of the
     library with its values, as ``Fixed(seconds=5.0, jitter=False)``."""
     type_limit: int = 0
+    queue: str = DEFAULT
 
 
 class JobSnoozed(JobEvent, frozen=True, kw_only=True):
@@ -215,6 +217,7 @@ class JobSnoozed(JobEvent, frozen=True, kw_only=True):
     wait_s: float
     due: float
     snoozed: int
+    queue: str = DEFAULT
 
 
 class CancelAsked(JobEvent, frozen=True, kw_only=True):
@@ -245,6 +248,7 @@ class ChainCancelled(JobEvent, frozen=True, kw_only=True):
     next: str
     """The id of the next link."""
     next_type: str
+    queue: str = DEFAULT
 
 
 class PolicyIgnored(JobEvent, frozen=True, kw_only=True):
@@ -261,6 +265,7 @@ class JobPostponed(JobEvent, frozen=True, kw_only=True):
     attempts: int
     wait_s: float
     due: float
+    queue: str = DEFAULT
 
 
 class JobFailed(JobEvent, frozen=True, kw_only=True):
@@ -272,6 +277,7 @@ class JobFailed(JobEvent, frozen=True, kw_only=True):
     undeliverable: bool = False
     gave_up: bool = False
     type_limit: int = 0
+    queue: str = DEFAULT
 
 
 class JobReturned(JobEvent, frozen=True, kw_only=True):
@@ -284,6 +290,7 @@ class JobReturned(JobEvent, frozen=True, kw_only=True):
     lost_before: int = 0
     announced: bool = False
     """True if the job was announced."""
+    queue: str = DEFAULT
 
 
 class SettleRefused(JobEvent, frozen=True, kw_only=True):

@@ -313,14 +313,15 @@ def tell(
     if s.move == "leave":
         return
     d = s.delivery
-    about = {"job_id": d.job_id, "type": d.type, "server_at": server_at}
+    about: dict[str, Any] = {"job_id": d.job_id, "type": d.type, "server_at": server_at}
     if refused:
         stream.emit(events.SettleRefused, move=s.move, owner=d.owner, **about)
         return
     if s.lost:
         stream.emit(events.AttemptLost, attempt=s.attempts, owner=d.owner, **about)
+    about["queue"] = d.queue
     if cancelled and s.move != "done":
-        stream.emit(events.JobCancelled, move=s.move, owner=d.owner, attempts=s.attempts, queue=d.queue, **about)
+        stream.emit(events.JobCancelled, move=s.move, owner=d.owner, attempts=s.attempts, **about)
         return
     if s.move == "done":
         stream.emit(events.JobSucceeded, attempts=s.attempts, **about)

@@ -14,7 +14,19 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 @pytest.mark.parametrize(
     "page",
-    ["async", "chains", "cron", "follow_ups", "hooks", "idempotency", "queues", "retries", "timeouts", "transactions"],
+    [
+        "async",
+        "chains",
+        "cron",
+        "follow_ups",
+        "hooks",
+        "idempotency",
+        "observing",
+        "queues",
+        "retries",
+        "timeouts",
+        "transactions",
+    ],
 )
 def test_the_code_of_a_how_to_page_runs(page: str, tmp_path: Path) -> None:
     """Copied as a reader would copy it."""
