@@ -32,9 +32,10 @@ class PromiseBroken(AssertionError):
 class Sim:
     """A world in virtual time, with the app's job types and its calls of ``kashvi.queue``."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int, app: Queue) -> None:
         self.world = world
         self.seed = seed
+        self._app = app
         self._staff: list[SimQueue] = []
         self._began = world.kernel.time
 
@@ -52,8 +53,11 @@ class Sim:
         return "\n".join([f"… {len(lines) - LINES} lines before"] * (len(lines) > LINES) + lines[-LINES:])
 
     def workers(self, threads: int = 1) -> SimQueue:
-        """Start a worker process with this number of threads; returns it, for ``kill``."""
+        """Start a worker process with this number of threads and the app's hooks and cron entries; returns it, for
+        ``kill``."""
         process = self.world.process()
+        process._hooks.extend(self._app._hooks)
+        process._cron.update(self._app._cron)
         process.start_workers(threads)
         self._staff.append(process)
         return process
@@ -116,7 +120,7 @@ def simulated(app: Queue, seed: int) -> Iterator[Sim]:
     for name in OURS:
         setattr(app, name, getattr(process, name))
     try:
-        yield Sim(world, seed)
+        yield Sim(world, seed, app)
     finally:
         world.close()
         for name, value in before.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -116,6 +117,29 @@ def test_running_until_idle_leaps_to_what_is_due(sim: Sim) -> None:
     sim.run_until_idle()
     assert what() == ["reminded"]
     assert timedelta(days=300) <= sim.elapsed < timedelta(days=300, seconds=5)
+
+
+def test_the_apps_hooks_and_cron_entries_are_those_of_its_workers(sim: Sim, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in production; and the fixture's worker leaves the app's own lists alone."""
+    app = queue.default()
+    around: list[str] = []
+
+    @contextmanager
+    def noted(attempt: queue.Attempt) -> Iterator[None]:
+        around.append(attempt.type)
+        yield
+
+    monkeypatch.setattr(app, "_hooks", [noted])
+    monkeypatch.setattr(app, "_cron", {})
+    queue.cron("0 2 * * *", Remind(7), name="nightly")
+    sim.start(datetime(2027, 3, 1, 12, tzinfo=UTC))
+    sim.workers(1)
+    sim.advance(hours=13, minutes=59)
+    assert told == []
+    sim.advance(minutes=2)
+    assert told == [("reminded", datetime(2027, 3, 2, 2, tzinfo=UTC))]
+    assert around == ["jobs.Remind"]
+    assert (len(app._hooks), len(app._cron)) == (1, 1)
 
 
 def test_without_a_worker_it_is_said_that_there_is_none(sim: Sim) -> None:
