@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import dispatch, settings
 from .dispatch import Sealed
@@ -13,15 +13,29 @@ from .names import DEFAULT
 from .ports import Driver, Runtime
 from .registry import Registry
 
+
+class DjangoConnection(Protocol):
+    """A connection of Django, as ``django.db.connection`` or ``connections[alias]``."""
+
+    vendor: str
+    settings_dict: dict[str, Any]
+    in_atomic_block: bool
+    commit_on_exit: bool
+
+    def cursor(self) -> Any: ...
+    def on_commit(self, func: Callable[[], object], robust: bool = False) -> None: ...
+
+
 if TYPE_CHECKING:  # a process that dispatches in no transaction does not load SQLAlchemy
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
     from sqlalchemy.orm import Session, scoped_session
 
-    Transaction = Session | scoped_session[Any] | Connection
+    Transaction = Session | scoped_session[Any] | Connection | DjangoConnection
     AsyncTransaction = AsyncSession | AsyncConnection
 
 T = TypeVar("T")
+
 
 MANY_MAX = 500_000
 """The most arguments that one command to the server takes: Redis 6.2 refuses some more than a million. A job of a named
@@ -40,9 +54,10 @@ class Dispatching:
         """Put a job on the queue now; returns its id. Of a unique type that is a ``Dispatched``: is it a duplicate?
 
         queue: the name of the queue, in place of the type's.
-        session: a Session or Connection of SQLAlchemy whose engine is an ``outbox``: the job is queued once its
-            transaction is committed, exactly once, and never if it is rolled back (OUTBOX-1). Raises NoOutbox, and
-            errors of SQLAlchemy. A unique job that turns out to be a duplicate is dropped later, with an event.
+        session: a Session or Connection of SQLAlchemy, or a connection of Django, whose database is an ``outbox``: the
+            job is queued once its transaction is committed, exactly once, and never if it is rolled back (OUTBOX-1).
+            Raises NoOutbox, and errors of SQLAlchemy or Django. A unique job that turns out to be a duplicate is
+            dropped later, with an event.
         The payload is captured here. Raises NotAJob, UnregisteredJob, UnencodableJob, PayloadTooLarge, InvalidSetting
         for a name that no queue can have, and DriverError, whose ``maybe_sent`` says whether dispatching again could
         run the job twice.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from . import dispatch, settings
 from .dispatch import Sealed
@@ -18,6 +18,7 @@ from .text import visible
 if TYPE_CHECKING:  # a process without an outbox does not load these
     import sqlalchemy
 
+    from .dispatching import DjangoConnection
     from .outbox.database import Outbox
     from .outbox.relay import Relay
     from .worker.machine.steps import Limits
@@ -32,24 +33,30 @@ class Outboxes:
     _runtime: Runtime
     _stream: EventStream
 
-    def outbox(self, database: sqlalchemy.Engine | str, *, hold_s: float = 0.0, target: str | None = None) -> None:
+    def outbox(
+        self, database: sqlalchemy.Engine | str | DjangoConnection, *, hold_s: float = 0.0, target: str | None = None
+    ) -> None:
         """Make this database an outbox: ``dispatch(job, session=…)`` stores jobs in its table ``kashvi_outbox``, and
         every worker of this queue relays them to the queue's server. Call it in each process that does either.
 
         Makes the table now if the database is up, else before the first relay; a migration may make it instead
-        (``kashvi.outbox_table``). Of an async engine, give the URL: ``"postgresql://…"``.
+        (``kashvi.outbox_table``). Of an async engine, give the URL: ``"postgresql://…"``. A connection of Django
+        (``django.db.connection``) says where its database is; relays make connections of their own.
         hold_s: seconds that a row stays after its job was pushed. A server that loses its last moments in a failover
             within that time gets the job again (OUTBOX-6).
         target: the name of this queue in the rows; by default the prefix of its keys. Relays take only rows of their
             own, so queues of one prefix on several servers need names when they share a database.
-        Raises InvalidSetting, and WorkersRunning.
+        Raises InvalidSetting, WorkersRunning, and NoOutbox for a connection of Django that leads to no such database.
         """
         self._check_stopped("the outbox")
         from .outbox.database import Outbox
+        from .outbox.django import is_django, url_of
 
+        if is_django(database):
+            database = url_of(database).render_as_string(hide_password=False)
         named = None if target is None else worker_name(target)
         made = Outbox(
-            database,
+            cast("sqlalchemy.Engine | str", database),
             self._runtime,
             target=lambda: named or self._relaying().relay_target,
             hold_s=settings.seconds("hold_s", hold_s, zero=True),
@@ -100,8 +107,15 @@ class Outboxes:
         return dispatch.store(partial(self._insert, session), self._stream, sealed, delay_s)
 
     def _insert(self, session: object, sealed: Sequence[Sealed], delay_s: float) -> None:
-        from .outbox import database
+        from .outbox import database, django
 
+        if django.is_django(session):
+            url = django.url_of(session)
+            found = next((one for one in self._outboxes if one.is_at(url)), None)
+            if found is None:
+                raise database.no_outbox_at(url, self._outboxes)
+            django.insert(found, session, sealed, delay_s)
+            return
         outbox, connection = database.outbox_of(self._outboxes, session)
         outbox.insert(session, connection, sealed, delay_s)
 

@@ -88,10 +88,12 @@ class Outbox:
 
     def takes(self, engine: sa.Engine) -> bool:
         """True if the engine is one of this database."""
-        if self.engine.pool is engine.pool:
-            return True
+        return self.engine.pool is engine.pool or self.is_at(engine.url)
+
+    def is_at(self, url: sa.URL) -> bool:
+        """True if the URL leads to this database."""
         place = _place(self.engine.url)
-        return place is not None and place == _place(engine.url)
+        return place is not None and place == _place(url)
 
     def insert(self, session: object, connection: sa.Connection, sealed: Sequence[Sealed], delay_s: float) -> None:
         """Insert the jobs into the caller's transaction. Raises NoOutbox, and errors of SQLAlchemy."""
@@ -102,6 +104,10 @@ class Outbox:
             event.listen(session, "after_commit", self._committed)
 
     def _committed(self, session: object) -> None:
+        self.hint()
+
+    def hint(self) -> None:
+        """Rows have been committed."""
         for hint in self._hints:
             hint()
 
@@ -213,9 +219,14 @@ def outbox_of(outboxes: Sequence[Outbox], session: object) -> tuple[Outbox, sa.C
     for outbox in outboxes:
         if outbox.takes(connection.engine):
             return outbox, connection
+    raise no_outbox_at(connection.engine.url, outboxes)
+
+
+def no_outbox_at(url: sa.URL, outboxes: Sequence[Outbox]) -> NoOutbox:
+    """What to say if none of them is there."""
     known = ", ".join(map(repr, outboxes)) or "it has none"
-    why = f"{shown_of(connection.engine.url)} is no outbox of this queue ({known}), so nothing would relay the job"
-    raise NoOutbox(why, "Call queue.outbox(engine) once, before, in each process that dispatches or works.")
+    why = f"{shown_of(url)} is no outbox of this queue ({known}), so nothing would relay the job"
+    return NoOutbox(why, "Call queue.outbox(engine) once, before, in each process that dispatches or works.")
 
 
 def _left(delay_s: float, at: float, now: float) -> float:

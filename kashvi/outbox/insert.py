@@ -44,7 +44,8 @@ def transaction_of(session: object) -> sa.Connection:
             session,
             "a Session or a Connection; with an async one, await queue.adispatch(job, session=…)",
         )
-    raise InvalidSetting("the session", session, "a Session or a Connection of SQLAlchemy")
+    allowed = "a Session or a Connection of SQLAlchemy, or a connection of Django (django.db.connection)"
+    raise InvalidSetting("the session", session, allowed)
 
 
 def check(connection: sa.Connection) -> None:
@@ -83,8 +84,15 @@ def _execute(connection: sa.Connection, statement: Any, rows: list[dict[str, Any
     try:
         connection.execute(statement, rows)
     except exc.DBAPIError as error:
-        text = str(error.orig).lower()
-        if TABLE in text and any(words in text for words in ("no such table", "does not exist", "doesn't exist")):
-            remedy = "queue.outbox(engine) makes it, or a migration of yours with kashvi.outbox_table(metadata)."
-            raise NoOutbox(f"its database has no table {TABLE}", remedy) from error
+        if (missing := no_table(error.orig)) is not None:
+            raise missing from error
         raise
+
+
+def no_table(error: object) -> NoOutbox | None:
+    """What to say if it is a database's error about the table that is not there."""
+    text = str(error).lower()
+    if TABLE in text and any(words in text for words in ("no such table", "does not exist", "doesn't exist")):
+        remedy = "queue.outbox(engine) makes it, or a migration of yours with kashvi.outbox_table(metadata)."
+        return NoOutbox(f"its database has no table {TABLE}", remedy)
+    return None
