@@ -508,6 +508,19 @@ def test_a_process_that_exits_sends_nothing_once_its_worker_has_told_what_is_uns
     assert machine.hand_back(NOW + SECOND) is None
 
 
+def test_the_keeper_of_a_process_that_hands_back_sleeps_until_the_exchange_ends() -> None:
+    """As storm, seed 52605: it looked fifty times a second while a full server refused the exchange."""
+    machine = working(1, d := job(1))
+    machine._ended(NOW, done(d))
+    machine.one_try()
+    request(machine.hand_over(NOW))
+    machine.fewer()
+    machine.bell = False
+    assert machine.keep(NOW) == Rest(NOW + SECOND)
+    machine.unanswered(NOW)
+    assert machine.bell
+
+
 def test_an_answer_after_all_is_no_reason_to_end() -> None:
     """The keeper's may come when a thread's has been given up."""
     machine = working(1, d := job(1))

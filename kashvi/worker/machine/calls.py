@@ -153,6 +153,7 @@ class Calls(Jobs):
         ``unsent``: failed attempts, for those whose follow-ups can't be sent.
         """
         self.exchanging = self.gave_up = False
+        self.bell = self.bell or self.left_behind or not self.alive
         server_at = micros(answer.server_at)
         self.renewed_at, self.server_ahead = sent_at, server_at - sent_at
         if server_at != self.server_at:
@@ -243,6 +244,7 @@ class Calls(Jobs):
     def unanswered(self, now: int) -> None:
         """A request was given up or interrupted. If it claimed jobs, they show when it is sent again."""
         self.exchanging = False
+        self.bell = self.bell or self.left_behind or not self.alive
         self.gave_up = stop.gives_up(self, now)
         self.look = True
         self._release_if_stopping(now)

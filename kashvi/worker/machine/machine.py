@@ -259,8 +259,8 @@ class Machine(Calls):
 
     def _close(self, now: int, closing: bool) -> KeeperStep:
         """The last thread has ended: settle what is left, record, go off the list."""
-        if self.exchanging:  # the process hands back, or a thread was left behind in an exchange
-            return Rest(now + FLUSH, deaf=True)
+        if self.exchanging:  # the process hands back, or a thread was left behind in an exchange: its end calls
+            return Rest(now + SECOND)
         if tend.settles(self, now):
             return self._compare() if self.to_reconcile else self._request(now, by_thread=False)
         if self.phase == "settle":
