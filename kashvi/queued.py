@@ -70,10 +70,10 @@ def states(driver: Driver) -> list[QueueState]:
 
 def _state(name: str, found: QueueStats) -> QueueState:
     try:
-        made_at = None if found.oldest is None else _made_at(read(found.oldest).id)
+        made = None if found.oldest is None else made_at(read(found.oldest).id)
     except NotAnEnvelope:
-        made_at = None
-    age_s = None if made_at is None else max(found.server_at - made_at.timestamp(), 0.0)
+        made = None
+    age_s = None if made is None else max(found.server_at - made.timestamp(), 0.0)
     return QueueState(name, found.ready, found.delayed, found.paused, found.served, age_s)
 
 
@@ -89,15 +89,17 @@ def jobs(driver: Driver, where: Where, limit: int, queue: str | None = None) -> 
     if queue is not None:
         queue_name(queue)
     if where == "running":
-        running = (_job(one, where, DEFAULT) for one in driver.show(where, limit if queue is None else sys.maxsize))
+        running = (job_of(one, where) for one in driver.show(where, limit if queue is None else sys.maxsize))
         of_it = running if queue is None else (job for job in running if job.queue == queue)
         return islice(of_it, limit)
     queue = DEFAULT if queue is None else queue
     found = driver.show(where, limit) if queue == DEFAULT else naming(driver).show(where, limit, queue)
-    return (_job(one, where, queue) for one in found)
+    return (job_of(one, where, queue) for one in found)
 
 
-def _job(shown: Shown, where: Where, queue: str) -> QueuedJob:
+def job_of(shown: Shown, where: Where, queue: str | None = None) -> QueuedJob:
+    """A job as a driver shows it. Of a running one the envelope names the queue."""
+    queue = DEFAULT if queue is None else queue
     due = None if shown.due is None else _moment(shown.due)
     try:
         one = read(shown.envelope)
@@ -105,11 +107,12 @@ def _job(shown: Shown, where: Where, queue: str) -> QueuedJob:
         return QueuedJob("", "", text_of(shown.envelope), 0, where, due, shown.worker, queue=queue)
     payload = text_of(bytes(one.payload))
     queue = queue_in(one) if where == "running" else queue
-    made_at = _made_at(one.id)
-    return QueuedJob(one.id, one.type, payload, one.attempts, where, due, shown.worker, made_at, one.lost, queue)
+    made = made_at(one.id)
+    return QueuedJob(one.id, one.type, payload, one.attempts, where, due, shown.worker, made, one.lost, queue)
 
 
-def _made_at(job_id: str) -> datetime | None:
+def made_at(job_id: str) -> datetime | None:
+    """The time in the id, if kashvi made it."""
     found = TIMED.match(job_id)
     return _moment(int(found[1] + found[2], 16) / 1000) if found else None
 

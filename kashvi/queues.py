@@ -271,6 +271,10 @@ class Queue(Outboxes, Dispatching, Operating, Scheduling):
         """The failure table, if there is one."""
         return self._store
 
+    def host_time(self) -> float:
+        """This process's wall clock, Unix seconds: simulated where the queue is."""
+        return self._runtime.now()
+
     def failed_jobs(self) -> list[FailedJob]:
         """Jobs that failed for good in this process, oldest first; the newest 1,000 are kept."""
         return self._failed.list()

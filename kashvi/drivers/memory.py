@@ -40,6 +40,7 @@ from ..runtime import SystemRuntime
 from ..ticking import Ask, Ticked
 from .lines import Line, MemoryStore
 from .marks import MemoryCancels
+from .paged import PagedInMemory
 from .relays import RelayedToMemory
 from .ticks import Known
 
@@ -48,7 +49,7 @@ log = logging.getLogger("kashvi")
 UNRECORDED_MAX = 100_000
 
 
-class MemoryDriver(RelayedToMemory, MemoryCancels):
+class MemoryDriver(RelayedToMemory, MemoryCancels, PagedInMemory):
     """A process's handle on a MemoryStore of its own, or on a shared one."""
 
     follows_up = True

@@ -45,6 +45,7 @@ from .bell import Call, Waits
 from .cancelling import RedisCancels
 from .connection import BLOCK_MAX_S, Connections, Script
 from .health import Health, read_health
+from .paged import PagedOnServer
 from .pages import pages
 from .relays import RelayedToServer
 
@@ -62,7 +63,7 @@ _PAUSE, _PUSH, _QUEUES, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = map(
 _TICK = Script("tick.lua")
 
 
-class RedisDriver(RelayedToServer, RedisCancels):
+class RedisDriver(RelayedToServer, RedisCancels, PagedOnServer):
     """A process's handle on a queue in Redis.
 
     ``client`` is a ``redis.Redis``, a ``redis.RedisCluster`` or a URL; the driver opens connections of its own with
@@ -74,7 +75,7 @@ class RedisDriver(RelayedToServer, RedisCancels):
     follows_up = True
     names_queues = True
     keeps_ticks = True
-    _RELAY = Script("relay.lua")
+    _RELAY, _PAGE, _HOLDERS = map(Script, ("relay.lua", "page.lua", "holders.lua"))
 
     def __init__(
         self,
@@ -219,7 +220,7 @@ class RedisDriver(RelayedToServer, RedisCancels):
             envelope: bytes | None = self._server.call("LMOVE", jobs, held, "RIGHT", "LEFT")
             return envelope
         bells = [self._keys(name)[1] for name in queues] + [self._keys(name)[0] for name in queues[1:]]
-        look = self._time if len(queues) > 1 else lambda: self._first_due(bells[0])
+        look = self.server_time if len(queues) > 1 else lambda: self._first_due(bells[0])
         return self._waits.wait(Call(jobs, held, min(seconds, BLOCK_MAX_S), bells, look))
 
     def next_due(self, queues: Sequence[str] = (DEFAULT,)) -> float | Paused | None:
@@ -229,11 +230,6 @@ class RedisDriver(RelayedToServer, RedisCancels):
     def _first_due(self, delayed: str) -> float | None:
         first = self._server.call("ZRANGE", delayed, 0, 0, "WITHSCORES")
         return next((float(due) for _, due in _pairs(first)), None)
-
-    def _time(self) -> float:
-        """The server's time: where several queues are waited for, the first look has to be an exchange."""
-        seconds, micros = self._server.call("TIME")
-        return self._server_now() if self._server_now else float(seconds) + float(micros) / 1e6
 
     def pause(self, queue: str = DEFAULT) -> float:
         return float(self._server.run(_PAUSE, [self._paused, self._keys(queue)[1]], [1, self._now(), queue]))
@@ -311,7 +307,7 @@ class RedisDriver(RelayedToServer, RedisCancels):
     def last_ticks(self) -> tuple[float, dict[str, float]]:
         found = self._server.call("HGETALL", self._cron)
         records = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
-        return self._time(), {name.decode("utf-8", "replace"): _first(record) for name, record in records}
+        return self.server_time(), {name.decode("utf-8", "replace"): _first(record) for name, record in records}
 
     def forget_ticks(self, name: str) -> bool:
         return bool(self._server.call("HDEL", self._cron, name))

@@ -138,6 +138,21 @@ class SqlFailures:
         except TROUBLE as error:
             raise StoreUnavailable(why(error)) from error
 
+    # -- for pages ---------------------------------------------------------------------------
+
+    def has(self, column: str) -> bool:
+        """True if the table has this column: those of OPTIONAL it may lack."""
+        return column not in OPTIONAL or column in self._there()
+
+    def read(self, query: sa.Select[Any]) -> Sequence[Any]:
+        """The rows of a query."""
+        with self._session() as session:
+            return session.execute(query).all()
+
+    def first(self, query: sa.Select[Any]) -> Any:
+        """The first row of a query, if there is one."""
+        return next(iter(self.read(query)), None)
+
     # -- for the command line ----------------------------------------------------------------
 
     def rows(

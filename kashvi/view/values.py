@@ -77,8 +77,8 @@ class Job:
     """The time in the id, if kashvi made it: that of the dispatching host's clock."""
     lost: int = 0
     """How grave a suspect it is, after a death of its process; 0: it is none."""
-    error: str = ""
-    """Of a job that waits for its next attempt: the error of the last one."""
+    error: str | Missing = NOT_RECORDED
+    """Of a job that had an attempt: the error of the last one. Envelopes of waiting jobs do not have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,13 +262,13 @@ class Story:
     queue: str = DEFAULT
     attempts: int = 0
     """The counted attempts."""
-    error: str = ""
-    """Of the last failed attempt, if there was one."""
+    error: str | Missing = ""
+    """Of the last failed attempt, if there was one. Live, it is recorded once the job has failed for good."""
     payload: str | Missing = NOT_RECORDED
     due: datetime | None = None
-    """If it is delayed."""
+    """If it is delayed; of a trace only."""
     worker: str = ""
-    """If it runs."""
+    """If it runs; of a trace only."""
     dispatched_at: datetime | None = None
     """The time in the id, if kashvi made it."""
     lost: int = 0
