@@ -32,7 +32,7 @@ class Cursor(NamedTuple):
     """Where a page of jobs begins, by the place in which they are."""
 
     skip: int = 0
-    """ready: so many from the one that is claimed next. delayed: of those with this score. running: of this list."""
+    """ready: counted from the job that is claimed next. delayed: of those with this score. running: of this list."""
     score: float = 0.0
     """delayed."""
     worker: str = ""
