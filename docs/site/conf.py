@@ -12,7 +12,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
-from generate import DiagramLexer, ExampleLexer, write_pages  # noqa: E402
+from diagrams import draw  # noqa: E402
+from generate import ExampleLexer, write_pages  # noqa: E402
 
 from kashvi import __version__  # noqa: E402
 
@@ -63,9 +64,14 @@ def as_list(app: Sphinx, kind: str, name: str, about: object, options: object, l
     lines[:] = made
 
 
+def drawn(app: Sphinx, page: str, source: list[str]) -> None:
+    """Draw the diagrams of a page."""
+    source[0] = draw(source[0])
+
+
 def setup(app: Sphinx) -> None:
-    """Add the lexers of what the pages show, and write the pages that are generated."""
+    """Add the lexer of the examples, draw the diagrams, and write the pages that are generated."""
     app.add_lexer("example", ExampleLexer)
-    app.add_lexer("mermaid", DiagramLexer)
+    app.connect("source-read", drawn)
     app.connect("autodoc-process-docstring", as_list)
     app.connect("builder-inited", lambda app: write_pages(HERE / "made"))

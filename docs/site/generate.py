@@ -13,7 +13,6 @@ from kashvi_spec.kit.example.examples import run
 from kashvi_spec.kit.example.situation import example_of
 from kashvi_spec.kit.museum import MUSEUM, VARIANTS
 from pygments.lexers.configs import TOMLLexer
-from pygments.lexers.special import TextLexer
 
 from kashvi.cli import cli
 
@@ -26,13 +25,6 @@ class ExampleLexer(TOMLLexer):
 
     name = "example"
     aliases = ["example"]
-
-
-class DiagramLexer(TextLexer):
-    """Diagrams are drawn where the repository is shown, and are text here."""
-
-    name = "mermaid"
-    aliases = ["mermaid"]
 
 
 def write_pages(folder: Path) -> None:

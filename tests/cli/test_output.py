@@ -272,5 +272,5 @@ def test_what_befell_a_job_is_told_in_a_word(
 
 
 def test_project_files_are_where_the_docs_say() -> None:
-    """The paragraph on logging stands in the README."""
-    assert "root logger" in (Path(__file__).parents[2] / "README.md").read_text()
+    """The paragraph on logging stands in docs/overview.md."""
+    assert "root logger" in (Path(__file__).parents[2] / "docs" / "overview.md").read_text()
