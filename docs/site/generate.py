@@ -92,7 +92,15 @@ def _timeline(text: str) -> str:
     world = run(example_of(text)).world
     lines = [line for _, line in Timeline(world.names).lines(world.times, world.events)]
     more = [f"{'…':>12}  {len(lines) - LINES} lines more"] if len(lines) > LINES else []
-    return "\n".join([*lines[:LINES], *more])
+    return "\n".join([*_narrow(lines[:LINES]), *more])
+
+
+def _narrow(lines: list[str]) -> list[str]:
+    """Without what is more than three blank columns beside each other, since a page is narrower than a terminal."""
+    width = max(map(len, lines), default=0)
+    blank = [all(line[n : n + 1] in ("", " ") for line in lines) for n in range(width)]
+    kept = [n for n in range(width) if not (n >= 3 and all(blank[n - 3 : n + 1]))]
+    return ["".join(line[n : n + 1] for n in kept) for line in lines]
 
 
 def _cell(text: str) -> str:
