@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from . import dispatch, settings
 from .dispatch import Sealed
-from .errors import InvalidSetting, StoreError
+from .errors import InvalidSetting, StoreError, UnusableSetting
 from .ports import Driver, Runtime, worker_name
 from .relaying import Relaying
 from .stream import EventStream
@@ -84,7 +84,17 @@ class Outboxes:
 
     def _relays_beside(self, limits: Limits, *, in_main: bool) -> list[Relay]:
         """The relays beside a worker: none if ``work()`` pushes between its rounds, as they could do so just after."""
-        return [] if in_main and limits.until != "stopped" else self.relays()
+        if in_main and limits.until != "stopped":
+            return []
+        self.check_threads()
+        return self.relays()
+
+    def check_threads(self) -> None:
+        """Raises InvalidSetting for an outbox that only the thread of the app can relay."""
+        for outbox in self._outboxes:
+            if outbox.is_alone:
+                why = "it has one connection, so a relay beside the app would see what is not committed"
+                raise UnusableSetting(f"the {outbox}", f"{why}. Use a file or a server, or work(stop_when_empty=True)")
 
     def _relaying_after(self, limits: Limits, work: Callable[[], None]) -> None:
         """Work. If that ends once the queue is empty, push what was committed meanwhile, and work on."""

@@ -83,6 +83,7 @@ def relay(
         if hold is not None:
             outbox.hold_s = hold
         write(visible(f"  relaying the {outbox!r} to {queue.driver!r}; Ctrl-C stops it"))
+    queue.check_threads()
     relays = queue.relays()
 
     def stop(number: int, frame: object) -> None:

@@ -38,7 +38,7 @@ def engine_of(database: sa.Engine | str) -> sa.Engine:
     url = url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
     url = url.set(query=DEFAULTS.get(url.drivername, {}) | dict(url.query))
     try:
-        if _in_memory(url):
+        if in_memory(url):
             # One connection for all threads: each connection to :memory: is another database.
             options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
             engine = sa.create_engine(url, connect_args={"check_same_thread": False}, hide_parameters=True, **options)
@@ -79,14 +79,15 @@ def shown_of(url: sa.URL) -> str:
 
 def is_no_file(url: sa.URL) -> bool:
     """True if it is an SQLite file that is not there: to connect would make it."""
-    if url.get_backend_name() != "sqlite" or _in_memory(url):
+    if url.get_backend_name() != "sqlite" or in_memory(url):
         return False
     name = str(url.database)
     file = Path(unquote(name.removeprefix("file:").removeprefix("//")) if name.startswith("file:") else name)
     return not file.exists() and file.parent.is_dir()
 
 
-def _in_memory(url: sa.URL) -> bool:
+def in_memory(url: sa.URL) -> bool:
+    """True for an SQLite database in memory."""
     if url.get_backend_name() != "sqlite":
         return False
     return not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Session, scoped_session
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
-from ..errors import NoOutbox, OutboxUnavailable
-from ..failures.engine import engine_of, is_no_file, shown_of
+from ..errors import NoOutbox, OutboxUnavailable, UnusableSetting
+from ..failures.engine import engine_of, in_memory, is_no_file, shown_of
 from ..failures.table import be_impatient
 from ..failures.trouble import TROUBLE, why
 from ..ports import Runtime
-from .insert import insert, transaction_of
+from .insert import in_transaction, insert, transaction_of
 from .relay import Row
 from .table import CLOCK_STEP_S, METADATA, NAME, NAME_TABLE, OUTBOX, TABLE, database_now
 
@@ -52,6 +52,10 @@ class Outbox:
         own: bool = True,
     ) -> None:
         self.engine = engine_of(database)
+        if self.engine is not database and in_memory(self.engine.url):
+            raise UnusableSetting(
+                f"the {self}", "it is in memory, and only its engine reaches it: queue.outbox(engine)"
+            )
         self._pooled = False
         self.target = target
         self._own = own
@@ -72,6 +76,12 @@ class Outbox:
     @property
     def place(self) -> str:
         return shown_of(self.engine.url)
+
+    @property
+    def is_alone(self) -> bool:
+        """True if a relay may share a connection with the app, and so see what is not committed."""
+        alone = in_memory(self.engine.url) and self.engine.url.query.get("cache") != "shared"
+        return alone or isinstance(self.engine.pool, StaticPool)
 
     def forked(self) -> None:
         """In the child of a fork: leave the parent's connections alone."""
@@ -207,6 +217,8 @@ class Outbox:
     def _connected(self) -> Iterator[sa.Connection]:
         try:
             with self.engine.connect() as connection:
+                if self.is_alone and connection.dialect.name == "sqlite" and in_transaction(connection):
+                    raise OutboxUnavailable(f"a transaction is open in {self.place}, which has one connection")
                 be_impatient(connection)
                 yield connection
         except TROUBLE as error:
@@ -236,9 +248,9 @@ def _left(delay_s: float, at: float, now: float) -> float:
 
 def _place(url: sa.URL) -> tuple[object, ...] | None:
     """What an URL leads to, whatever driver it names; None for a database in memory, which only its engine reaches."""
-    backend = url.get_backend_name()
-    if backend == "sqlite" and (not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"):
+    if in_memory(url):
         return None
+    backend = url.get_backend_name()
     where = tuple(url.query.get(name) for name in ("host", "port", "service", "unix_socket"))
     return ("mysql" if backend == "mariadb" else backend, url.host, url.port, url.database, where)
 

@@ -58,19 +58,25 @@ def check(connection: sa.Connection) -> None:
         if dialect.detect_autocommit_setting(dbapi):
             raise NoOutbox("its connection is in autocommit mode", "Use an engine or connection without AUTOCOMMIT.")
         return
-    sqlite: Any = connection.connection.driver_connection  # of an async engine: SQLAlchemy has no in_transaction there
+    sqlite: Any = connection.connection.driver_connection
     legacy = sqlite.isolation_level is not None and getattr(sqlite, "autocommit", -1) == -1
     if legacy and connection.in_nested_transaction():
         why = "sqlite3 sends no BEGIN before a SAVEPOINT in its legacy mode, so a rollback could leave the row"
         raise NoOutbox(why, f"Dispatch outside of begin_nested(), or use {LEGACY_RECIPE}.")
-    if sqlite.in_transaction:
+    if in_transaction(connection):
         return
     # In the legacy mode a transaction begins with the first row that is written, or would be.
     nothing = sa.select(*(sa.literal(0) for _ in range(3)), sa.literal(b""), sa.literal(0.0)).where(sa.false())
     columns = ["id", "job_id", "target", "envelope", "delay_s"]
     _execute(connection, sa.insert(OUTBOX).from_select(columns, nothing, include_defaults=False))
-    if not sqlite.in_transaction:
+    if not in_transaction(connection):
         raise NoOutbox("its connection is in autocommit mode", f"Use an engine without AUTOCOMMIT, or {LEGACY_RECIPE}.")
+
+
+def in_transaction(connection: sa.Connection) -> bool:
+    """True if SQLite has begun a transaction on this connection."""
+    sqlite: Any = connection.connection.driver_connection  # of an async engine: SQLAlchemy has no in_transaction there
+    return bool(sqlite.in_transaction)
 
 
 def insert(connection: sa.Connection, sealed: Sequence[Sealed], delay_s: float, target: str) -> None:

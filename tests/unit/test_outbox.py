@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from kashvi_spec.kit.driver.outboxes import Clock, Table, Wire, relay_of, rounds, savepoints
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from kashvi import events
 from kashvi.drivers.memory import MemoryDriver
@@ -282,7 +283,7 @@ def test_an_engine_of_the_same_database_is_the_same_outbox(queue: Queue, engine:
     queue.work(stop_when_empty=True)
     assert ran == ["a"]
     memory = sa.create_engine("sqlite://")
-    queue.outbox("sqlite://")
+    queue.outbox(sa.create_engine("sqlite://"))
     with memory.begin() as connection, pytest.raises(NoOutbox):
         queue.dispatch(Mail("a"), session=connection)
     memory.dispose()
@@ -379,6 +380,41 @@ def test_rows_are_counted_by_queue_and_age(queue: Queue, engine: sa.Engine) -> N
     [counted] = outbox.counted()
     assert (counted.target, counted.rows) == (queue.driver.relay_target, 2)  # type: ignore[attr-defined]
     assert 0 <= counted.oldest_s < 60
+
+
+@pytest.mark.parametrize("pool", [None, StaticPool])
+def test_a_relay_beside_the_app_that_would_share_its_connection_is_refused(pool: Any) -> None:
+    """It would push what is not committed, or find no table. In the thread of the app it waits for the commit."""
+    engine = sa.create_engine("sqlite://", poolclass=pool)
+    queue = Queue(MemoryDriver(), registry=Registry())
+    queue.register("jobs.Mail", Mail)
+    ran.clear()
+    queue.outbox(engine)
+    for start in (queue.start_workers, queue.work):
+        with pytest.raises(InvalidSetting, match="one connection"):
+            start()
+    with engine.connect() as connection:
+        queue.dispatch(Mail("a"), session=connection)
+        queue.work(stop_when_empty=True)
+        assert ran == []
+        if pool is None:
+            connection.commit()
+    queue.work(stop_when_empty=True)
+    assert ran == (["a"] if pool is None else [])
+    with engine.begin() as connection:
+        queue.dispatch(Mail("b"), session=connection)
+    queue.work(stop_when_empty=True)
+    assert ran[-1] == "b"
+
+
+def test_a_database_in_memory_is_an_outbox_by_its_engine_alone() -> None:
+    """Another engine of the same URL is another database. One that is shared by connections has transactions."""
+    queue = Queue(MemoryDriver(), registry=Registry())
+    for url in ("sqlite://", "sqlite:///:memory:", "sqlite:///file:m?mode=memory&cache=shared&uri=true"):
+        with pytest.raises(InvalidSetting, match="only its engine reaches it"):
+            queue.outbox(url)
+    queue.outbox(sa.create_engine("sqlite:///file:m?mode=memory&cache=shared&uri=true", poolclass=QueuePool))
+    queue.check_threads()
 
 
 # -- the relay ------------------------------------------------------------------------------------
