@@ -1,4 +1,6 @@
-"""Each rule of the exchange script, broken by hand: the steps say so, and name a clause; and so do the vectors."""
+"""Each rule of the scripts for exchanges, relays and ticks, broken by hand: the steps say so, and name a clause; and so
+do the vectors for exchanges.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from kashvi_spec.kit.driver.vectors import OnRedis, differences
 from kashvi_spec.kit.driver.vectors import load as vectors
 
 from kashvi.drivers import redis
+from kashvi.drivers.connection import Script
 
 SCRIPT = redis._EXCHANGE
 BROKEN = [
@@ -133,20 +136,58 @@ FOR_VECTORS = [
     ("redis.call('ZRANGE', cancelled, -1, -1,", "redis.call('ZRANGE', cancelled, 0, 0,"),
 ]
 """And what no driver can be brought to by calls alone, such as a list of an unknown worker."""
+RELAY = redis.RedisDriver._RELAY
+OF_RELAYS = [
+    ("let_in ~= ARGV[6] and ends - now or 0", "ends - now or 0"),
+    ("left > 0 and left <= seconds", "left > 0"),
+    ("left > 0 and left <= seconds", "false"),
+    ("if let_in ~= token then return { 0 } end", ""),
+    ("if n <= last then", "if n < last then"),
+    ("if n <= last then", "if n == last then"),
+    ("return { 1, done_at, answers }", "return { 1, text(now), answers }"),
+    ("text(n), text(now + seconds)", "text(n), text(now)"),
+    ("for i = 8 + queues, first - 1 do redis.call('HDEL', KEYS[2], ARGV[i]) end", ""),
+    ("if not answer then", "if true then"),
+    ("if holder == '' then", "if true then"),
+    ("redis.call('HSET', KEYS[4], key, id)", ""),
+    ("redis.call('SADD', KEYS[3], ARGV[6 + queue])", ""),
+    ("text(now + delay)", "text(now)"),
+    ("redis.call('HSET', KEYS[2], id, answer)", ""),
+    ("redis.call('LPUSH', KEYS[3 + 2 * queue]", "redis.call('RPUSH', KEYS[3 + 2 * queue]"),
+]
+TICK = redis._TICK
+OF_TICKS = [
+    ("if not (last >= 0 and last <= latest) then last, ahead = now, true end", ""),
+    ("last <= latest) then", "last <= now) then"),
+    ("if not (begun >= 0 and begun <= latest) then begun, ahead = now, true end", ""),
+    ("elseif asked > oldest then", "elseif true then"),
+    ("elseif asked > oldest then", "elseif false then"),
+    ("elseif not since then\n  outcome = 'first'", "elseif false then"),
+    ("tonumber(ARGV[3]) ~= last", "false"),
+    ("through > now and 'early' or 'fired'", "'fired'"),
+    ("and through > last then", "then"),
+    ("math.max(last, since)", "last"),
+    ("math.max(last, since)", "since"),
+    ("redis.call('HSET', KEYS[3], key, ARGV[i + 3])", ""),
+    ("redis.call('SADD', KEYS[2], queue)", ""),
+    ("newest = through", "newest = last"),
+    ("text(math.min(one[3], now))", "text(one[3])"),
+    ("redis.call('LPUSH', KEYS[4]", "redis.call('RPUSH', KEYS[4]"),
+]
 FAKEREDIS = subject_of("fakeredis")
 
 
-def broken(patch: pytest.MonkeyPatch, rule: str, instead: str) -> None:
+def broken(patch: pytest.MonkeyPatch, rule: str, instead: str, script: Script = SCRIPT) -> None:
     """A rule that is not in the script any more has to be looked for."""
-    assert rule in SCRIPT.text
-    text = SCRIPT.text.replace(rule, instead)
-    patch.setattr(SCRIPT, "text", text)
-    patch.setattr(SCRIPT, "sha", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    assert rule in script.text
+    text = script.text.replace(rule, instead)
+    patch.setattr(script, "text", text)
+    patch.setattr(script, "sha", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def rejecting() -> Iterator[str]:
-    """The clauses whose steps fail."""
-    for step in STEPS:
+def rejecting(area: str = "") -> Iterator[str]:
+    """The clauses of the area whose steps fail."""
+    for step in (one for one in STEPS if one.clause.startswith(area)):
         try:
             step.run(Bench(FAKEREDIS))
         except Exception:
@@ -170,6 +211,18 @@ def test_a_vector_sees_each_broken_rule_of_the_exchange(
     broken(monkeypatch, rule, instead)
     client = fakeredis.FakeRedis()
     assert any(seen for one in vectors() for seen in differences(one, lambda now: OnRedis(client, now)))
+
+
+BESIDE = [(RELAY, "OUTBOX", *one) for one in OF_RELAYS] + [(TICK, "CRON", *one) for one in OF_TICKS]
+
+
+@pytest.mark.parametrize(("script", "area", "rule", "instead"), BESIDE, ids=[f"{n}" for n, _ in enumerate(BESIDE)])
+def test_a_rule_of_relays_or_ticks_can_not_be_broken_unseen(
+    script: Script, area: str, rule: str, instead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the steps of its own kind."""
+    broken(monkeypatch, rule, instead, script)
+    assert any(rejecting(area))
 
 
 def test_the_script_as_it_is_breaks_none() -> None:

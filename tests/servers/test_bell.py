@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from kashvi.drivers.redis import RedisDriver
+from kashvi.relaying import Stored
 from kashvi.runtime import SystemRuntime
+from kashvi.ticking import Ask, TickJob
 
 from .launch import RedisServer, until_true
 
@@ -44,17 +48,25 @@ def test_a_job_that_was_delayed_between_two_waits_ends_the_next(redis_server: Re
     assert driver.wait("w", LONG_S) == first
     second = other.push([b"b"], 0.4)
     assert driver.wait("w", LONG_S) == second
+    other.take_relay("o", "t", "")
+    relayed = other.relay("o", "t", 1, [Stored("c", b"c", 0.3)], [])
+    assert relayed is not None
+    assert driver.wait("w", LONG_S) == pytest.approx(relayed.done_at + 0.3, abs=0.000002)
 
 
 def test_a_job_for_another_of_its_queues_ends_a_wait(redis_server: RedisServer) -> None:
     """BLMOVE waits for one list; the answer is a time that is over, so that the worker looks at all of them."""
     driver, other = RedisDriver(redis_server.url), RedisDriver(redis_server.url)
     queues = ("default", "mail", "slow")
+    other.take_relay("o", "t", "")
+    first = other.tick(Ask("a", "s"))
     assert isinstance(driver.wait("w", LONG_S, queues), float)  # the first only looks: what came before has not rung
     for meanwhile in (
         lambda: other.push([b"a"], 0.0, ["slow"]),
         lambda: other.push_retried("1", b"b", "mail"),
         lambda: other.pause("mail"),
+        lambda: other.relay("o", "t", 1, [Stored("d", b"d", 0.0, "slow")], []),
+        lambda: other.tick(Ask("a", "s", first.last, first.last + 0.000001, "mail", [TickJob(first.server_at, b"e")])),
     ):
         answer, early = waiting(redis_server, driver, meanwhile, queues)
         assert (isinstance(answer, float), early) == (True, True)

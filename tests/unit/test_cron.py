@@ -264,6 +264,24 @@ def test_memory_and_redis_take_the_same_step(data: st.DataObject) -> None:
     assert memory.forget_ticks("a") == redis.forget_ticks("a") is False
 
 
+@pytest.mark.parametrize("key", ["names", "unique", "mail:jobs"])
+def test_a_key_of_the_wrong_type_refuses_a_tick_which_has_changed_nothing(key: str) -> None:
+    """Another program made it; once that is mended, the tick fires."""
+    client, now = fakeredis.FakeRedis(), [60.0]
+    driver = RedisDriver(client, server_now=lambda: now[0])
+    first = driver.tick(Ask("a", "s"))
+    now[0] = 120.0
+    ask = Ask("a", "s", first.last, 119.0, "mail", [TickJob(119.0, b"a", ("k", "a"))])
+    record, wrong = client.hgetall("kashvi:queue:cron"), f"kashvi:queue:{key}"
+    client.set(wrong, "a string")
+    with pytest.raises(CommandRefused, match="WRONGTYPE"):
+        driver.tick(ask)
+    assert client.hgetall("kashvi:queue:cron") == record
+    assert sorted(client.keys()) == sorted([wrong.encode(), b"kashvi:queue:cron"])
+    client.delete(wrong)
+    assert (driver.tick(ask).outcome, driver.queue_stats()["mail"].ready) == ("fired", 1)
+
+
 def test_another_programs_record_does_not_stop_a_tick() -> None:
     client = fakeredis.FakeRedis()
     redis = RedisDriver(client, server_now=lambda: 1000.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import fakeredis
@@ -18,15 +19,17 @@ from kashvi import events
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import (
+    CommandRefused,
     InvalidSetting,
     NoOutbox,
     PayloadTooLarge,
 )
 from kashvi.outbox.database import Outbox, _left
+from kashvi.outbox.insert import check
 from kashvi.outbox.table import OUTBOX
 from kashvi.queues import Queue
 from kashvi.registry import Registry
-from kashvi.relaying import RELAY_S
+from kashvi.relaying import RELAY_S, Stored
 from kashvi.testing import Dispatches, recorded
 from kashvi.unique import Dispatched
 
@@ -298,6 +301,13 @@ def test_a_connection_in_autocommit_mode_is_refused(queue: Queue, engine: sa.Eng
     assert rows(engine) == []
 
 
+def test_a_database_of_another_kind_is_refused() -> None:
+    """Its clock, its savepoints and its autocommit are unknown."""
+    connection: Any = SimpleNamespace(dialect=SimpleNamespace(name="oracle"))
+    with pytest.raises(NoOutbox, match="oracle"):
+        check(connection)
+
+
 def test_a_savepoint_in_the_legacy_mode_of_sqlite3_is_refused(queue: Queue, engine: sa.Engine, tmp_path: Any) -> None:
     """No BEGIN is sent before it, so the row would stay. Without a savepoint that mode is as good as any."""
     plain = sa.create_engine(f"sqlite:///{tmp_path}/app.db")
@@ -567,6 +577,32 @@ def test_a_server_whose_clock_was_set_back_lets_a_relay_in(wire: Wire, clock: Cl
     relay_of(wire, Table()).step()
     clock.time -= 3600
     assert relay_of(wire, table).step() == 0
+
+
+@pytest.mark.parametrize("key", ["names", "unique", "mail:jobs", "mail:delayed", "relayed:o"])
+def test_a_key_of_the_wrong_type_refuses_a_push_which_has_changed_nothing(key: str) -> None:
+    """Another program made it; once that is mended, the same push is carried out."""
+    client = fakeredis.FakeRedis()
+    driver = RedisDriver(client)
+    rows = [Stored("a", b"a", 0.0, "mail", ("k", "a")), Stored("b", b"b", 60.0, "mail")]
+    wrong = f"kashvi:queue:{key}"
+    client.set(wrong, "a string")
+    if key == "relayed:o":
+        with pytest.raises(CommandRefused, match="WRONGTYPE"):
+            driver.take_relay("o", "t", "")
+        assert client.keys() == [wrong.encode()]
+        client.delete(wrong)
+    driver.take_relay("o", "t", "")
+    client.set(wrong, "a string")
+    before = client.hgetall("kashvi:queue:relay")
+    with pytest.raises(CommandRefused, match="WRONGTYPE"):
+        driver.relay("o", "t", 1, rows, [])
+    assert sorted(client.keys()) == sorted([wrong.encode(), b"kashvi:queue:relay"])
+    assert client.hgetall("kashvi:queue:relay") == before
+    client.delete(wrong)
+    answer = driver.relay("o", "t", 1, rows, [])
+    assert answer is not None
+    assert (answer.by, driver.queue_stats()["mail"].ready, driver.queue_stats()["mail"].delayed) == (["t 1"] * 2, 1, 1)
 
 
 def test_a_relay_that_stops_lets_another_in_at_once(wire: Wire) -> None:

@@ -17,6 +17,7 @@ def _(bench: Bench) -> None:
     expect(driver.take_relay("o", "t", ""), [], "ids of pushed jobs")
     first = driver.relay("o", "t", 1, [A], [])
     expect(first and (first.by, first.holders), (["t 1"], [""]), "by and holders of the first push")
+    bench.let_pass(1)
     expect(driver.relay("o", "t", 1, [A], []), first, "its answer, sent again")
     driver.relay("o", "t", 3, [A, B], [])
     driver.relay("o", "t", 2, [Stored("c", b"c")], [])
@@ -34,7 +35,10 @@ def _(bench: Bench) -> None:
     expect(driver.take_relay("p", "v", ""), [], "answer to the relay of another outbox")
     expect(driver.take_relay("o", "w", "t"), [], "answer to the first one, which asks again with a new token")
     expect(driver.relay("o", "t", 1, [A], []), None, "a push with its old token")
-    driver.relay("o", "w", 1, [], [], 0.0)
+    driver.relay("o", "w", 1, [], [])
+    left = driver.take_relay("o", "x", "")
+    expect(isinstance(left, float) and 0 < left <= RELAY_S, True, "the other one waits after a push, too")
+    driver.relay("o", "w", 2, [], [], 0.0)
     expect(driver.take_relay("o", "x", ""), [], "answer to the other one, once the first has stopped")
     expect(bench.worker().claim(5), [], "claimed")
 
@@ -75,6 +79,7 @@ def _(bench: Bench) -> None:
     expect(first and (first.by, first.holders), (["t 1", "t 1"], ["", "1"]), "by and holders")
     again = driver.relay("o", "t", 2, [one, two], [])
     expect(again and (again.by, again.holders), (["t 1", "t 1"], ["", "1"]), "by and holders, pushed again")
+    expect("mail" in naming(bench.driver).queue_stats(), True, "its queue is listed")
     expect(bench.worker().exchange(want=Shares(5, (("mail", 5),))).claimed, [b"m1"], "claimed")
 
 

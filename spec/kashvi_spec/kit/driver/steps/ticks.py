@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kashvi.ports import NO_LOCK, Lock, Shares
-from kashvi.ticking import TICK_AHEAD_S, Ask, Ticked, TickJob
+from kashvi.ticking import TICK_AHEAD_S, TICK_OLD_S, Ask, Ticked, TickJob
 
 from . import Bench, expect, naming, step, ticking
 
@@ -43,7 +43,10 @@ def _(bench: Bench) -> None:
     expect((late.outcome, late.last), ("moved", new), "outcome and last of the late one")
     older = driver.tick(Ask("a", "s", new, old, "default", [job(old, b"old")]))
     expect((older.outcome, older.last), ("unchanged", new), "outcome and last of an older tick")
-    expect(bench.worker().claim(5), [b"new"], "claimed")
+    newer = first.last + 50 * bench.second
+    both = driver.tick(Ask("a", "s", new, newer, "default", [job(old, b"old", ("", "o")), job(newer, b"newer")]))
+    expect((both.outcome, both.holders), ("fired", ("o", "")), "outcome and holders of an old one beside a new one")
+    expect(bench.worker().claim(5), [b"new", b"newer"], "claimed")
 
 
 @step("CRON-1")
@@ -103,6 +106,21 @@ def _(bench: Bench) -> None:
     expect((fired.outcome, bench.worker().claim(5)), ("fired", [b"a1"]), "outcome and claimed, a minute later")
 
 
+@step("CRON-4", needs_clock=True)
+def _(bench: Bench) -> None:
+    """A schedule that is not asked for in a week, while another one of its name is, is forgotten; also if the server's
+    clock was ahead when it was asked for.
+    """
+    known(bench)
+    bench.now += 1e8
+    known(bench)
+    bench.now -= 1e8
+    known(bench, schedule="t")
+    bench.now += TICK_OLD_S + 60
+    expect(known(bench, schedule="t").outcome, "unchanged", "outcome for the one that is asked for")
+    expect(known(bench).outcome, "first", "outcome for the other one after a week")
+
+
 @step("CRON-5")
 def _(bench: Bench) -> None:
     """A tick's job goes to its queue; one whose key is taken is not added, and the tick counts as fired."""
@@ -113,6 +131,7 @@ def _(bench: Bench) -> None:
     driver.tick(Ask("a", "s", first.last, one, "mail", [job(one, b"m1", ("k", "1"))]))
     second = driver.tick(Ask("a", "s", one, two, "mail", [job(two, b"m2", ("k", "2"))]))
     expect((second.outcome, second.last, second.holders), ("fired", two, ("1",)), "outcome, last and holders")
+    expect("mail" in naming(bench.driver).queue_stats(), True, "its queue is listed")
     w = bench.worker()
     expect(w.claim(5), [], "claimed of the default queue")
     expect(w.exchange(want=Shares(5, (("mail", 5),))).claimed, [b"m1"], "claimed of mail")
