@@ -65,7 +65,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All but the tests of ``servers`` and ``stress``; or what follows ``--``, as pytest takes it."""
-    install(session, "test", "example")
+    install(session, "test", "example", "browser")
     run_all(session, RESULTS[0], "-n", "2", "--maxschedchunk", "1", "--ignore=tests/servers", "--ignore=tests/stress")
 
 

@@ -25,7 +25,7 @@ class Timeline:
             yield event, self.line(at, event)
 
     def line(self, at: float, event: Event) -> str:
-        what = self._kept(event) if type(event) is events.FollowUpKept else _told(cast("SimEvent", event))
+        what = self._kept(event) if type(event) is events.FollowUpKept else told(cast("SimEvent", event))
         where = self._process(event)
         job = self.name(event) if isinstance(event, events.JobEvent) else ""
         return visible(f"{at - EPOCH:12.6f}  {where:<4} {job:<28} {what}")
@@ -36,7 +36,7 @@ class Timeline:
         return f"{event.type or '(no envelope)'} {number}"
 
     def _kept(self, event: events.FollowUpKept) -> str:
-        return f"{_told(event)} of {self._jobs.get(event.parent, event.parent)}"
+        return f"{told(event)} of {self._jobs.get(event.parent, event.parent)}"
 
     def _process(self, event: Event) -> str:
         if isinstance(event, FaultStruck | ProcessKilled):
@@ -52,7 +52,7 @@ def _of(tick: float) -> str:
     return f" its tick of {tick - EPOCH:.6f}" if tick else ""
 
 
-def _told(event: SimEvent) -> str:
+def told(event: SimEvent) -> str:
     match event:
         case events.JobDispatched(due=None):
             return "dispatched"

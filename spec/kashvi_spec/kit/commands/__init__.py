@@ -3,6 +3,7 @@
 COMMANDS = {
     "spec:list": ("kashvi_spec.kit.commands.reading:list_command", "List the clauses of the specification."),
     "spec:show": ("kashvi_spec.kit.commands.reading:show_command", "Show a clause and its examples' runs."),
+    "spec:lesson": ("kashvi_spec.kit.commands.lessons:lesson_command", "Read a lesson, or write its page."),
     "spec:try": ("kashvi_spec.kit.commands.trying:try_command", "Run an example of your own, with every predicate."),
     "spec:check": ("kashvi_spec.kit.commands.checking:check_command", "Judge a trace against every clause."),
     "spec:model": ("kashvi_spec.kit.commands.modelling:model_command", "Explore the queue as a small model."),

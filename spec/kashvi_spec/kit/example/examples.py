@@ -43,6 +43,8 @@ class Ran:
     violations: list[Violation]
     judged: dict[str, int] = field(default_factory=dict)
     """How often each predicate was checked."""
+    names: dict[str, str] = field(default_factory=dict)
+    """The jobs' names, by id."""
 
 
 def run(example: Example, serve: Serve = MemoryServer) -> Ran:
@@ -68,6 +70,7 @@ def follow(example: Example, serve: Serve) -> Ran:
         Seen(example, stage.world, stage.notes).compared(),
         violations,
         {one.name: one.judged for one in predicates},
+        stage.notes.names,
     )
     stage.world.close()
     return ran
