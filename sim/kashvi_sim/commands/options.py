@@ -74,7 +74,7 @@ def workload_named(name: str) -> Workload:
 
     if (scope := scope_named(name)) is not None:
         return scope.workload()
-    if Path(name).suffix == ".toml" or Path(name).exists():
+    if Path(name).suffix == ".toml" or Path(name).is_file():
         return load(Path(name))
     for place in PLACES:
         if (found := place / f"{name}.toml").exists():
