@@ -72,8 +72,8 @@ const lanes = (() => {
     for (const [n, job, attempt, how, began, ended, suspect] of run.spans) {
       const a = x(began), b = x(how === 3 ? to : ended), before = last[job];
       if (before) {
-        const y = lane(before.n), more = Math.min(Math.abs(a - before.b) / 2 + 6, 60);
-        ghost.append(make('path', {class: 'link' + (before.how === 1 ? ' retried' : ''), d: `M${before.b} ${y}C${before.b + more} ${y} ${a - more} ${lane(n)} ${a} ${lane(n)}`}));
+        const y = lane(before.n), since = Math.min(before.b, a), more = Math.min((a - since) / 2, 60);
+        ghost.append(make('path', {class: 'link' + (before.how === 1 ? ' retried' : ''), d: `M${since} ${y}C${since + more} ${y} ${a - more} ${lane(n)} ${a} ${lane(n)}`}));
       }
       last[job] = {n, b, how};
       const kind = `span ${HOWS[how]}${suspect ? ' suspect' : ''}${job === view.picked ? ' picked' : ''}`;

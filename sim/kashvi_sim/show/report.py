@@ -17,6 +17,7 @@ from ..runs.figures import Figures
 from .lanes import Mark, Picture, told
 from .plot import chart_of
 from .reasons import Late, latest
+from .tokens import TOKENS
 
 if TYPE_CHECKING:
     from ..runs.replay import Row
@@ -44,6 +45,7 @@ def write_report(
     page = Template(files(__package__).joinpath("page.html").read_text("utf-8"))
     path.write_text(
         page.substitute(
+            tokens=TOKENS,
             name=html.escape(name),
             about=html.escape(" ".join(about.split())),
             facts=" · ".join(_facts(figures)),

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from kashvi_sim.show.timeline import Timeline
+from kashvi_sim.show.tokens import TOKENS
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
@@ -28,7 +29,7 @@ def write_html(columns: list[Column], path: Path, strict: bool = False) -> None:
     env.filters["markdown"] = lambda text: Markup(markdown.render(text))
     env.filters["inline"] = lambda text: Markup(markdown.renderInline(text))
     page = env.get_template("matrix.html").render(
-        areas=[_area(area, columns) for area in AREAS], columns=columns, strict=strict, marks=MARKS
+        areas=[_area(area, columns) for area in AREAS], columns=columns, strict=strict, marks=MARKS, tokens=TOKENS
     )
     path.write_text(page, encoding="utf-8")
 

@@ -5,7 +5,7 @@
   const at = id => document.getElementById(id), calm = matchMedia('(prefers-reduced-motion: reduce)');
   const PLACES = [['ready', 'in the queue'], ['due', 'waits until due'], ['held', 'with a worker'], ['failed', 'failed, no row yet'],
     ['row', 'in the failure table'], ['done', 'done'], ['gone', 'cancelled']];
-  const PLAY_S = 16, PAUSE_MS = 900, NEAR = 7, CHIPS = 9;
+  const PLAY_S = 16, PAUSE_MS = 900, NEAR = 7, CHIPS = 6;
   let story = 0, bug = false, step = -1, now = 0, zoom = 1, playing = 0, picture, picked = 0, run, stops;
 
   document.documentElement.classList.add('js');

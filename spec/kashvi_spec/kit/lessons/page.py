@@ -10,6 +10,7 @@ from importlib.resources import files
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from kashvi_sim.show.tokens import TOKENS
 from kashvi_sim.show.values import HOWS, Values
 from markdown_it import MarkdownIt
 from markupsafe import Markup
@@ -58,7 +59,7 @@ def page_of(lesson: Lesson, *, beside: bool = False) -> str:
         shows=shows,
         text=lambda run: "\n".join(_lines(run)),
         beside=beside,
-        tokens=Markup(shared.joinpath("tokens.css").read_text("utf-8")),
+        tokens=TOKENS,
         lanes=Markup(shared.joinpath("lanes.css").read_text("utf-8")),
         hash=f"sha256-{digest}",
         script=Markup(script),

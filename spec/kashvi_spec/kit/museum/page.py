@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from kashvi_sim.show.tokens import TOKENS
 
 from ...clauses import AREAS
 from .mutants import Row, judging
@@ -21,5 +22,6 @@ def write_html(rows: list[Row], path: Path, seconds: float) -> None:
         variants=[row for row in rows if row.exhibit.legal],
         wrong=[row for row in rows if row.wrong],
         seconds=seconds,
+        tokens=TOKENS,
     )
     path.write_text(page, encoding="utf-8")
