@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from kashvi_sim.commands.options import workload_named
 from kashvi_sim.runs.play import Played, play
+from kashvi_sim.runs.workload import Workload
 from kashvi_sim.world.trace import write
+from kashvi_sim.world.world import World
+from kashvi_spec.kit.commands.walking import PAUSES_LOST
 from kashvi_spec.kit.example.examples import run
 from kashvi_spec.kit.example.situation import example_of
 from kashvi_spec.kit.museum import MUSEUM
@@ -35,7 +38,7 @@ from .test_bad_traces import (
 )
 from .test_spec_commands import kashvi
 
-STORM = workload_named("storm")
+STORM, QUEUES, CANCELS, PAUSES = map(workload_named, ("storm", "queues", "cancels", "pauses"))
 SEEDS = range(120)
 NEVER = {Kind("late void"), Kind("renew"), Kind("restart")}
 """What no simulated trace shows; spec/model.md says why."""
@@ -49,7 +52,52 @@ def storms() -> list[Played]:
 
 def walked(played: Played, look_max: int = LOOK_MAX) -> Walked:
     world = played.world
-    return walk(world.events, 3, {*world.rolled_back, *world.others.repeated}, look_max, world.set_back_s)
+    return walk(
+        world.events, 3, {*world.rolled_back, *world.others.repeated}, look_max, world.set_back_s, lasting(world)
+    )
+
+
+def lasting(world: World) -> bool:
+    """True if the server can't have lost a pause, and its clock was not set."""
+    return not any(world.struck[fault] for fault in PAUSES_LOST)
+
+
+@pytest.mark.parametrize(
+    ("workload", "kinds"),
+    [
+        (QUEUES, {Kind("pause"), Kind("resume")}),
+        (CANCELS, {Kind("cancel"), Kind("ask"), Kind("settle", "failed 1, cancelled"),
+                   Kind("take over", "died, cancelled")}),
+    ],
+    ids=["queues", "cancels"],
+)  # fmt: skip
+def test_jobs_of_queues_that_are_paused_and_jobs_that_are_cancelled_are_walked(
+    workload: Workload, kinds: set[Kind]
+) -> None:
+    """On their queues, not while these are paused, and to their ends."""
+    total = Walked()
+    for seed in range(25):
+        total.add(walked(play(workload, seed=seed, faults="all")))
+    assert total.rejected == []
+    assert total.excused < total.jobs * 0.1
+    assert kinds <= total.kinds.keys()
+
+
+@pytest.mark.parametrize(
+    ("workload", "bug"),
+    [
+        (QUEUES, "a retry goes to the default queue"),
+        (QUEUES, "a job comes back to the first queue of its worker"),
+        (PAUSES, "only waits heed a pause"),
+        (CANCELS, "only a retry looks at the marks"),
+        (CANCELS, "a cancelled job that fails is recorded"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_bug_of_queues_pauses_or_cancels_leaves_the_model(workload: Workload, bug: str) -> None:
+    """Within ten seeds."""
+    with MUSEUM[bug].planted():
+        assert any(walked(play(workload, seed=seed, faults="kill,sigterm"), FEW).rejected for seed in range(10))
 
 
 def test_every_simulated_trace_is_accepted(storms: list[Played]) -> None:

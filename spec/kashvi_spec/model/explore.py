@@ -28,6 +28,9 @@ class Scope(NamedTuple):
     silences: int = 0
     limit: int = 2
     """The limit of attempts."""
+    queues: int = 1
+    pauses: int = 0
+    cancels: int = 0
 
 
 class Kind(NamedTuple):
@@ -61,7 +64,8 @@ def kind_of(before: State, step: Step) -> Kind:
         assert old is not None
         of = f" {old.attempts + 1}" if step.row.attempt else ""
         who = ", a suspect" if old.suspect and step.row.end not in ("lost", "beside") else ""
-        return Kind(step.action, f"{step.row.end}{of}{who}")
+        gone = ", cancelled" if step.state.jobs[step.job].place == "cancelled" else ""
+        return Kind(step.action, f"{step.row.end}{of}{who}{gone}")
     if old is not None and old.suspect:
         return Kind(step.action, "a suspect")
     if step.action == "lapse":
@@ -74,7 +78,8 @@ def explore(scope: Scope, table: tuple[Row, ...] = TABLE, *, reduce: bool = True
     found = Explored(scope)
     rules = decisions(scope.limit, table)
     stand_for: Callable[[State], State] = canonical if reduce else (lambda state: state)
-    first = stand_for(start_of(scope.workers, scope.jobs, scope.crashes, scope.silences))
+    w, jobs, crashes, silences, _, queues, pauses, cancels = scope
+    first = stand_for(start_of(w, jobs, crashes, silences, queues=queues, pauses=pauses, cancels=cancels))
     number = {first: 0}
     order, parents = [first], array("l", [0])
     onward, offsets = array("l"), array("l", [0])
@@ -111,20 +116,21 @@ def explore(scope: Scope, table: tuple[Row, ...] = TABLE, *, reduce: bool = True
 def canonical(state: State) -> State:
     """The representative of all states that differ only in the names of workers and jobs."""
     workers = state.workers
-    shares: list[list[tuple[str, int, bool, str]]] = [[] for _ in workers]
+    shares: list[list[tuple[str, int, bool, str, int, bool]]] = [[] for _ in workers]
     jobs: list[Job] = []
     for job in state.jobs:
         if job.owner == NOBODY:
             jobs.append(job)
         else:
-            shares[job.owner].append((job.place, job.attempts, job.suspect, job.stage))
+            place, attempts, suspect, _, stage, queue, marked = job
+            shares[job.owner].append((place, attempts, suspect, stage, queue, marked))
     for share in shares:
         share.sort()
     ordered = sorted(zip(workers, shares, strict=True))
     for w, (_, share) in enumerate(ordered):
-        jobs += [_job(place, attempts, suspect, w, stage) for place, attempts, suspect, stage in share]
+        jobs += [_job(*own[:3], w, *own[3:]) for own in share]
     jobs.sort()
-    return State(tuple(jobs), tuple([worker for worker, _ in ordered]), state.crashes, state.silences)
+    return State(tuple(jobs), tuple([worker for worker, _ in ordered]), *state[2:])
 
 
 _jobs: dict[tuple[object, ...], Job] = {}
@@ -146,8 +152,8 @@ def private(state: State, table: Decisions) -> Iterable[Step]:
         startable = stage == "claimed" and not (job.suspect and place == "held")
         if startable or stage == "trying":
             return [step for step in of_job(state, j, job, table) if step.action != "take over"]
-        if job.owner != NOBODY and not state.workers[job.owner].up and (found := list(of_job(state, j, job, table))):
-            return found
+        if job.owner != NOBODY and not state.workers[job.owner].up and not state.workers[job.owner].leased:
+            return of_job(state, j, job, table)
     for w, worker in enumerate(state.workers):
         if not worker.up and (found := list(of_worker(state, w, worker))):
             return found
@@ -159,13 +165,15 @@ def private(state: State, table: Decisions) -> Iterable[Step]:
 
 
 def _harms(before: State, step: Step) -> bool:
-    """True for a death or a silence, which need not happen."""
-    return step.action == "crash" or (step.action == "lapse" and before.workers[step.worker].up)
+    """True for a death, a silence, a pause or a cancel, which need not happen."""
+    return step.action in ("crash", "pause", "cancel", "ask") or (
+        step.action == "lapse" and before.workers[step.worker].up
+    )
 
 
 def _stuck(order: list[State], onward: array[int], offsets: array[int]) -> int | None:
     """The first state without a path to the end of all jobs that needs no deaths or silences; None if there is none."""
-    good = bytearray(all(job.place in ("done", "recorded") for job in state.jobs) for state in order)
+    good = bytearray(all(job.place in ("done", "recorded", "cancelled") for job in state.jobs) for state in order)
     changed = True
     while changed:
         changed = False

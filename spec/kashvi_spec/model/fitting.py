@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from .states import NOBODY, Action, Job, State, Step
 from .stories import Item
-from .table import Row
+from .table import Row, Verdict
+
+REMOVED: dict[str, Verdict] = {"retry": "delayed", "fail": "unrecorded", "return": "ready"}
+"""The place from which a mark keeps a job, by its settlement."""
 
 
 def fits(item: Item, before: State, step: Step) -> bool:
     """True if the step is the item's."""
     action, w, row = step.action, step.worker, step.row
-    job = before.jobs[0]
+    job, after = before.jobs[0], step.state.jobs[0]
+    if item.what in OF_QUEUE:
+        return _of_queue(item, before, step)
+    if after.place == "cancelled" != job.place:
+        return item.what == "cancelled" and _removes(item, before, step)
     match item.what:
-        case "dispatched":
-            return action == ("dispatch after" if item.flag else "dispatch")
-        case "claimed":
-            return action == "claim" and w == item.actor
+        case "asked":
+            return action == "ask"
+        case "cancelled":
+            return False
         case "started" if action == "start":
-            return w == item.actor and (job.attempts + 1, job.suspect) == (item.number, item.flag)
+            told = job.attempts + 1, job.suspect, job.queue
+            return w == item.actor and told == (item.number, item.flag, item.queue)
         case "started":
             return action == "late start" and w == item.actor and _late(before, step) + 1 == item.number
         case "ended" | "cut off" if action == "late end":
@@ -40,6 +48,31 @@ def fits(item: Item, before: State, step: Step) -> bool:
             return action == "refused" and w == item.actor
         case _:
             return action == "record"
+
+
+OF_QUEUE = ("dispatched", "claimed", "paused", "resumed")
+
+
+def _of_queue(item: Item, before: State, step: Step) -> bool:
+    """True if the step is on the item's queue, or about it."""
+    if item.what == "dispatched":
+        action = "dispatch after" if item.flag else "dispatch"
+        return step.action == action and step.state.jobs[0].queue == item.queue
+    if item.what == "claimed":
+        return step.action == "claim" and step.worker == item.actor and before.jobs[0].queue == item.queue
+    changed = (item.queue in step.state.paused) != (item.queue in before.paused)
+    return changed and step.action == ("pause" if item.what == "paused" else "resume")
+
+
+def _removes(item: Item, before: State, step: Step) -> bool:
+    """True if a cancel takes the job off its queue, or if the settlement of this move removes it."""
+    if not item.move or step.action == "cancel":
+        return not item.move and step.action == "cancel"
+    if step.action == "take over":
+        right = item.owner != item.actor and step.worker == item.owner
+    else:
+        right = item.owner == item.actor and _mine(before, step.worker, item)
+    return right and REMOVED[item.move] == (step.row.to if step.row else "ready")
 
 
 def _settles(item: Item, w: int, action: Action) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .states import NOBODY, Action, Job, State, Step
 
-ENDS = ("done", "unrecorded", "recorded")
+ENDS = ("done", "unrecorded", "recorded", "cancelled")
 AN_ATTEMPT = ("succeeded", "failed", "gave up", "lost")
 """The ends of attempts whose handler was called."""
 
@@ -22,7 +22,7 @@ class Broken(NamedTuple):
 def of_state(state: State, limit: int) -> Iterator[Broken]:
     """The clauses that a state breaks."""
     for j, job in enumerate(state.jobs):
-        place, attempts, suspect, owner, stage = job
+        place, attempts, suspect, owner, stage, *_ = job
         if (place in ("held", "running")) != (owner != NOBODY):
             yield Broken("DISPATCH-1", f"job {j} is {place} and its owner is {owner}")
         if place not in ENDS and attempts >= limit:
@@ -43,13 +43,16 @@ def of_step(before: State, step: Step, limit: int) -> Iterator[Broken]:
     """The clauses that a step breaks."""
     j = step.job
     old, new = (before.jobs[j], step.state.jobs[j]) if j != NOBODY else (NOTHING, NOTHING)
-    for clause, why, holds in CHECKS.get(step.action, ()):
+    checks = CANCELLED if old.marked and step.row is not None else CHECKS.get(step.action, ())
+    for clause, why, holds in checks:
         if not holds(before, step, old, new, limit):
             yield Broken(clause, f"{step.action}: {why}: {_brief(old)} → {_brief(new)}")
 
 
 def _brief(job: Job) -> str:
-    marks = f"{' suspect' if job.suspect else ''}{' ' + job.stage if job.stage else ''}"
+    marks = (
+        f"{' suspect' if job.suspect else ''}{' cancelled' if job.marked else ''}{' ' + job.stage if job.stage else ''}"
+    )
     return f"{job.place}{marks}, {job.attempts} attempts"
 
 
@@ -78,6 +81,9 @@ def _who_ran(state: State, w: int) -> int:
     return len(mine) - waiting if any(job.place == "running" for job in mine) else 0
 
 
+_ITS_QUEUE: tuple[str, str, Check] = (
+    "QUEUES-4", "a job stays on its queue", lambda b, s, old, new, limit: new.queue == old.queue)  # fmt: skip
+
 _COUNTED: tuple[tuple[str, str, Check], ...] = (
     ("JOBS-2", "done if and only if the attempt succeeded",
      lambda b, s, old, new, limit: (new.place == "done") == (_end(s) == "succeeded")),
@@ -100,12 +106,30 @@ _COUNTED: tuple[tuple[str, str, Check], ...] = (
      lambda b, s, old, new, limit: _end(s) != "void" or new.place == "unrecorded"),
     ("DELIVERY-8", "an attempt that ends normally clears the mark, a death leaves it",
      lambda b, s, old, new, limit: new.place in ENDS or new.suspect == (_end(s) not in ("failed", "snoozed"))),
+    _ITS_QUEUE,
 )  # fmt: skip
 
 CHECKS: dict[Action, tuple[tuple[str, str, Check], ...]] = {
     "claim": (
         ("RETRY-7", "only what is ready is claimed", lambda b, s, old, new, limit: old.place == "ready"),
         ("DELIVERY-7", "by a worker that is there", lambda b, s, old, new, limit: b.workers[s.worker].up),
+        ("QUEUES-5", "not while its queue is paused", lambda b, s, old, new, limit: old.queue not in b.paused),
+        _ITS_QUEUE,
+    ),
+    "promote": (_ITS_QUEUE,),
+    "cancel": (
+        ("QUEUES-9", "what no worker has leaves its queue",
+         lambda b, s, old, new, limit: old.place in ("delayed", "ready") and new.place == "cancelled"),
+    ),
+    "ask": (
+        ("QUEUES-9", "what a worker has stays with it",
+         lambda b, s, old, new, limit: new == old._replace(marked=True)),
+    ),
+    "quit": (
+        ("QUEUES-9", "what is cancelled is not handed back, all else is, to its queue",
+         lambda b, s, old, new, limit: all(
+             (after.place, after.queue) == ("cancelled" if job.marked else "ready", job.queue)
+             for job, after in zip(b.jobs, s.state.jobs, strict=True) if job.owner == s.worker)),
     ),
     "start": (
         ("RETRY-1", "no attempt over the limit", lambda b, s, old, new, limit: old.attempts < limit),
@@ -135,11 +159,13 @@ CHECKS: dict[Action, tuple[tuple[str, str, Check], ...]] = {
         ("WORKERS-3", "handed back as it was",
          lambda b, s, old, new, limit: s.row is not None and (s.row.counts, s.row.wait_s) == (False, 0)
          and (new.place, new.attempts, new.suspect) == ("ready", old.attempts, old.suspect)),
+        _ITS_QUEUE,
     ),
     "postpone": (
         ("FAILURES-10", "delayed as it was, for a second at first",
          lambda b, s, old, new, limit: s.row is not None and (s.row.counts, s.row.wait_s) == (False, 1)
          and (new.place, new.attempts, new.suspect) == ("delayed", old.attempts, old.suspect)),
+        _ITS_QUEUE,
     ),
     "refused": (
         ("DELIVERY-5", "a refused settlement changes nothing",
@@ -151,11 +177,21 @@ CHECKS: dict[Action, tuple[tuple[str, str, Check], ...]] = {
     ),
     "crash": (
         ("DISPATCH-1", "a death moves no job",
-         lambda b, s, old, new, limit: [j[:4] for j in b.jobs] == [j[:4] for j in s.state.jobs]),
+         lambda b, s, old, new, limit: all(
+             job._replace(stage="") == after._replace(stage="")
+             for job, after in zip(b.jobs, s.state.jobs, strict=True))),
     ),
 }  # fmt: skip
+CANCELLED: tuple[tuple[str, str, Check], ...] = (
+    ("QUEUES-9", "what is cancelled is gone unless it succeeded",
+     lambda b, s, old, new, limit: new.place == ("done" if _end(s) == "succeeded" else "cancelled")),
+    ("DELIVERY-3", "by its own worker, or after the lease",
+     lambda b, s, old, new, limit: s.action != "take over" or not b.workers[s.worker].leased),
+    _ITS_QUEUE,
+)  # fmt: skip
+"""The checks of settlements of marked jobs."""
 CLAUSES = sorted(
-    {clause for checks in CHECKS.values() for clause, _, _ in checks}
+    {clause for checks in (*CHECKS.values(), CANCELLED) for clause, _, _ in checks}
     | {"DELIVERY-1", "DELIVERY-14", "DISPATCH-1", "RETRY-1"},
     key=lambda clause: (clause.partition("-")[0], int(clause.partition("-")[2])),
 )

@@ -7,7 +7,7 @@ ends before it is settled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, assert_never, cast
 
 from kashvi.events import (
@@ -37,6 +37,8 @@ from kashvi.events import (
     JobStored,
     JobSucceeded,
     PolicyIgnored,
+    QueuePaused,
+    QueueResumed,
     RetryScheduled,
     SettleRefused,
     WorkerStarted,
@@ -57,6 +59,10 @@ What = Literal[
     "postponed",
     "refused",
     "recorded",
+    "paused",
+    "resumed",
+    "asked",
+    "cancelled",
 ]
 ALONE: frozenset[What] = frozenset({"started", "ended", "cut off", "void"})
 """The steps of a process without the server."""
@@ -91,6 +97,10 @@ class Item(NamedTuple):
     """None: by another rule than the model's, the type's own or the handler's."""
     how: Literal["", "gave up", "snoozed"] = ""
     """settled: what the handler, or the type's policy, made of the attempt."""
+    queue: int = 0
+    """dispatched, claimed, started, paused, resumed: the queue, a number in order of appearance, from 0."""
+    move: str = ""
+    """cancelled: what its worker wanted to settle; empty if it was taken off its queue."""
     after: int = 0
     """The items before it, as bits."""
 
@@ -103,6 +113,14 @@ class Story(NamedTuple):
     """By process: True if it may have taken steps without events, since it was killed or got no answer."""
     ghosts: bool
     """True if such a process may have had the job without any event of it, or under another id."""
+    queues: int = 1
+
+
+class Pause(NamedTuple):
+    """A pause of a queue, by the events of the process that made it."""
+
+    began: QueuePaused
+    ended: QueueResumed | None
 
 
 class Told(NamedTuple):
@@ -113,18 +131,34 @@ class Told(NamedTuple):
     events: tuple[Event, ...]
 
 
-def stories(trace: Sequence[Event], set_back_s: float = 0.0) -> Iterable[Told]:
-    """The story of each job. Two times of the server at most ``set_back_s`` apart have no order."""
+def stories(trace: Sequence[Event], set_back_s: float = 0.0, pauses: bool = True) -> Iterable[Told]:
+    """The story of each job. Two times of the server at most ``set_back_s`` apart have no order.
+
+    ``pauses``: False if the server may have lost one.
+    """
     process_of = {event.worker: event.process for event in trace if isinstance(event, WorkerStarted | AttemptStarted)}
     silent = silent_processes(trace)
     of_job: dict[str, list[JobEvent]] = {}
     for event in trace:
         if isinstance(event, JobEvent) and not isinstance(event, FollowUpKept):  # it may never be sent
             of_job.setdefault(event.job_id, []).append(event)
+    of_queue = _pauses(trace) if pauses else {}
     for job_id, events in of_job.items():
-        if any(isinstance(event, CancelAsked | JobCancelled) for event in events):
-            continue  # the model has no cancel: a predicate judges it
-        yield _Teller(process_of, silent, set_back_s).tell(job_id, events)
+        yield _Teller(process_of, silent, set_back_s).tell(job_id, events, of_queue)
+
+
+def _pauses(trace: Sequence[Event]) -> dict[str, list[Pause]]:
+    """The pauses of each queue."""
+    found: dict[str, list[Pause]] = {}
+    for event in trace:
+        if isinstance(event, QueuePaused | QueueResumed) and not event.worker:
+            of_queue = found.setdefault(event.queue, [])
+            under_way = bool(of_queue) and of_queue[-1].ended is None
+            if isinstance(event, QueuePaused) and not under_way:
+                of_queue.append(Pause(event, None))
+            elif isinstance(event, QueueResumed) and under_way:
+                of_queue[-1] = Pause(of_queue[-1].began, event)
+    return found
 
 
 def silent_processes(trace: Sequence[Event]) -> frozenset[str]:
@@ -166,18 +200,20 @@ class _Teller:
         self._silent = silent
         self._set_back_s = set_back_s
         self._numbers: dict[str, int] = {}
+        self._queues: dict[str, int] = {}
         self._items: list[tuple[Item, Event, float | None]] = []
         """Items with exact times of the server."""
         self._told: dict[str, int] = {}
         """By process, its items so far, as bits."""
 
-    def tell(self, job_id: str, events: Sequence[JobEvent]) -> Told:
+    def tell(self, job_id: str, events: Sequence[JobEvent], pauses: Mapping[str, Sequence[Pause]]) -> Told:
         dying: dict[str, AttemptLost] = {}
         for event in events:
             if isinstance(event, AttemptLost):
                 dying[event.process] = event
             else:
                 self._add(event, dying)
+        self._pause(pauses)
         exact = [(at, i) for i, (_, _, at) in enumerate(self._items) if at is not None]
         items = tuple(
             item._replace(
@@ -189,8 +225,22 @@ class _Teller:
         )
         silent = tuple(name in self._silent or name not in self._process_of.values() for name in self._numbers)
         ghosts = bool(self._silent - self._numbers.keys()) or any(map(_may_lack_id, events))
-        story = Story(items, silent, ghosts)
+        story = Story(items, silent, ghosts, max(len(self._queues), 1))
         return Told(job_id, story, tuple(event for _, event, _ in self._items))
+
+    def _pause(self, pauses: Mapping[str, Sequence[Pause]]) -> None:
+        """Add the pauses of the job's queues that overlap the time from its first step to its last claim."""
+        times = [at for _, _, at in self._items if at is not None]
+        claims = [at for item, _, at in self._items if item.what == "claimed" and at is not None]
+        for queue, number in self._queues.items() if claims else ():
+            for began, ended in pauses.get(queue, ()):
+                if began.server_at < max(claims) and (ended is None or ended.server_at > min(times)):
+                    bit = 1 << self._note(Item("paused", queue=number), began, began.server_at)
+                    if ended is not None:
+                        self._note(Item("resumed", queue=number, after=bit), ended, ended.server_at)
+
+    def _queue(self, name: str) -> int:
+        return self._queues.setdefault(name, len(self._queues))
 
     def _before(self, one: float, other: float) -> bool:
         return one < other if not self._set_back_s else round(other - one - self._set_back_s, 6) > 0
@@ -198,13 +248,13 @@ class _Teller:
     def _add(self, known: JobEvent, dying: dict[str, AttemptLost]) -> None:
         event = cast("AnyJobEvent", known)
         if isinstance(event, JobDispatched):
-            self._note(Item("dispatched", flag=event.due is not None), event)
+            self._note(Item("dispatched", flag=event.due is not None, queue=self._queue(event.queue)), event)
         elif isinstance(event, AttemptStarted):
-            actor = self._actor(event.process)
-            claimed = 0
+            actor, queue, claimed = self._actor(event.process), self._queue(event.queue), 0
             if event.claim == "exchange":
-                claimed = 1 << self._note(Item("claimed", actor), event, event.server_at)
-            self._by_itself(Item("started", actor, number=event.attempt, flag=event.suspect, after=claimed), event)
+                claimed = 1 << self._note(Item("claimed", actor, queue=queue), event, event.server_at)
+            item = Item("started", actor, number=event.attempt, flag=event.suspect, queue=queue, after=claimed)
+            self._by_itself(item, event)
         elif isinstance(event, AttemptSucceeded):
             self._by_itself(Item("ended", self._actor(event.process), number=event.attempt, flag=True), event)
         elif isinstance(event, AttemptFailed) and event.unsent:
@@ -246,6 +296,13 @@ class _Teller:
                 item.what == "recorded" for item, _, _ in self._items
             ):  # emitted by every process that recorded it
                 self._note(Item("recorded"), event)
+        elif isinstance(event, CancelAsked):
+            self._note(Item("asked"), event, event.server_at)
+        elif isinstance(event, JobCancelled):
+            dying.pop(event.process, None)
+            actor = self._actor(event.process) if event.move else NOBODY
+            owner = self._owner(event.owner) if event.move else NOBODY
+            self._note(Item("cancelled", actor, owner, move=event.move), event, event.server_at)
         elif isinstance(event, JobPostponed):
             before = self._told.get(event.process, 0)  # a worker does not start a job of an unknown type
             item = Item("postponed", self._actor(event.process), number=event.attempts, after=before)
@@ -261,9 +318,7 @@ class _Teller:
             | JobRefused
             | JobStored
             | PolicyIgnored
-            | CancelAsked
-            | ChainCancelled
-            | JobCancelled,
+            | ChainCancelled,
         ):
             assert_never(event)
 

@@ -20,6 +20,7 @@ class Untold:
         self._silent = (*story.silent, True) if story.ghosts or not story.silent else story.silent
         self._ghost = len(story.silent)
         self._dispatched = any(item.what == "dispatched" for item in story.items)
+        self._cancelled = any(item.what in ("asked", "cancelled") for item in story.items)
         self.anybody = any(self._silent)
         # The items of each process, as bits: its own steps, all its steps, all items that concern it.
         workers = range(len(self._silent))
@@ -37,6 +38,8 @@ class Untold:
             return None if self._dispatched else 0
         if action in ("promote", "announce"):
             return 0
+        if action == "ask":  # a cancel marks the job before it looks for it
+            return 0 if self._cancelled and step.state != state else None
         if w == NOBODY:
             return None
         silent, alive = self._silent[w], state.workers[w].up

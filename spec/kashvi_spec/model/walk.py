@@ -32,7 +32,9 @@ FEW, LOOK_MAX = 3_000, 100_000
 stories need some hundreds; one with fifteen deaths around its job needed over thirty thousand."""
 
 
-NAMES: dict[What, str] = {"claimed": "its claim", "cut off": "its end in the middle"}
+NAMES: dict[What, str] = {
+    "claimed": "its claim", "cut off": "its end in the middle", "paused": "a pause of its queue", "resumed": "its end",
+}  # fmt: skip
 """The names of items without an event."""
 
 
@@ -98,15 +100,17 @@ def walk(
     excused: Collection[str] = (),
     look_max: int = LOOK_MAX,
     set_back_s: float = 0.0,
+    pauses: bool = True,
 ) -> Walked:
     """Walk all jobs of a trace except the excused ones. Raises CannotWalk.
 
     A job is excused, too, if its type's own limit of attempts changed meanwhile, or is none that the table covers.
     ``limit``: by default the trace's. ``set_back_s``: the seconds by which the server's clock was set back meanwhile.
+    ``pauses``: False if the server may have lost a pause, or if its clock was set, so that pauses are not walked.
     """
     limit = limit_of(trace, limit)
     walked = Walked()
-    for told in stories(trace, set_back_s):
+    for told in stories(trace, set_back_s, pauses):
         walked.jobs += 1
         own = {event.type_limit for event in told.events if isinstance(event, LIMITED)} or {0}
         if told.job_id in excused or len(own) > 1 or not own <= {0, *LIMITS}:
@@ -128,9 +132,15 @@ def walk(
 def _way(story: Story, limit: int, look_max: int) -> _Way:
     """The path through all items with the fewest steps without events; if there is none, one that leads farthest."""
     items, hidden = story.items, Untold(story)
-    others = sum(item.what in ("settled", "returned") and item.owner not in (NOBODY, item.actor) for item in items)
+    others = sum(
+        item.what in ("settled", "returned", "cancelled") and item.owner not in (NOBODY, item.actor) for item in items
+    )
     workers = max(len(story.silent) + story.ghosts, 1)
-    first: _At = 0, start_of(workers, 1, UNLIMITED, others + 2 * hidden.anybody, True)
+    first: _At = 0, start_of(
+        workers, 1, UNLIMITED, others + 2 * hidden.anybody, True, queues=story.queues,
+        pauses=UNLIMITED * any(item.what == "paused" for item in items),
+        cancels=UNLIMITED * any(item.what in ("asked", "cancelled") for item in items),
+    )  # fmt: skip
     all_done = (1 << len(items)) - 1
     came: _Came = {first: None}
     farthest, number = first, count()

@@ -16,13 +16,14 @@ from ...model.table import LIMITS
 if TYPE_CHECKING:
     from ...model.explore import Explored
 
-WORKERS_MAX, JOBS_MAX, CRASHES_MAX = 4, 6, 4
+WORKERS_MAX, JOBS_MAX, CRASHES_MAX, QUEUES_MAX = 4, 6, 4, 3
 
 
 @examples(
     """
 kashvi spec:model
 kashvi spec:model --workers 3 --jobs 4 --crashes 2
+kashvi spec:model --queues 2 --pauses 1 --cancels 1
 kashvi spec:model --silences 1 --max-retry 3 --json
 """
 )
@@ -42,8 +43,21 @@ kashvi spec:model --silences 1 --max-retry 3 --json
 @click.option(
     "--max-retry", type=click.IntRange(LIMITS[0], LIMITS[-1]), default=2, show_default=True, help="Attempts in all."
 )
+@click.option("--queues", type=click.IntRange(1, QUEUES_MAX), default=1, show_default=True)
+@click.option("--pauses", type=click.IntRange(0, QUEUES_MAX), default=0, show_default=True, help="The most pauses.")
+@click.option("--cancels", type=click.IntRange(0, JOBS_MAX), default=0, show_default=True, help="The most cancels.")
 @json_option
-def model_command(workers: int, jobs: int, crashes: int, silences: int, max_retry: int, as_json: bool) -> None:
+def model_command(
+    workers: int,
+    jobs: int,
+    crashes: int,
+    silences: int,
+    max_retry: int,
+    queues: int,
+    pauses: int,
+    cancels: int,
+    as_json: bool,
+) -> None:
     """Explore the model of the queue to the end: every state, every step, in a small scope.
 
     The model (spec/model.md) has its own decision table and does not call the library. Each state and step is
@@ -56,7 +70,7 @@ def model_command(workers: int, jobs: int, crashes: int, silences: int, max_retr
 
     runtime = SystemRuntime()
     began = runtime.monotonic()
-    explored = explore(Scope(workers, jobs, crashes, silences, max_retry))
+    explored = explore(Scope(workers, jobs, crashes, silences, max_retry, queues, pauses, cancels))
     elapsed_s = runtime.monotonic() - began
     if as_json:
         click.echo(json_line(_plain(explored, elapsed_s)))
@@ -94,7 +108,7 @@ def _show(explored: Explored, elapsed_s: float) -> None:
         (
             "scope",
             f"{scope.workers} workers, {scope.jobs} jobs, {scope.limit} attempts, {scope.crashes} crashes, "
-            f"{scope.silences} silences",
+            f"{scope.silences} silences, {scope.queues} queues, {scope.pauses} pauses, {scope.cancels} cancels",
         ),
         ("states", f"{explored.states:,}, the farthest {explored.depth} steps away"),
         ("steps", f"{explored.steps:,}, of {len(explored.kinds)} kinds"),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ...model.walk import Walked
 
 ROLLED_BACK = "ServerRolledBack"
+PAUSES_LOST = ("restart", "failover", "server_back", "server_forward")
+"""Faults after which a pause may be lost, or its times may not be those of claims."""
 ENOUGH = 10
 """Rejected jobs."""
 
@@ -37,6 +39,8 @@ class Trace(NamedTuple):
     excused: Collection[str]
     set_back_s: float
     """The total seconds by which the server's clock was set back."""
+    pauses: bool = True
+    """False if the server may have lost one, or if its clock was set."""
 
 
 @examples(
@@ -73,7 +77,7 @@ def walk_command(traces: tuple[Path, ...], seeds: int, first: int, workload: str
     try:
         for trace in chain(_files(traces), _simulated(range(first, first + seeds), workload, faults)):
             try:
-                walked = walk(trace.events, trace.limit, trace.excused, FEW if failing else LOOK_MAX, trace.set_back_s)
+                walked = walk(*trace[1:4], FEW if failing else LOOK_MAX, trace.set_back_s, trace.pauses)
             except CannotWalk as error:
                 raise click.BadParameter(f"{trace.name}: {error}", param_hint="TRACE") from error
             total.add(walked)
@@ -120,7 +124,8 @@ def _files(traces: tuple[Path, ...]) -> Iterator[Trace]:
             raise click.BadParameter(f"{path} holds no event of kashvi", param_hint="TRACE")
         ids_are_unsure = passed_over[ROLLED_BACK] or struck["repeated_id"]
         excused = {event.job_id for event in found if isinstance(event, JobEvent)} if ids_are_unsure else ()
-        yield Trace(str(path), found, None, excused, SET_BACK_S * struck["server_back"])
+        pauses = not any(struck[fault] for fault in PAUSES_LOST)
+        yield Trace(str(path), found, None, excused, SET_BACK_S * struck["server_back"], pauses)
 
 
 def _simulated(seeds: range, workload: str, faults: str) -> Iterator[Trace]:
@@ -131,14 +136,17 @@ def _simulated(seeds: range, workload: str, faults: str) -> Iterator[Trace]:
     for seed in seeds:
         world = play(script, seed=seed, faults=faults).world
         excused = {*world.rolled_back, *world.others.repeated}
-        yield Trace(f"seed {seed}", world.events, script.workers.max_attempts, excused, world.set_back_s)
+        pauses = not any(world.struck[fault] for fault in PAUSES_LOST)
+        yield Trace(f"seed {seed}", world.events, script.workers.max_attempts, excused, world.set_back_s, pauses)
 
 
 def _all_kinds() -> list[Kind]:
     """All kinds of steps that concern a single job."""
     from ...model.explore import Scope, explore
 
-    return sorted({*explore(Scope(2, 1, 2, 2, 3)).kinds, *explore(Scope(1, 1, 0), reduce=False).kinds})
+    scopes = Scope(2, 1, 2, 2, 3), Scope(2, 1, 2, 1, 3, pauses=1, cancels=1)
+    quits = explore(Scope(1, 1, 0, cancels=1), reduce=False).kinds
+    return sorted({*quits, *(kind for scope in scopes for kind in explore(scope).kinds)})
 
 
 def _show(total: Walked, count: int, never: list[str]) -> None:
