@@ -101,6 +101,19 @@ def test_a_clock_that_was_set_excuses_what_spans_it_and_by_no_more_than_it_was_s
     assert excused(1.1, seconds_later=-1) == ""
 
 
+def test_a_clock_that_was_set_before_a_job_was_told_of_excuses_it_if_the_server_had_it() -> None:
+    """Its worker stood still between the step and its event. Found by cancels, seed 10826."""
+    world = world_of_quick_jobs()
+    world.process().dispatch(Quick())
+    job_id = world.events[0].job_id  # type: ignore[attr-defined]
+    world.times[:] = [world.kernel.time + world.lease_s + 2]
+    world.jumps[:] = [(world.kernel.time + 1, "server_back", -10.0)]
+    violation = Violation("done is done", job_id, "claimed and started 2.500000 s after it had ended")
+    assert excuse(world, violation, stored=True) == "server_back"
+    world.came[job_id] = world.times[0]
+    assert excuse(world, violation, stored=True) == ""
+
+
 def test_a_clock_that_was_set_back_excuses_a_pause_by_no_more_than_it_was_set() -> None:
     """And orders among jobs in any case, since any of them may be the one from before."""
     world = world_of_quick_jobs()

@@ -182,12 +182,14 @@ def excuse(world: World, v: Violation, stored: bool) -> str:
 def _jumped(world: World, v: Violation, rule: str) -> bool:
     """Whether the server's clock was set during this job's life, and by as much as the job is early.
 
-    A worker goes by the old clock until its next exchange, at most a lease later.
+    A worker goes by the old clock until its next exchange, at most a lease later. A process that stands still emits the
+    first event of a follow-up long after the server got it.
     """
     jumps = [(at, abs(by)) for at, struck, by in world.jumps if struck == rule]
     if not jumps or not (times := _times_of(world, v.job_id)):
         return bool(jumps)
-    spanned = [by for at, by in jumps if times[0] - world.lease_s <= at <= times[-1]]
+    began = min(times[0], world.came.get(v.job_id, times[0]))
+    spanned = [by for at, by in jumps if began - world.lease_s <= at <= times[-1]]
     return bool(spanned) and sum(spanned) + ROUNDING_S >= _early_s(v)
 
 

@@ -28,7 +28,8 @@ class Reported:
         world = self._self
         job_ids = list(map(id_of, envelopes))
         world._touches += [(world.kernel.time, job_id, True) for job_id in job_ids]
-        world._ours.update(job_ids)
+        for job_id in job_ids:
+            world.came.setdefault(job_id, world.kernel.time)
         world.others.last = envelopes[-1]
 
     def touched(self, envelope: bytes) -> None:

@@ -88,6 +88,8 @@ class World(Judged, Reported, Struck):
     not judged then, only their events and what they leave.
     """
 
+    came: dict[str, float]
+    """When the server got each job that a process of this world pushed, by the world's clock."""
     late, named = 0, frozenset[str]()
     """Requests that have not arrived yet, and the named queues that had jobs."""
     progress = 0
@@ -148,7 +150,7 @@ class World(Judged, Reported, Struck):
         self.unannounced: list[AttemptLost] = []
         """Attempts counted as lost without having been announced."""
         self.ledger, self.telling, self.trouble = Ledger(self.registry), Telling(), Trouble(lease_s)
-        self.lost_pushes: dict[str, str] = {}
+        self.came, self.lost_pushes = {}, dict[str, str]()
         self.rolled_back: dict[str, str] = {}
         self.renewals_lost: dict[str, str] = {}
         """By job, the fault by which the server lost its worker's lease."""
@@ -164,8 +166,7 @@ class World(Judged, Reported, Struck):
         self.database = None if database is None else engine_of(database)
         self.table = table
         self._queues: dict[int, SimQueue] = {}
-        self._lines: dict[int, Line] = {}
-        self._touches, self._ours = list[tuple[float, str, bool]](), set[str]()
+        self._lines, self._touches = dict[int, Line](), list[tuple[float, str, bool]]()
         self._rolling_back, self._closed, self._sim_seq = False, False, 0
         self.judges = bench(self.kernel, self.server, every_predicate(max_attempts, self.stored))
         self._attempting: dict[int, AttemptStarted] = {}
@@ -381,7 +382,7 @@ class World(Judged, Reported, Struck):
 
     def is_ours(self, job_id: str) -> bool:
         """True if a process of this world pushed the job."""
-        return job_id in self._ours
+        return job_id in self.came
 
     def called(self, process: SimRuntime) -> None:
         """Count a call of the server."""
