@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import fakeredis
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 import kashvi
 from kashvi import cancelling, events
@@ -288,3 +291,18 @@ def test_two_cancels_at_once_of_no_job_both_find_none() -> None:
     assert cancelling.cancel(driver, "1").outcome == "unknown"
     assert answers == ["True", "True"]
     assert driver.marked(["1"]) == []
+
+
+def test_a_job_in_an_outbox_is_unknown_until_the_relay_has_pushed_it(tmp_path: Path) -> None:
+    """Then it is on its queue, and is removed."""
+    queue = Queue(MemoryDriver(), registry=Registry())
+    job = job_that(queue, nothing)
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/app.db")
+    queue.outbox(engine)
+    with Session(engine) as session:
+        job_id = queue.dispatch(job(), session=session)
+        session.commit()
+    assert queue.cancel(job_id) == "unknown"
+    assert queue.relays()[0].flush() == 1
+    assert queue.cancel(job_id) == "removed"
+    engine.dispose()
