@@ -28,6 +28,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
         "queues",
         "results",
         "retries",
+        "site/index",
         "timeouts",
         "transactions",
     ],
