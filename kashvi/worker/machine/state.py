@@ -7,9 +7,10 @@ in time: so what happens an hour later is the same.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from copy import copy
 from functools import cache
+from operator import attrgetter
 from typing import Annotated, Literal, Self, get_type_hints
 
 import msgspec
@@ -220,7 +221,16 @@ class State(msgspec.Struct, eq=False):
 
     def key(self, now: int) -> tuple[Hashable, ...]:
         """Everything that its further steps depend on."""
-        return tuple(told(self, getattr(self, name), now) for name, told in told_of().items())
+        plain, others = _told_in_two()
+        return (*plain(self), *[told(self, getattr(self, name), now) for name, told in others])
+
+
+@cache
+def _told_in_two() -> tuple[Callable[[State], tuple[Hashable, ...]], list[tuple[str, Told]]]:
+    """Reads the fields that stand in the key as they are; and the others that can make a difference."""
+    told = told_of()
+    plain = attrgetter(*(name for name, one in told.items() if one is as_it_is))
+    return plain, [(name, one) for name, one in told.items() if one not in (as_it_is, setting, number)]
 
 
 @cache
