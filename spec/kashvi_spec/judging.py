@@ -6,8 +6,8 @@ methods that watch it, and nothing is formatted until a clause is broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import Any, NamedTuple, Self
 
 from kashvi.events import Event
 
@@ -50,12 +50,53 @@ class Predicate:
         """The violations if the trace is over and all work counts as done. Changes nothing."""
         return []
 
+    def memory(self, over: Container[str] = ()) -> Mapping[str, object]:
+        """What it remembers, by name: two predicates with equal memories judge alike.
+
+        ``over``: jobs of which no event comes any more.
+        """
+        return {name: value for name, value in vars(self).items() if name not in ("judged", "violations", "clock")}
+
+    def copy(self) -> Self:
+        """A copy that shares nothing with this one that either may change."""
+        other = object.__new__(type(self))
+        known: dict[int, Any] = {}
+        vars(other).update((name, _copied(value, known)) for name, value in vars(self).items())
+        return other
+
     def breaks(self, job_id: str, why: str) -> None:
         """Note a violation. Called only for one: texts take longer than all else."""
         self.violations.append(self.broken(job_id, why))
 
     def broken(self, job_id: str, why: str) -> Violation:
         return Violation(self.name, job_id, why)
+
+
+def _copied(value: Any, known: dict[int, Any]) -> Any:
+    """A copy with the same objects in several places as the original has."""
+    kind = type(value)
+    if kind in _IMMUTABLE or isinstance(value, Event):
+        return value
+    if (copy := known.get(id(value))) is not None:
+        return copy
+    if isinstance(value, dict):
+        copy = known[id(value)] = kind()
+        for key, item in value.items():
+            copy[key] = _copied(item, known)
+    elif isinstance(value, list | set):
+        copy = known[id(value)] = kind(_copied(item, known) for item in value)
+    elif isinstance(value, tuple):
+        items = [_copied(item, known) for item in value]
+        copy = known[id(value)] = kind(*items) if hasattr(kind, "_fields") else kind(items)
+    elif hasattr(value, "__dict__") and not callable(value):
+        copy = known[id(value)] = object.__new__(kind)
+        vars(copy).update((name, _copied(item, known)) for name, item in vars(value).items())
+    else:
+        return value
+    return copy
+
+
+_IMMUTABLE = frozenset({str, int, float, bool, type(None)})
 
 
 class Judge:

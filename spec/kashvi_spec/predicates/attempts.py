@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from itertools import pairwise
 from typing import TypeVar
 
@@ -151,6 +152,11 @@ class StartsOnce(Predicate):
     def _returned(self, event: JobReturned | JobSnoozed) -> None:
         self._returns[event.job_id] = self._returns.get(event.job_id, 0) + 1
 
+    def memory(self, over: Container[str] = ()) -> Mapping[str, object]:
+        jobs = self._starts.keys() | self._returns.keys()
+        spare = {key: self._starts.get(key, 0) - self._returns.get(_job_of(key), 0) for key in jobs}
+        return {"spare": spare}
+
     def at_end(self) -> list[Violation]:
         again = [
             ((key, 1) if isinstance(key, str) else key, starts) for key, starts in self._starts.items() if starts > 1
@@ -160,6 +166,10 @@ class StartsOnce(Predicate):
             for (job_id, attempt), starts in sorted(again)
             if starts - 1 > (returns := self._returns.get(job_id, 0))
         ]
+
+
+def _job_of(attempt: Attempt) -> str:
+    return attempt if isinstance(attempt, str) else attempt[0]
 
 
 class NoWaitAfterTheLast(Predicate):

@@ -7,6 +7,8 @@ not judged: each predicate counts its checks.
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
+
 from kashvi.events import (
     AttemptFailed,
     AttemptSnoozed,
@@ -358,6 +360,9 @@ class Drains(Predicate):
         self._ended.add(event.job_id)
         self.judged += 1
 
+    def memory(self, over: Container[str] = ()) -> Mapping[str, object]:
+        return {"waiting": {*self._waiting}, "ended": self._ended}  # why they wait is for people
+
     def at_end(self) -> list[Violation]:
         return [self.broken(job_id, f"left over: {why}") for job_id, why in sorted(self._waiting.items())]
 
@@ -409,6 +414,19 @@ class Fifo(Predicate):
             self._latest[line] = (at, position)
         elif position < latest_position and at > latest_at + ROUNDING_S:
             self.breaks(job_id, "claimed after a job that was dispatched later")
+
+    def memory(self, over: Container[str] = ()) -> Mapping[str, object]:
+        open_ = {job: place for job, place in self._position.items() if job not in over and job not in self._excused}
+        lines = {line for line, _ in open_.values()}
+        latest = {
+            line: at
+            for line, (at, position) in self._latest.items()
+            if any(place < (line, position) for place in open_.values() if place[0] == line)
+        }
+        order = sorted(open_, key=lambda job: open_[job][1])
+        ahead = [job for job in order if open_[job][1] >= self._latest.get(open_[job][0], NOTHING_YET)[1]]
+        return {"order": [(line, [job for job in order if open_[job][0] == line]) for line in sorted(lines)],
+                "latest": latest, "ahead": ahead, "excused": self._excused}  # fmt: skip
 
 
 def all_predicates(max_attempts: int = 3, with_store: bool = True) -> list[Predicate]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from kashvi.events import (
@@ -103,6 +104,10 @@ class SuspectsAlone(_OfWorkers):
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[str, AttemptStarted] = {}
+
+    def memory(self, over: Container[str] = ()) -> Mapping[str, object]:
+        last = {w: run for w, run in self._last.items() if self._runs.get(w, {}).get(run.job_id) == run}
+        return {**super().memory(over), "_last": last}
 
     def starts(self, run: AttemptStarted, others: dict[str, AttemptStarted]) -> None:
         if not gravity(run):

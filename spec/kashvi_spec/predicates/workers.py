@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
+
 from kashvi.events import (
     AttemptFailed,
     AttemptLost,
@@ -142,6 +144,10 @@ class LeaseKept(Predicate):
             JobReturned: self._taken,
             AttemptLost: self._taken,
         }
+
+    def memory(self, over: Container[str] = ()) -> Mapping[str, object]:
+        heard = {worker: sorted({*times})[-2:] for worker, times in self._heard.items()}
+        return {"leases": self._leases, "heard": heard}  # the last may be of the moment of a takeover
 
     def _worker(self, event: WorkerStarted) -> None:
         self._leases[event.worker] = event.process, event.lease_s

@@ -122,7 +122,7 @@ def _(patch: Patch) -> None:
     "REDIS-4 REDIS-5 RETRY-8 RETRY-13 WORKERS-13",
 )
 def _(patch: Patch) -> None:
-    patch.setattr(Keeper, "_reap", lambda self: None)
+    patch.setattr(Keeper, "reaped", lambda self, found: None)
 
 
 @exhibit(
