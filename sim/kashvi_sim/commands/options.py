@@ -70,10 +70,7 @@ def faults_option(default: str) -> Callable[[Any], Any]:
 def workload_named(name: str) -> Workload:
     """The workload in a file, or kashvi's own of that name. Raises InvalidSetting."""
     from ..runs.workload import load
-    from ..search.scope import scope_named
 
-    if (scope := scope_named(name)) is not None:
-        return scope.workload()
     if Path(name).suffix == ".toml" or Path(name).is_file():
         return load(Path(name))
     for place in PLACES:

@@ -1,46 +1,46 @@
-"""The scope of a search, as a workload for ``sim:run``: ``2x2x3`` is two workers, two jobs, three attempts."""
+"""What a search searches."""
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
-from ..runs.arrivals import AtOnce
-from ..runs.workload import Crew, JobKind, Workload
-
-LEASE_S, RESTART_S = 1.21875, 0.40625
-"""With it keepers, which act every third of a lease, coincide at every moment, and idle workers at some moments."""
-FAULT_TIME_S = 10.0
-"""Longer than any run that reaches its end."""
-WORKERS_MAX = JOBS_MAX = ATTEMPTS_MAX = 9
+from kashvi.worker.machine.steps import SECOND, Until, micros
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """``attempts``: of each job in all. ``crashes``: the most processes that die."""
+    """``attempts``: of each job in all. ``crashes``: the most processes that die.
 
-    workers: int = 2
+    ``lost``: the most requests and replies that are lost. ``delayed``: how many jobs are dispatched with a delay, the
+    last ones. ``long``: any attempt may outlast a lease. ``hangs``: the first job never ends. ``takes_s``: how long an
+    attempt takes. ``follow_ups``: how many the first job has, numbered after the other jobs.
+    """
+
+    workers: int = 1
+    threads: int = 2
     jobs: int = 2
     attempts: int = 2
-    crashes: int = 1
+    crashes: int = 0
+    lost: int = 0
+    delayed: int = 0
+    long: bool = False
+    takes_s: float = 0.0
+    hangs: bool = False
+    until: Until = "stopped"
+    """When a worker ends by itself."""
+    timeout_s: float = 0.0
+    """The time limit of the first job, which hangs: when others had ``patience_s``, its process is replaced."""
+    obey_s: float = 0.25
+    patience_s: float = 0.5
+    follow_ups: int = 0
+    lease_s: float = 1.21875
+    restart_s: float = 0.40625
+    long_s: float = 1.5
+    delay_s: float = 0.5
 
     @property
-    def name(self) -> str:
-        return f"{self.workers}x{self.jobs}x{self.attempts}"
-
-    def workload(self) -> Workload:
-        crew = Crew(processes=self.workers, threads=1, lease_s=LEASE_S, max_attempts=self.attempts, restart_s=RESTART_S)
-        return Workload(
-            name=self.name,
-            about="All jobs at once, for a moment each, and any attempt may fail: what sim:explore searches.",
-            arrivals=AtOnce(jobs=self.jobs),
-            job=(JobKind(type="jobs.Small", fails=0.5),),
-            workers=crew,
-            fault_time_s=FAULT_TIME_S,
-        )
-
-
-def scope_named(name: str) -> Scope | None:
-    """The scope in a workload's name, or None."""
-    found = re.fullmatch(r"([1-9])x([1-9])x([1-9])", name)
-    return Scope(*map(int, found.groups())) if found else None
+    def horizon(self) -> int:
+        """How long ago, in microseconds, a time makes a difference to a predicate: longer than any wait or window."""
+        most_s = max(self.attempts - 1, self.lease_s, 1.0) + self.takes_s + self.long * self.long_s + self.timeout_s
+        if self.hangs:
+            most_s += 10 * self.lease_s * 2**self.crashes
+        return micros(most_s) + SECOND // 100

@@ -1,170 +1,346 @@
-"""The state of a small world, as bytes: two worlds with the same state go on alike, whatever their ids.
-
-Workers are interchangeable: their ids are only tested for equality, so a state is the sorted list of the workers'
-shares. (Only ``expired`` has an order by id, among leases that ran out at one moment; so if more than one
-process can die, workers keep their places.) Jobs keep the order of their ids, which decides between equal due times,
-and are named by their place in it.
-"""
+"""A small world as a value."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from typing import NamedTuple
+import re
+from collections import Counter, deque
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Literal
 
-from kashvi.events import JobDispatched, JobFailed, JobSucceeded
+import msgspec
+
+from kashvi.drivers.lines import MemoryStore
+from kashvi.events import Event, JobDispatched
+from kashvi.worker import Limits
+from kashvi.worker.machine import Machine
+from kashvi.worker.machine.steps import SECOND, Idle, Request, Wait
 from kashvi.worker.settle import Delivery
 
-from ..world.process import SimQueue
-from ..world.server import Contents, Share
-from ..world.world import World
-from .fingerprint import Walk, process_text
-from .memory import Memory
+from .memory import Lens, Minds
+from .scope import Scope
 
-NOBODY = Share([], [], None, 0, "")
-
-
-class State(NamedTuple):
-    """``key``: a digest of all that decides the rest of the run, except ``duties`` and ``excuses`` (``memory.py``)."""
-
-    key: bytes
-    duties: frozenset[str]
-    excuses: frozenset[str]
-
-    def shows_all_of(self, other: State) -> bool:
-        """True if every violation reachable from ``other`` is reachable from here."""
-        return self.key == other.key and self.duties >= other.duties and self.excuses <= other.excuses
+START = 1024 * SECOND
+_NAME = re.compile(r"'([pw])(\d+)'")
+Doing = Literal[
+    "free", "attempt", "exchange", "pausing", "ask due", "wait", "waiting", "idle", "keep", "reap", "record",
+    "end",
+]  # fmt: skip
+OF_WORKERS = ("held", "running", "workers", "answers", "duplicates", "cancelled", "serves")
+"""What the store has of each worker."""
+UNSEEN = frozenset({*OF_WORKERS, "now", "condition", "waiting", "members"})
 
 
-class States:
-    """Reads the states of one world. ``ordered``: workers keep their places."""
+class Task:
+    """What a thread or a keeper does next, and when; None: when it is woken."""
 
-    def __init__(self, world: World, ordered: bool) -> None:
-        self._world = world
-        self._ordered = ordered
-        self._texts: dict[str, tuple[tuple[float, int, bool], str]] = {}
-        self._known: list[str] = []
-        self._told: set[str] = set()
-        self._seen = 0
-        self._shares: dict[object, str] = {}
-        self.steps: dict[object, int] = {}
-        """How often tasks of each process ran."""
+    __slots__ = ("at", "doing", "what")
 
-    def state(self, rows: Sequence[str], *more: object) -> State:
-        """The current state. ``rows``: job ids in the failure table; ``more``: the caller's own part."""
-        text, *facts = self.texts(rows, *more)
-        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        return State(key, *(frozenset(some.splitlines()) for some in facts))
+    def __init__(self, at: int | None, doing: Doing, what: Any = None) -> None:
+        self.at, self.doing, self.what = at, doing, what
 
-    def texts(self, rows: Sequence[str], *more: object) -> list[str]:
-        """The state as text; the duties and the excuses are a line each."""
-        contents = self._world.server.contents()
-        producer, *workers = self._world.queues
-        shares = [(queue, text) for queue in workers if (text := self._share(queue, contents))]
-        self._shares = {queue.process: text for queue, text in shares}
-        if not self._ordered:
-            shares.sort(key=lambda share: share[1])
-        whole = "\n\n".join([self._server(contents), self._process(producer, False), *(text for _, text in shares)])
-        closed = self._closed(whole, rows)
-        judges, *facts = self._judges(rows, closed, more)
-        texts = [whole + judges, *facts]
-        for place, (queue, _) in enumerate(shares):
-            for name in (queue.process_id, _worker_id(queue)):
-                texts[0] = texts[0].replace(name, f"other{place}")
-        for n in range(len(self._jobs())):
-            texts[0] = texts[0].replace(f'{{"n":{n}}}', "{}")
-        for place, job_id in enumerate(job_id for job_id in self._jobs() if job_id not in closed):
-            texts = [text.replace(job_id, f"job{place}") for text in texts]
-        return texts
+    def becomes(self, at: int | None, doing: Doing, what: Any = None) -> None:
+        self.at, self.doing, self.what = at, doing, what
 
-    def _server(self, contents: Contents) -> str:
-        """The part of the state that belongs to no worker."""
-        kernel = self._world.kernel
-        walk = Walk(kernel.time, self._world.lease_s)
-        walk.any([contents.jobs, contents.delayed, contents.unrecorded])
-        dues = kernel.dues()
-        walk.any([(task.name, dues[task]) for task in kernel.tasks() if task.process is None and task.name != "look"])
-        return " ".join(walk.out)
 
-    def _closed(self, text: str, rows: Sequence[str]) -> frozenset[str]:
-        """Finished jobs that no predicate can report on any more."""
-        ended, untold = self._world.ended, self._world.untold()
-        return frozenset(
-            job_id
-            for job_id in self._jobs()
-            if job_id not in text
-            and len(moves := ended.get(job_id, [])) == 1
-            and rows.count(job_id) == moves.count("fail")
-            and (job_id in self._told or job_id in untold)
+class Process:
+    """A worker: the tasks of its threads, its keeper's, and its recorder's if it records. A dead one has no machine."""
+
+    __slots__ = ("_text", "hurried", "machine", "name", "number", "rung", "tasks")
+
+    def __init__(self, number: int, machine: Machine | None, tasks: list[Task]) -> None:
+        self.number, self.name, self.machine, self.tasks = number, f"w{number}", machine, tasks
+        self.rung = self.hurried = False
+        self._text: tuple[int, str] | None = None
+
+    def copy(self) -> Process:
+        tasks = [Task(t.at, t.doing, t.what) for t in self.tasks]
+        other = Process(self.number, self.machine and self.machine.clone(), tasks)
+        other.rung, other.hurried = self.rung, self.hurried
+        return other
+
+    def jobs(self) -> Iterator[Delivery]:
+        """Those that it may still tell something of."""
+        machine = self.machine
+        if machine is not None:
+            yield from machine.ready
+            yield from machine.suspects
+            yield from machine.running.values()
+            for settling in (*machine.outbox, *(machine.open.settlings if machine.open else ())):
+                yield settling.delivery
+        for task in self.tasks:
+            if task.doing == "attempt":
+                yield task.what[0]
+            elif isinstance(task.what, Request):
+                yield from (settling.delivery for settling in task.what.settlings)
+
+    def _claims(self, now: int, horizon: int) -> list[tuple[str, int]]:
+        """How each job was claimed that has not started, and when: its start will tell. Long ago is long ago."""
+        machine = self.machine
+        if machine is None:
+            return []
+        found = [*machine.ready, *machine.suspects]
+        owed = (*machine.outbox, *(machine.open.settlings if machine.open else ()))
+        found += [settling.delivery for settling in owed if settling.move == "start"]
+        return [(d.claim, max(round(d.server_at * SECOND) - now, -2 * horizon)) for d in found]
+
+    def text(self, now: int, horizon: int) -> str:
+        if self._text is None or self._text[0] != now:
+            machine = self.machine
+            tasks = [(t.at and max(t.at - now, 0), t.doing, _told(t.what, now)) for t in self.tasks]
+            key = (
+                [sorted(told) if isinstance(told, frozenset) else told for told in machine.key(now)] if machine else ()
+            )
+            self._text = now, repr((key, tasks, self.rung, self.hurried, self._claims(now, horizon)))
+        return self._text[1]
+
+
+class State:
+    """All that decides what may happen. Times are whole microseconds; in the store, the seconds nearest to them."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.crashes = self.lost = 0
+        """How many more there may be."""
+        self.ended: tuple[str, ...] = ()
+        """By job: how it was settled for good, or empty."""
+        self.processes: dict[int, Process] = {}
+        self.restarts: list[int] = []
+        self.failures: tuple[int, ...] = ()
+        """By job: how many of its attempts have failed."""
+        self.starts = 0
+        """Of the first job, if it has follow-ups: their ids differ."""
+        self.born = 0
+        self.table: frozenset[str] = frozenset()
+        """The ids of recorded jobs."""
+        self.untold: frozenset[tuple[str, str]] = frozenset()
+        """Moves on the server whose event never came, with the job: the process had died."""
+        self.closed: frozenset[str] = frozenset()
+        """Jobs of which nothing can be told any more."""
+        self.minds: Minds
+        self.store: MemoryStore
+        self._owned: set[int] = set()
+
+    @staticmethod
+    def first(scope: Scope) -> State:
+        state = State()
+        state.crashes, state.lost = scope.crashes, scope.lost
+        state.ended, state.failures = ("",) * (scope.jobs + scope.follow_ups), (0,) * (scope.jobs + scope.follow_ups)
+        state.store = MemoryStore(lambda: 0.0, _Free())  # type: ignore[arg-type]
+        state.minds = Minds.of(scope.attempts)
+        return state
+
+    def over(self, scope: Scope) -> bool:
+        """Whether all jobs have ended, and been recorded and told; a job that has failed leaves no follow-ups."""
+        last = scope.jobs + (scope.follow_ups if self.ended[0] == "done" else 0)
+        if not all(self.ended[scope.hangs and not scope.timeout_s : last]):
+            return False
+        return not self.store.unrecorded and not any(
+            p.machine and (p.machine.outbox or p.machine.open) for p in self.processes.values()
         )
 
-    def _judges(self, rows: Sequence[str], closed: frozenset[str], more: tuple[object, ...]) -> list[str]:
-        """The predicates' memory and their checks at the end; then the duties and excuses."""
-        world = self._world
-        walk = Walk(world.kernel.time, float(world.max_attempts - 1))
-        walk.any(more)
-        for facts in (rows, world.untold()):
-            walk.any([job_id for job_id in facts if job_id not in closed])
-        for counts in (world.ended, world.announced, world.returned):
-            walk.any([(job_id, counts[job_id]) for job_id in sorted(counts) if job_id not in closed])
-        memory = Memory(walk, world.kernel.time, world.max_attempts, closed, self._claimed())
-        for predicate in world.predicates:
-            memory.tell(predicate)
-        return [" ".join(walk.out), "\n".join(memory.duties), "\n".join(memory.excuses)]
+    def hire(self, scope: Scope) -> Process:
+        self.born += 1
+        now = self.now
+        limits = Limits(scope.until, patience_s=scope.patience_s if scope.timeout_s else None)
+        machine = Machine.new(
+            f"w{self.born}", scope.threads, scope.lease_s, limits, now, has_store=True, obey_s=scope.obey_s
+        )
+        tasks = [Task(now, "free") for _ in range(scope.threads)]
+        process = self.processes[self.born] = Process(self.born, machine, [*tasks, Task(now, "keep")])
+        self._owned.add(self.born)
+        return process
 
-    def _claimed(self) -> list[Delivery]:
-        """Jobs that living workers have claimed and not started."""
-        found: list[Delivery] = []
-        for queue in self._world.queues[1:]:
-            if not queue.process.dead:
-                machine = queue.handles[0]._worker.machine
-                announcing = [*machine.outbox, *(machine.open.settlings if machine.open else ())]
-                found += [s.delivery for s in announcing if s.move == "start"] + [*machine.ready, *machine.suspects]
-        return found
+    def own(self, number: int) -> Process:
+        """The process, for a change: states share those that did not change."""
+        if number not in self._owned:
+            self._owned.add(number)
+            self.processes[number] = self.processes[number].copy()
+        return self.processes[number]
 
-    def _jobs(self) -> list[str]:
-        """The state of each job, by id."""
-        if self._seen < len(self._world.events):
-            new, self._seen = self._world.events[self._seen :], len(self._world.events)
-            self._known = sorted({*self._known, *(event.job_id for event in new if isinstance(event, JobDispatched))})
-            self._told |= {event.job_id for event in new if isinstance(event, JobSucceeded | JobFailed)}
-        return self._known
+    def next_at(self) -> int | None:
+        """When the next step may be made; None if there is none."""
+        times = [task.at for p in self.processes.values() for task in p.tasks if task.at is not None]
+        times += self.restarts
+        return max(min(times), self.now) if times else None
 
-    def share_of(self, process: object) -> str:
-        """This process's share in the last state."""
-        return self._shares[process]
+    def has_failed(self, n: int) -> None:
+        self.failures = (*self.failures[:n], self.failures[n] + 1, *self.failures[n + 1 :])
 
-    def _share(self, queue: SimQueue, contents: Contents) -> str:
-        """One process and its data on the server; empty for a dead process without any."""
-        worker = _worker_id(queue)
-        share = contents.shares.get(worker, NOBODY)
-        dead = queue.process.dead
-        if dead and not share.held and not share.running:
-            return ""
-        walk = Walk(self._world.kernel.time, self._world.lease_s)
-        walk.any([dead, share.held, share.running, share.deadline])
-        if not dead:
-            places = [waiter.worker for waiter in self._world.waiters]
-            waits = worker in places
-            number = queue.handles[0]._worker.machine.n - share.n
-            walk.any([number, places.index(worker) if waits else None])
-            walk.out.append(self._process(queue, waits))
-        return " ".join(walk.out)
+    def has_ended(self, n: int, move: str) -> None:
+        self.ended = (*self.ended[:n], move, *self.ended[n + 1 :])
 
-    def _process(self, queue: SimQueue, waits: bool) -> str:
-        """The text of its tasks, cached until one of them runs or gets a job, or time passes."""
-        process, kernel = queue.process, self._world.kernel
-        as_of = (kernel.time, self.steps.get(process, 0), waits)
-        known = self._texts.get(process.name)
-        if known is None or known[0] != as_of:
-            text = process_text(process.tasks, Walk(kernel.time, self._world.lease_s), kernel.dues())
-            text = text.replace(queue.process_id, "process")
-            known = self._texts[process.name] = (
-                as_of,
-                text.replace(_worker_id(queue), "worker") if queue.handles else text,
-            )
-        return known[1]
+    def settle_times(self) -> None:
+        """A sum of floats is not exact: equal times of the store become equal numbers."""
+        store = self.store
+        store.workers = {worker: _nearest(at) for worker, at in store.workers.items()}
+        if store.delayed:
+            store.delayed = sorted((_nearest(at), raw) for at, raw in store.delayed)
+
+    def copy(self) -> State:
+        other = State()
+        vars(other).update(vars(self))
+        other.restarts = self.restarts[:]
+        other.processes, other.minds, other._owned = self.processes.copy(), self.minds.copy(), set()
+        other.store = object.__new__(MemoryStore)
+        vars(other.store).update((name, _copied(value)) for name, value in vars(self.store).items())
+        return other
+
+    # -- the key -----------------------------------------------------------------------------------
+
+    def close(self, scope: Scope) -> set[str]:
+        """Note the jobs of which nothing can be told any more; returns the new ones."""
+        ended = [n for n, move in enumerate(self.ended) if move]
+        known = {number_of(job_id) for job_id in self.closed}
+        if len(ended) == len(known) or scope.follow_ups:
+            return set()
+        store = self.store
+        left = {id_in(raw) for raw in (*store.jobs, *(raw for _, raw in store.delayed), *store.unrecorded)}
+        left.update(id_in(raw) for lists in (store.held, store.running) for raws in lists.values() for raw in raws)
+        left.update(d.job_id for p in self.processes.values() for d in p.jobs())
+        recording = any(t.doing == "record" for p in self.processes.values() for t in p.tasks)
+        new = {
+            str(n)
+            for n in ended
+            if n not in known and str(n) not in left and not (self.ended[n] == "fail" and recording)
+        }
+        self.closed |= new
+        return new
+
+    def key(self, scope: Scope) -> str:
+        """Two states with the same key go on alike. Times are relative, and workers are interchangeable.
+
+        Only the order in which the server lists several workers whose leases are over depends on their names.
+        """
+        store, now = self.store, self.now
+        parts: list[tuple[str, str, int | None]] = []
+        for process in self.processes.values():
+            part = self._part(process, scope.horizon)
+            if part is None:
+                continue
+            text, lease = part
+            parts.append((text.replace(f"'{process.name}'", "'me'"), process.name[1:], lease))
+        parts.sort()
+        lens = Lens(now, now - 2 * scope.horizon)
+        rest = (
+            {name: lens.plain(value) for name, value in vars(store).items() if name not in UNSEEN},
+            self.crashes, self.lost, sorted(at - now for at in self.restarts), self.ended,
+            sorted(self.table - self.closed),
+            [0 if ended else failures for ended, failures in zip(self.ended, self.failures, strict=True)],
+            sorted(one for one in self.untold if one[1] not in self.closed), self.starts,
+        )  # fmt: skip
+        names = {number: str(n) for n, (_, number, _) in enumerate(parts)}
+        if sum(lease == 0 for *_, lease in parts) > 1:
+            names = {number: number for number in names}
+        for number in sorted({*map(str, range(1, self.born + 1))} - names.keys(), key=int):
+            names[number] = f"gone {number}"
+        claims = [round(d.server_at * SECOND) for p in self.processes.values() for d in p.jobs()]
+        there = {number for _, number, _ in parts}
+        gone = (str(n) for n in range(1, self.born + 1) if str(n) not in there)
+        out = self.closed.union(*((f"p{n}", f"w{n}") for n in gone))
+        minds = self.minds.text(now, max(min([now, *claims]), now - scope.horizon) - scope.horizon, out)
+        text = _NAME.sub(lambda found: f"{found[1]}{names.get(found[2], found[2])}", "\n".join([repr(rest), *minds]))
+        first, _, others = text.partition("\n")
+        return "\n".join(
+            [
+                *(f"{names[number]} {_rename(part, names)}" for part, number, _ in parts),
+                first,
+                *sorted(others.split("\n")),
+            ]
+        )
+
+    def _part(self, p: Process, horizon: int) -> tuple[str, int | None] | None:
+        """A process with what the server knows of it, and how long its lease lasts; None: nothing."""
+        store, name = self.store, p.name
+        lists = store.held.get(name, []), store.running.get(name, [])
+        if p.machine is None and not any(lists):
+            return None
+        deadline = store.workers.get(name)
+        lease = None if deadline is None else max(round(deadline * SECOND) - self.now, 0)
+        if p.machine is None:
+            return f"{lease} {lists}", lease
+        n, _, refused = store.answers.get(name, (0, 0.0, ()))
+        more = [
+            Lens(self.now).plain(getattr(store, one)[name]) for one in OF_WORKERS[4:] if name in getattr(store, one)
+        ]
+        return f"{lease} {lists} {p.machine.n - n} {refused} {more} {p.text(self.now, horizon)}", lease
 
 
-def _worker_id(queue: SimQueue) -> str:
-    return queue.handles[0].id
+def _rename(text: str, names: dict[str, str]) -> str:
+    return _NAME.sub(lambda found: f"{found[1]}{names.get(found[2], found[2])}", text)
+
+
+def _told(what: Any, now: int) -> Any:
+    match what:
+        case Request():
+            return what.reconciles, what.by_thread, what.want, len(what.settlings)
+        case Wait():
+            return what.time, now - what.began
+        case Idle():
+            return what.until and max(what.until - now, 0)
+        case Delivery():
+            return what.raw, what.place
+        case tuple():
+            return tuple(_told(one, now) for one in what)
+    return what
+
+
+def job_numbered(n: int, again: int = 0, kind: str = "Small") -> bytes:
+    """The envelope of job ``n``. ``again``: for a follow-up, the start of its parent."""
+    return b'{"id":"%b","type":"jobs.%b","payload":{"n":%d}}' % (_id(n, again).encode(), kind.encode(), n)
+
+
+def _id(n: int, again: int) -> str:
+    return f"{n}.{again}" if again else str(n)
+
+
+def number_of(job_id: str) -> int:
+    return int(job_id.partition(".")[0])
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
+@cache
+def id_in(raw: bytes) -> str:
+    return msgspec.json.decode(raw, type=_Id).id
+
+
+def _nearest(seconds: float) -> float:
+    return round(seconds * SECOND) / SECOND
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict) and value:
+        kind = type(next(iter(value.values())))
+        return {name: one[:] for name, one in value.items()} if kind is list else value.copy()
+    if isinstance(value, dict | list | set | deque | Counter):
+        return value.copy()
+    return value
+
+
+def dispatched(state: State, scope: Scope, push: Any) -> list[Event]:
+    """Dispatch all jobs; returns the events."""
+    told: list[Event] = []
+    for n in range(scope.jobs):
+        kind = "Hangs" if scope.hangs and n == 0 else "Small"
+        delay_s = scope.delay_s if n >= scope.jobs - scope.delayed else 0.0
+        due = push([job_numbered(n, kind=kind)], delay_s)
+        at = state.now / SECOND
+        about = {"job_id": str(n), "type": f"jobs.{kind}", "due": due, "server_at": at}
+        told.append(JobDispatched(process="p0", seq=n, at=at, **about))
+    return told
+
+
+class _Free:
+    """A condition of a world in which nothing runs at the same time."""
+
+    def __enter__(self) -> bool:
+        return True
+
+    def __exit__(self, *error: object) -> None:
+        """Do nothing."""
+
+    def notify_all(self) -> None:
+        """Do nothing: the search looks at who waits."""

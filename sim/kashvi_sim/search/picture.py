@@ -1,6 +1,6 @@
 """Draws the steps that a worker's threads and its keeper make, as a search of small scopes meets them.
 
-``python -m kashvi_sim.search.values.picture`` prints the two diagrams of docs/steps.md.
+``python -m kashvi_sim.search.picture`` prints the two diagrams of docs/steps.md.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .moves import Choices, Step, going_on
-from .state import Doing, Scope, State
+from ..runs.undisturbed import undisturbed
+from .moves import Mover
+from .scope import Scope
+from .shell import Shells
+from .state import Doing
 
 NAMES: dict[Doing, str] = {
     "free": "[*]", "attempt": "attempt", "exchange": "exchange", "ask due": "ask_due", "wait": "wait",
@@ -35,40 +38,19 @@ class Change(NamedTuple):
 
 def changes(scope: Scope) -> Iterator[Change]:
     """All changes of a scope, again and again."""
-    first = State.first(scope)
-    seen, todo = {first.key()}, deque([first])
+    mover = Mover(Shells(scope), reduce=False)
+    first = mover.first().state
+    seen, todo = {first.key(scope)}, deque([first])
     while todo:
         state = todo.popleft()
         if scope.until == "stopped" and state.over(scope):
             continue  # it would go on for ever
-        for change, after in _steps(scope, state):
-            if change is not None:
-                yield change
-            if (key := after.key()) not in seen:
+        for move in mover.moves(state):
+            if move.change is not None:
+                yield Change(*move.change)
+            if (key := move.state.key(scope)) not in seen:
                 seen.add(key)
-                todo.append(after)
-
-
-def _steps(scope: Scope, state: State) -> Iterator[tuple[Change | None, State]]:
-    now = state.next_at()
-    if now is None:
-        return
-    if any(at <= now for at in state.restarts):
-        yield None, state.restarted(scope, now)
-        return
-    for i, j in going_on(state, now):
-        choices, goes_on = Choices(), True
-        while goes_on:
-            then = state.copy()
-            then.clock.now = now
-            process = then.processes[i]
-            task, who = process.tasks[j], "keeper" if j + 1 == len(process.tasks) else "thread"
-            before = task.doing
-            one = Step(scope, then, process, j, choices)
-            one.make()
-            then.settle_times()
-            yield None if one.died else Change(who, before, task.doing), then
-            goes_on = choices.next()
+                todo.append(move.state)
 
 
 def diagram(who: str, found: Iterable[Change]) -> str:
@@ -80,7 +62,8 @@ def diagram(who: str, found: Iterable[Change]) -> str:
 
 def pictures() -> str:
     """Both diagrams, as docs/steps.md has them."""
-    found = {change for scope in SCOPES for change in changes(scope)}
+    with undisturbed():
+        found = {change for scope in SCOPES for change in changes(scope)}
     return "\n\n".join(f"```mermaid\n{diagram(who, found)}\n```" for who in ("thread", "keeper"))
 
 
