@@ -306,3 +306,28 @@ def test_a_job_in_an_outbox_is_unknown_until_the_relay_has_pushed_it(tmp_path: P
     assert queue.relays()[0].flush() == 1
     assert queue.cancel(job_id) == "removed"
     engine.dispose()
+
+
+def test_what_is_removed_gives_no_other_jobs_key_back_and_leaves_no_mark(queue: Queue) -> None:
+    """Its key was given back by hand, and another job took it: by a cancel, and when a queue is cleared."""
+    driver: Any = queue.driver
+    for at, (envelope, name) in enumerate([(b"a", "mail"), (b"c", "bulk")]):
+        first, second, key = f"{at}.1", f"{at}.2", f"k{at}"
+        driver.push_unique([envelope], 0.0, [name], [(key, first)])
+        assert driver.give_back(key, first)
+        driver.push_unique([b"another"], 0.0, ["others"], [(key, second)])
+        driver.mark(first)
+        if name == "mail":
+            assert driver.take_out(first, "ready", name, envelope, (key, first)) is not None
+            assert driver.marked([first]) == []
+        else:
+            assert driver.take_out_many("ready", name, [envelope], [(key, first)])[1] == [0]
+        assert driver.holder_of(key) == second
+
+
+def test_a_job_that_is_sent_back_makes_its_queue_known_again() -> None:
+    """The server may have forgotten all of a queue since the job failed: a cancel must look there."""
+    driver = RedisDriver(fakeredis.FakeRedis())
+    assert driver.push_retried("failure 1", seal("7", b'"jobs.Job"', b"{}"), "mail", ("", "")) is True
+    assert "mail" in driver.queue_names()
+    assert cancelling.cancel(driver, "7").outcome == "removed"
