@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kashvi.drivers.redis import RedisDriver
+from kashvi.ports import FollowUp, Settlement, Shares
 from kashvi.relaying import Stored
 from kashvi.runtime import SystemRuntime
 from kashvi.ticking import Ask, TickJob
@@ -60,6 +61,10 @@ def test_a_job_for_another_of_its_queues_ends_a_wait(redis_server: RedisServer) 
     queues = ("default", "mail", "slow")
     other.take_relay("o", "t", "")
     first = other.tick(Ask("a", "s"))
+    other.push([b"h", b"i"], 0.0, ["mail", "mail"])
+    other.exchange("v", 1, 60.0, [], Shares(2, (("mail", 2),)))
+    done = Settlement("done", "v", old=b"i", follow_ups=[FollowUp(b"f", 0.0, "slow")])
+    back = Settlement("return", "v", old=b"h", new=b"h", queue="mail")
     assert isinstance(driver.wait("w", LONG_S, queues), float)  # the first only looks: what came before has not rung
     for meanwhile in (
         lambda: other.push([b"a"], 0.0, ["slow"]),
@@ -67,11 +72,13 @@ def test_a_job_for_another_of_its_queues_ends_a_wait(redis_server: RedisServer) 
         lambda: other.pause("mail"),
         lambda: other.relay("o", "t", 1, [Stored("d", b"d", 0.0, "slow")], []),
         lambda: other.tick(Ask("a", "s", first.last, first.last + 0.000001, "mail", [TickJob(first.server_at, b"e")])),
+        lambda: other.exchange("v", 2, 60.0, [done], 0),
+        lambda: other.exchange("v", 3, 60.0, [back], 0),
     ):
         answer, early = waiting(redis_server, driver, meanwhile, queues)
         assert (isinstance(answer, float), early) == (True, True)
     assert waiting(redis_server, driver, lambda: other.push([b"c"]), queues) == (b"c", True)
-    assert driver.wait("w", LONG_S, ("mail",)) == b"b"
+    assert driver.wait("w", LONG_S, ("mail",)) == b"h"
 
 
 def test_a_ready_job_is_claimed_as_ever(redis_server: RedisServer) -> None:
