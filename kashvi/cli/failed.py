@@ -7,20 +7,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
+from ..delays import moment
 from ..errors import RedisRequired
-from ..jobs.envelope import bytes_of
-from ..named import NamedQueues
-from ..names import DEFAULT
 from ..ports import Retrying
 from ..queue import Queue
+from ..retrying import remove, send_back
 from ..runtime import SystemRuntime
 from ..text import json_line, visible
-from ..worker.row import job_of, lock_of, prefix_of, queue_of
-from .listing import moment, print_groups, print_json, print_lines, print_whole, wanted
+from .listing import print_groups, print_json, print_lines, print_whole, wanted
 from .options import (
     DATABASE_FILE,
     a_queue,
@@ -148,23 +146,22 @@ def retry(
     driver = queue.driver if queue.driver_chosen else None
     if not isinstance(driver, Retrying):
         raise RedisRequired("queue:retry")
-    store, here = _store(queue, database_url), driver.prefix
+    store = _store(queue, database_url)
     sent, known, elsewhere = array("q"), set[str | None](), Counter[str]()
     everything = list(ids) == ["all"]
     held: dict[int, str] = {}
     for page in store.pages(None if everything else _names(ids)):
-        of_here = [row for row in page if not store.keeps_extra or prefix_of(row.extra) == here]
-        elsewhere.update(prefix_of(row.extra) for row in page if row not in of_here)
-        of_page = send_back(store, driver, of_here)
-        held |= of_page
-        sent.extend(row.id for row in of_here if row.id not in of_page)
+        done = send_back(store, driver, page)
+        sent.extend(done.sent)
+        held |= done.held
+        elsewhere.update(done.elsewhere)
         if not everything:
             known |= {name for row in page for name in (str(row.id), row.job_id)}
     _tell("sent back", sent, 0 if everything else len(set(ids) - known), as_json)
     for prefix, count in elsewhere.items():
         click.echo(
             f"{'Note' if everything else 'Error'}: {count:,} of the queue {visible(prefix)!r} not sent back: "
-            f"this is {here!r}; pass the app of that queue with --app.",
+            f"this is {driver.prefix!r}; pass the app of that queue with --app.",
             err=True,
         )
     for row_id, holder in held.items():
@@ -191,7 +188,7 @@ def forget(ids: tuple[str, ...], app: str | None, database_url: str | None, as_j
     store = _store(load_app(app), database_url)
     gone, known = array("q"), set[str | None]()
     for page in store.pages(_names(ids)):
-        removed = store.remove([(row.id, row.job_id) for row in page])
+        removed = remove(store, page)
         gone.extend(row.id for row in page if row.id in removed)
         known |= {name for row in page if row.id in removed for name in (str(row.id), row.job_id)}
     _tell("deleted", gone, len(set(ids) - known), as_json)
@@ -212,33 +209,6 @@ def flush(app: str | None, database_url: str | None, as_json: bool) -> None:
     click.echo(
         json_line({"deleted": count}) if as_json else f"{count:,} failed job{'' if count == 1 else 's'} deleted."
     )
-
-
-def send_back(store: SqlFailures, driver: Retrying, rows: Sequence[FailedJobRecord]) -> dict[int, str]:
-    """Push each job to its queue, then delete its row. Idempotent. A driver without named queues has one for all.
-
-    Returns the rows of unique jobs whose keys are taken, each with the id of the job that has it: these stay.
-    """
-    new_id = SystemRuntime().new_id
-    held: dict[int, str] = {}
-    sent: list[tuple[int, str | None]] = []
-    for row in rows:
-        failed_id = row.job_id or store.identify(row.id, new_id())
-        job_id = new_id()
-        envelope = job_of(row.job_type, bytes_of(row.payload), row.extra, job_id)
-        failure = f"{row.id} {failed_id} {row.failed_at and row.failed_at.isoformat()}"
-        queue = queue_of(row.queue, row.extra)
-        if queue == DEFAULT or not getattr(driver, "names_queues", False):
-            driver.push_retried(failure, envelope)
-        else:
-            lock = lock_of(row.extra, job_id)
-            answer = cast("NamedQueues", driver).push_retried(failure, envelope, queue, lock)
-            if isinstance(answer, str):
-                held[row.id] = answer
-                continue
-        sent.append((row.id, failed_id))
-    store.remove(sent)
-    return held
 
 
 def _store(queue: Queue, database_url: str | None) -> SqlFailures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -108,15 +108,6 @@ def wanted(
         return since is None or (row.failed_at is not None and row.failed_at.timestamp() >= since)
 
     return is_wanted
-
-
-def moment(text: str, now: float) -> float:
-    """``2h`` before ``now``, or an ISO 8601 time (UTC by default), as Unix seconds. Raises ValueError."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-    if text[-1:] in units and text[:-1].replace(".", "", 1).isdecimal():
-        return now - float(text[:-1]) * units[text[-1]]
-    at = datetime.fromisoformat(text)
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _cells(row: FailedJobRecord) -> tuple[str, ...]:

@@ -161,8 +161,8 @@ def test_retry_interrupted_before_the_row_is_deleted_sends_once(
     kashvi: Shell, valkey: RedisServer, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server remembers which failed job it took back."""
-    from kashvi.cli.failed import send_back
     from kashvi.failures.sql import SqlFailures
+    from kashvi.retrying import send_back
 
     queue.driver.push([b"garbage"])
     kashvi(*worker_options(valkey), "--stop-when-empty")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from kashvi.cli.listing import moment, print_lines
+from kashvi.cli.listing import print_lines
+from kashvi.delays import moment
 from kashvi.failures.sql import SqlFailures
 from kashvi.ports import Failure
 from tests.servers.launch import RedisServer

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from kashvi.cli.failed import send_back
 from kashvi.cli.listing import wanted
 from kashvi.drivers.redis import RedisDriver
 from kashvi.failures.sql import SqlFailures
 from kashvi.ports import Unrecorded
 from kashvi.queue import Queue
+from kashvi.retrying import send_back
 from kashvi.worker.row import failure_of
 from tests.servers.launch import RedisServer
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
+from kashvi import retrying
 from kashvi.cli import failed, listing, options
 from kashvi.drivers.redis import RedisDriver
 from kashvi.failures.sql import SqlFailures
@@ -32,12 +33,12 @@ def _(patch: Patch) -> None:
 
 @exhibit("a job that is sent back is the old one", "with its id and its attempts", "COMMANDS-6")
 def _(patch: Patch) -> None:
-    real, job_of = failed.send_back, row.job_of
+    real, job_of = retrying.send_back, row.job_of
 
-    def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> dict[int, str]:
+    def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> retrying.SentBack:
         ids = iter([one.job_id for one in rows])
         with mock.patch.object(
-            failed, "job_of", lambda name, payload, extra, _: job_of(name, payload, extra, next(ids))
+            retrying, "job_of", lambda name, payload, extra, _: job_of(name, payload, extra, next(ids))
         ):
             return real(store, driver, rows)
 
@@ -48,10 +49,11 @@ def _(patch: Patch) -> None:
     "forgotten, then pushed", "an interruption between the two loses the job", "COMMANDS-6", source="Laravel #24549"
 )
 def _(patch: Patch) -> None:
-    real = failed.send_back
+    real = retrying.send_back
 
-    def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> dict[int, str]:
-        store.remove([(row.id, row.job_id) for row in rows])
+    def send_back(store: SqlFailures, driver: RedisDriver, rows: Sequence[Any]) -> retrying.SentBack:
+        here = [one for one in rows if row.prefix_of(one.extra) == driver.prefix]
+        store.remove([(one.id, one.job_id) for one in here])
         return real(store, driver, rows)
 
     patch.setattr(failed, "send_back", send_back)
@@ -59,15 +61,15 @@ def _(patch: Patch) -> None:
 
 @exhibit("sent back into memory", "to a queue that ends with the command", "COMMANDS-7", also="COMMANDS-19")
 def _(patch: Patch) -> None:
-    retrying(patch, lambda store, rows: store.remove(rows))
+    retry_alone(patch, lambda store, rows: store.remove(rows))
 
 
 @exhibit("without Redis nothing happens", "the command reports a success", "COMMANDS-7", also="COMMANDS-19")
 def _(patch: Patch) -> None:
-    retrying(patch, lambda store, rows: None)
+    retry_alone(patch, lambda store, rows: None)
 
 
-def retrying(patch: Patch, do: Any) -> None:
+def retry_alone(patch: Patch, do: Any) -> None:
     """Replace ``queue:retry`` without a Redis."""
     real = failed.retry.callback
     assert real is not None
@@ -121,7 +123,7 @@ def _(patch: Patch) -> None:
 
 @exhibit("all go to the queue that is asked", "jobs of another queue too", "COMMANDS-19", source="kashvi, before")
 def _(patch: Patch) -> None:
-    where(patch, failed, "prefix_of", lambda extra: "prefix" in (extra or ""), lambda real, extra: "bank")
+    where(patch, retrying, "prefix_of", lambda extra: "prefix" in (extra or ""), lambda real, extra: "bank")
 
 
 @exhibit("the row does not say where it came from", "its queue is unknown", "COMMANDS-19")
