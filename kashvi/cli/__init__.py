@@ -16,6 +16,7 @@ from .shadows import shadow
 
 COMMANDS = {
     "demo": ("kashvi.cli.demo:demo", "Run sample jobs in memory and show what happens (3 s)."),
+    "dashboard": ("kashvi.cli.dashboard:dashboard", "Show the queue in a browser."),
     "queue:work": ("kashvi.cli.work:work", "Run jobs from the queue."),
     "queue:stats": ("kashvi.cli.doctor:stats", "Count the jobs that are ready, delayed and held, of each queue."),
     "queue:list": ("kashvi.cli.queued:list_jobs", "List the jobs that are ready, delayed and running."),

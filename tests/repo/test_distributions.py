@@ -23,6 +23,7 @@ from kashvi.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"kashvi": ROOT, "kashvi_sim": ROOT / "sim", "kashvi_spec": ROOT / "spec"}
+KINDS = ("*.py", "*.lua", "web/templates/*", "web/static/*")
 BUILD = (
     "import sys; from hatchling import build; [getattr(build, 'build_' + kind)(sys.argv[1]) for kind in sys.argv[2:]]"
 )
@@ -117,7 +118,7 @@ def test_the_library_holds_the_library_alone(released: Path) -> None:
     """No simulator, no specification and so no planted bug; and every module of its own."""
     names = names_in(released, "kashvi")
     assert {name.partition("/")[0] for name in names} == {"kashvi"}
-    there = {str(path.relative_to(ROOT)) for kind in ("*.py", "*.lua") for path in (ROOT / "kashvi").rglob(kind)}
+    there = {str(path.relative_to(ROOT)) for kind in KINDS for path in (ROOT / "kashvi").rglob(kind)}
     assert names == there | {"kashvi/py.typed"}
 
 

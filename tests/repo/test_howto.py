@@ -18,6 +18,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
         "async",
         "chains",
         "cron",
+        "dashboard",
         "deploys",
         "development",
         "follow_ups",

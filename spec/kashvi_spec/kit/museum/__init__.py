@@ -122,6 +122,7 @@ from . import (  # noqa: E402
     clearing,  # noqa: F401
     commands,  # noqa: F401
     cron,  # noqa: F401
+    dashboard,  # noqa: F401
     delays,  # noqa: F401
     dispatching,  # noqa: F401
     envelope,  # noqa: F401
