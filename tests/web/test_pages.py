@@ -14,6 +14,7 @@ from kashvi.errors import DriverUnavailable, StoreUnavailable
 from kashvi.queue import Queue
 from kashvi.view.live import LiveView
 from kashvi.web import shown
+from tests.servers.launch import RedisServer
 
 from .conftest import WHEN, Browser, Made, Mail, failure
 
@@ -213,6 +214,29 @@ def test_many_tabs_ask_the_server_once_a_second(queue: Queue, open_app: Made, mo
     browser.post("/queues/default/pause")
     assert "paused" in browser.get("/").text
     assert Counted.calls == 3
+
+
+def test_a_page_costs_the_server_the_same_at_any_depth(on_redis: Queue, open_app: Made, valkey: RedisServer) -> None:
+    """It reads no more than a page shows."""
+    client = valkey.client()
+
+    def cost(path: str) -> tuple[int, int]:
+        browser = open_app(on_redis)
+        before = client.info()
+        assert browser.get(path).status_code == 200
+        after = client.info()
+        names = ("total_commands_processed", "total_net_output_bytes")
+        commands, sent = (after[name] - before[name] for name in names)
+        return commands, sent
+
+    on_redis.dispatch_many([Mail("a@x")] * 200)
+    paths = ("/", "/queues/default", "/workers", "/failures")
+    shallow = [cost(path) for path in paths]
+    on_redis.dispatch_many([Mail("a@x")] * 20_000)
+    for (commands, sent), path in zip(shallow, paths, strict=True):
+        deep = cost(path)
+        assert deep[0] <= commands, path
+        assert deep[1] < sent + 500, path
 
 
 def test_traffic_is_a_table_and_a_chart(queue: Queue, open_app: Made, monkeypatch: pytest.MonkeyPatch) -> None:

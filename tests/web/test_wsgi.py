@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 from typing import Any
 
 from kashvi import web
@@ -47,6 +48,7 @@ def test_after_a_fork_the_child_answers_too(queue: Queue) -> None:
     assert ask(app, "/")[0] == "200 OK"
     child = os.fork()
     if child == 0:
+        signal.alarm(20)  # if it never answers
         try:
             os._exit(0 if ask(app, "/")[0] == "200 OK" else 1)
         finally:
