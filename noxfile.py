@@ -86,7 +86,7 @@ def spec(session: nox.Session) -> None:
 @nox.session
 def conformance(session: nox.Session) -> None:
     """The suite for drivers on all of the project's, and the tests that clauses cite; reports are in ``build/``."""
-    install(session, "test", "example")
+    install(session, "test", "example", "browser")
     known = set(fresh) == set(RESULTS)  # else the cited tests are run first
     session.run("python", "-m", "tests.conformance", *(RESULTS if known else ()))
 

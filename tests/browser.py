@@ -21,7 +21,7 @@ QUIET = ["--disable-gpu", "--disable-background-networking", "--disable-componen
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(*flags: str) -> Iterator[Browser]:
     """A headless Chromium, from the system's package."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     try:
@@ -33,6 +33,6 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("no browser")
     root = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=[*QUIET, *root])
+        browser = driver.chromium.launch(executable_path=program, args=[*QUIET, *root, *flags])
         yield browser
         browser.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from kashvi.queue import Queue
 from kashvi.registry import Registry
 from tests.servers.launch import RedisServer
 
+collect_ignore = [] if find_spec("playwright") or os.environ.get("CI") else ["test_browser.py"]
 HOST = "ops.example.com"
 OURS = {"Sec-Fetch-Site": "same-origin"}
 WHEN = datetime(2026, 11, 27, 10, 0, tzinfo=UTC)

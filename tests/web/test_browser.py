@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -11,21 +10,18 @@ from typing import Any, Literal
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from kashvi import view, web
 from kashvi.queue import Queue
 from kashvi.registry import Registry
 from kashvi.web import site
-from tests.servers.launch import RedisServer, free_port, missing, until_true
+from tests import browser
+from tests.servers.launch import RedisServer, free_port, until_true
 
 from .conftest import Mail, failure
 from .test_pages import HOSTILE, Counted, record
 
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP ops.test 127.0.0.1",
-)  # fmt: skip
 PAGES = {
     "/": "Overview",
     "/queues/mail": "mail",
@@ -41,14 +37,9 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's, which ``.ci/run`` installs, or Chrome."""
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        missing("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
+    """One for all; ``ops.test`` leads to this machine."""
+    with browser.chromium("--host-resolver-rules=MAP ops.test 127.0.0.1") as running:
+        yield running
 
 
 class Shown(Counted):
