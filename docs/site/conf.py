@@ -13,7 +13,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
 from diagrams import draw  # noqa: E402
-from generate import ExampleLexer, write_pages  # noqa: E402
+from generate import ExampleLexer, write_lessons, write_pages  # noqa: E402
 
 from kashvi import __version__  # noqa: E402
 
@@ -35,7 +35,9 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 html_theme = "furo"
 html_title = "kashvi"
-html_extra_path = ["extra"]
+EXTRA = HERE / "made" / "extra"
+EXTRA.mkdir(parents=True, exist_ok=True)  # or Sphinx would leave it out
+html_extra_path = ["extra", "made/extra"]
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
@@ -75,3 +77,4 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", drawn)
     app.connect("autodoc-process-docstring", as_list)
     app.connect("builder-inited", lambda app: write_pages(HERE / "made"))
+    app.connect("builder-inited", lambda app: write_lessons(EXTRA / "lessons"))

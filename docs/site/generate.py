@@ -1,4 +1,4 @@
-"""The pages of the site that are made from the code: each clause, each command."""
+"""The pages of the site that are made from the code: each clause, each command, each lesson."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from kashvi_sim.show.timeline import Timeline
 from kashvi_spec.clauses import AREAS, Clause, load
 from kashvi_spec.kit.example.examples import run
 from kashvi_spec.kit.example.situation import example_of
+from kashvi_spec.kit.lessons import LESSONS
+from kashvi_spec.kit.lessons.page import page_of
 from kashvi_spec.kit.museum import MUSEUM, VARIANTS
 from pygments.lexers.configs import TOMLLexer
 
@@ -34,6 +36,7 @@ def write_pages(folder: Path) -> None:
     pages = {f"clauses/{one.id}.md": _of_clause(one) for one in clauses}
     pages["clauses.md"] = _index(clauses)
     pages["commands.md"] = "".join(_of_commands())
+    pages["lessons.md"] = _lessons()
     for name, text in pages.items():
         path = folder / name
         if not path.exists() or path.read_text("utf-8") != text:
@@ -41,6 +44,27 @@ def write_pages(folder: Path) -> None:
     for path in folder.rglob("*.md"):
         if str(path.relative_to(folder)) not in pages:
             path.unlink()
+
+
+def write_lessons(folder: Path) -> None:
+    """Write the lessons' own pages, which the site shows as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for lesson in LESSONS:
+        (folder / f"{lesson.slug}.html").write_text(page_of(lesson, beside=True), "utf-8")
+
+
+def _lessons() -> str:
+    """The page that leads to them. Links to pages that Sphinx does not make are HTML."""
+    sentences = {clause.id: clause.sentence for clause in load()}
+    lines = [
+        "# The lessons, to play with\n\nEach page shows a run on a time line. Scrub through it by keys or pointer, "
+        "answer the question, then plant the bug and find the moment at which the promise breaks. The text with the "
+        "commands is in [lessons.md](../../../spec/lessons.md).\n\n"
+    ]
+    for number, lesson in enumerate(LESSONS, 1):
+        link = f'<a href="../../../lessons/{lesson.slug}.html">{lesson.title}</a>'
+        lines.append(f"{number}. {link}: {sentences[lesson.clause]}\n")
+    return "".join(lines)
 
 
 def _index(clauses: list[Clause]) -> str:
