@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -19,12 +19,23 @@ from .registry import Registry
 from .stream import EventStream
 from .unique import Dispatched
 
-__all__ = ["Sealed", "push", "seal_chain", "seal_job", "seconds_of", "store"]
+__all__ = ["Outgoing", "Sealed", "TraceHook", "push", "seal_chain", "seal_job", "seconds_of", "store", "traced"]
 
 
 ONLY_NAMED = (
     "a named queue: a program that works on the default queue may know no unique jobs, and keep the key for ever"
 )
+
+
+class Outgoing(NamedTuple):
+    """A job about to be dispatched, as the hooks of ``queue.tracing`` see it."""
+
+    job_id: str
+    type: str
+    queue: str
+
+
+TraceHook = Callable[[Outgoing], Mapping[str, str] | None]
 
 
 class Sealed(msgspec.Struct, frozen=True, gc=False):
@@ -70,6 +81,22 @@ def seal_job(
     if lock:
         sealed = b'%b,"unique":%b}' % (sealed[:-1], msgspec.json.encode(lock))
     return Sealed(job_id, job_type.name, sealed, queue, lock)
+
+
+def traced(one: Sealed, hooks: Sequence[TraceHook]) -> Sealed:
+    """The job with what the hooks give in its field ``trace``, if they give something. Raises InvalidSetting, and what
+    the hooks raise."""
+    trace: dict[str, str] = {}
+    for hook in hooks:
+        given = hook(Outgoing(one.job_id, one.type, one.queue))
+        if given is not None:
+            try:
+                trace |= msgspec.convert(given, dict[str, str])
+            except msgspec.ValidationError:
+                raise InvalidSetting("what a hook for traces gives", given, "texts by name, or None") from None
+    if not trace:
+        return one
+    return msgspec.structs.replace(one, envelope=b'%b,"trace":%b}' % (one.envelope[:-1], msgspec.json.encode(trace)))
 
 
 def seal_chain(

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import dispatch, settings
-from .dispatch import Sealed
+from .dispatch import Sealed, TraceHook
 from .errors import InvalidSetting, ReplyLost
 from .names import DEFAULT
 from .ports import Driver, Runtime
@@ -49,6 +49,7 @@ class Dispatching:
     registry: Registry
     payload_limit: int
     _runtime: Runtime
+    _tracing: list[TraceHook]
 
     def dispatch(self, job: object, *, queue: str | None = None, session: Transaction | None = None) -> str:
         """Put a job on the queue now; returns its id. Of a unique type that is a ``Dispatched``: is it a duplicate?
@@ -62,7 +63,7 @@ class Dispatching:
         for a name that no queue can have, and DriverError, whose ``maybe_sent`` says whether dispatching again could
         run the job twice.
         """
-        sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
+        sealed = self._seal_one(job, queue)
         return (self._push((sealed,), 0.0) if session is None else self._store_in(session, (sealed,), 0.0))[0]
 
     def dispatch_after(
@@ -79,7 +80,7 @@ class Dispatching:
         Raises InvalidDelay, and what ``dispatch`` raises.
         """
         delay_s = dispatch.seconds_of(delay)
-        sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
+        sealed = self._seal_one(job, queue)
         return (self._push((sealed,), delay_s) if session is None else self._store_in(session, (sealed,), delay_s))[0]
 
     def dispatch_many(
@@ -106,7 +107,7 @@ class Dispatching:
         Raises what ``dispatch`` raises, InvalidSetting for a job on the default queue or more than 1,000 jobs, and
         NoFollowUps if the queue's driver has none.
         """
-        sealed = dispatch.seal_chain(jobs, self.registry, self._runtime, self.payload_limit, self.driver, queue)
+        sealed = self._seal_chain(jobs, queue)
         self._push((sealed,), 0.0) if session is None else self._store_in(session, (sealed,), 0.0)
         return [sealed.job_id, *sealed.chain]
 
@@ -160,13 +161,21 @@ class Dispatching:
         session: AsyncTransaction | None = None,
     ) -> Awaitable[list[str]]:
         """As ``chain``, in a thread; see ``adispatch``."""
-        sealed = dispatch.seal_chain(jobs, self.registry, self._runtime, self.payload_limit, self.driver, queue)
+        sealed = self._seal_chain(jobs, queue)
         return self._apush([sealed], 0.0, timeout, lambda ids: [*ids, *sealed.chain], session)
+
+    def _seal_one(self, job: object, queue: str | None) -> Sealed:
+        sealed = dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue)
+        return dispatch.traced(sealed, self._tracing) if self._tracing else sealed
+
+    def _seal_chain(self, jobs: tuple[object, ...], queue: str | None) -> Sealed:
+        sealed = dispatch.seal_chain(jobs, self.registry, self._runtime, self.payload_limit, self.driver, queue)
+        return dispatch.traced(sealed, self._tracing) if self._tracing else sealed
 
     def _seal(self, jobs: Iterable[object], queue: str | None) -> list[Sealed]:
         many = list(jobs)
         _check_number(len(many), MANY_MAX)
-        sealed = [dispatch.seal_job(job, self.registry, self._runtime, self.payload_limit, queue) for job in many]
+        sealed = [self._seal_one(job, queue) for job in many]
         if any(one.lock for one in sealed):
             _check_number(len(sealed), MANY_MAX // 4)
         elif any(one.queue != DEFAULT for one in sealed):

@@ -19,7 +19,7 @@ from .registry import Registry
 from .trace import TraceFile
 
 if TYPE_CHECKING:
-    from .dispatch import Sealed
+    from .dispatch import Outgoing, Sealed, TraceHook
     from .drivers.redis import RedisDriver
     from .failures.table import FailedJobRecord
     from .queued import QueuedJob, QueueState
@@ -91,6 +91,7 @@ outbox = _default.outbox
 failed_jobs = _default.failed_jobs
 observe = _default.observe
 around = _default.around
+tracing = _default.tracing
 stats = _default.stats
 queue_stats = _default.queue_stats
 jobs = _default.jobs
@@ -117,6 +118,10 @@ def __getattr__(name: str) -> Any:
         from .failures.table import FailedJobRecord
 
         return FailedJobRecord
+    if name in ("Outgoing", "TraceHook"):
+        from . import dispatch
+
+        return getattr(dispatch, name)
     if name in ("Attempt", "Hook"):
         from .worker import hooks
 
@@ -144,12 +149,14 @@ __all__ = [
     "Limits",
     "MemoryDriver",
     "MemoryQueueWarning",
+    "Outgoing",
     "Queue",
     "QueueState",
     "QueuedJob",
     "RedisDriver",
     "Registry",
     "TraceFile",
+    "TraceHook",
     "Workers",
     "achain",
     "adispatch",
@@ -179,6 +186,7 @@ __all__ = [
     "set_max_retry",
     "start_workers",
     "stats",
+    "tracing",
     "use_db",
     "work",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import dispatch, settings
 from .cron.calls import Scheduling, ticking
-from .dispatch import Sealed
+from .dispatch import Sealed, TraceHook
 from .dispatching import Dispatching
 from .drivers.memory import MemoryDriver
 from .errors import InvalidSetting, NotAJob, StoreError, WorkersRunning
@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # a process that only dispatches does not load these
 
 J = TypeVar("J", bound=type[Any])
 H = TypeVar("H", bound="Hook")
+T = TypeVar("T", bound=TraceHook)
 
 PAYLOAD_LIMIT = 1024 * 1024
 LEASE_S = 30.0
@@ -91,6 +92,7 @@ class Queue(Outboxes, Dispatching, Operating, Scheduling):
         self._store_set = False
         self._failed = FailedJobs()
         self._hooks: list[Hook] = []
+        self._tracing = []
         self._cron = {}
         self._outboxes = []
         self._workers: list[Workers | Worker] = []
@@ -294,6 +296,18 @@ class Queue(Outboxes, Dispatching, Operating, Scheduling):
         self._hooks.append(hook)
         return hook
 
+    def tracing(self, hook: T) -> T:
+        """Give the jobs that are dispatched here a trace: ``hook(outgoing)`` is called for each, with its ``job_id``,
+        ``type`` and ``queue``, and returns texts by name, or None; ``current().trace`` has them at each attempt.
+
+        May be used as a decorator. What it raises, the dispatch raises, and nothing is sent (JOBS-24). Raises
+        InvalidSetting.
+        """
+        if not callable(hook):
+            raise InvalidSetting("a hook for traces", hook, "a function of the outgoing job that returns texts by name")
+        self._tracing.append(hook)
+        return hook
+
     # -- working ----------------------------------------------------------------------------
 
     def start_workers(
@@ -408,7 +422,7 @@ class Queue(Outboxes, Dispatching, Operating, Scheduling):
             runtime,
             stream,
             max_attempts,
-            FollowUps(driver, self.registry, runtime, stream, self.payload_limit),
+            FollowUps(driver, self.registry, runtime, stream, self.payload_limit, self._tracing),
             self._hooks,
             unknown_for_s=self.unknown_for_s,
             interruptible=interruptible,

@@ -47,6 +47,12 @@ class _Ticked(msgspec.Struct):
     tick: float = 0.0
 
 
+class _Traced(msgspec.Struct):
+    """The field of a job that was given a trace."""
+
+    trace: dict[str, str] = {}
+
+
 NAMES = frozenset(("id", "type", "payload", "attempts", "error", "lost", "unknown_since", "traceback", "snoozed"))
 """Fields that kashvi writes; it overwrites values that other programs put there."""
 
@@ -92,6 +98,14 @@ def tick_in(raw: bytes) -> datetime | None:
         return datetime.fromtimestamp(msgspec.json.decode(raw, type=_Ticked).tick or math.nan, UTC)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, OverflowError, OSError):
         return None
+
+
+def trace_in(raw: bytes) -> dict[str, str]:
+    """The texts of the job's trace by name; empty if the envelope has none, or anything else there."""
+    try:
+        return msgspec.json.decode(raw, type=_Traced).trace
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return {}
 
 
 def read(raw: bytes) -> Envelope:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..delays import seconds_of
 from ..errors import InvalidSetting, NoAttempt
-from ..jobs.envelope import tick_in
+from ..jobs.envelope import tick_in, trace_in
 from ..names import DEFAULT
 from .running import Running
 from .settle import TimeLimit
@@ -52,6 +52,12 @@ class Attempt(_Facts):
         """The time, in UTC, of the tick that dispatched the job; None if no cron entry did (CRON-5)."""
         raw = self._running.delivery.raw
         return tick_in(raw) if b'"tick"' in raw else None
+
+    @property
+    def trace(self) -> dict[str, str]:
+        """What the hooks of ``queue.tracing`` gave the job when it was dispatched; empty if nothing (JOBS-24)."""
+        raw = self._running.delivery.raw
+        return trace_in(raw) if b'"trace"' in raw else {}
 
     @property
     def cancelled(self) -> bool:

@@ -6,7 +6,7 @@ attempt as done (JOBS-18).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Protocol
@@ -75,13 +75,20 @@ class FollowUps:
     """Keeps the follow-ups of one worker's attempts."""
 
     def __init__(
-        self, driver: Driver, registry: Registry, runtime: Runtime, stream: EventStream, payload_limit: int
+        self,
+        driver: Driver,
+        registry: Registry,
+        runtime: Runtime,
+        stream: EventStream,
+        payload_limit: int,
+        tracing: Sequence[dispatch.TraceHook] = (),
     ) -> None:
         self._driver = driver
         self._registry = registry
         self._runtime = runtime
         self._stream = stream
         self._payload_limit = payload_limit
+        self._tracing = tracing
         self._process = runtime.process()
         self._lock = runtime.condition()
         """Several threads of one attempt may dispatch."""
@@ -96,7 +103,8 @@ class FollowUps:
             raise NoFollowUps(self._driver)
         sealed, size = list[dispatch.Sealed](), 0
         for job in islice(jobs, MANY_MAX + 1):
-            sealed.append(dispatch.seal_job(job, self._registry, self._runtime, self._payload_limit, queue))
+            one = dispatch.seal_job(job, self._registry, self._runtime, self._payload_limit, queue)
+            sealed.append(dispatch.traced(one, self._tracing) if self._tracing else one)
             if sealed[-1].queue != DEFAULT:
                 dispatch.naming(self._driver)
             size += len(sealed[-1].envelope)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from kashvi import loops
+from kashvi import dispatch, loops
 from kashvi.errors import InvalidSetting, PayloadMismatch, UnknownJobType, UnregisteredJob
 from kashvi.jobs import codec as job
 from kashvi.jobs import envelope
@@ -323,6 +323,31 @@ def _(patch: Patch) -> None:
     for module in (hooks, attempt):
         patch.setattr(module, "RUNNING", Shared())
     patch.setattr(Attempts, "running", lambda self: None)  # that a thread ends shows no more of it
+
+
+@exhibit(
+    "a retry forgets the trace",
+    "the field is of the first attempt alone",
+    "JOBS-24",
+    source="dramatiq's Sentry middleware starts a new trace at each retry",
+    also="ENVELOPE-5",
+)
+def _(patch: Patch) -> None:
+    def without(real: Any, raw: bytes, job_id: str, **changes: Any) -> Any:
+        return real(raw, job_id, **changes, trace=None)
+
+    where(patch, envelope, "rewrite", lambda raw, *_, **__: b'"trace"' in raw, without)
+
+
+@exhibit("one trace for all jobs of a dispatch", "the hook is called for the first alone", "JOBS-24")
+def _(patch: Patch) -> None:
+    given: dict[int, Any] = {}
+
+    def first(real: Any, one: Any, hooks: Any) -> Any:
+        once = [lambda outgoing, hook=hook: given.setdefault(id(hook), hook(outgoing)) for hook in hooks]
+        return real(one, once)
+
+    where(patch, dispatch, "traced", lambda *_: True, first)
 
 
 class _Thread:
