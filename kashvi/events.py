@@ -461,3 +461,14 @@ AnyEvent = (
 """All events. Code that handles each of them ends with ``assert_never``, so that mypy finds a missing one."""
 
 Observer = Callable[[AnyEvent], None]
+
+OUTCOMES: dict[type[AnyEvent], str] = {
+    JobSucceeded: "done",
+    JobFailed: "failed",
+    RetryScheduled: "retried",
+    JobSnoozed: "snoozed",
+    JobPostponed: "postponed",
+    JobReturned: "returned",
+    JobCancelled: "cancelled",
+}
+"""The settlements that the server took, as metrics and traces call them."""

@@ -23,15 +23,6 @@ PORTS = range(9464, 9480)
 DUE_MAX = 10_000
 """The most due times that are remembered: of the jobs that this process delayed."""
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
-OUTCOMES: dict[type[events.AnyEvent], str] = {
-    events.JobSucceeded: "done",
-    events.JobFailed: "failed",
-    events.RetryScheduled: "retried",
-    events.JobSnoozed: "snoozed",
-    events.JobPostponed: "postponed",
-    events.JobReturned: "returned",
-    events.JobCancelled: "cancelled",
-}
 ENDS = (events.AttemptSucceeded, events.AttemptFailed, events.AttemptSnoozed)
 
 
@@ -85,7 +76,7 @@ class Metrics(Collector):
             self._started(event)
         elif isinstance(event, ENDS):
             self._took.labels(self._type(event.type)).observe(event.duration_s)
-        elif outcome := OUTCOMES.get(kind):
+        elif outcome := events.OUTCOMES.get(kind):
             self._settled(event, outcome)
         elif kind is events.AttemptLost:
             self._lost.inc()
