@@ -24,6 +24,7 @@ PROJECTS = [
 ]
 FAST = (
     "tests/unit",
+    "tests/contrib",
     "tests/conformance/test_examples.py",
     "tests/simulation/test_clock.py",
     "tests/servers/test_redis.py",

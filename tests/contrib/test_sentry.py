@@ -80,7 +80,7 @@ class Sink:
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     sink = Sink()
-    thread = Thread(target=sink.server.serve_forever)
+    thread = Thread(target=sink.server.serve_forever, args=(0.01,))
     thread.start()
     yield sink
     sentry_sdk.get_client().close(2)

@@ -22,6 +22,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
         "deploys",
         "development",
         "follow_ups",
+        "frameworks",
         "hooks",
         "idempotency",
         "limits",

@@ -197,6 +197,7 @@ def _(patch: Patch) -> None:
     "a retry drops what it does not know",
     "a field of a newer release is gone after a failure",
     "ENVELOPE-5",
+    also="JOBS-24",
 )
 def _(patch: Patch) -> None:
     known = {

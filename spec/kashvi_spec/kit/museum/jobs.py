@@ -295,7 +295,7 @@ def decorating(patch: Patch, do: Any) -> None:
     where(patch, Queue, "job", lambda self, name=None, /, **policy: not isinstance(name, type), job)
 
 
-@exhibit("attempts count from nought", "as Python's lists do", "JOBS-11", also="JOBS-23")
+@exhibit("attempts count from nought", "as Python's lists do", "JOBS-11", also="JOBS-23 JOBS-24")
 def _(patch: Patch) -> None:
     def made(real: Any, cls: type[Attempt], job_id: str, name: str, n: int, *queue: Any) -> Any:
         return real(cls, job_id, name, n - 1, *queue)
@@ -371,7 +371,7 @@ def _(patch: Patch) -> None:
     "a context is only new after a success",
     "what failed leaves its variables",
     "JOBS-12",
-    also="QUEUES-4 JOBS-11 JOBS-13 JOBS-18 JOBS-19 JOBS-20 JOBS-23 WORKERS-18 WORKERS-20",
+    also="QUEUES-4 JOBS-11 JOBS-13 JOBS-18 JOBS-19 JOBS-20 JOBS-23 JOBS-24 WORKERS-18 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     kept: list[Any] = [None]
