@@ -207,7 +207,7 @@ class Relay:
         self._refused = {job_id: at for job_id, at in self._refused.items() if at > now}
         but = [*(job_id for job_id, held in self._on_hold.items() if held.until > now), *self._refused]
         found = self._rows.waiting(but, self._size, BATCH_BYTES)
-        if not found and now < self._renew_at and len(self._gone) < BATCH:
+        if not found and now < self._renew_at:
             self._wake()
             return POLL_S
         self._n += 1

@@ -26,6 +26,7 @@ from kashvi.errors import (
 )
 from kashvi.outbox.database import Outbox, _left
 from kashvi.outbox.insert import check
+from kashvi.outbox.relay import FORGET_MAX
 from kashvi.outbox.table import OUTBOX
 from kashvi.queues import Queue
 from kashvi.registry import Registry
@@ -454,10 +455,10 @@ def test_each_row_is_pushed_once_and_deleted_and_then_the_server_forgets_it(wire
 def test_a_request_that_fails_is_made_again_and_nothing_is_pushed_twice(
     wire: Wire, clock: Clock, fault: str, at: int
 ) -> None:
-    """Whatever becomes of it; and if it arrives at last, it is refused or has been done."""
-    table = Table("a", "b")
+    """Whatever becomes of it; and if it arrives at last, it is refused or has been done. Each job is told once."""
+    table, told = Table("a", "b"), list[Any]()
     wire.faults = [""] * at + [fault]
-    relay = relay_of(wire, table)
+    relay = relay_of(wire, table, told=told)
     for _ in range(8):
         relay.step()
         clock.time += 0.7
@@ -465,6 +466,7 @@ def test_a_request_that_fails_is_made_again_and_nothing_is_pushed_twice(
     rounds(clock, relay)
     assert sorted(wire.jobs()) == ["a", "b"]
     assert (table.rows, wire.kept()) == ([], set())
+    assert sorted(one.job_id for one in told if isinstance(one, events.JobDispatched)) == ["a", "b"]
 
 
 def test_a_relay_that_stood_still_between_read_and_push_pushes_nothing(wire: Wire, clock: Clock) -> None:
@@ -500,6 +502,17 @@ def test_a_deletion_that_the_server_was_not_told_is_found_by_the_next_relay(wire
     clock.time += RELAY_S + 1
     rounds(clock, relay_of(wire, table))
     assert (wire.jobs(), wire.kept()) == (["a", "b"], set())
+
+
+def test_however_many_ids_the_server_kept_it_forgets_them_all(wire: Wire, clock: Clock) -> None:
+    """Some at a time: one command takes only so many."""
+    wire.take_relay("outbox", "t", "")
+    many = FORGET_MAX + 10
+    wire.relay("outbox", "t", 1, [Stored(f"{n}", b"%d" % n) for n in range(many)], [])
+    clock.time += RELAY_S + 1
+    rounds(clock, relay_of(wire, Table()), many=20)
+    assert (len(wire.jobs()), wire.kept()) == (many, set())
+    assert max(len(gone) for _, _, gone in wire.pushes) == FORGET_MAX
 
 
 @pytest.mark.parametrize("call", ["delete", "after delete", "present", "waiting"])
