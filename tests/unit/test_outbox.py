@@ -482,6 +482,21 @@ def test_a_relay_that_stood_still_between_read_and_push_pushes_nothing(wire: Wir
     assert wire.jobs() == ["a"]
 
 
+def test_a_relay_that_lost_its_place_takes_it_again_once_the_other_is_gone(wire: Wire, clock: Clock) -> None:
+    """It begins anew: a token that was refused is never let in again."""
+    table = Table()
+    slow, quick = relay_of(wire, table), relay_of(wire, table)
+    slow.step()
+    clock.time += RELAY_S + 1
+    quick.step()
+    table.rows = Table("a").rows
+    slow.step()
+    assert wire.jobs() == []
+    quick.leave()
+    rounds(clock, slow, many=9)
+    assert (wire.jobs(), table.rows) == (["a"], [])
+
+
 def test_two_relays_take_turns_and_push_each_row_once(wire: Wire, clock: Clock) -> None:
     """Only one is let in at a time."""
     table = Table(*(f"{n}" for n in range(40)))
