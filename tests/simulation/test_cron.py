@@ -236,6 +236,14 @@ def test_a_tick_that_fires_twice_is_seen_at_once() -> None:
     assert "each tick once" in {one.predicate for one in played.violations}
 
 
+def test_missed_ticks_that_all_fire_are_seen() -> None:
+    """Whatever their entry says."""
+    with MUSEUM["all missed ticks fire, however old they are"].planted():
+        runs = [play(workload_named("cron"), seed=seed, faults="all") for seed in (20, 22, 27)]
+    found = {one.predicate for run in runs for one in run.violations}
+    assert found == {"late ticks as the entry says"}
+
+
 # -- a year ----------------------------------------------------------------------------------------
 
 

@@ -39,7 +39,7 @@ from .scripted import FIRST_TICK, job_class_of
 from .told import rows_wrong, table_told, told_wrongly
 from .undisturbed import undisturbed
 from .upkeep import dear, late_upkeep, left_behind
-from .verdict import recorded_wrongly, settled_twice, undeserved, unwanted
+from .verdict import made_up_for, recorded_wrongly, settled_twice, undeserved, unwanted
 from .workload import Acts, Script, Workload
 
 LOOK_S = 1.0
@@ -367,7 +367,7 @@ class Run:
         if self._beside is not None:
             violations += [Violation("answers as the port says", "", why) for why in self._beside.reference.differences]
             violations += [*told_wrongly(world), *table_told(world), *rows_wrong(world)]
-        violations += settled_twice(world)
+        violations += [*settled_twice(world), *made_up_for(world, self._script.cron)]
         if world.outbox is not None:
             violations += world.outbox.judged()
         if world.dealings is not None:

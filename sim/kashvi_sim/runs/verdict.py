@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 
 from kashvi_spec.judging import Violation
 
-from kashvi.events import AttemptLost, JobReturned
+from kashvi.events import AttemptLost, JobDispatched, JobDuplicate, JobReturned
 
 from ..world.world import World
+from .workload import CronEntry
 
 
 def settled_twice(world: World) -> Iterator[Violation]:
@@ -18,6 +19,19 @@ def settled_twice(world: World) -> Iterator[Violation]:
     for job_id, moves in sorted(world.ended.items()):
         if len(moves) > 1 and job_id and job_id not in world.rolled_back and job_id not in world.others.repeated:
             yield Violation("settle fenced", job_id, f"settled for good {len(moves)} times: {moves}")
+
+
+def made_up_for(world: World, entries: Iterable[CronEntry]) -> Iterator[Violation]:
+    """Violations for entries with ``once`` of which one answer of the server fired several ticks."""
+    once = {entry.name for entry in entries if entry.missed == "once"}
+    fired = Counter(
+        (event.cron, event.process, event.server_at)
+        for event in world.events
+        if isinstance(event, JobDispatched | JobDuplicate) and event.cron in once
+    )
+    for (name, _, at), ticks in fired.items():
+        if ticks > 1:
+            yield Violation("late ticks as the entry says", name, f"{ticks} ticks fired at once, at {at}")
 
 
 def unwanted(world: World) -> Iterator[Violation]:
