@@ -520,7 +520,7 @@ def test_a_deletion_that_the_server_was_not_told_is_found_by_the_next_relay(wire
 
 
 def test_however_many_ids_the_server_kept_it_forgets_them_all(wire: Wire, clock: Clock) -> None:
-    """Some at a time: one command takes only so many."""
+    """By 5,000 in one push."""
     wire.take_relay("outbox", "t", "")
     many = FORGET_MAX + 10
     wire.relay("outbox", "t", 1, [Stored(f"{n}", b"%d" % n) for n in range(many)], [])
