@@ -650,6 +650,8 @@ def test_the_name_of_an_outbox_is_made_with_its_table(engine: sa.Engine, tmp_pat
 
     assert outbox(engine).name() == outbox(engine).name()
     assert outbox(engine).name() != outbox(f"sqlite:///{tmp_path}/other.db").name()
+    named = Outbox(engine, SystemRuntime(), target=lambda: "staging", own=False)
+    assert named.name() == f"{outbox(engine).name()}:staging"  # two queues in one database have a relay each
 
 
 def test_a_delay_counts_by_the_clock_of_the_database(engine: sa.Engine) -> None:
@@ -687,3 +689,4 @@ def test_a_batch_ends_with_the_row_that_fills_it(engine: sa.Engine) -> None:
         one = {"target": "here", "envelope": b"x" * 1000, "delay_s": 0.0}
         connection.execute(sa.insert(OUTBOX), [one | {"job_id": f"{n}"} for n in range(10)])
     assert [row.job_id for row in outbox.waiting(("1",), 10, 2500)] == ["0", "2", "3"]
+    assert [row.job_id for row in outbox.waiting(("0", "1", "2"), 2, 2500)] == ["3", "4"]  # these hold up no others
