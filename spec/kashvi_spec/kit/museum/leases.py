@@ -119,7 +119,7 @@ def _(patch: Patch) -> None:
     source="AsyncTasQ: no reaper; taskiq-redis #131",
     also="DELAY-10 DELIVERY-3 DELIVERY-5 DELIVERY-8 DELIVERY-10 DELIVERY-12 DELIVERY-14 "
     "DELIVERY-15 DELIVERY-16 DELIVERY-17 DISPATCH-1 FAILURES-4 QUEUES-4 QUEUES-6 QUEUES-9 "
-    "REDIS-4 REDIS-5 RETRY-8 RETRY-13 WORKERS-13",
+    "REDIS-4 REDIS-5 RETRY-8 RETRY-13 WORKERS-13 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     patch.setattr(Keeper, "reaped", lambda self, found: None)
