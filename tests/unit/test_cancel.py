@@ -21,6 +21,7 @@ from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import AttemptCancelled, InvalidSetting
 from kashvi.jobs.envelope import seal
+from kashvi.ports import FollowUp, Settlement
 from kashvi.queue import Queue
 from kashvi.registry import Registry
 from kashvi.retries import GiveUp, Snooze
@@ -331,3 +332,14 @@ def test_a_job_that_is_sent_back_makes_its_queue_known_again() -> None:
     assert driver.push_retried("failure 1", seal("7", b'"jobs.Job"', b"{}"), "mail", ("", "")) is True
     assert "mail" in driver.queue_names()
     assert cancelling.cancel(driver, "7").outcome == "removed"
+
+
+def test_follow_ups_of_a_cancelled_job_that_is_done_go_out_if_none_is_a_link(queue: Queue) -> None:
+    """Only the next link of a chain is left out."""
+    driver: Any = queue.driver
+    driver.push([b"a"])
+    driver.exchange("w", 1, 30.0, [], 1)
+    driver.mark("1")
+    done = Settlement("done", "w", old=b"a", follow_ups=[FollowUp(b"one"), FollowUp(b"two")], job_id="1")
+    assert driver.exchange("w", 2, 30.0, [done], 0).refused == ()
+    assert driver.exchange("w", 3, 30.0, [], 9).claimed == [b"one", b"two"]
