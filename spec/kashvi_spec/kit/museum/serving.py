@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kashvi import queued
-from kashvi.cli import failed, pausing, work
+from kashvi import queued, retrying
+from kashvi.cli import pausing, work
 from kashvi.drivers.redis import RedisDriver
 from kashvi.jobs import envelope
 from kashvi.named import QueueStats
@@ -54,7 +54,7 @@ def _(patch: Patch) -> None:
 
 @exhibit("what failed goes to the default queue", "whatever queue it came from", "COMMANDS-26")
 def _(patch: Patch) -> None:
-    patch.setattr(failed, "queue_of", lambda column, extra: "default")
+    patch.setattr(retrying, "queue_of", lambda column, extra: "default")
 
 
 @exhibit("bytes that are no job lose their queue", "their row does not name it", "COMMANDS-26")
