@@ -429,6 +429,9 @@ class Runtime(Protocol):
     def process(self) -> int:
         """This process's number."""
 
+    def host(self) -> str:
+        """The name of this host, for people."""
+
     def thread(self) -> int:
         """The number of the current thread."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -22,6 +23,7 @@ from .operating import Operating
 from .outboxes import Outboxes
 from .ports import Driver, FailureStore, Runtime, Task
 from .registry import Registry, default_name
+from .reporting import Reporting
 from .runtime import SystemRuntime
 from .stream import EventStream
 from .text import visible
@@ -35,6 +37,7 @@ if TYPE_CHECKING:  # a process that only dispatches does not load these
     from .worker.keeper import Keeper
     from .worker.machine.steps import Limits, Until
     from .worker.pool import Workers
+    from .worker.reporter import Reporter
     from .worker.settle import Settling
     from .worker.shell import Worker
     from .worker.ticker import Ticker
@@ -430,8 +433,23 @@ class Queue(Outboxes, Dispatching, Operating, Scheduling):
         worker = Worker(machine, attempts, driver=driver, runtime=runtime, stream=stream, recorder=recorder)
         ticker = self._ticker(worker_id) if self._cron else None
         relays = self._relays_beside(limits, in_main=interruptible)
-        keeper = Keeper(worker, driver, recorder, runtime, stream, max_attempts, attempts.type_limit, ticker, relays)
+        reporter = self._reporter(worker)
+        keeper = Keeper(
+            worker, driver, recorder, runtime, stream, max_attempts, attempts.type_limit, ticker, relays, reporter
+        )
         return worker, keeper
+
+    def _reporter(self, worker: Worker) -> Reporter | None:
+        """None for a driver that takes no reports."""
+        driver = self.driver
+        if not isinstance(driver, Reporting):
+            return None
+        from .worker.reporter import Reporter
+
+        kashvi = sys.modules[__name__.partition(".")[0]]  # which this module is a part of, and can't import
+        reporter = Reporter(worker, driver, self._runtime, kashvi.__version__)
+        worker.tally = reporter.tally
+        return reporter
 
     def _ticker(self, worker_id: str) -> Ticker:
         from .cron.entry import Sealer

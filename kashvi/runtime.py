@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import random
+import socket
 import sys
 import threading
 import time
@@ -89,6 +90,9 @@ class SystemRuntime:
 
     def process(self) -> int:
         return _PROCESS.number
+
+    def host(self) -> str:
+        return socket.gethostname()
 
     def now(self) -> float:
         return time.time()

@@ -8,6 +8,7 @@ from heapq import heapify, heappop, heappush
 
 from ..names import DEFAULT, queue_name
 from ..ports import PROMOTE_MAX, Condition, Lock
+from ..reporting import Counts, Report
 from .relays import LetIn
 from .ticks import Known
 
@@ -99,6 +100,10 @@ class MemoryStore(Line):
         """The relay of each outbox that was let in last."""
         self.relayed: dict[str, dict[str, tuple[str, str]]] = {}
         """Of each outbox the jobs that were pushed, by id: the push, and the id of the job that had the key."""
+        self.about: dict[str, tuple[int, Report]] = {}
+        """The number and the last report of each worker that reports."""
+        self.counts: dict[int, Counts] = {}
+        """What reports counted, by minute."""
         self.pauses = 0
         """How often a queue was paused: it ends waits."""
         self.waiting = 0

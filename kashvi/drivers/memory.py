@@ -42,6 +42,7 @@ from .lines import Line, MemoryStore
 from .marks import MemoryCancels
 from .paged import PagedInMemory
 from .relays import RelayedToMemory
+from .reports import ReportedToMemory
 from .ticks import Known
 
 log = logging.getLogger("kashvi")
@@ -49,7 +50,7 @@ log = logging.getLogger("kashvi")
 UNRECORDED_MAX = 100_000
 
 
-class MemoryDriver(RelayedToMemory, MemoryCancels, PagedInMemory):
+class MemoryDriver(RelayedToMemory, MemoryCancels, PagedInMemory, ReportedToMemory):
     """A process's handle on a MemoryStore of its own, or on a shared one."""
 
     follows_up = True

@@ -5,8 +5,8 @@
 ``…:exchanges`` (the last answer to each worker), ``…:unrecorded`` (exhausted jobs that are in no table yet) and
 ``…:retried``; ``…:paused``, while a queue is paused; ``…:cancelled`` (ids of cancelled jobs); ``…:cron`` (the last tick
 of each entry). A named queue has ``…:<name>:jobs`` and ``…:<name>:delayed``; ``…:names`` and ``…:serves`` (who serves
-which queues) are there for people who look. None has a TTL. ``…:delayed`` also names a channel, and so does the list of
-a named queue, see ``bell.py``.
+which queues) are there for people who look, and so are ``…:about`` and ``…:counts:<minute>``, see ``reports.py``: only
+the latter has a TTL. ``…:delayed`` also names a channel, and so does the list of a named queue, see ``bell.py``.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from .health import Health, read_health
 from .paged import PagedOnServer
 from .pages import pages
 from .relays import RelayedToServer
+from .reports import ReportedToServer
 
 CHUNK_MAX = 500
 """The most jobs that a script moves in one command: Lua passes not many more arguments safely."""
@@ -63,7 +64,7 @@ _PAUSE, _PUSH, _QUEUES, _RETRIED, _RIGHTS, _STATS, _UNRECORDED = map(
 _TICK = Script("tick.lua")
 
 
-class RedisDriver(RelayedToServer, RedisCancels, PagedOnServer):
+class RedisDriver(RelayedToServer, RedisCancels, PagedOnServer, ReportedToServer):
     """A process's handle on a queue in Redis.
 
     ``client`` is a ``redis.Redis``, a ``redis.RedisCluster`` or a URL; the driver opens connections of its own with
@@ -76,6 +77,7 @@ class RedisDriver(RelayedToServer, RedisCancels, PagedOnServer):
     names_queues = True
     keeps_ticks = True
     _RELAY, _PAGE, _HOLDERS = map(Script, ("relay.lua", "page.lua", "holders.lua"))
+    _REPORT, _REPORTS, _COUNTED = map(Script, ("report.lua", "reports.lua", "counted.lua"))
 
     def __init__(
         self,

@@ -1,12 +1,10 @@
 """Seeing a queue: ``View``, one protocol of questions for pages and exporters.
 
 ``protocol.py`` has the questions, ``values.py`` the answers. ``LiveView`` answers from the driver, the failure table
-and the outboxes of a queue. A page that is written against ``View`` alone can show a queue in production as well as a
-recorded trace (``Recorded``).
+and the outboxes of a queue. A page that is written against ``View`` alone can show what else answers them.
 """
 
 from .live import LiveView as LiveView
-from .protocol import Recorded as Recorded
 from .protocol import View as View
 from .values import BUCKETS_S as BUCKETS_S
 from .values import NOT_OFFERED as NOT_OFFERED

@@ -13,7 +13,8 @@ from ..paging import Cursor, Paging, cursor
 from ..ports import WHERE, Stats, Where
 from ..queued import job_of, states
 from ..relaying import Relaying
-from . import live_story
+from ..reporting import Reporting
+from . import live_story, reported
 from .protocol import EVERYTHING
 from .values import (
     LIMIT_MAX,
@@ -101,11 +102,18 @@ class LiveView:
         driver = self._queue.driver
         if not isinstance(driver, Paging):
             return NOT_OFFERED
-        return [Worker(one.id, one.lease_left_s, one.queues, one.holds) for one in driver.worker_states()]
+        found = driver.worker_states()
+        reports = driver.reports([one.id for one in found]) if isinstance(driver, Reporting) else {}
+        return [reported.worker(one, reports.get(one.id)) for one in found]
 
     def counts(self, minutes: int = 60) -> list[Minute] | Missing:
         _limited("minutes", minutes, MINUTES_MAX)
-        return NOT_OFFERED
+        driver = self._queue.driver
+        if not isinstance(driver, Reporting):
+            return NOT_OFFERED
+        last = int(self.now().timestamp() // 60)
+        found = driver.counted(range(last - minutes + 1, last + 1))
+        return [reported.minute(at, found[at]) for at in sorted(found)]
 
     def schedule(self) -> list[Scheduled] | Missing:
         return self._queue.schedule() if getattr(self._queue.driver, "keeps_ticks", False) else NOT_OFFERED

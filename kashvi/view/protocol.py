@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 from ..ports import Stats, Where
 from .values import LIMIT_MAX, Failed, FailedPage, FailureFilter, JobPage, Minute, Missing, OutboxState, Story, Worker
@@ -83,14 +83,3 @@ class View(Protocol):
         1.5 ms per 1,000 jobs, in calls of 1,000. Raises InvalidSetting for what can be no id: text of more than 256
         bytes, or empty. Raises StoreUnavailable.
         """
-
-
-@runtime_checkable
-class Recorded(View, Protocol):
-    """A view over a recorded trace, which has a clock that can be set. A live view is none."""
-
-    def span(self) -> tuple[datetime, datetime]:
-        """The times of its first and its last event."""
-
-    def at(self, moment: datetime) -> Self:
-        """The same trace as it stood at this time: after all events up to it. Before the first event it is empty."""

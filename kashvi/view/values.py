@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Final, Literal
 
+from .. import reporting
 from ..names import DEFAULT
 from ..ports import Where
 
@@ -21,7 +22,7 @@ SEARCHED_MAX = 10_000
 MINUTES_MAX = 24 * 60
 """Counts are kept for a day."""
 
-BUCKETS_S: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0)
+BUCKETS_S: Final = reporting.BUCKETS_S
 """The upper bounds of the first eleven buckets of a histogram, in seconds, each included. The twelfth has the rest."""
 
 
@@ -153,7 +154,7 @@ class Attempt:
     attempt: int
     """Its number, from 1."""
     since: datetime
-    """When it began: live, by the clock of its host."""
+    """When it began, by the server's clock; live, up to a second later: when its keeper first saw it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,7 @@ class Count:
 
     queue: str
     type: str
-    """The wire name, ``other`` for types beyond 200 a minute and queue."""
+    """The wire name, its first 200 characters; ``other`` for types beyond 200 of a report, or 2,000 counts a minute."""
     outcome: Outcome
     n: int
 
@@ -218,9 +219,10 @@ class Minute:
     counts: tuple[Count, ...]
     """By queue, type and outcome."""
     waits: dict[str, Histogram]
-    """By queue: how long jobs waited from their dispatch, or from when they became due, until they were claimed."""
+    """By queue: how long jobs waited from the time in their id to their first claim, a delay included. Of jobs that
+    were claimed together, 4 are looked at, and stand for all."""
     runs: dict[str, Histogram]
-    """By queue: how long attempts ran."""
+    """By queue: how long ``handle()`` took. Of attempts that were settled together, 4 are looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from . import settle
 from .machine import suspects
 from .machine.steps import SECOND, Abandon, AskMarks, KeeperStep, Reap, Record, Request, Rest, Stuck
 from .recorder import Recorder
+from .reporter import Reporter
 from .settle import Delivery, Settling
 from .shell import Worker
 
@@ -58,6 +59,7 @@ class Keeper:
         type_limit: Callable[[Delivery], int],
         ticker: Ticker | None = None,
         relays: Sequence[Runs] = (),
+        reporter: Reporter | None = None,
     ) -> None:
         self._worker = worker
         self._driver = driver
@@ -69,6 +71,8 @@ class Keeper:
         self.ticker = ticker
         """None if there are no cron entries."""
         self._relays = relays
+        self._reporter = reporter
+        """None if the driver takes no reports."""
 
     def keep(self) -> None:
         """Until the last thread has ended: renew, reclaim, record; then close."""
@@ -79,6 +83,8 @@ class Keeper:
             while (step := self.next()) is not None:
                 try:
                     self._do(step)
+                    if self._reporter is not None and worker.machine.alive:
+                        self._reporter.look()
                 except BaseException as error:  # of a driver, or a logging handler
                     if not worker.machine.alive:
                         raise
@@ -133,6 +139,8 @@ class Keeper:
             seconds = max(step.until - worker.now(), 0) / SECOND
             self._runtime.sleep(seconds) if step.deaf else worker.wait_for_bell(seconds)
         elif isinstance(step, Request):
+            if worker.machine.phase == "over" and self._reporter is not None:
+                self._reporter.leave()
             worker.exchange(step)
         elif isinstance(step, Reap):
             self._reap()

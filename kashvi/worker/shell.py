@@ -25,6 +25,7 @@ from .machine.state import ALL
 from .machine.steps import SECOND, Again, AskDue, Idle, Request, ThreadStep, Wait, micros, not_before
 from .recorder import Recorder
 from .settle import Delivery, Settling
+from .tally import Tally
 from .timekeeper import MachineTimekeeper
 
 STILL_S = 5.0
@@ -74,6 +75,8 @@ class Worker:
         self.pause = runtime.condition()
         self.hurried = False
         """True if the next pause between two tries is to end at once."""
+        self.tally: Tally | None = None
+        """What reports tell, if the driver takes them."""
         self._wait_refused = False
         """The server does not let us wait, and we have said so."""
 
@@ -234,6 +237,8 @@ class Worker:
                 with self.lock:
                     over = True
                     self.machine.answered(self.now(), request, answer, claimed, micros(sent_at), unsent)
+                    if self.tally is not None and not request.reconciles:
+                        self.tally.claimed(claimed, answer.server_at)
                     self.signal()
         finally:
             if not over:
@@ -315,7 +320,13 @@ class Worker:
                 duplicates = [k for one, k in answer.duplicates if one == i] if answer.duplicates else ()
                 cancelled = bool(answer.cancelled) and i in answer.cancelled
                 settle.tell(self._stream, settling, answer.settled_at, sent_at, i in refused, duplicates, cancelled)
-        for i, settling in enumerate(request.settlings):
+        others = [i for i, settling in enumerate(request.settlings) if settling.move != "done"]
+        if self.tally is not None:
+            queue = DEFAULT if self.machine.queues == ONLY_DEFAULT else None
+            with self.lock:
+                self.tally.settled(request.settlings, others, refused, answer.cancelled, queue)
+        for i in others:
+            settling = request.settlings[i]
             if settling.move == "fail" and i not in refused and i not in answer.cancelled:
                 self._recorder.remember(settling, answer.server_at - (sent_at - settling.ended_at))
 
@@ -346,6 +357,8 @@ class Worker:
                     self.machine.wait_lost(self.now(), maybe_sent)
                 else:
                     self.machine.waited(self.now(), wait, got)
+                    if self.tally is not None and isinstance(got, Delivery):
+                        self.tally.claimed((got,), got.server_at)
                 self.signal()
         seconds = (wait.time if wait else 0) / SECOND
         left = seconds - (self.now() - began) / SECOND

@@ -16,7 +16,7 @@ Level = Literal["MUST", "SHOULD", "MAY"]
 
 AREAS = (
     "jobs", "envelope", "dispatch", "delay", "memory", "redis",
-    "delivery", "workers", "retry", "queues", "cron", "outbox", "failures", "table", "commands",
+    "delivery", "workers", "retry", "queues", "cron", "outbox", "failures", "table", "history", "commands",
 )  # fmt: skip
 """The pages, in reading order."""
 HERE = Path(__file__).resolve()

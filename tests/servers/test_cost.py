@@ -25,7 +25,11 @@ SENT = ("evalsha", "eval", "blmove")
 """What a worker sends; everything else is run by these scripts."""
 TRIPS = 13
 """One for each three hundred jobs, the first for one (their duration is unknown yet), and the worker's leave."""
-COMMANDS = 3221 + 2 * TRIPS
+REPORT = 1
+"""A worker that leaves reports what it has counted; before that it reports every five seconds of real time."""
+REPORT_COMMANDS = 8
+"""And one HINCRBY for each kind of end, and for each bucket of durations."""
+COMMANDS = 3221 + 2 * TRIPS + REPORT_COMMANDS
 """Each exchange asks, once each, whether the queue is paused and whether a job was cancelled."""
 ENVELOPE = 66
 LOOKS = 2 * (TRIPS - 1)
@@ -113,8 +117,8 @@ def test_a_job_costs_a_three_hundredth_of_a_round_trip_and_one_command(
     """Claims of three hundred, each with the settlements of the last three hundred."""
     cost = drained(valkey, queue)
     assert ran == [10_000 + n for n in range(JOBS)]
-    assert sum(cost.get(name, 0) for name in SENT) == TRIPS
-    assert sum(cost.values()) - TRIPS == COMMANDS
+    assert sum(cost.get(name, 0) for name in SENT) == TRIPS + REPORT
+    assert sum(cost.values()) - TRIPS - REPORT - cost["hincrby"] == COMMANDS
     assert cost["lrem"] == JOBS
 
 
@@ -133,15 +137,15 @@ def test_what_is_sent_for_a_job_that_is_done_is_its_envelope(queue: Queue, valke
 def test_a_failed_attempt_costs_two_commands_more(queue: Queue, valkey: RedisServer, run: int) -> None:
     """It is looked for, put where it waits for its next attempt, and removed; no round trip is added."""
     cost = drained(valkey, queue, Hopeless)
-    assert sum(cost.get(name, 0) for name in SENT) == TRIPS
-    assert sum(cost.values()) - TRIPS == COMMANDS + 2 * JOBS + LOOKS
+    assert sum(cost.get(name, 0) for name in SENT) == TRIPS + REPORT
+    assert sum(cost.values()) - TRIPS - REPORT - cost["hincrby"] == COMMANDS + 2 * JOBS + LOOKS
 
 
 def test_a_time_limit_costs_the_server_nothing(queue: Queue, valkey: RedisServer) -> None:
     """No round trip, no command and no byte: it is in no envelope."""
     queue.register("jobs.Hurried", Hurried, timeout=30)
-    plain = drained(valkey, queue)
-    assert drained(valkey, queue, Hurried) == plain
+    plain, hurried = drained(valkey, queue), drained(valkey, queue, Hurried)
+    assert {**plain, "hincrby": 0} == {**hurried, "hincrby": 0}
     assert len(ran) == 2 * JOBS
 
 

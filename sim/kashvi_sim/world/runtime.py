@@ -81,6 +81,9 @@ class SimRuntime:
     def process(self) -> int:
         return self.number
 
+    def host(self) -> str:
+        return self.name
+
     def thread(self) -> int:
         return 0
 

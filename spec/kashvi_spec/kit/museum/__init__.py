@@ -129,6 +129,7 @@ from . import (  # noqa: E402
     exchanges,  # noqa: F401
     failures,  # noqa: F401
     follow_ups,  # noqa: F401
+    history,  # noqa: F401
     jobs,  # noqa: F401
     leases,  # noqa: F401
     memory,  # noqa: F401

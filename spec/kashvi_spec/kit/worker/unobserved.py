@@ -13,6 +13,7 @@ OF_AREAS = {
     "queues": "the kit pushes to the default queue",
     "cron": "a worker in another language has no cron entries",
     "outbox": "it is about the producer, which is the kit here",
+    "history": "a worker in another language need not report",
 }
 OF_CLAUSES = {
     "DELAY-3": OF_AREAS["dispatch"],

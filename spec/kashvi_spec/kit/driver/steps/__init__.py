@@ -16,6 +16,7 @@ from kashvi.named import NamedQueues
 from kashvi.names import DEFAULT
 from kashvi.ports import Driver, Exchange, Move, Pausing, Place, Settlement, Want
 from kashvi.relaying import Relaying
+from kashvi.reporting import Reporting
 from kashvi.runtime import SystemRuntime
 from kashvi.ticking import Ticking
 
@@ -120,6 +121,13 @@ def ticking(driver: Driver) -> Ticking:
     if not getattr(driver, "keeps_ticks", False):
         raise Lacking("it keeps no ticks, which is allowed: a worker with cron entries says so")
     return cast(Ticking, driver)
+
+
+def reporting(driver: Driver) -> Reporting:
+    """The driver. Raises Lacking if it takes no reports."""
+    if not isinstance(driver, Reporting):
+        raise Lacking("it takes no reports, which is allowed: pages say that history is not offered")
+    return driver
 
 
 def relaying(driver: Driver) -> Relaying:
@@ -228,4 +236,4 @@ def envelopes(n: int, start: int = 0) -> Sequence[bytes]:
     return [b'{"id":"%06d","type":"t","payload":{}}' % i for i in range(start, start + n)]
 
 
-from . import cancels, claiming, failing, leases, queues, relays, settling, ticks  # noqa: E402, F401
+from . import cancels, claiming, failing, leases, queues, relays, reports, settling, ticks  # noqa: E402, F401
