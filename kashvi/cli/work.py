@@ -200,6 +200,7 @@ def work(
         queue.observe(trace)
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, lambda number, frame: trace.reopen())
+    signals.expect()  # before the banner says that Ctrl-C stops it
     if not as_json:
         _banner(queue, workers, queues)
     patience_s = None if isinstance(queue.driver, MemoryDriver) else queue.lease_s if patience is None else patience
@@ -207,7 +208,6 @@ def work(
     ends_at = None if max_time is None else SystemRuntime.monotonic() + max_time
     still_s = max(2 * queue.lease_s, STANDS_STILL_S) if queue.registry.time_limits else 0.0
     watch(still_s)
-    signals.expect()
     tell(tell_fd, WORKS)  # first, since the first job may end the process
     try:
         running = queue.start_workers(workers, queues=queues, limits=limits)
