@@ -63,7 +63,7 @@ class Without(ast.NodeTransformer):
 def test_without_one_assertion_a_known_bad_implementation_survives(
     name: str, clause: str, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All clauses that are tried accept it. With the assertion its own reject it, or ``test_matrix`` fails."""
+    """No clause rejects it but for a consequence. With the assertion its own reject it, or ``test_matrix`` fails."""
     assert clause in MUSEUM[name].clauses
     accepted = replace(MUSEUM[name], legal=True)
     without = Without(statement)
@@ -75,4 +75,4 @@ def test_without_one_assertion_a_known_bad_implementation_survives(
     monkeypatch.setattr(conformance, "STEPS", steps)
     monkeypatch.setattr(matrix(), "clauses", clauses)
     [after] = rows([accepted])
-    assert after.rejected == {}
+    assert after.rejected.keys() <= MUSEUM[name].also

@@ -132,7 +132,7 @@ def test_a_right_that_is_missing_is_named_before_anything_is_done(
 
 
 def test_an_idle_worker_without_blmove_asks_five_times_a_second_at_the_most(valkey: RedisServer) -> None:
-    """It looks as often as it would have waited."""
+    """It looks as often as it would have waited. Beside that, an exchange and a report may fall into the time."""
     admin: Any = valkey.client()
     admin.execute_command("ACL", "SETUSER", "idle", "reset", "on", ">secret", "~*", "&*", "+@all", "-blmove")
     queue = Queue(RedisDriver(valkey.client(username="idle", password="secret")), registry=Registry())
@@ -143,7 +143,7 @@ def test_an_idle_worker_without_blmove_asks_five_times_a_second_at_the_most(valk
         until_true(lambda: admin.time()[0] - began >= 3, 20)
         asked, seconds = admin.info("commandstats"), admin.time()[0] - began
     calls = [asked.get(f"cmdstat_{name}", {"calls": 0}) for name in ("evalsha", "zrange", "blmove")]
-    assert 0 < sum(one["calls"] + one.get("rejected_calls", 0) for one in calls) <= 5 * (seconds + 1)
+    assert 0 < sum(one["calls"] + one.get("rejected_calls", 0) for one in calls) <= 5 * (seconds + 1) + 4
 
 
 def test_a_wrong_password_ends_the_command_at_once(valkey: RedisServer, tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ def _as_failed(real: Any, self: MemoryDriver, s: Settlement) -> bool:
     return bool(real(self, s))
 
 
-@exhibit("a cancel does not look among delayed jobs", "they run when they are due", "QUEUES-9 QUEUES-10")
+@exhibit(
+    "a cancel does not look among delayed jobs", "they run when they are due", "QUEUES-9 QUEUES-10", also="COMMANDS-30"
+)
 def _(patch: Patch) -> None:
     def found(real: Any, driver: Any, job_id: str, where_: str, queue: str) -> Iterator[Any]:
         return iter(())

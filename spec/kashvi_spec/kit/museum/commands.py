@@ -53,7 +53,7 @@ def _(patch: Patch) -> None:
     "COMMANDS-1",
     source="Go kashvi: MONITOR shows no command",
     also="COMMANDS-2 COMMANDS-4 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-9 "
-    "COMMANDS-16 COMMANDS-17 COMMANDS-18 COMMANDS-23 COMMANDS-24 COMMANDS-27",
+    "COMMANDS-16 COMMANDS-17 COMMANDS-18 COMMANDS-23 COMMANDS-24 COMMANDS-27 COMMANDS-30",
 )
 def _(patch: Patch) -> None:
     real = work.work.callback
@@ -71,7 +71,7 @@ def _(patch: Patch) -> None:
     "failures are only in the worker's memory",
     "COMMANDS-2",
     source="Go kashvi: queue:work wires no database",
-    also="COMMANDS-18 COMMANDS-19 COMMANDS-26 COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8",
+    also="COMMANDS-5 COMMANDS-6 COMMANDS-7 COMMANDS-8 COMMANDS-18 COMMANDS-19 COMMANDS-26 COMMANDS-30",
 )
 def _(patch: Patch) -> None:
     patch.setattr(work, "choose_database", lambda queue, url: options.choose_database(queue, url) if url else None)

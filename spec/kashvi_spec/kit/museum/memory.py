@@ -63,7 +63,7 @@ def _(patch: Patch) -> None:
     "memory outlives its process",
     "the next process finds the jobs of the last",
     "MEMORY-2",
-    also="JOBS-22 QUEUES-7 QUEUES-11",
+    also="JOBS-22 JOBS-24",
 )
 def _(patch: Patch) -> None:
     remembering(patch, read=True)

@@ -91,7 +91,7 @@ def giving_up(patch: Patch, answer: bool) -> None:
     where(patch, stop, "tired", stopping, lambda real, state, now: answer)
 
 
-@exhibit("it never gives up", "its end waits for the server", "WORKERS-11", also="WORKERS-13")
+@exhibit("it never gives up", "its end waits for the server", "WORKERS-11", also="WORKERS-13 WORKERS-20")
 def _(patch: Patch) -> None:
     giving_up(patch, False)
 
@@ -209,7 +209,7 @@ def emptying(patch: Patch, until: str, instead: Any) -> None:
     "work() waits for a job that is due in a year",
     "WORKERS-7",
     source="Laravel, RQ: burst and empty differ",
-    also="ENVELOPE-5 QUEUES-8",
+    also="COMMANDS-30 ENVELOPE-5 QUEUES-8",
 )
 def _(patch: Patch) -> None:
     def finished(real: Any, state: State) -> bool:

@@ -37,7 +37,8 @@ def _(patch: Patch) -> None:
     "a poison job takes its neighbours along",
     "DELIVERY-8",
     source="RQ: an abandoned job has failed; asynq: a lease that expired is a retry",
-    also="DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 REDIS-4 REDIS-5 RETRY-1 RETRY-8 RETRY-13",
+    also="DELIVERY-10 DELIVERY-14 DELIVERY-15 DELIVERY-16 DELIVERY-17 REDIS-4 REDIS-5 RETRY-1 "
+    "RETRY-8 RETRY-13 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     patch.setattr(retry, "decide_lost", lambda certain, attempts, most: retry.decide(attempts + 1, most))

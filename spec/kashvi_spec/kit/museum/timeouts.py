@@ -122,7 +122,7 @@ def _(patch: Patch) -> None:
     "its work is done, and is done again",
     "WORKERS-18",
     source="asynq: once the context is done, its error decides",
-    also="DELIVERY-1 DISPATCH-1 JOBS-17 JOBS-20 WORKERS-19",
+    also="DELIVERY-1 DISPATCH-1 JOBS-17 JOBS-20 WORKERS-19 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     def succeeded(real: Any, self: Attempts, d: Delivery, began: float, *rest: Any) -> Settling:
@@ -211,7 +211,7 @@ def _(patch: Patch) -> None:
     "a stuck attempt is settled while it runs",
     "its retry starts beside it",
     "WORKERS-19",
-    also="FAILURES-5 JOBS-2 WORKERS-13",
+    also="FAILURES-5 JOBS-2 RETRY-1 RETRY-3 WORKERS-13 WORKERS-20",
 )
 def _(patch: Patch) -> None:
     def look(real: Any, self: Machine, now: int) -> Any:
