@@ -109,7 +109,6 @@ def _(patch: Patch) -> None:
     "they do not sort by time",
     "TABLE-3",
     source="Go kashvi: local time with offset",
-    also="COMMANDS-18",
 )
 def _(patch: Patch) -> None:
     def bind(real: Any, self: UtcTime, value: datetime | None, dialect: sa.Dialect) -> Any:
