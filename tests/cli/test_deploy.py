@@ -16,7 +16,7 @@ import yaml
 
 from kashvi.contrib import prometheus
 from kashvi.queue import Queue
-from tests.servers.launch import RedisServer
+from tests.servers.launch import RedisServer, missing
 
 from .conftest import Note, Shell
 
@@ -110,7 +110,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     """With a command that is there."""
     verify = shutil.which("systemd-analyze")
     if verify is None:
-        pytest.skip("systemd-analyze is not installed")
+        missing("systemd-analyze (apt-get install systemd)")
     command = Path(sysconfig.get_path("scripts")) / "kashvi"
     text = (DEPLOY / "kashvi-worker.service").read_text().replace("/srv/myapp/.venv/bin/kashvi", str(command))
     copy = tmp_path / "kashvi-worker.service"

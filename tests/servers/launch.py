@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import redis
@@ -54,8 +55,8 @@ REDIS_BINARIES: dict[str, Binary] = {
 }
 
 
-def missing(what: str) -> None:
-    """No server: skip at a desk, fail in CI."""
+def missing(what: str) -> NoReturn:
+    """A server or program is not here: skip at a desk, fail in CI."""
     if os.environ.get("CI"):
         pytest.fail(f"{what} is not installed, and CI must not skip it")
     pytest.skip(f"{what} is not installed")

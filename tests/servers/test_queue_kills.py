@@ -46,7 +46,7 @@ class Job:
 
     def handle(self):
         note(0)
-        time.sleep(0.004)
+        time.sleep(0.004)  # its work: a kill may come in the middle
         self.more()
         note(1)
 

@@ -9,7 +9,7 @@ from . import Patch, exhibit
 
 @exhibit(
     "read-only hides the buttons alone",
-    "the server does what a form asks for, whoever sends it",
+    "the server does what a form asks for, though the reader may only look",
     "COMMANDS-29",
     source="bull-board #780, #941",
 )

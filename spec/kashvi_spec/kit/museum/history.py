@@ -25,7 +25,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "a removed worker is still shown",
-    "what it reported is read by its name, and nobody asks whether it is on the list",
+    "the view reads what a worker reported without a look at the list of workers",
     "HISTORY-2",
 )
 def _(patch: Patch) -> None:
