@@ -10,10 +10,11 @@ from kashvi_spec.judging import Violation
 from kashvi.events import AttemptLost, Event, JobReturned
 from kashvi.worker.machine.steps import SECOND
 
+from .choices import Broken, Choices
 from .memory import excused
 from .shell import Shells
 from .state import Doing, Process, State, dispatched, number_of
-from .step import LOCAL, Broken, Choices, Step
+from .step import LOCAL, Step
 
 CHAIN = 32
 """The most steps without a choice that are one move: they may go on for ever, and then the state is a known one."""

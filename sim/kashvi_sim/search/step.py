@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from kashvi_spec.judging import Violation
-
 from kashvi import events
 from kashvi.errors import DriverError, DriverUnavailable, ReplyLost
-from kashvi.ports import Exchange, Expired, Failure, Refusal, Unrecorded
+from kashvi.ports import Exchange, Expired
 from kashvi.worker.keeper import LOST_MAX
 from kashvi.worker.machine.state import ALL
 from kashvi.worker.machine.steps import (
@@ -31,6 +29,8 @@ from kashvi.worker.machine.steps import (
 from kashvi.worker.recorder import Recorder
 from kashvi.worker.settle import Delivery, Kept, Settling
 
+from .choices import Broken, Choices, Died, Suspended
+from .recording import Calls
 from .scope import Scope
 from .shell import Shells
 from .state import Process, State, Task, job_numbered, number_of
@@ -38,48 +38,6 @@ from .state import Process, State, Task, job_numbered, number_of
 T = TypeVar("T")
 LOCAL = frozenset({"free", "idle", "attempt", "keep"})
 """Steps that touch no server."""
-
-
-class Broken(Exception):
-    """A promise is."""
-
-    def __init__(self, predicate: str, job_id: str, why: str) -> None:
-        super().__init__(why)
-        self.violation = Violation(predicate, job_id, why)
-
-
-class Died(BaseException):
-    """The process dies here."""
-
-
-class Suspended(BaseException):
-    """The recorder goes on in another step."""
-
-
-class Choices:
-    """The choices of one step, enumerated: the step is made once for each way through them."""
-
-    def __init__(self) -> None:
-        self._given: list[int] = []
-        self._sizes: list[int] = []
-        self._at = 0
-
-    def of(self, n: int) -> int:
-        if self._at == len(self._given):
-            self._given.append(0)
-            self._sizes.append(n)
-        self._at += 1
-        return self._given[self._at - 1]
-
-    def next(self) -> bool:
-        """Go to the next way; False if there is none."""
-        while self._given and self._given[-1] + 1 == self._sizes[-1]:
-            self._given.pop()
-            self._sizes.pop()
-        if self._given:
-            self._given[-1] += 1
-        self._at = 0
-        return bool(self._given)
 
 
 class Step:
@@ -417,7 +375,11 @@ class Step:
     def _record(self, what: tuple[int, tuple[Any, ...]]) -> None:
         """Repeat the calls that were made, and make the next one."""
         waiting, made = what
-        calls = Calls(self, self._shells, made)
+
+        def call(effect: Callable[[], Any], matters: bool) -> Any:
+            return self._call(effect, matters, lambda: matters)
+
+        calls = Calls(call, self._state, self._shells, made)
         recorder = Recorder(calls, calls, self._shell.runtime, self._shell.stream, lambda *_: None)  # type: ignore[arg-type]
         try:
             done = recorder.run(waiting)
@@ -433,59 +395,6 @@ class Step:
         self._process.tasks.remove(self.task)
         self._machine.recorded(waiting, done)
         self._shell.worker.signal()
-
-    def call(self, effect: Callable[[], T], matters: bool) -> T:
-        return self._call(effect, matters, lambda: matters)
-
-    def insert(self, failures: list[Failure]) -> dict[str, Refusal]:
-        self._state.table |= {one.job_id for one in failures}
-        return {}
-
-    @property
-    def driver(self) -> Any:
-        return self._driver
-
-
-class Calls:
-    """A recorder's driver and its table: each step makes one call, after those that were ``made``."""
-
-    prefix = None
-
-    def __init__(self, step: Step, shells: Shells, made: tuple[Any, ...]) -> None:
-        self.made = made
-        self.suspended = self.died = False
-        self._step, self._shells, self._at = step, shells, 0
-        self._shells.deaf = bool(made)
-
-    def _next(self, effect: Callable[[], Any], matters: bool) -> Any:
-        at, self._at = self._at, self._at + 1
-        if at < len(self.made):
-            answer = self.made[at]
-        elif self.suspended or (at and not self._shells.deaf):
-            self.suspended = self._shells.deaf = True
-            raise Suspended
-        else:
-            self._shells.deaf = False
-            try:
-                answer = self._step.call(effect, matters)
-            except Died:
-                self.died = self.suspended = self._shells.deaf = True
-                raise
-            except DriverError as error:
-                answer = error
-            self.made = (*self.made, answer)
-        if isinstance(answer, DriverError):
-            raise answer
-        return answer
-
-    def unrecorded(self, limit: int, skip: int = 0) -> list[Unrecorded]:
-        return self._next(lambda: self._step.driver.unrecorded(limit, skip), False)  # type: ignore[no-any-return]
-
-    def record(self, failures: list[Failure]) -> dict[str, Refusal]:
-        return self._next(lambda: self._step.insert(failures), True)  # type: ignore[no-any-return]
-
-    def recorded(self, envelopes: list[bytes]) -> None:
-        self._next(lambda: self._step.driver.recorded(envelopes), True)
 
 
 def gone(state: State, process: Process, scope: Scope) -> None:
