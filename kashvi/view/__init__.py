@@ -1,7 +1,7 @@
 """Seeing a queue: ``View``, one protocol of questions for pages and exporters.
 
 ``protocol.py`` has the questions, ``values.py`` the answers. ``LiveView`` answers from the driver, the failure table
-and the outboxes of a queue. A page that is written against ``View`` alone can show what else answers them.
+and the outboxes of a queue.
 """
 
 from .live import LiveView as LiveView
@@ -20,7 +20,6 @@ from .values import JobPage as JobPage
 from .values import Minute as Minute
 from .values import Missing as Missing
 from .values import OutboxState as OutboxState
-from .values import Step as Step
 from .values import Story as Story
 from .values import Suspect as Suspect
 from .values import Worker as Worker

@@ -1,4 +1,4 @@
-"""The live side of ``View``: what the driver, the failure table and the outboxes of a queue say now."""
+"""``View`` of a running queue: what its driver, its failure table and its outboxes say now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One job of a running queue: looked for in the failure table, then in all places of all queues."""
+"""One job of a running queue: looked for in all places of all queues, then in the failure table."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ EVERYTHING = FailureFilter()
 class View(Protocol):
     """A queue as it is at one time: it reads, and changes nothing.
 
-    Answers are values (``kashvi.view.values``), each of one moment; two answers may be of different moments. Where a
-    side can't know, the answer is, or contains, ``Missing``: it says "not recorded" or "not offered".
+    Answers are values (``kashvi.view.values``), each of one moment; two answers may be of different moments. What can't
+    be known is ``Missing``: it says "not recorded" or "not offered".
 
     Every method may block for a round trip or a query: an ASGI app calls it in a thread, and several threads may call
     one view. Each raises DriverError if the server does not answer, and InvalidSetting for an argument out of range.
@@ -27,13 +27,10 @@ class View(Protocol):
     """
 
     def now(self) -> datetime:
-        """The server's time; of a trace: the time it stands at."""
+        """The server's time."""
 
     def stats(self) -> Stats:
-        """The numbers of jobs that are ready, delayed, held by workers, and unrecorded, and of workers: of all queues.
-
-        In a trace ``held`` counts running attempts, and ``ready`` also what is claimed and not started.
-        """
+        """The numbers of ready, delayed, held and unrecorded jobs, and of workers: of all queues together."""
 
     def queues(self) -> list[QueueState]:
         """Each queue by name: its jobs, the age of the oldest, whether it is paused and whether a worker serves it."""
@@ -79,7 +76,7 @@ class View(Protocol):
     def story(self, job_id: str) -> Story:
         """One job, by the id that its dispatch returned.
 
-        Live, it is looked for in the failure table and then in all places of all queues, which takes the server about
-        1.5 ms per 1,000 jobs, in calls of 1,000. Raises InvalidSetting for what can be no id: text of more than 256
+        It is looked for in all places of all queues, which takes the server about 1.5 ms per 1,000 jobs, in calls of
+        1,000, and then in the failure table. Raises InvalidSetting for what can be no id: text of more than 256
         bytes, or empty. Raises StoreUnavailable.
         """

@@ -30,7 +30,7 @@ class Missing(Enum):
     """Why a view has no value. False as a condition, and its text as ``str``."""
 
     NOT_RECORDED = "not recorded"
-    """This side can't know it: a trace has no payloads, a server keeps no history of a job."""
+    """It is not in what was read: a waiting job has no error, and a list of failures no payloads."""
     NOT_OFFERED = "not offered"
     """It is kept nowhere: the driver lacks the optional port, no worker reports, or there is no failure table."""
 
@@ -50,9 +50,9 @@ so the job is recorded. snoozed: the handler wants to be called again, and nothi
 does not know the type. cancelled: the job was cancelled, and ended instead of being retried or recorded.
 A job that is handed back unstarted, and a settlement that the server refused, are none of these."""
 
-Place = Literal["ready", "delayed", "running", "failed", "done", "cancelled", "unknown"]
-"""Where a job is. failed: exhausted; its row is in the failure table, or about to be. unknown: it is on no queue and in
-no row; it ended well, or never was. Only a trace tells done and cancelled from unknown."""
+Place = Literal["ready", "delayed", "running", "failed", "unknown"]
+"""Where a job is. failed: exhausted; its row is in the failure table. unknown: it is on no queue and in no row: it
+ended well, was cancelled, is about to be recorded as failed, or never was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ class Job:
     """The wire name; empty for bytes that are not an envelope."""
     queue: str
     where: Where
-    """``running``: live, a worker has it, started or about to be; in a trace, its attempt runs."""
-    payload: str | Missing
-    """JSON as it was dispatched; ``base64:…`` for bytes that are not UTF-8 text. A trace has none."""
+    """``running``: a worker has it, started or about to be."""
+    payload: str
+    """JSON as it was dispatched; ``base64:…`` for bytes that are not UTF-8 text."""
     attempts: int
     """The counted attempts."""
     due: datetime | None = None
@@ -78,8 +78,6 @@ class Job:
     """The time in the id, if kashvi made it: that of the dispatching host's clock."""
     lost: int = 0
     """How grave a suspect it is, after a death of its process; 0: it is none."""
-    error: str | Missing = NOT_RECORDED
-    """Of a job that had an attempt: the error of the last one. Envelopes of waiting jobs do not have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,7 @@ class Failed:
     """A failed job: a row of the failure table."""
 
     row_id: int
-    """The row's number; in a trace, the failure's place in it, from 1."""
+    """The row's number."""
     job_id: str
     """Empty in rows of the Go program."""
     type: str
@@ -154,7 +152,7 @@ class Attempt:
     attempt: int
     """Its number, from 1."""
     since: datetime
-    """When it began, by the server's clock; live, up to a second later: when its keeper first saw it."""
+    """When it began, by the server's clock, or up to a second later: when its keeper first saw it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +173,11 @@ class Worker:
 
     id: str
     lease_left_s: float
-    """Until its lease runs out, by the server's clock; negative: it is over, and others take its jobs over. In a trace:
-    of the whole lease, since its renewals are not in it."""
-    queues: tuple[str, ...] | Missing
+    """Until its lease runs out, by the server's clock; negative: it is over, and others take its jobs over."""
+    queues: tuple[str, ...]
     """Those it serves, in their order; by weight as ``payments:3``."""
-    holds: int | Missing
-    """The jobs on its lists, started or not; in a trace, its running attempts."""
+    holds: int
+    """The jobs on its lists, started or not."""
     host: str | Missing = NOT_OFFERED
     pid: int | Missing = NOT_OFFERED
     version: str | Missing = NOT_OFFERED
@@ -215,7 +212,7 @@ class Minute:
     """What workers did in a minute. Minutes without anything are left out."""
 
     at: datetime
-    """When it began, by the server's clock. Live, what ended up to 5 s before it may be counted in it."""
+    """When it began, by the server's clock. What ended up to 5 s before it may be counted in it."""
     counts: tuple[Count, ...]
     """By queue, type and outcome."""
     waits: dict[str, Histogram]
@@ -240,22 +237,8 @@ class OutboxState:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """Something that happened to a job."""
-
-    at: datetime
-    """By the server's clock where the event has that, else by its process's."""
-    what: str
-    """The name of the event, as ``RetryScheduled`` (``kashvi.events``)."""
-    text: str
-    """It in words: ``attempt 2 failed: ValueError: no card``."""
-    process: str = ""
-    """Which process told it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Story:
-    """One job: where it is, and what happened to it as far as it is recorded."""
+    """One job: where it is, and what is kept of its attempts. A server keeps no history of a job."""
 
     job_id: str
     where: Place
@@ -265,12 +248,8 @@ class Story:
     attempts: int = 0
     """The counted attempts."""
     error: str | Missing = ""
-    """Of the last failed attempt, if there was one. Live, it is recorded once the job has failed for good."""
+    """Of the last failed attempt, if there was one. It is recorded once the job has failed for good."""
     payload: str | Missing = NOT_RECORDED
-    due: datetime | None = None
-    """If it is delayed; of a trace only."""
-    worker: str = ""
-    """If it runs; of a trace only."""
     dispatched_at: datetime | None = None
     """The time in the id, if kashvi made it."""
     lost: int = 0
@@ -279,5 +258,3 @@ class Story:
     """It is marked: the attempt that a worker has may end, and no other starts."""
     row_id: int | None = None
     """If it failed: its row in the failure table."""
-    steps: tuple[Step, ...] | Missing = NOT_RECORDED
-    """A trace: all that happened up to now, in order. Live: not recorded."""

@@ -13,7 +13,7 @@ def seen_of_job(story: Story) -> str:
     """Of its place and its bytes."""
     return _mark(
         story.job_id, story.where, story.queue, story.type, story.attempts, story.lost, story.error, str(story.payload),
-        story.due, story.worker, story.cancelled,
+        story.cancelled,
     )  # fmt: skip
 
 

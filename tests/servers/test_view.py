@@ -238,7 +238,7 @@ def test_a_jobs_story_says_where_it_is(driver: Any, tmp_path: Path) -> None:
     places = {name: view.story(name).where for name in ("mine", "second", "late", "job-001", "gone")}
     assert places == {"mine": "running", "second": "ready", "late": "delayed", "job-001": "failed", "gone": "unknown"}
     mine, failed = view.story("mine"), view.story("job-001")
-    assert (mine.payload, mine.attempts, mine.error, mine.steps) == ("[7]", 2, NOT_RECORDED, NOT_RECORDED)
+    assert (mine.payload, mine.attempts, mine.error) == ("[7]", 2, NOT_RECORDED)
     assert (failed.error, failed.row_id, failed.attempts, failed.type) == ("boom", 1, 3, "t")
     for bad in ("", "x" * 257, "\ud800"):
         with pytest.raises(InvalidSetting, match="id"):
