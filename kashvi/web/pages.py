@@ -17,7 +17,7 @@ from ..view import FailureFilter, Minute, Missing
 from .seen import seen_of_job, seen_of_row
 from .shown import WHOLE_MAX
 from .site import Site
-from .traffic import HOUR, SPANS, summed, table, trends
+from .traffic import HOUR, SPANS, rates, summed, table, trends
 
 May = frozenset[str]
 
@@ -25,7 +25,7 @@ May = frozenset[str]
 def overview(site: Site, request: Request, may: May) -> Response:
     """Each queue: depth, the age of its oldest job, rates and waits."""
     queues = site.figure("queues", site.view.queues)
-    minutes = _minutes(site, HOUR)
+    minutes, now = _minutes(site, HOUR), site.view_now()
     try:
         failed = site.figure("failed", lambda: site.view.failures(limit=1))
         trouble = ""
@@ -34,9 +34,8 @@ def overview(site: Site, request: Request, may: May) -> Response:
     return site.page(
         request, "overview", may,
         stats=site.figure("stats", site.view.stats), queues=queues, failed=failed, trouble=trouble,
-        workers=site.figure("workers", site.view.workers), hour=summed(minutes),
-        trends=trends(minutes, site.view_now()), offered=not isinstance(minutes, Missing),
-        outboxes=site.figure("outboxes", site.view.outboxes),
+        outboxes=site.figure("outboxes", site.view.outboxes), offered=not isinstance(minutes, Missing),
+        hour=summed(minutes), rates=rates(minutes, now), trends=trends(minutes, now),
     )  # fmt: skip
 
 

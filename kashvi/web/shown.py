@@ -73,10 +73,8 @@ def clock(at: datetime | None) -> str:
     return "–" if at is None else at.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def rate(per_minute: float | None) -> str:
+def rate(per_minute: float) -> str:
     """Jobs a minute."""
-    if per_minute is None:
-        return "–"
     return f"{per_minute:,.0f}" if per_minute >= 10 or per_minute == 0 else f"{per_minute:.1f}"
 
 

@@ -14,7 +14,8 @@ SPANS = {"hour": HOUR, "day": 24 * HOUR}
 """Minutes."""
 TREND = 30
 """The columns of a small chart."""
-ENDED = ("done", "failed", "cancelled")
+RATE = 5
+"""The minutes, the current one among them, over which a rate is taken."""
 
 
 @dataclass
@@ -59,6 +60,17 @@ def summed(minutes: list[Minute] | Missing, queue: str | None = None) -> dict[st
     return sums if queue is None else {"": sums[queue]}
 
 
+def rates(minutes: list[Minute] | Missing, now: datetime) -> dict[str, float]:
+    """The jobs done a minute of late, by queue."""
+    start = _minute(now) - timedelta(minutes=RATE - 1)
+    done: dict[str, int] = defaultdict(int)
+    for minute in [] if isinstance(minutes, Missing) else minutes:
+        for count in minute.counts if minute.at >= start else ():
+            done[count.queue] += count.n if count.outcome == "done" else 0
+    each = (now - start) / timedelta(minutes=1)
+    return {queue: n / each for queue, n in done.items()}
+
+
 def table(minutes: list[Minute]) -> list[tuple[str, str, Sum]]:
     """By type and queue, the busiest first."""
     sums: dict[tuple[str, str], Sum] = defaultdict(Sum)
@@ -74,8 +86,7 @@ def trends(
 ) -> dict[str, list[Slot]]:
     """Columns of equal width up to now, by queue, and of all under the empty name."""
     each = span // columns
-    newest = now.replace(second=0, microsecond=0)
-    start = newest - timedelta(minutes=span - 1)
+    start = _minute(now) - timedelta(minutes=span - 1)
 
     def empty() -> list[Slot]:
         return [Slot(start + timedelta(minutes=each * i)) for i in range(columns)]
@@ -91,3 +102,8 @@ def trends(
                 if count.outcome in ("done", "retried", "failed"):
                     setattr(slot, count.outcome, getattr(slot, count.outcome) + count.n)
     return found
+
+
+def _minute(at: datetime) -> datetime:
+    """When it began."""
+    return at.replace(second=0, microsecond=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from kashvi import view, web
 from kashvi.errors import DriverUnavailable, StoreUnavailable
 from kashvi.queue import Queue
 from kashvi.view.live import LiveView
-from kashvi.web import shown
+from kashvi.web import shown, traffic
 from tests.servers.launch import RedisServer
 
 from .conftest import WHEN, Browser, Made, Mail, failure
@@ -253,6 +254,19 @@ def test_traffic_is_a_table_and_a_chart(queue: Queue, open_app: Made, monkeypatc
         assert (data["done"][-1], data["failed"][-1], sum(data["retried"])) == (7, 2, 0)
         assert data["at"] == sorted(data["at"])
     assert ">7<" in browser.get("/").text
+
+
+def test_a_rate_is_of_the_last_five_minutes() -> None:
+    """Of the current one, its part so far; what was done an hour ago is no rate of now, nor is a failure one."""
+    now = WHEN.replace(second=30, microsecond=0)
+
+    def minute(ago: int, n: int, outcome: Any = "done") -> view.Minute:
+        at = now.replace(second=0) - timedelta(minutes=ago)
+        return view.Minute(at, (view.Count("mail", "t", outcome, n),), {}, {})
+
+    found = [minute(50, 9000), minute(5, 400), minute(4, 60), minute(1, 500, "failed"), minute(0, 30)]
+    assert traffic.rates(found, now) == {"mail": 20.0}  # 90 in four and a half
+    assert traffic.rates(view.NOT_OFFERED, now) == {}
 
 
 def test_what_a_driver_does_not_offer_is_said(queue: Queue, open_app: Made, monkeypatch: pytest.MonkeyPatch) -> None:
