@@ -47,7 +47,7 @@ class Shown(Counted):
 
     def workers(self) -> Any:
         run = view.Attempt("run-1", "jobs.Mail", "mail", 2, self.now())
-        about = {"host": "web-1", "pid": 12, "version": "1", "threads": 3, "running": (run,)}
+        about = {"host": "web-1", "pid": 12, "version": "1", "threads": 3, "running": (run,), "reported_at": self.now()}
         return [view.Worker("w-1", 21.0, ("mail",), 1, suspects=(view.Suspect("s-1", "jobs.Mail", 1, True),), **about)]
 
 

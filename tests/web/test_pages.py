@@ -269,6 +269,23 @@ def test_a_rate_is_of_the_last_five_minutes() -> None:
     assert traffic.rates(view.NOT_OFFERED, now) == {}
 
 
+def test_what_a_worker_ran_is_said_with_the_time_of_its_report(
+    queue: Queue, open_app: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be over: a report is a few seconds old, or a minute if nothing has changed."""
+
+    class Reported(LiveView):
+        def workers(self) -> Any:
+            at = self.now() - timedelta(seconds=4)
+            ran = (view.Attempt("run-1", "jobs.Mail", "mail", 2, at - timedelta(minutes=3)),)
+            about = {"host": "h", "pid": 1, "version": "1", "threads": 3, "suspects": ()}
+            return [view.Worker("w", 20.0, ("mail",), 0, running=ran, reported_at=at, **about)]
+
+    monkeypatch.setattr(web, "LiveView", Reported)
+    page = re.sub(r"<[^>]+>", "", open_app(queue).get("/workers").text)
+    assert re.search(r"Reported4(\.\d)? s ago.*Ran then.*jobs\.Mail.*3 min 4 s ago", page, re.DOTALL)
+
+
 def test_what_a_driver_does_not_offer_is_said(queue: Queue, open_app: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver of one's own may lack each optional part."""
 
