@@ -253,11 +253,6 @@ def test_an_action_is_refused_on_the_server(served: tuple[Queue, str], visit: Op
     assert queue.paused_since("mail") is None
 
 
-@pytest.fixture
-def _errors_of_403(visit: Open) -> None:
-    """Chromium logs an answer of 403."""
-
-
 def test_over_plain_http_under_a_name_its_own_pages_may_act(served: tuple[Queue, str], visit: Open) -> None:
     """Browsers send no Sec-Fetch-Site there, and with another Referrer-Policy "Origin: null"."""
     queue, _ = served
