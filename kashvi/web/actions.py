@@ -19,7 +19,7 @@ from ..view import Missing
 from ..view.failed_rows import whole
 from ..view.values import LIMIT_MAX
 from .links import Links
-from .pages import filter_of
+from .pages import filter_of, number
 from .seen import seen_of_job, seen_of_row
 from .site import Site
 
@@ -87,8 +87,8 @@ def _with_failures(site: Site, request: Request, form: Form, what: What) -> Resp
         return _back(request, asked, told="none")
     if len(named) > LIMIT_MAX:
         raise ValueError(f"{len(named)} rows are ticked, of {LIMIT_MAX} at most")
-    rows = store.rows([_number(row_id) for row_id, _ in named])
-    seen = {_number(row_id): mark for row_id, mark in named}
+    rows = store.rows([number(row_id) for row_id, _ in named])
+    seen = {number(row_id): mark for row_id, mark in named}
     same = [row for row in rows if seen_of_row(whole(row)) == seen[row.id]]
     counts = _do(site, store, what, same)
     counts["late"] += len(named) - len(same)
@@ -100,9 +100,9 @@ def _with_failures(site: Site, request: Request, form: Form, what: What) -> Resp
 def _all(site: Site, request: Request, asked: dict[str, str], what: What, store: SqlFailures) -> Response:
     """The next rows that match, newest first, of those up to the one that the page showed first."""
     wanted = filter_of(asked.get, site.view_now())
-    upto, before = _number(asked.get("upto", "")), asked.get("before", "")
-    counts = Counter({name: _number(asked.get(name, "0")) for name in ("n", "late", "held", "other")})
-    next_row: int | None = _number(before) if before else upto + 1
+    upto, before = number(asked.get("upto", "")), asked.get("before", "")
+    counts = Counter({name: number(asked.get(name, "0")) for name in ("n", "late", "held", "other")})
+    next_row: int | None = number(before) if before else upto + 1
     ids: list[int] = []
     while next_row is not None and len(ids) < AT_ONCE:
         page = site.view.failures(wanted, before=next_row, limit=min(LIMIT_MAX, AT_ONCE - len(ids)))
@@ -120,7 +120,7 @@ def _all(site: Site, request: Request, asked: dict[str, str], what: What, store:
     fields |= {"before": str(next_row), "of": asked.get("of", "0")} | {name: str(n) for name, n in counts.items()}
     return site.page(
         request, "asking", frozenset(), section="failures", what=what, fields=fields, done=counts.total(),
-        of=max(_number(asked.get("of", "0")), counts.total()),
+        of=max(number(asked.get("of", "0")), counts.total()),
     )  # fmt: skip
 
 
@@ -170,9 +170,3 @@ def _queue(request: Request) -> str:
 
 def _past(what: What) -> str:
     return {"retry": "retried", "forget": "forgotten"}[what]
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise ValueError(f"{text!r} is not a number")
-    return int(text)

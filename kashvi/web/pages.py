@@ -69,7 +69,7 @@ def failures(site: Site, request: Request, may: May) -> Response:
     """A page of failed jobs, filtered by what the URL says."""
     asked = request.query_params
     wanted = filter_of(asked.get, site.view_now())
-    before = _number(asked.get("before", ""))
+    before = number(text) if (text := asked.get("before", "")) else None
     page = site.view.failures(wanted, before=before)
     filtered = wanted != FailureFilter()
     return site.page(
@@ -80,7 +80,10 @@ def failures(site: Site, request: Request, may: May) -> Response:
 
 def failure(site: Site, request: Request, may: May) -> Response:
     """One failed job."""
-    row_id = request.path_params["row"]
+    try:
+        row_id = number(request.path_params["row"])
+    except ValueError as error:
+        return site.wrong(request, 404, str(error))
     found = site.view.failure(row_id)
     if found is None or isinstance(found, Missing):
         why = f"There is no failed job of the number {row_id}: it was sent back, deleted, or never there."
@@ -153,9 +156,8 @@ def _most(request: Request) -> int | None:
     return None if request.query_params.get("whole") else WHOLE_MAX
 
 
-def _number(text: str) -> int | None:
-    if not text:
-        return None
+def number(text: str) -> int:
+    """The number of a row, or of rows. Raises ValueError for text that is none, or for more than a database counts."""
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise ValueError(f"{text!r} is not the number of a row")
+        raise ValueError(f"{text[:40]!r} is not the number of a row")
     return int(text)

@@ -66,7 +66,7 @@ def routed(site: Site) -> Starlette:
         get("/queues/{queue}", pages.queue),
         get("/job", pages.job),
         get("/failures", pages.failures),
-        get("/failures/{row:int}", pages.failure),
+        get("/failures/{row}", pages.failure),
         get("/schedule", pages.schedule),
         get("/workers", pages.workers),
         get("/traffic", pages.traffic),

@@ -152,6 +152,13 @@ def test_filters_are_in_the_url(queue: Queue, open_app: Made) -> None:
         assert says in html.unescape(answer.text)
 
 
+@pytest.mark.parametrize("row", ["0x1", "-1", "9" * 19, "9" * 5000, "%D9%A3", "1%00"])
+def test_what_is_no_number_of_a_row_is_a_clear_error(queue: Queue, open_app: Made, row: str) -> None:
+    """Also one that no database counts to, and digits that Python would not read."""
+    answer = open_app(queue).get(f"/failures/{row}")
+    assert (answer.status_code, "number of a row" in answer.text) == (404, True)
+
+
 class Away(LiveView):
     """The server, or the database, is away."""
 
