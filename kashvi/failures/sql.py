@@ -161,7 +161,7 @@ class SqlFailures:
         """Rows, newest first: all, or those with one of these ids or job ids."""
         query = self._select().order_by(_Row.id.desc()).limit(limit)
         if ids is not None:
-            query = query.where(_Row.id.in_(ids) | _Row.job_id.in_([one for one in job_ids if one.isascii()]))
+            query = query.where(_Row.id.in_(ids) | _Row.job_id.in_([one for one in job_ids if _kept(one)]))
         with self._session() as session:
             return [self._whole(row) for row in session.scalars(query)]
 
@@ -184,7 +184,7 @@ class SqlFailures:
         )
         if names is not None:
             numbers, job_ids = names
-            brief = brief.where(_Row.id.in_(numbers) | _Row.job_id.in_([one for one in job_ids if one.isascii()]))
+            brief = brief.where(_Row.id.in_(numbers) | _Row.job_id.in_([one for one in job_ids if _kept(one)]))
         with self._session() as session:
             last = session.scalar(sa.select(sa.func.max(_Row.id))) or 0
         beyond = brief.where(_Row.id <= last)
@@ -326,6 +326,11 @@ def _own_key(row: dict[str, Any]) -> str:
     """A job id for a row whose own one another job's row has."""
     about = (row["job_id"], bytes_of(row["payload"]), row["attempts"], row["failed_at"].timestamp())
     return f"sha256:{hashlib.sha256(repr(about).encode()).hexdigest()}"[:JOB_ID_MAX]
+
+
+def _kept(job_id: str) -> bool:
+    """Whether a row can have it as it is: no other text is looked for, since PostgreSQL refuses NUL."""
+    return job_id.isascii() and "\0" not in job_id
 
 
 def _ascii(text: str) -> str:

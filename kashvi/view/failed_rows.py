@@ -48,6 +48,8 @@ def _failed(row: Any) -> Failed:
 
 def _matches(store: SqlFailures, wanted: FailureFilter) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = []
+    if "\0" in wanted.type + wanted.error:
+        return [sa.false()]  # no row has it, and PostgreSQL refuses to look
     if wanted.type:
         found.append(_Row.job_type == wanted.type)
     if wanted.error:

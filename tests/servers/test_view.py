@@ -21,6 +21,7 @@ from kashvi.queue import Queue
 from kashvi.registry import Registry
 from kashvi.view import NOT_OFFERED, NOT_RECORDED, FailedPage, FailureFilter, JobPage, LiveView, Missing
 
+from .databases import Database
 from .launch import RedisServer
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -193,6 +194,15 @@ def test_failed_jobs_are_found_by_type_error_time_and_queue(tmp_path: Path) -> N
     assert one
     assert (one.job_id, one.payload, one.traceback, one.queue) == ("job-002", "[1]", "it broke", "mail")
     assert view.failure(99) is None
+
+
+def test_a_null_character_is_in_no_row(database: Database) -> None:
+    """PostgreSQL refuses one, which is no outage."""
+    view = view_of(MemoryDriver(), database.url)
+    SqlFailures(database.url).record([failure(1)])
+    assert numbers(view, FailureFilter()) == ["001"]
+    assert numbers(view, FailureFilter(type="\0")) == numbers(view, FailureFilter(error="a\0")) == []
+    assert view.story("\0job").where == "unknown"
 
 
 def test_pages_of_failed_jobs_go_on_below_the_last_row(tmp_path: Path) -> None:
