@@ -6,6 +6,7 @@ counts: ``n <queue> <outcome> <type>``, ``w <queue> <bucket>`` for waits and ``r
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..reporting import COUNTS_MAX, KEPT_S, OTHER, Counts, Report
@@ -42,9 +43,9 @@ class ReportedToServer(ServerKeys):
         found = self._server.run(self._REPORTS, [self._workers, f"{self.prefix}:about"], raw)
         reports = dict[str, Report]()
         for name, one in zip(workers, found, strict=True):
-            parts = one.split(b" ", 2)
-            if len(parts) == 3:
-                reports[name] = Report(parts[2], float(parts[1]))
+            with suppress(ValueError):  # there is none, or another program's
+                _, at, about = one.split(b" ", 2)
+                reports[name] = Report(about, float(at))
         return reports
 
     def counted(self, minutes: range) -> dict[int, Counts]:
@@ -55,7 +56,8 @@ class ReportedToServer(ServerKeys):
             for minute, fields in zip(part, answers, strict=True):
                 counts = Counts({}, {}, {})
                 for field, number in zip(fields[::2], fields[1::2], strict=True):
-                    _add(counts, field.decode("utf-8", "replace"), int(number))
+                    with suppress(ValueError):  # of another program
+                        _add(counts, field.decode("utf-8", "replace"), int(number))
                 if counts:
                     found[minute] = counts
         return found
@@ -65,11 +67,12 @@ class ReportedToServer(ServerKeys):
 
 
 def _add(counts: Counts, field: str, number: int) -> None:
+    """Raises ValueError for a field that is none of these."""
     what, queue, rest = field.split(" ", 2)
     if what == "n":
-        outcome, _, name = rest.partition(" ")
+        outcome, name = rest.split(" ", 1)
         counts.ended[queue, outcome, name] = number
-    else:
+    elif what in ("w", "r"):
         (counts.waits if what == "w" else counts.runs)[queue, int(rest)] = number
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import cast, get_args
 
@@ -16,14 +17,15 @@ _read = msgspec.json.Decoder(About).decode
 
 
 def worker(state: WorkerState, report: Report | None) -> Worker:
-    """A worker with its last report. One that can't be read counts as none: another version wrote it."""
-    plain = Worker(state.id, state.lease_left_s, state.queues, state.holds)
-    try:
-        about = _read(report.about) if report is not None else None
-    except msgspec.MsgspecError:
-        return plain
-    if report is None or about is None:
-        return plain
+    """A worker with its last report. One that can't be read counts as none: another version or program wrote it."""
+    if report is not None:
+        with suppress(msgspec.MsgspecError, ValueError, OverflowError, OSError, RecursionError):
+            return _with(state, report)
+    return Worker(state.id, state.lease_left_s, state.queues, state.holds)
+
+
+def _with(state: WorkerState, report: Report) -> Worker:
+    about = _read(report.about)
     running = sorted(about.running, key=lambda one: one.since)
     suspects = sorted(about.suspects, key=lambda one: -one.lost)
     return Worker(

@@ -87,6 +87,60 @@ def test_a_minute_is_kept_for_25_hours(valkey: RedisServer) -> None:
     assert client.ttl("kashvi:queue:about") == -1
 
 
+FOREIGN = {
+    "x": "1", "n": "1", "n default": "1", "n default done": "1", "n default done jobs.Email x": "many",
+    "w default": "1", "w default soon": "1", "r default 99": "1", "r default -1": "1", "q default 1": "1",
+    b"\xff \xff \xff": "1",
+}  # fmt: skip
+
+
+def test_counts_that_no_worker_wrote_break_no_page(valkey: RedisServer) -> None:
+    """[HISTORY-2] Another program may write to the keys."""
+    client: Any = valkey.client()
+    client.flushall()
+    driver = RedisDriver(valkey.url)
+    driver.exchange("w", 1, 30.0, [], 0)
+    key = f"kashvi:queue:counts:{int(driver.server_time() // 60)}"
+    client.hset(key, mapping=FOREIGN)
+    view = LiveView(Queue(driver, registry=Registry()))
+    found = view.counts(2)
+    assert not isinstance(found, Missing)
+    assert [(minute.counts, minute.waits, minute.runs) for minute in found] in ([], [((), {}, {})])
+    client.delete(key)
+    driver.report("w", 1, MINUTE, b"x", SOME)
+    client.hset(f"kashvi:queue:counts:{MINUTE}", mapping={"x": "1", "n default": "1", "w default soon": "1"})
+    assert driver.counted(range(MINUTE, MINUTE + 1)) == {MINUTE: SOME}
+
+
+ABOUT = (
+    b'{"host":"h","pid":1,"version":"v","threads":1,"queues":[],"running":'
+    b'[{"job_id":"a","type":"t","queue":"default","attempt":1,"since":%b}],"suspects":[]}'
+)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"", b"1", b"x y z", b"1 2", b"1 2 no JSON", b"1 soon " + ABOUT % b"1.0", b'1 2 {"host":"\xff"}', b"1 2 {}",
+        b'1 2 {"z":' + b"[" * 100_000, b"1 2 " + ABOUT % b"1e300", b"1 1e300 " + ABOUT % b"1.0",
+        b"1 nan " + ABOUT % b"1.0",
+    ],
+)  # fmt: skip
+def test_a_report_that_no_worker_wrote_counts_as_none(valkey: RedisServer, written: bytes) -> None:
+    """[HISTORY-2] The worker is shown without one, and its next report takes the place of the foreign one."""
+    client: Any = valkey.client()
+    client.flushall()
+    driver = RedisDriver(valkey.url)
+    driver.exchange("w", 1, 30.0, [], 0)
+    view = LiveView(Queue(driver, registry=Registry()))
+    client.hset("kashvi:queue:about", "w", written)
+    [shown] = view.workers() or []
+    assert (shown.id, shown.host, shown.running) == ("w", Missing("not offered"), Missing("not offered"))
+    assert driver.report("w", 2, MINUTE, ABOUT % b"1.0", SOME)
+    [shown] = view.workers() or []
+    assert shown.host == "h"
+
+
 def test_pages_show_what_a_worker_is_about_and_what_it_did(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker of this process, its running job, and its counts once it has left."""
     monkeypatch.setattr(reporter, "REPORT_S", 0.05)
