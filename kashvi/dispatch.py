@@ -92,11 +92,12 @@ def traced(one: Sealed, hooks: Sequence[TraceHook]) -> Sealed:
         if given is not None:
             try:
                 trace |= msgspec.convert(given, dict[str, str])
-            except msgspec.ValidationError:
+                encoded = msgspec.json.encode(trace)
+            except (msgspec.ValidationError, UnicodeError):
                 raise InvalidSetting("what a hook for traces gives", given, "texts by name, or None") from None
     if not trace:
         return one
-    return msgspec.structs.replace(one, envelope=b'%b,"trace":%b}' % (one.envelope[:-1], msgspec.json.encode(trace)))
+    return msgspec.structs.replace(one, envelope=b'%b,"trace":%b}' % (one.envelope[:-1], encoded))
 
 
 def seal_chain(

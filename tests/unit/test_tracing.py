@@ -56,6 +56,15 @@ def test_a_trace_that_is_none_fails_no_job(queue: Queue, trace: Any) -> None:
     assert queue.failed_jobs() == []
 
 
+@pytest.mark.parametrize("given", [7, "text", ["a"], {"a": 1}, {1: "a"}, {"a": "\ud800"}, {"\ud800": "a"}])
+def test_a_hook_that_gives_no_texts_makes_the_dispatch_raise(queue: Queue, given: Any) -> None:
+    """[JOBS-24] Half a surrogate pair is no text: no JSON can hold it. Nothing is sent."""
+    queue.tracing(lambda outgoing: given)
+    with pytest.raises(InvalidSetting, match="a hook for traces"):
+        queue.dispatch(Note())
+    assert queue.stats().ready == 0
+
+
 def test_the_hooks_of_several_tracers_add_up(queue: Queue) -> None:
     """And one may have nothing to say."""
     queue.tracing(lambda outgoing: {"a": "1"})
