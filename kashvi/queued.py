@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +10,10 @@ from itertools import islice
 
 from .dispatch import naming
 from .errors import InvalidSetting, NotAnEnvelope
-from .jobs.envelope import queue_in, read, text_of
+from .jobs.envelope import made_s, queue_in, read, text_of
 from .named import QueueStats
 from .names import DEFAULT, queue_name
 from .ports import WHERE, Driver, Pausing, Showing, Shown, Where
-
-TIMED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-")
-"""A UUIDv7, which begins with the time: Unix milliseconds in 48 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +109,8 @@ def job_of(shown: Shown, where: Where, queue: str | None = None) -> QueuedJob:
 
 def made_at(job_id: str) -> datetime | None:
     """The time in the id, if kashvi made it."""
-    found = TIMED.match(job_id)
-    return _moment(int(found[1] + found[2], 16) / 1000) if found else None
+    at = made_s(job_id)
+    return None if at is None else _moment(at)
 
 
 def _moment(at: float) -> datetime | None:

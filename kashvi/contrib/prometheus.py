@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from .. import events
 from ..errors import DriverError, InvalidSetting
-from ..queued import TIMED
+from ..jobs.envelope import made_s
 from ..queues import Queue
 
 OTHER = "other"
@@ -108,9 +108,8 @@ class Metrics(Collector):
         labels = (self._queues.label(event.queue), self._type(event.type))
         if due is not None:
             self._late.labels(*labels).observe(max(event.server_at - due, 0.0))
-        elif event.attempt == 1 and not event.lost and (made := TIMED.match(event.job_id)):
-            dispatched_at = int(made[1] + made[2], 16) / 1000
-            self._waited.labels(*labels).observe(max(event.server_at - dispatched_at, 0.0))
+        elif event.attempt == 1 and not event.lost and (made := made_s(event.job_id)) is not None:
+            self._waited.labels(*labels).observe(max(event.server_at - made, 0.0))
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Nothing: ``collect`` asks the server, which may be away when this is registered."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -53,6 +54,7 @@ class _Traced(msgspec.Struct):
     trace: dict[str, str] = {}
 
 
+_TIMED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-")
 NAMES = frozenset(("id", "type", "payload", "attempts", "error", "lost", "unknown_since", "traceback", "snoozed"))
 """Fields that kashvi writes; it overwrites values that other programs put there."""
 
@@ -106,6 +108,12 @@ def trace_in(raw: bytes) -> dict[str, str]:
         return msgspec.json.decode(raw, type=_Traced).trace
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return {}
+
+
+def made_s(job_id: str) -> float | None:
+    """When the job was dispatched, in Unix seconds: a UUIDv7 begins with its milliseconds. None for another id."""
+    found = _TIMED.match(job_id)
+    return int(found[1] + found[2], 16) / 1000 if found else None
 
 
 def read(raw: bytes) -> Envelope:

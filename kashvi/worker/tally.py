@@ -5,19 +5,17 @@ Attempts that ended are counted exactly. Of the durations in a large batch, some
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import TypeVar
 
+from ..jobs.envelope import made_s
 from ..reporting import BUCKETS_S, OTHER, TYPE_MAX, TYPES_MAX, Counts
 from .settle import Delivery, Settling
 
 SAMPLE = 4
 """Of a batch of more jobs, the durations of 4 are counted, evenly spread: each stands for its neighbours."""
-TIMED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7")
-"""A UUIDv7, which begins with the time: Unix milliseconds in 48 bits."""
 
 
 class Tally:
@@ -61,9 +59,9 @@ class Tally:
     def claimed(self, deliveries: Sequence[Delivery], server_at: float) -> None:
         """An exchange has claimed these. A wait is that of a first attempt."""
         for d, weight in _some(deliveries):
-            made = TIMED.match(d.job_id) if not (d.attempts or d.suspect) else None
-            if made:
-                waited = max(server_at - int(made[1] + made[2], 16) / 1000, 0.0)
+            made = None if d.attempts or d.suspect else made_s(d.job_id)
+            if made is not None:
+                waited = max(server_at - made, 0.0)
                 self._waits[d.queue, bisect_left(BUCKETS_S, waited)] += weight
 
     def take(self) -> Counts:
