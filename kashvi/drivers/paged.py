@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..names import DEFAULT
 from ..paging import PAGE_MAX_BYTES, WORKERS_MAX, Cursor, WorkerState, after_delayed
@@ -126,7 +126,7 @@ class PagedInMemory:
 
 def _page(found: list[Shown], limit: int) -> tuple[list[Shown], bool]:
     """As many as make a page, and whether there are more."""
-    size: Any = 0
+    size = 0
     for n, one in enumerate(found[:limit], 1):
         size += len(one.envelope)
         if size >= PAGE_MAX_BYTES:

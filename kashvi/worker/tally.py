@@ -71,7 +71,8 @@ class Tally:
             key = (queue, outcome, name[:TYPE_MAX] if n < TYPES_MAX else OTHER)
             ended[key] = ended.get(key, 0) + number
         counts = Counts(ended, dict(self._waits), dict(self._runs))
-        self.__init__()  # type: ignore[misc]
+        for one in (self._types, self._waits, self._runs):
+            one.clear()
         return counts
 
 
