@@ -73,14 +73,18 @@ class Sim:
         self._check()
 
     def run_until_idle(self, within: timedelta = timedelta(days=366)) -> None:
-        """Let time pass until no job is ready, delayed or running."""
+        """Let time pass until no job is ready, delayed or running. Raises AssertionError if jobs are left after
+        ``within``, or no worker lives to run them."""
         end = self.world.kernel.time + within.total_seconds()
-        while (left := self._left()) and self.world.kernel.time < end:
+        while (left := self._left()) and self.world.kernel.time < end and self.world.kernel.tasks():
             due = self.world.server.driver.next_due()
             at = due if isinstance(due, float) else 0.0
             step = max(at - self.world.kernel.time, 0.0) + 1.0 if self.world.idle() else 1.0
             self.world.advance(min(step, end - self.world.kernel.time))
-        assert not left, f"not idle within {within}: {self.stats()}{'' if self._staff else '; no worker was started'}"
+        if left:
+            nobody = f"no worker {'is left' if self._staff else 'was started'}"
+            why = f"not idle within {within}" if self.world.kernel.tasks() else f"it won't be idle, as {nobody}"
+            raise AssertionError(f"{why}: {self.stats()}")
         self._check()
 
     @property
