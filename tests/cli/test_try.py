@@ -141,6 +141,7 @@ def test_a_mistake_of_the_caller_is_named(kashvi: Shell, words: list[str], why: 
     ("name", "text", "why"),
     [
         ("a.toml", 'jobs = [{ outcome = ["ok"] }]', "unknown field `outcome` - at `jobs[0]`; did you mean 'outcomes'?"),
+        ("a.toml", "job = [{}]", "unknown field `job`; did you mean 'jobs'?"),
         ("a.toml", "jobs = [", "Invalid value"),
         ("a.toml", "", "it has neither jobs nor cron"),
         ("a.toml", 'jobs = [{ takes = "long" }]', "`jobs[0].takes`"),
@@ -157,6 +158,17 @@ def test_a_file_that_is_no_example_says_why(tmp_path: Path, name: str, text: str
     with pytest.raises(NotAnExample) as refused:
         tried(path)
     assert why in str(refused.value)
+
+
+def test_the_traceback_of_an_import_begins_with_the_file(kashvi: Shell) -> None:
+    """In lines; the error's last line is short."""
+    written(kashvi, "mine.py", "def of_mine():\n    raise LookupError('no shop')\n\nof_mine()\n")
+    shown = kashvi("spec:try", "mine.py")
+    assert shown.returncode == 2
+    head, first, *_, last = shown.stderr.splitlines()
+    assert head == "Traceback (most recent call last):"
+    assert "mine.py" in first
+    assert last == "Error: Invalid value for FILE: mine.py: it can't be imported: LookupError: no shop"
 
 
 def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ def try_command(file: Path, watch: bool, plant: str | None, html: Path | None, a
             try:
                 ran = [of_text(sys.stdin.read())] if str(file) == "-" else tried(file)
             except NotAnExample as error:
-                raise click.BadParameter(_in_lines(f"{file}: {error}"), param_hint="FILE") from error
+                if error.raised:
+                    click.echo(_in_lines(error.raised), err=True)
+                raise click.BadParameter(visible(f"{file}: {error}"), param_hint="FILE") from error
         if as_json:
             click.echo(json_line({"file": str(file), "bug": plant, "runs": [_plain(one) for one in ran]}))
             others_out()

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from kashvi_sim.simulated import PromiseBroken, Sim, simulated
@@ -26,7 +27,11 @@ KINDS = (Example, ExampleCron, ExampleJob, ExampleWorker, Happening)
 
 
 class NotAnExample(Exception):
-    """The file can't be run as one; the text says why."""
+    """The file can't be run as one; the text says why. ``raised``: the traceback, if its Python raised."""
+
+    def __init__(self, why: str, raised: str = "") -> None:
+        super().__init__(why)
+        self.raised = raised
 
 
 @dataclass
@@ -84,7 +89,7 @@ def _helpful(why: str) -> str:
     why = re.sub(r"`\$\.?([^`]*)`", lambda found: f"`{found[1] or 'the file'}`", why)
     if unknown := re.search(r"unknown field `([^`]*)`", why):
         fields = {name for kind in KINDS for name in kind.__struct_fields__}
-        if near := difflib.get_close_matches(unknown[1], fields, n=1):
+        if near := difflib.get_close_matches(unknown[1], fields - {unknown[1]}, n=1):
             why += f"; did you mean {near[0]!r}?"
     return why
 
@@ -97,7 +102,8 @@ def _story(path: Path) -> Tried:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # it may call sys.exit()
-        raise NotAnExample(f"it can't be imported:\n{traceback_of(error)}") from error
+        why = f"it can't be imported: {type(error).__name__}: {error}"
+        raise NotAnExample(why, traceback_of(error.with_traceback(_of_the_file(error.__traceback__)))) from error
     if not callable(story):
         raise NotAnExample("it has no function story(sim), which dispatches jobs and lets time pass: sim.workers(1) …")
     with simulated(app, seed=0) as sim:
@@ -122,6 +128,14 @@ def _told(story: Any, sim: Sim) -> str:
     except BaseException as error:  # it may call sys.exit()
         return "" if sim.world.escapes else traceback_of(error)
     return ""
+
+
+def _of_the_file(frames: TracebackType | None) -> TracebackType | None:
+    """Without the frames that import it; with one, which ``traceback_of`` leaves out."""
+    last = frames
+    while frames and frames.tb_frame.f_code.co_filename.startswith((__file__, "<frozen importlib")):
+        last, frames = frames, frames.tb_next
+    return frames and last
 
 
 def _imported(path: Path) -> Any:
