@@ -142,6 +142,22 @@ def test_a_mistake_of_the_caller_is_named(kashvi: Shell, words: list[str], why: 
     [
         ("a.toml", 'jobs = [{ outcome = ["ok"] }]', "unknown field `outcome` - at `jobs[0]`; did you mean 'outcomes'?"),
         ("a.toml", "job = [{}]", "unknown field `job`; did you mean 'jobs'?"),
+        ("a.toml", "jobs = [{ takes = inf }]", "`jobs[0].takes`"),
+        ("a.toml", "jobs = [{ outcomes = [] }]", "`jobs[0].outcomes`"),
+        (
+            "a.toml",
+            "jobs = [{}]\nattempts_at = { b = [0] }",
+            "something is expected of ['b'], and there are only ['a']",
+        ),
+        ("a.toml", "jobs = [{}]\norder = ['a', 'b']", "something is expected of ['b'], and there are only ['a']"),
+        ("a.toml", "jobs = [{}]\nrows = { a = 3 }", "there is no table: add table = true"),
+        (
+            "a.toml",
+            "jobs = [{}]\nworkers = [{ at = 2 }]\nhappens = [{ at = 1, what = 'kill' }]",
+            "something happens to a worker before it starts",
+        ),
+        ("a.toml", "jobs = [{ queue = 'a b' }]", "the name of a queue must be"),
+        ("a.toml", "cron = [{ tz = 'Mars/Base' }]", "a time zone must be"),
         ("a.toml", "jobs = [", "Invalid value"),
         ("a.toml", "", "it has neither jobs nor cron"),
         ("a.toml", 'jobs = [{ takes = "long" }]', "`jobs[0].takes`"),

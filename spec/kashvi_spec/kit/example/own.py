@@ -15,6 +15,7 @@ from typing import Any
 from kashvi_sim.simulated import PromiseBroken, Sim, simulated
 from kashvi_sim.world.world import World
 
+from kashvi.errors import JobError, SettingError
 from kashvi.queue import default
 from kashvi.raised import traceback_of
 
@@ -80,7 +81,10 @@ def of_text(text: str) -> Tried:
         raise NotAnExample(_helpful(str(error))) from error
     if not (example.jobs or example.all_cron):
         raise NotAnExample("it has neither jobs nor cron: begin with jobs = [{}]")
-    ran = run(example)
+    try:
+        ran = run(example)
+    except (SettingError, JobError) as error:
+        raise NotAnExample(str(error)) from error
     return Tried(ran.world, ran.mistakes, ran.violations, ran.judged, bool(example.expects))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from typing import Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 import msgspec
 from kashvi_sim.runs.policy import Policy
@@ -14,8 +15,13 @@ from kashvi.names import DEFAULT
 Outcome = Literal["ok", "fail", "refuse", "exit", "give up", "snooze", "obey", "die"]
 """ok: ``handle()`` returns. fail, refuse, exit, give up, snooze: it raises ValueError, ConnectionRefusedError,
 SystemExit, GiveUp, Snooze. obey: it calls ``check()`` from time to time, and returns. die: its process dies."""
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e10)]
+Number = Annotated[int, msgspec.Meta(ge=1)]
 Hook = Literal["plain", "raises first", "raises last", "swallows"]
 """plain: it encloses. raises first, raises last: before the handler, after it. swallows: it hides the error."""
+OF_A_WORKER = ("kill", "stop", "pause", "cut off", "reply lost", "tick lost")
+OF_OTHERS = ("unknown", "garbage")
+"""The names of failed jobs of other programs."""
 What = Literal[
     "kill",
     "stop",
@@ -36,14 +42,14 @@ What = Literal[
 class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A job: its dispatch time, and its attempts' outcomes. The last outcome applies to all later attempts."""
 
-    at: float = 0
-    delay: float | None = None
+    at: Seconds = 0
+    delay: Seconds | None = None
     """None: ``dispatch``; else ``dispatch_after``."""
-    outcomes: tuple[Outcome, ...] = ("ok",)
-    takes: float = 0
-    snooze: float = 5
+    outcomes: Annotated[tuple[Outcome, ...], msgspec.Meta(min_length=1)] = ("ok",)
+    takes: Seconds = 0
+    snooze: Seconds = 5
     """The seconds of a Snooze."""
-    sends: tuple[float, ...] = ()
+    sends: tuple[Seconds, ...] = ()
     """The delays of the follow-ups that each attempt dispatches at its begin: named a.1, a.2 …; 0: no delay."""
     then: tuple[tuple[Outcome, ...], ...] = ()
     """The outcomes of the links after it, if it is the first of a chain, all on its queue: named a+1, a+2 …"""
@@ -51,7 +57,7 @@ class ExampleJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """False: of a type without a time limit."""
     name: str = ""
     """By default a, b, c …"""
-    copies: int = 1
+    copies: Number = 1
     bytes: int = 0
     """By so much it is larger than others."""
     clock_off: float = 0
@@ -78,8 +84,8 @@ class ExampleCron(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class ExampleWorker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A worker process."""
 
-    at: float = 0
-    threads: int = 1
+    at: Seconds = 0
+    threads: Number = 1
     clock_off: float = 0
     knows: bool = True
     """False: its app does not register the type."""
@@ -96,11 +102,11 @@ class ExampleWorker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class Happening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A fault or command for a worker (1 is the first), the server or the database."""
 
-    at: float
+    at: Seconds
     what: What
     worker: int = 1
-    for_s: float = 0
-    value: int = 3
+    for_s: Seconds = 0
+    value: Number = 3
     by: float = 0
     """The seconds by which the server's clock is set forward; negative: back."""
     queue: str = DEFAULT
@@ -114,7 +120,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     jobs: tuple[ExampleJob, ...] = ()
     workers: tuple[ExampleWorker, ...] = (ExampleWorker(),)
     happens: tuple[Happening, ...] = ()
-    max_attempts: int = 3
+    max_attempts: Number = 3
     lease: float = 10
     unknown_for: float = 600
     retry: Policy | None = None
@@ -129,7 +135,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The hooks of all workers, the outermost first."""
     table: bool = False
     """True if there is a failure table."""
-    for_s: float | None = None
+    for_s: Seconds | None = None
     """Its duration; by default two leases, at least 20 s, after the last job, worker or happening."""
 
     attempts_at: dict[str, tuple[float, ...]] | tuple[float, ...] | None = None
@@ -196,6 +202,14 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ended = (job.at + (job.delay or 0) + job.takes for job in self.jobs)
         return max(20.0, 2 * self.lease) + max((*(worker.at for worker in self.workers), *happened, *ended))
 
+    def expected_names(self) -> Iterator[str]:
+        """The names of jobs of which something is expected."""
+        yield from self.order or ()
+        for name in self.expects:
+            value = getattr(self, name)
+            if name != "left" and isinstance(value, dict):
+                yield from value
+
     @property
     def expects(self) -> list[str]:
         """The names of its expectations."""
@@ -225,6 +239,12 @@ def example_of(text: str, *, expects: bool = True) -> Example:
             policy.made()
     if any(not 1 <= one.worker <= len(example.workers) for one in example.happens):
         raise ValueError("something happens to a worker that is not there")
+    if any(one.at < example.workers[one.worker - 1].at for one in example.happens if one.what in OF_A_WORKER):
+        raise ValueError("something happens to a worker before it starts")
     if any(one.what == "cancel" and one.job not in example.all_names() for one in example.happens):
         raise ValueError("a job is cancelled that is not there")
+    if strange := {*example.expected_names()}.difference(example.all_names(), OF_OTHERS):
+        raise ValueError(f"something is expected of {sorted(strange)}, and there are only {example.all_names()}")
+    if example.rows is not None and not example.table:
+        raise ValueError("rows are expected, and there is no table: add table = true")
     return example
