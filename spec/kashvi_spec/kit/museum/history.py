@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from kashvi.drivers.memory import MemoryDriver
-from kashvi.reporting import Counts, Report
+from collections.abc import Callable
+from typing import Any
 
-from . import Patch, exhibit
+from kashvi.drivers.memory import MemoryDriver
+from kashvi.reporting import Report
+
+from . import Patch, exhibit, where
 
 
 @exhibit(
@@ -14,13 +17,7 @@ from . import Patch, exhibit
     "HISTORY-1",
 )
 def _(patch: Patch) -> None:
-    real = MemoryDriver.report
-
-    def report(self: MemoryDriver, worker: str, n: int, minute: int, about: bytes, counts: Counts) -> bool:
-        self.store.about.pop(worker, None)
-        return real(self, worker, n, minute, about, counts)
-
-    patch.setattr(MemoryDriver, "report", report)
+    taken_for_new(patch, lambda n, last: n <= last)
 
 
 @exhibit(
@@ -41,14 +38,21 @@ def _(patch: Patch) -> None:
     "HISTORY-1",
 )
 def _(patch: Patch) -> None:
-    real = MemoryDriver.report
+    taken_for_new(patch, lambda n, last: n < last)
 
-    def report(self: MemoryDriver, worker: str, n: int, minute: int, about: bytes, counts: Counts) -> bool:
-        if n < self.store.about.get(worker, (0, None))[0]:
-            del self.store.about[worker]
-        return real(self, worker, n, minute, about, counts)
 
-    patch.setattr(MemoryDriver, "report", report)
+def taken_for_new(patch: Patch, wrongly: Callable[[int, int], bool]) -> None:
+    """Count a report that was counted. ``wrongly``: by its number, and that of the worker's last one."""
+
+    def known(self: MemoryDriver, worker: str, n: int, *about: Any) -> bool:
+        last = self.store.about.get(worker)
+        return last is not None and wrongly(n, last[0])
+
+    def report(real: Any, self: MemoryDriver, worker: str, *about: Any) -> bool:
+        del self.store.about[worker]
+        return bool(real(self, worker, *about))
+
+    where(patch, MemoryDriver, "report", known, report)
 
 
 @exhibit(
@@ -57,14 +61,10 @@ def _(patch: Patch) -> None:
     "HISTORY-2",
 )
 def _(patch: Patch) -> None:
-    real = MemoryDriver.report
-
-    def report(self: MemoryDriver, worker: str, n: int, minute: int, about: bytes, counts: Counts) -> bool:
-        if worker in self.store.workers:
-            return real(self, worker, n, minute, about, counts)
+    def report(real: Any, self: MemoryDriver, worker: str, *about: Any) -> bool:
         self.store.workers[worker] = self.store.now()
-        taken = real(self, worker, n, minute, about, counts)
+        taken = bool(real(self, worker, *about))
         del self.store.workers[worker]
         return taken
 
-    patch.setattr(MemoryDriver, "report", report)
+    where(patch, MemoryDriver, "report", lambda self, worker, *about: worker not in self.store.workers, report)

@@ -12,7 +12,7 @@ from kashvi.worker.attempt import Attempts
 from kashvi.worker.keeper import Keeper
 from kashvi.worker.machine import Machine, choose, stop, tend
 from kashvi.worker.machine.state import State
-from kashvi.worker.machine.steps import SECOND
+from kashvi.worker.machine.steps import SECOND, Until
 from kashvi.worker.pool import Workers
 
 from . import Patch, exhibit, where
@@ -194,14 +194,18 @@ def interrupted(patch: Patch, interruptible: bool) -> None:
         where(patch, Attempts, "__init__", lambda self, *_, **named: named["interruptible"], init)
 
 
-def emptying(patch: Patch, until: str, instead: Any) -> None:
-    """Change the end of ``work()`` when only delayed jobs are left."""
+def taken_for(patch: Patch, until: Until, other: Until) -> None:
+    """Have ``work()`` end as one that works until ``other``, when only delayed jobs are left."""
 
     def delayed_alone(state: State) -> bool:
         due = state.next_due_at
         return state.limits.until == until and due is not None and due < state.renewed_at + 60 * SECOND
 
-    where(patch, choose, "finished", delayed_alone, instead)
+    def finished(real: Any, state: State) -> bool:
+        state.limits = state.limits._replace(until=other)
+        return bool(real(state))
+
+    where(patch, choose, "finished", delayed_alone, finished)
 
 
 @exhibit(
@@ -212,11 +216,7 @@ def emptying(patch: Patch, until: str, instead: Any) -> None:
     also="COMMANDS-30 ENVELOPE-5 QUEUES-8",
 )
 def _(patch: Patch) -> None:
-    def finished(real: Any, state: State) -> bool:
-        state.limits = state.limits._replace(until="drained")
-        return bool(real(state))
-
-    emptying(patch, "empty", finished)
+    taken_for(patch, "empty", "drained")
 
 
 @exhibit(
@@ -226,11 +226,7 @@ def _(patch: Patch) -> None:
     also="DISPATCH-4 FAILURES-13 JOBS-7 JOBS-23 REDIS-3 RETRY-11 TABLE-2",
 )
 def _(patch: Patch) -> None:
-    def finished(real: Any, state: State) -> bool:
-        state.limits = state.limits._replace(until="empty")
-        return bool(real(state))
-
-    emptying(patch, "drained", finished)
+    taken_for(patch, "drained", "empty")
 
 
 @exhibit(
