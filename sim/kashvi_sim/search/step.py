@@ -190,28 +190,22 @@ class Step:
 
         ``before``, ``after``: whether a death there makes a difference.
         """
-        state = self._state
-        dies_before, dies_after = state.crashes > 0 and before, False
-        request_lost = state.lost > 0
-        n = 1 + dies_before + request_lost
-        first = self._choices.of(n) if n > 1 else 0
-        if dies_before and first == 1:
-            raise Died
-        if first:
-            state.lost -= 1
-            self._how = ", whose request is lost"
-            raise DriverUnavailable("the request is lost")
+        self._risk(before, DriverUnavailable, "request")
         answer = effect()
-        dies_after = state.crashes > 0 and after()
-        n = 1 + dies_after + request_lost
-        then = self._choices.of(n) if n > 1 else 0
-        if dies_after and then == 1:
-            raise Died
-        if then:
-            state.lost -= 1
-            self._how = ", whose reply is lost"
-            raise ReplyLost("the reply is lost")
+        self._risk(after(), ReplyLost, "reply")
         return answer
+
+    def _risk(self, death_matters: bool, lost: type[DriverError], what: str) -> None:
+        """The process may die here, or what is under way may be lost."""
+        state = self._state
+        dies, loses = state.crashes > 0 and death_matters, state.lost > 0
+        which = self._choices.of(1 + dies + loses) if dies or loses else 0
+        if dies and which == 1:
+            raise Died
+        if which:
+            state.lost -= 1
+            self._how = f", whose {what} is lost"
+            raise lost(f"the {what} is lost")
 
     def _holds(self) -> bool:
         store, name = self._state.store, self._process.name
@@ -291,10 +285,10 @@ class Step:
         if wait.time <= 0:
             self._has_waited(wait, None)
             return
-        if self._state.lost and self._choices.of(2):
-            self._state.lost -= 1
-            self._how = ", whose request is lost"
-            self._wait_lost(DriverUnavailable("the request is lost"))
+        try:
+            self._risk(False, DriverUnavailable, "request")
+        except DriverError as error:
+            self._wait_lost(error)
             return
         got = self._looked(self._process.name)
         due = self._driver.next_due() if got is None else None
