@@ -141,3 +141,16 @@ def test_the_python_blocks_of_the_documents_run(document: str, tmp_path: Path) -
             [sys.executable, "-W", "error", name], cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert shown.returncode == 0, shown.stderr
+
+
+def test_the_simulators_readme_names_files_that_are_there() -> None:
+    """All of the search's are named: it changed as a whole, and its table was forgotten once."""
+    rooms = re.split(r"^\| file in `(\w+)/` \| content \|\n", (ROOT / "sim/README.md").read_text(), flags=re.MULTILINE)
+    named = {
+        room: set(re.findall(r"`(\w+(?:\.(?:py|js|css)|/))`", table.partition("\n\n")[0]))
+        for room, table in zip(rooms[1::2], rooms[2::2], strict=True)
+    }
+    place = ROOT / "sim/kashvi_sim"
+    assert {room for room, files in named.items() if files} == {"world", "runs", "search", "show"}
+    assert [f"{room}/{name}" for room in named for name in named[room] if not (place / room / name).exists()] == []
+    assert {one.name for one in (place / "search").glob("*.py")} - {"__init__.py"} <= named["search"]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from kashvi_sim.search import Scope, play, search
+from kashvi_sim.search.jobs import job_numbered
 from kashvi_sim.search.moves import Move
 from kashvi_sim.search.picture import pictures
 from kashvi_sim.search.search import STUCK, path_of, token_of
-from kashvi_sim.search.state import job_numbered
 from kashvi_spec.judging import Violation
 
 from kashvi.drivers.memory import MemoryDriver

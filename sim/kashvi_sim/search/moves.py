@@ -11,9 +11,10 @@ from kashvi.events import AttemptLost, Event, JobReturned
 from kashvi.worker.machine.steps import SECOND
 
 from .choices import Broken, Choices
+from .jobs import dispatched, number_of
 from .memory import excused
 from .shell import Shells
-from .state import Doing, Process, State, dispatched, number_of
+from .state import Doing, Process, State
 from .step import LOCAL, Step
 
 CHAIN = 32
@@ -41,7 +42,7 @@ class Mover:
     def first(self) -> Move:
         """The state in which all is dispatched and the workers are there."""
         shells, state = self._shells, State.first(self._scope)
-        events = dispatched(state, self._scope, shells.server(state).push)
+        events = dispatched(self._scope, state.now, shells.server(state).push)
         for _ in range(self._scope.workers):
             self._hire(state)
         move = Move(state, [], [*events, *self._told()], False, None)

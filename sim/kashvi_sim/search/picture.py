@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..runs.undisturbed import undisturbed
+from .key import key_of
 from .moves import Mover
 from .scope import Scope
 from .shell import Shells
@@ -40,7 +41,7 @@ def changes(scope: Scope) -> Iterator[Change]:
     """All changes of a scope, again and again."""
     mover = Mover(Shells(scope), reduce=False)
     first = mover.first().state
-    seen, todo = {first.key(scope)}, deque([first])
+    seen, todo = {key_of(first, scope)}, deque([first])
     while todo:
         state = todo.popleft()
         if scope.until == "stopped" and state.over(scope):
@@ -48,7 +49,7 @@ def changes(scope: Scope) -> Iterator[Change]:
         for move in mover.moves(state):
             if move.change is not None:
                 yield Change(*move.change)
-            if (key := move.state.key(scope)) not in seen:
+            if (key := key_of(move.state, scope)) not in seen:
                 seen.add(key)
                 todo.append(move.state)
 

@@ -18,6 +18,7 @@ from kashvi.worker.machine.steps import SECOND
 
 from ..runs.undisturbed import undisturbed
 from ..world.kernel import EPOCH
+from .key import key_of
 from .memory import TIME_S
 from .moves import Move, Mover
 from .scope import Scope
@@ -111,7 +112,7 @@ def _search(
     graph, ends, steps = _Graph(), list[int](), 0
     first = mover.first()
     made(first)
-    todo: deque[tuple[State, int]] = deque([(first.state, graph.add(first.state.key(scope), -1, 0)[0])])
+    todo: deque[tuple[State, int]] = deque([(first.state, graph.add(key_of(first.state, scope), -1, 0)[0])])
     while todo:
         state, number = todo.popleft()
         if state.over(scope):
@@ -122,7 +123,7 @@ def _search(
             made(move)
             if move.broken is not None:
                 return Searched(scope, len(graph), steps, False, move.broken, [*graph.path(number), which])
-            after, new = graph.add(move.state.key(scope), number, which)
+            after, new = graph.add(key_of(move.state, scope), number, which)
             if not move.died:
                 graph.link(number, after)
             if new:

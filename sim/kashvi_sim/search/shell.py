@@ -1,4 +1,4 @@
-"""The shells of the workers, real ones, into which the machine of a state is put for a step; and their runtime."""
+"""The shells of the workers, real ones, into which the machine of a state is put for a step."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from kashvi.registry import Registry
 from kashvi.stream import EventStream
 from kashvi.worker.attempt import Attempts
 from kashvi.worker.keeper import Keeper
-from kashvi.worker.machine.state import ALL
-from kashvi.worker.machine.steps import SECOND
 from kashvi.worker.recorder import Recorder
 from kashvi.worker.running import FollowUps
 from kashvi.worker.shell import Worker
@@ -21,6 +19,7 @@ from kashvi.worker.timekeeper import MachineTimekeeper
 
 from .scope import Scope
 from .state import Process, State
+from .still import Still
 
 
 @dataclass
@@ -31,77 +30,6 @@ class Small:
 
     def handle(self) -> None:
         """Never called."""
-
-
-class Bell:
-    """A condition of a world in which nothing runs at the same time. It notes who is called."""
-
-    def __init__(self) -> None:
-        self.called = 0
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        """Do nothing."""
-
-    def __enter__(self) -> bool:
-        return True
-
-    def __exit__(self, *error: object) -> None:
-        """Do nothing."""
-
-    def wait(self, seconds: float | None = None) -> bool:
-        return False
-
-    def notify(self, n: int = 1) -> None:
-        self.called = self.called if self.called == ALL else self.called + n
-
-    def notify_all(self) -> None:
-        self.called = ALL
-
-
-class Still:
-    """A runtime whose time is that of the state."""
-
-    def __init__(self) -> None:
-        self.at = 0
-
-    def now(self) -> float:
-        return self.at / SECOND
-
-    def monotonic(self) -> float:
-        return self.at / SECOND
-
-    def sleep(self, seconds: float) -> None:
-        """Do nothing: steps take no time."""
-
-    def condition(self) -> Bell:
-        return Bell()
-
-    def new_id(self) -> str:
-        raise AssertionError("every job here has an id")
-
-    def random(self) -> float:
-        return 0.0
-
-    def process(self) -> int:
-        return 1
-
-    def thread(self) -> int:
-        return 1
-
-    def frame(self, thread: int) -> None:
-        return None
-
-    def closing(self) -> bool:
-        return False
-
-    def interruptible(self) -> bool:
-        return False
-
-    def at_fork(self, run: Callable[[], None]) -> None:
-        """Do nothing."""
 
 
 class Driver(MemoryDriver):

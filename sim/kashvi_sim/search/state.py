@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, deque
 from collections.abc import Iterator
-from functools import cache
 from typing import Any, Literal
 
-import msgspec
-
 from kashvi.drivers.lines import MemoryStore
-from kashvi.events import Event, JobDispatched
 from kashvi.worker import Limits
 from kashvi.worker.machine import Machine
 from kashvi.worker.machine.steps import SECOND, Idle, Request, Wait
 from kashvi.worker.settle import Delivery
 
-from .memory import Lens, Minds
+from .jobs import id_in, number_of
+from .memory import Minds
 from .scope import Scope
+from .still import Bell
 
 START = 1024 * SECOND
-_NAME = re.compile(r"'([pw])(\d+)'")
 Doing = Literal[
     "free", "attempt", "exchange", "pausing", "ask due", "wait", "waiting", "idle", "keep", "reap", "record",
     "end",
 ]  # fmt: skip
-OF_WORKERS = ("held", "running", "workers", "answers", "duplicates", "cancelled", "serves")
-"""What the store has of each worker."""
-UNSEEN = frozenset({*OF_WORKERS, "now", "condition", "waiting", "members"})
 
 
 class Task:
@@ -126,7 +119,7 @@ class State:
         state = State()
         state.crashes, state.lost = scope.crashes, scope.lost
         state.ended, state.failures = ("",) * (scope.jobs + scope.follow_ups), (0,) * (scope.jobs + scope.follow_ups)
-        state.store = MemoryStore(lambda: 0.0, _Free())  # type: ignore[arg-type]
+        state.store = MemoryStore(lambda: 0.0, Bell())
         state.minds = Minds.of(scope.attempts)
         return state
 
@@ -186,8 +179,6 @@ class State:
         vars(other.store).update((name, _copied(value)) for name, value in vars(self.store).items())
         return other
 
-    # -- the key -----------------------------------------------------------------------------------
-
     def close(self, scope: Scope) -> set[str]:
         """Note the jobs of which nothing can be told any more; returns the new ones."""
         ended = [n for n, move in enumerate(self.ended) if move]
@@ -207,68 +198,6 @@ class State:
         self.closed |= new
         return new
 
-    def key(self, scope: Scope) -> str:
-        """Two states with the same key go on alike. Times are relative, and workers are interchangeable.
-
-        Only the order in which the server lists several workers whose leases are over depends on their names.
-        """
-        store, now = self.store, self.now
-        parts: list[tuple[str, str, int | None]] = []
-        for process in self.processes.values():
-            part = self._part(process, scope.horizon)
-            if part is None:
-                continue
-            text, lease = part
-            parts.append((text.replace(f"'{process.name}'", "'me'"), process.name[1:], lease))
-        parts.sort()
-        lens = Lens(now, now - 2 * scope.horizon)
-        rest = (
-            {name: lens.plain(value) for name, value in vars(store).items() if name not in UNSEEN},
-            self.crashes, self.lost, sorted(at - now for at in self.restarts), self.ended,
-            sorted(self.table - self.closed),
-            [0 if ended else failures for ended, failures in zip(self.ended, self.failures, strict=True)],
-            sorted(one for one in self.untold if one[1] not in self.closed), self.starts,
-        )  # fmt: skip
-        names = {number: str(n) for n, (_, number, _) in enumerate(parts)}
-        if sum(lease == 0 for *_, lease in parts) > 1:
-            names = {number: number for number in names}
-        for number in sorted({*map(str, range(1, self.born + 1))} - names.keys(), key=int):
-            names[number] = f"gone {number}"
-        claims = [round(d.server_at * SECOND) for p in self.processes.values() for d in p.jobs()]
-        there = {number for _, number, _ in parts}
-        gone = (str(n) for n in range(1, self.born + 1) if str(n) not in there)
-        out = self.closed.union(*((f"p{n}", f"w{n}") for n in gone))
-        minds = self.minds.text(now, max(min([now, *claims]), now - scope.horizon) - scope.horizon, out)
-        text = _NAME.sub(lambda found: f"{found[1]}{names.get(found[2], found[2])}", "\n".join([repr(rest), *minds]))
-        first, _, others = text.partition("\n")
-        return "\n".join(
-            [
-                *(f"{names[number]} {_rename(part, names)}" for part, number, _ in parts),
-                first,
-                *sorted(others.split("\n")),
-            ]
-        )
-
-    def _part(self, p: Process, horizon: int) -> tuple[str, int | None] | None:
-        """A process with what the server knows of it, and how long its lease lasts; None: nothing."""
-        store, name = self.store, p.name
-        lists = store.held.get(name, []), store.running.get(name, [])
-        if p.machine is None and not any(lists):
-            return None
-        deadline = store.workers.get(name)
-        lease = None if deadline is None else max(round(deadline * SECOND) - self.now, 0)
-        if p.machine is None:
-            return f"{lease} {lists}", lease
-        n, _, refused = store.answers.get(name, (0, 0.0, ()))
-        more = [
-            Lens(self.now).plain(getattr(store, one)[name]) for one in OF_WORKERS[4:] if name in getattr(store, one)
-        ]
-        return f"{lease} {lists} {p.machine.n - n} {refused} {more} {p.text(self.now, horizon)}", lease
-
-
-def _rename(text: str, names: dict[str, str]) -> str:
-    return _NAME.sub(lambda found: f"{found[1]}{names.get(found[2], found[2])}", text)
-
 
 def _told(what: Any, now: int) -> Any:
     match what:
@@ -285,28 +214,6 @@ def _told(what: Any, now: int) -> Any:
     return what
 
 
-def job_numbered(n: int, again: int = 0, kind: str = "Small") -> bytes:
-    """The envelope of job ``n``. ``again``: for a follow-up, the start of its parent."""
-    return b'{"id":"%b","type":"jobs.%b","payload":{"n":%d}}' % (_id(n, again).encode(), kind.encode(), n)
-
-
-def _id(n: int, again: int) -> str:
-    return f"{n}.{again}" if again else str(n)
-
-
-def number_of(job_id: str) -> int:
-    return int(job_id.partition(".")[0])
-
-
-class _Id(msgspec.Struct):
-    id: str
-
-
-@cache
-def id_in(raw: bytes) -> str:
-    return msgspec.json.decode(raw, type=_Id).id
-
-
 def _nearest(seconds: float) -> float:
     return round(seconds * SECOND) / SECOND
 
@@ -318,29 +225,3 @@ def _copied(value: Any) -> Any:
     if isinstance(value, dict | list | set | deque | Counter):
         return value.copy()
     return value
-
-
-def dispatched(state: State, scope: Scope, push: Any) -> list[Event]:
-    """Dispatch all jobs; returns the events."""
-    told: list[Event] = []
-    for n in range(scope.jobs):
-        kind = "Hangs" if scope.hangs and n == 0 else "Small"
-        delay_s = scope.delay_s if n >= scope.jobs - scope.delayed else 0.0
-        due = push([job_numbered(n, kind=kind)], delay_s)
-        at = state.now / SECOND
-        about = {"job_id": str(n), "type": f"jobs.{kind}", "due": due, "server_at": at}
-        told.append(JobDispatched(process="p0", seq=n, at=at, **about))
-    return told
-
-
-class _Free:
-    """A condition of a world in which nothing runs at the same time."""
-
-    def __enter__(self) -> bool:
-        return True
-
-    def __exit__(self, *error: object) -> None:
-        """Do nothing."""
-
-    def notify_all(self) -> None:
-        """Do nothing: the search looks at who waits."""

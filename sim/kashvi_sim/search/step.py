@@ -30,10 +30,11 @@ from kashvi.worker.recorder import Recorder
 from kashvi.worker.settle import Delivery, Kept, Settling
 
 from .choices import Broken, Choices, Died, Suspended
+from .jobs import job_numbered, number_of
 from .recording import Calls
 from .scope import Scope
 from .shell import Shells
-from .state import Process, State, Task, job_numbered, number_of
+from .state import Process, State, Task
 
 T = TypeVar("T")
 LOCAL = frozenset({"free", "idle", "attempt", "keep"})
