@@ -12,12 +12,16 @@ local last = redis.call('HGET', KEYS[2], worker)
 local size = redis.call('HLEN', KEYS[3])
 if not redis.call('ZSCORE', KEYS[1], worker) then return 0 end
 if last and n <= (tonumber(string.match(last, '^%d+')) or 0) then return 1 end
+local function keep()
+  if #ARGV > 6 then redis.call('EXPIRE', KEYS[3], ARGV[5]) end
+end
+keep() -- before the first count, too: a report that is refused halfway leaves none for good
 for i = 7, #ARGV, 3 do
   local field, instead = ARGV[i], ARGV[i + 1]
   if instead ~= '' and size >= tonumber(ARGV[6]) and redis.call('HEXISTS', KEYS[3], field) == 0 then field = instead end
   if redis.call('HINCRBY', KEYS[3], field, ARGV[i + 2]) == tonumber(ARGV[i + 2]) then size = size + 1 end
 end
-if #ARGV > 6 then redis.call('EXPIRE', KEYS[3], ARGV[5]) end
+keep()
 if about == '' then
   redis.call('HDEL', KEYS[2], worker)
 else

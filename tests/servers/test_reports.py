@@ -11,7 +11,7 @@ import pytest
 
 from kashvi.drivers.memory import MemoryDriver
 from kashvi.drivers.redis import RedisDriver
-from kashvi.errors import ReplyLost
+from kashvi.errors import CommandRefused, ReplyLost
 from kashvi.jobs.envelope import seal
 from kashvi.ports import Settlement
 from kashvi.queue import Queue
@@ -85,6 +85,22 @@ def test_a_minute_is_kept_for_25_hours(valkey: RedisServer) -> None:
     client: Any = valkey.client()
     assert KEPT_S - 60 < client.ttl(f"kashvi:queue:counts:{MINUTE}") <= KEPT_S
     assert client.ttl("kashvi:queue:about") == -1
+
+
+def test_a_report_that_is_refused_leaves_no_counts_for_good(valkey: RedisServer) -> None:
+    """[HISTORY-1] Of a user without EXPIRE, each minute would stay on the server."""
+    admin: Any = valkey.client()
+    admin.flushall()
+    admin.execute_command("ACL", "SETUSER", "worker", "reset", "on", ">secret", "~*", "&*", "+@all", "-expire")
+    try:
+        driver = RedisDriver(valkey.client(username="worker", password="secret"))
+        driver.exchange("w", 1, 30.0, [], 0)
+        with pytest.raises(CommandRefused):
+            driver.report("w", 1, MINUTE, b"x", SOME)
+        assert not admin.exists(f"kashvi:queue:counts:{MINUTE}")
+        assert driver.reports(["w"]) == {}
+    finally:
+        admin.execute_command("ACL", "DELUSER", "worker")
 
 
 FOREIGN = {
