@@ -71,8 +71,8 @@ def dashboard(
     )
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        why = error.strerror or error
+    except (OSError, TypeError, UnicodeError) as error:  # a TypeError: no IDNA name
+        why = getattr(error, "strerror", None) or error
         raise click.UsageError(
             f"can't listen on {host}, port {port} ({why}): choose another --port or --host"
         ) from None

@@ -37,8 +37,8 @@ def test_it_prints_its_address_answers_there_and_ends_with_ctrl_c(tmp_path: Path
 
 
 def test_a_port_that_is_taken_is_a_clear_error(tmp_path: Path, valkey: RedisServer) -> None:
-    """As is an address that is not this machine's."""
-    for words in (("--port", str(valkey.port)), ("--host", "192.0.2.1"), ("--port", "70000")):
+    """As is an address that is not this machine's, and a name that is none."""
+    for words in (("--port", str(valkey.port)), ("--host", "192.0.2.1"), ("--host", "nö..x"), ("--port", "70000")):
         process = start(tmp_path, *words)
         _, err = process.communicate(timeout=20)
         assert process.returncode == 2
