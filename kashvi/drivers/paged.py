@@ -101,13 +101,13 @@ class PagedInMemory:
                 for place in PLACES
                 if (worker, place == "held") >= (start.worker, start.place == "held")
             ]
-        at_start = [start.skip if (w, place) == (start.worker, start.place) else 0 for w, place, _ in lists]
-        found = [
-            (Shown(envelope, worker=worker), Cursor(k + 1, worker=worker, place=place))
-            for (worker, place, jobs_of_it), skip in zip(lists, at_start, strict=True)
-            for k, envelope in enumerate(jobs_of_it)
-            if k >= skip
-        ]
+            at_start = [start.skip if (w, place) == (start.worker, start.place) else 0 for w, place, _ in lists]
+            found = [
+                (Shown(envelope, worker=worker), Cursor(k + 1, worker=worker, place=place))
+                for (worker, place, jobs_of_it), skip in zip(lists, at_start, strict=True)
+                for k, envelope in enumerate(jobs_of_it)
+                if k >= skip
+            ]
         jobs, more = _page([one for one, _ in found], limit)
         return jobs, found[len(jobs) - 1][1] if more else None
 

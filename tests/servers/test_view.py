@@ -15,7 +15,7 @@ from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import InvalidSetting
 from kashvi.failures.sql import SqlFailures
 from kashvi.jobs.envelope import seal
-from kashvi.paging import PAGE_MAX_BYTES
+from kashvi.paging import PAGE_MAX_BYTES, START
 from kashvi.ports import Failure, Settlement, Shares
 from kashvi.queue import Queue
 from kashvi.registry import Registry
@@ -253,3 +253,20 @@ def test_a_jobs_story_says_where_it_is(driver: Any, tmp_path: Path) -> None:
     for bad in ("", "x" * 257, "\ud800"):
         with pytest.raises(InvalidSetting, match="id"):
             view.story(bad)
+
+
+def test_a_page_in_memory_shows_one_moment() -> None:
+    """A job that a worker starts meanwhile, and moves from one list to the other, must not be left out."""
+    driver = MemoryDriver()
+    driver.push([b"a", b"b"])
+    driver.exchange("w", 1, 30.0, [], 2)
+    locked = list[bool]()
+
+    class Watched(list[bytes]):
+        def __iter__(self) -> Iterator[bytes]:
+            locked.append(driver.store.condition._is_owned())  # type: ignore[attr-defined]
+            return super().__iter__()
+
+    driver.store.held["w"] = Watched(driver.store.held["w"])
+    found, more = driver.page("running", 10, START)
+    assert ([one.envelope for one in found], more, locked) == ([b"a", b"b"], None, [True])
