@@ -82,8 +82,8 @@ class Sim:
             step = max(at - self.world.kernel.time, 0.0) + 1.0 if self.world.idle() else 1.0
             self.world.advance(min(step, end - self.world.kernel.time))
         if left:
-            nobody = f"no worker {'is left' if self._staff else 'was started'}"
-            why = f"not idle within {within}" if self.world.kernel.tasks() else f"it won't be idle, as {nobody}"
+            alone = f"no worker {'is left' if self._staff else 'was started'}"
+            why = f"not idle within {within}" if self.world.kernel.tasks() else f"it won't be idle, as {alone}"
             raise AssertionError(f"{why}: {self.stats()}")
         self._check()
 

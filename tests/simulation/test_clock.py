@@ -164,6 +164,7 @@ def test_a_real_connection_is_reported_with_its_stack(world: World) -> None:
         run(world, Connects(listener.getsockname()[1]))
     assert "a connection to" in world.escapes[0].what
     assert "create_connection" in world.escapes[0].stack
+    assert "kashvi/worker" not in world.escapes[0].stack, "it begins with the app's own frame"
 
 
 def test_a_real_wait_is_reported_with_its_stack(world: World) -> None:

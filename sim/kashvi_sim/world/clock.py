@@ -16,6 +16,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NamedTuple
 
 import time_machine
@@ -25,6 +26,8 @@ from .kernel import EPOCH, Kernel, Task
 
 WATCH_S = 0.25
 """A step that takes longer in real time counts as a real wait."""
+STACK = 8
+"""The frames of an escape that are kept, the innermost ones."""
 
 _real = {
     name: getattr(time, name) for name in ("sleep", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
@@ -112,12 +115,20 @@ class HandlerTime:
             looks = looks + 1 if step == seen and task is not None and task.on_stage else 0
             if looks == 1 and task is not None:
                 frame = sys._current_frames().get(self._thread)
-                stack = "".join(traceback.format_stack(frame)[-8:]) if frame else ""
-                self.escaped(f"a step took over {WATCH_S:g} s of real time", task, stack)
+                self.escaped(f"a step took over {WATCH_S:g} s of real time", task, _stack(frame))
             elif looks * WATCH_S > HOPELESS_S:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Escaped))
                 looks = 0
             seen = step
+
+
+def _stack(frame: FrameType | None) -> str:
+    """The last lines of a stack, from the app's first frame."""
+    frames = [*traceback.walk_stack(frame)][::-1] if frame else []
+    ours = ("kashvi", "kashvi_sim", "threading", "asyncio")
+    packages = [str(at.f_globals.get("__name__", "")).partition(".")[0] for at, _ in frames]
+    first = next((n for n, package in enumerate(packages) if package not in ours), 0)
+    return "".join(traceback.StackSummary.extract(iter(frames[first:])).format()[-STACK:])
 
 
 def _asking() -> tuple[HandlerTime, Task] | None:
@@ -153,13 +164,13 @@ def _uuid4() -> uuid.UUID:
 
 def _start(self: threading.Thread) -> None:
     if asked := _asking():
-        asked[0].escaped(f"a real thread was started: {self.name}", asked[1], "".join(traceback.format_stack()[-8:-1]))
+        asked[0].escaped(f"a real thread was started: {self.name}", asked[1], _stack(sys._getframe(1)))
     _real_start(self)
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
     if event == "socket.connect" and _active is not None and (asked := _asking()):
-        asked[0].escaped(f"a connection to {args[1]!r}", asked[1], "".join(traceback.format_stack()[-8:-1]))
+        asked[0].escaped(f"a connection to {args[1]!r}", asked[1], _stack(sys._getframe(1)))
 
 
 _OURS: dict[int, tuple[Any, Any]] = {

@@ -50,7 +50,7 @@ class Tried:
     error: str = ""
     """The traceback, if the Python of the example raised."""
     escapes: list[str] = field(default_factory=list)
-    """How its handlers left virtual time, with the place each."""
+    """How its handlers left virtual time, each way and place once."""
 
     @property
     def good(self) -> bool:
@@ -117,7 +117,7 @@ def _story(path: Path) -> Tried:
         at_the_end = not (raised or stats.ready or stats.delayed or stats.held)
         violations = world.judge()[0] if at_the_end else world.broken()
         judged = Counter({one.name: one.judged for one in world.predicates})
-        escapes = [f"{one.what}\n{one.stack}" for one in world.escapes]
+        escapes = [*dict.fromkeys(f"{one.what}\n{one.stack}" for one in world.escapes)]
     return Tried(world, [], violations, dict(judged), expects=True, error=raised, escapes=escapes)
 
 
