@@ -2,7 +2,6 @@
 // lanes.draw(svg, run, {width, from, to, picked, phone}) draws, and answers {move(now), time(x), x(time)}.
 const lanes = (() => {
   'use strict';
-  const HOWS = ['succeeded', 'failed', 'cut', 'running', 'snoozed'];
   const SIGNS = {
     'retry': 'M-4 1a4 4 0 1 1 2 3.4M-4 1l-2.2-2M-4 1l2-2.2', 'failed': 'M-4-4L4 4M4-4L-4 4', 'handed back': 'M0 5V-4M-4 0L0-4L4 0',
     'refused': 'M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0M-3.5 3.5L3.5-3.5', 'killed': 'M0-6V6M-4-2.5H4', 'fault': 'M1-6L-3 1H3L-1 6',
@@ -70,15 +69,15 @@ const lanes = (() => {
       ghost.append(make('circle', {class: 'due', cx: x(due), cy: y, r: 3}));
     }
     for (const [n, job, attempt, how, began, ended, suspect] of run.spans) {
-      const a = x(began), b = x(how === 3 ? to : ended), before = last[job];
+      const way = run.hows[how], a = x(began), b = x(way === 'running' ? to : ended), before = last[job];
       if (before) {
         const y = lane(before.n), since = Math.min(before.b, a), more = Math.min((a - since) / 2, 60);
-        ghost.append(make('path', {class: 'link' + (before.how === 1 ? ' retried' : ''), d: `M${since} ${y}C${since + more} ${y} ${a - more} ${lane(n)} ${a} ${lane(n)}`}));
+        ghost.append(make('path', {class: 'link' + (before.way === 'failed' ? ' retried' : ''), d: `M${since} ${y}C${since + more} ${y} ${a - more} ${lane(n)} ${a} ${lane(n)}`}));
       }
-      last[job] = {n, b, how};
-      const kind = `span ${HOWS[how]}${suspect ? ' suspect' : ''}${job === view.picked ? ' picked' : ''}`;
+      last[job] = {n, b, way};
+      const kind = `span ${way.split(' ')[0]}${suspect ? ' suspect' : ''}${job === view.picked ? ' picked' : ''}`;
       const box = make('rect', {class: kind, x: a, y: lane(n) - bar / 2, width: Math.max(b - a, 3), height: bar, rx: 3, 'data-job': job});
-      box.append(make('title', {}, `${named(run, job)}, attempt ${attempt}${suspect ? ', a suspect' : ''}: ${run.hows[how]}, ${began} s to ${ended} s`));
+      box.append(make('title', {}, `${named(run, job)}, attempt ${attempt}${suspect ? ', a suspect' : ''}: ${way}, ${began} s to ${ended} s`));
       ghost.append(box);
       const name = named(run, job), short = '#' + job, wide = Math.min(b, x(to)) - Math.max(a, left);
       const text = [`${name}, attempt ${attempt}${suspect ? ', a suspect' : ''}`, name + (suspect ? '?' : ''), short + (suspect ? '?' : ''), short].find(one => one.length * 6.4 + 8 < wide);
