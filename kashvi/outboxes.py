@@ -93,7 +93,7 @@ class Outboxes:
         """Raises InvalidSetting for an outbox that only the thread of the app can relay."""
         for outbox in self._outboxes:
             if outbox.is_alone:
-                why = "it has one connection, so a relay beside the app would see what is not committed"
+                why = "it has one connection, so a relay beside the app would see rows that are not committed"
                 raise UnusableSetting(f"the {outbox}", f"{why}. Use a file or a server, or work(stop_when_empty=True)")
 
     def _relaying_after(self, limits: Limits, work: Callable[[], None]) -> None:

@@ -30,6 +30,6 @@ PLANTED: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
         "reclaim moves instead of settling in place",
         "retry by the worker's own clock",
         "last in, first out",
-        "what was not started is forgotten at the stop",
+        "jobs that have not started are dropped at the stop",
     )
 }

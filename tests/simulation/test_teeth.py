@@ -13,7 +13,7 @@ from .planted import PLANTED
 STORM = workload_named("storm")
 JOB = Job(STORM, "memory", "all")
 CHOICES_MAX = 8
-LONGER_STORIES = {"removed before it is recorded": 16, "what was not started is forgotten at the stop": 10}
+LONGER_STORIES = {"removed before it is recorded": 16, "jobs that have not started are dropped at the stop": 10}
 """An exhausted job whose row fails at the right moment, and a stop while jobs are claimed ahead, take more."""
 SHRUNK_SEEDS = 4
 """Failing seeds, the simplest of which are shrunk until one comes to so few choices."""

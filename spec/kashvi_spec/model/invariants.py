@@ -126,7 +126,7 @@ CHECKS: dict[Action, tuple[tuple[str, str, Check], ...]] = {
          lambda b, s, old, new, limit: new == old._replace(marked=True)),
     ),
     "quit": (
-        ("QUEUES-9", "what is cancelled is not handed back, all else is, to its queue",
+        ("QUEUES-9", "a cancelled job is not handed back; all others are, to their queues",
          lambda b, s, old, new, limit: all(
              (after.place, after.queue) == ("cancelled" if job.marked else "ready", job.queue)
              for job, after in zip(b.jobs, s.state.jobs, strict=True) if job.owner == s.worker)),
@@ -183,7 +183,7 @@ CHECKS: dict[Action, tuple[tuple[str, str, Check], ...]] = {
     ),
 }  # fmt: skip
 CANCELLED: tuple[tuple[str, str, Check], ...] = (
-    ("QUEUES-9", "what is cancelled is gone unless it succeeded",
+    ("QUEUES-9", "a cancelled job is gone unless it succeeded",
      lambda b, s, old, new, limit: new.place == ("done" if _end(s) == "succeeded" else "cancelled")),
     ("DELIVERY-3", "by its own worker, or after the lease",
      lambda b, s, old, new, limit: s.action != "take over" or not b.workers[s.worker].leased),

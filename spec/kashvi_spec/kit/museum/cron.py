@@ -107,7 +107,7 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "what falls into the gap is lost",
+    "a tick in the gap is lost",
     "so the nightly job does not run on that day",
     "CRON-2",
     source="Laravel's docs: a task at that time may run twice or not at all",
@@ -265,7 +265,7 @@ def _(patch: Patch) -> None:
     patch.setattr(command, "_forget", forget)
 
 
-@exhibit("what no table has is not listed", "though it may be another app's, or a mistake", "CRON-7")
+@exhibit("entries in no table are not listed", "though they may be another app's, or a mistake", "CRON-7")
 def _(patch: Patch) -> None:
     real = listed.scheduled
 

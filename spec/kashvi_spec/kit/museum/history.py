@@ -13,7 +13,7 @@ from . import Patch, exhibit, where
 
 @exhibit(
     "a repeated report is counted twice",
-    "its number is not looked at, so each lost reply adds attempts that never were",
+    "the server ignores its number, so each lost reply adds attempts that never were",
     "HISTORY-1",
 )
 def _(patch: Patch) -> None:

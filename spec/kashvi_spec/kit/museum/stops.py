@@ -46,7 +46,7 @@ def _(patch: Patch) -> None:
 
 
 @exhibit(
-    "what was not started is forgotten at the stop",
+    "jobs that have not started are dropped at the stop",
     "a worker that stops drops jobs that it had claimed ahead",
     "WORKERS-3",
     also="DELIVERY-1 DELIVERY-14 DISPATCH-1",
@@ -76,7 +76,7 @@ def _(patch: Patch) -> None:
     where(patch, Machine, "_stop", lambda self, now: bool(self.running), stop_)
 
 
-@exhibit("who leaves is forgotten at once", "with all that it held", "WORKERS-3", also="DELIVERY-1")
+@exhibit("a leaving worker is forgotten at once", "with all that it held", "WORKERS-3", also="DELIVERY-1")
 def _(patch: Patch) -> None:
     def leave(real: Any, self: MemoryDriver, worker: str, owner: str, now: float) -> bool:
         for places in (self.store.held, self.store.running, self.store.answers, self.store.workers):
@@ -231,7 +231,7 @@ def _(patch: Patch) -> None:
 
 @exhibit(
     "claims more than is wanted",
-    "ten at a time, whatever the request",
+    "ten at a time, though it asked for fewer",
     "WORKERS-3",
     source="Celery: prefetch",
     also="DELIVERY-1 DELIVERY-2 DELIVERY-3 DELIVERY-5 DELIVERY-6 DELIVERY-8 DELIVERY-17 "
