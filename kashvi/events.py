@@ -310,6 +310,12 @@ class FailureRefused(JobEvent, frozen=True, kw_only=True):
     error: str
 
 
+class FailureForgotten(JobEvent, frozen=True, kw_only=True):
+    """The dashboard deleted the job's row from the failure table: the job can't be sent back any more."""
+
+    queue: str = DEFAULT
+
+
 class WorkerStarted(Event, frozen=True, kw_only=True):
     worker: str
     threads: int
@@ -440,6 +446,7 @@ AnyJobEvent = (
     | SettleRefused
     | FailureRecorded
     | FailureRefused
+    | FailureForgotten
 )
 AnyEvent = (
     AnyJobEvent

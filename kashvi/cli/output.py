@@ -120,7 +120,13 @@ class Lines:
                 | events.ChainCancelled()
             ):
                 pass  # the log has most of these, and the next
-            case events.FailureRefused() | events.HookFailed() | events.JobSnoozed() | events.FollowUpKept():
+            case (
+                events.FailureRefused()
+                | events.FailureForgotten()
+                | events.HookFailed()
+                | events.JobSnoozed()
+                | events.FollowUpKept()
+            ):
                 pass  # the attempts of the last two are shown
             case _:
                 assert_never(event)

@@ -18,6 +18,7 @@ from ..text import visible
 from ..view import Missing
 from ..view.failed_rows import whole
 from ..view.values import LIMIT_MAX
+from ..worker.row import queue_of
 from .links import Links
 from .pages import filter_of, number
 from .seen import seen_of_job, seen_of_row
@@ -128,6 +129,10 @@ def _do(site: Site, store: SqlFailures, what: What, rows: list[FailedJobRecord])
     """What became of the rows: ``n`` were done, ``late`` were not there, ``held`` and ``other`` stay."""
     if what == "forget":
         gone = remove(store, rows)
+        for row in rows:
+            if row.id in gone:
+                about = {"type": row.job_type, "queue": queue_of(row.queue, row.extra)}
+                site.queue._stream.emit(events.FailureForgotten, job_id=row.job_id or "", **about)
         return Counter(n=len(gone), late=len(rows) - len(gone))
     driver = site.queue.driver
     if not isinstance(driver, Retrying):

@@ -205,7 +205,7 @@ def test_events_are_read_as_they_were_and_the_simulators_are_passed_over(tmp_pat
     written(tmp_path / "t.jsonl", [*TAKEN_OVER, killed, *EXHAUSTED])
     with (tmp_path / "t.jsonl").open("rb") as lines:
         assert list(read(lines)) == [*TAKEN_OVER, *EXHAUSTED]
-    assert len(KINDS) == 39
+    assert len(KINDS) == 40
     assert KINDS["JobSucceeded"] is JobSucceeded
 
 

@@ -99,6 +99,8 @@ def test_selected_failures_are_sent_back_and_others_stay(
     assert (on_redis.stats().ready, len(rows_of(browser))) == (2, 2)
     assert [type(one).__name__ for one in seen] == ["JobDispatched", "JobDispatched"]
     assert told(browser, browser.post("/failures/forget", {"row": rows_of(browser)[0]})) == ["Forgotten: 1 job."]
+    assert isinstance(forgotten := seen[-1], events.FailureForgotten)
+    assert (forgotten.job_id, forgotten.type, forgotten.queue, len(seen)) == ("job-2", "jobs.Mail", "default", 3)
     assert (on_redis.stats().ready, len(rows_of(browser))) == (2, 1)
     assert told(browser, browser.post("/failures/retry", {"row": [newest]}))[0].startswith("Too late: 1 job had")
     assert told(browser, browser.post("/failures/retry")) == ["Nothing was selected."]

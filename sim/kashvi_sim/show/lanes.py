@@ -263,6 +263,8 @@ class _Painter:
                 return None  # a span
             case events.JobDispatched() | events.JobSucceeded() | events.FailureRecorded() | events.FailureRefused():
                 return None
+            case events.FailureForgotten():
+                return None  # long after its job's end
             case events.JobDuplicate():
                 return None  # there is no such job
             case events.JobStored() | events.JobRefused():

@@ -111,6 +111,8 @@ def told(event: SimEvent) -> str:
             return f"settling refused ({event.move}): no longer this worker's"
         case events.FailureRecorded():
             return "recorded in kashvi_failed_jobs"
+        case events.FailureForgotten():
+            return "its row in kashvi_failed_jobs is deleted"
         case events.FailureRefused():
             return f"the table refuses the row: {event.error}"
         case events.WorkerStarted():
@@ -121,10 +123,8 @@ def told(event: SimEvent) -> str:
             return "WORKER stopped"
         case events.ServerLost() | events.StoreLost():
             return f"{'SERVER' if isinstance(event, events.ServerLost) else 'TABLE'} lost: {event.error}"
-        case events.ServerBack():
-            return "SERVER back"
-        case events.StoreBack():
-            return "TABLE back"
+        case events.ServerBack() | events.StoreBack():
+            return f"{'SERVER' if isinstance(event, events.ServerBack) else 'TABLE'} back"
         case events.RelayLost():
             return f"OUTBOX in {event.outbox} lost: {event.error}"
         case events.RelayBack():

@@ -21,6 +21,7 @@ from kashvi.events import (
     CancelAsked,
     ChainCancelled,
     Event,
+    FailureForgotten,
     FailureRecorded,
     FailureRefused,
     FollowUpKept,
@@ -311,6 +312,7 @@ class _Teller:
             event,
             AttemptLost
             | AttemptStuck
+            | FailureForgotten
             | FailureRefused
             | FollowUpKept
             | HookFailed
