@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LINES = 60
 """The number of last lines of the timeline that a failing test prints."""
+QUIET_S = 600.0
+"""If jobs are ready for so long, and nothing else is to come, none will be taken."""
 OURS = ("_driver", "_driver_set", "_runtime", "_stream")
 """What an app's queue takes from the simulated process, so that the app goes on dispatching to it."""
 
@@ -74,17 +76,15 @@ class Sim:
 
     def run_until_idle(self, within: timedelta = timedelta(days=366)) -> None:
         """Let time pass until no job is ready, delayed or running. Raises AssertionError if jobs are left after
-        ``within``, or no worker lives to run them."""
-        end = self.world.kernel.time + within.total_seconds()
-        while (left := self._left()) and self.world.kernel.time < end and self.world.kernel.tasks():
+        ``within``, or no worker takes them."""
+        why, end = "", self.world.kernel.time + within.total_seconds()
+        while (left := self._left()) and self.world.kernel.time < end and not (why := self._stalled()):
             due = self.world.server.driver.next_due()
             at = due if isinstance(due, float) else 0.0
             step = max(at - self.world.kernel.time, 0.0) + 1.0 if self.world.idle() else 1.0
             self.world.advance(min(step, end - self.world.kernel.time))
         if left:
-            alone = f"no worker {'is left' if self._staff else 'was started'}"
-            why = f"not idle within {within}" if self.world.kernel.tasks() else f"it won't be idle, as {alone}"
-            raise AssertionError(f"{why}: {self.stats()}")
+            raise AssertionError(f"{why or f'not idle within {within}'}: {self.stats()}")
         self._check()
 
     @property
@@ -108,6 +108,15 @@ class Sim:
     def _left(self) -> bool:
         stats = self.stats()
         return bool(stats.ready or stats.delayed or stats.held)
+
+    def _stalled(self) -> str:
+        """Why no job will ever be taken; empty if one may be."""
+        if not self.world.kernel.tasks():
+            return f"it won't be idle, as no worker {'is left' if self._staff else 'was started'}"
+        stats, quiet_s = self.stats(), self.world.kernel.time - self.world.times[-1]
+        if stats.ready and not (stats.delayed or stats.held) and quiet_s > QUIET_S:
+            return f"for {QUIET_S / 60:g} minutes no worker took a job: their queue is paused, or no worker serves it"
+        return ""
 
     def _check(self) -> None:
         broken = self.world.broken()

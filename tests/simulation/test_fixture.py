@@ -153,6 +153,18 @@ def test_without_a_worker_it_is_said_that_there_is_none(sim: Sim) -> None:
     assert sim.elapsed < timedelta(seconds=2)
 
 
+def test_jobs_of_a_paused_queue_do_not_take_a_year(sim: Sim) -> None:
+    """No worker takes them: that is said after ten minutes."""
+    sim.workers()
+    queue.dispatch(Remind(1))
+    queue.default().pause()
+    with pytest.raises(AssertionError, match="their queue is paused, or no worker serves it"):
+        sim.run_until_idle()
+    queue.default().resume()
+    sim.run_until_idle()
+    assert what() == ["reminded"]
+
+
 @pytest.mark.kashvi_seeds(20)
 def test_seeds_change_the_order_of_what_happens_at_one_time(sim: Sim) -> None:
     """Whatever the order, both are charged once."""
