@@ -28,17 +28,11 @@ MINUTE = int(datetime.now(UTC).timestamp() // 60)
 SOME = Counts({("default", "done", "jobs.Email x"): 3}, {("default", 2): 1}, {("mail", 0): 2})
 
 
-@pytest.fixture(params=["memory", "valkey"])
-def driver(request: pytest.FixtureRequest) -> Any:
+@pytest.fixture
+def driver(driver: Any) -> Any:
     """An empty queue with the worker ``w``."""
-    if request.param == "memory":
-        made: Any = MemoryDriver()
-    else:
-        server: RedisServer = request.getfixturevalue("valkey")
-        server.client().flushall()
-        made = RedisDriver(server.url)
-    made.exchange("w", 1, 30.0, [], 0)
-    return made
+    driver.exchange("w", 1, 30.0, [], 0)
+    return driver
 
 
 def test_a_repeated_report_is_counted_once(driver: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,17 +18,6 @@ from kashvi.queue import Queue
 from .launch import RedisServer
 
 MADE = "019b5e00-0000-7000-8000-000000000000"
-
-
-@pytest.fixture(params=["memory", "valkey"])
-def driver(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """An empty queue."""
-    if request.param == "memory":
-        yield MemoryDriver()
-        return
-    server: RedisServer = request.getfixturevalue("valkey")
-    server.client().flushall()
-    yield RedisDriver(server.url)
 
 
 def job(name: str, size: int = 0) -> bytes:

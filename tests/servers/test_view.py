@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from kashvi.drivers.memory import MemoryDriver
-from kashvi.drivers.redis import RedisDriver
 from kashvi.errors import InvalidSetting
 from kashvi.failures.sql import SqlFailures
 from kashvi.jobs.envelope import seal
@@ -22,20 +21,8 @@ from kashvi.registry import Registry
 from kashvi.view import NOT_OFFERED, NOT_RECORDED, FailedPage, FailureFilter, JobPage, LiveView, Missing
 
 from .databases import Database
-from .launch import RedisServer
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-
-@pytest.fixture(params=["memory", "valkey"])
-def driver(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """An empty queue."""
-    if request.param == "memory":
-        yield MemoryDriver()
-        return
-    server: RedisServer = request.getfixturevalue("valkey")
-    server.client().flushall()
-    yield RedisDriver(server.url)
 
 
 def job(name: str, size: int = 0) -> bytes:
