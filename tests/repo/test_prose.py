@@ -143,6 +143,12 @@ def test_the_life_of_a_job_is_drawn_with_every_move_and_place() -> None:
     assert {field.name for field in fields(Stats)} - drawn == {"ready", "workers"}  # ready: ``jobs``
 
 
+def test_the_list_of_what_a_reader_wants_to_do_leads_to_every_page() -> None:
+    """``docs/README.md``; the site's list of pages is checked where the site is built."""
+    there = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert there - set(re.findall(r"\]\((\w+\.md)", (ROOT / "docs" / "README.md").read_text())) == set()
+
+
 # -- files and numbers -----------------------------------------------------------------------------
 
 
