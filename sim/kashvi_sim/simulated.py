@@ -54,13 +54,13 @@ class Sim:
         lines = [line for _, line in Timeline(self.world.names).lines(self.world.times, self.world.events)]
         return "\n".join([f"… {len(lines) - LINES} lines before"] * (len(lines) > LINES) + lines[-LINES:])
 
-    def workers(self, threads: int = 1) -> SimQueue:
+    def workers(self, threads: int = 1, *, queues: str = "default") -> SimQueue:
         """Start a worker process with this number of threads and the app's hooks and cron entries; returns it, for
-        ``kill``."""
+        ``kill``. queues: those that it serves, as for ``kashvi queue:work --queue``."""
         process = self.world.process()
         process._hooks.extend(self._app._hooks)
         process._cron.update(self._app._cron)
-        process.start_workers(threads)
+        process.start_workers(threads, queues=queues)
         self._staff.append(process)
         return process
 

@@ -166,6 +166,17 @@ def test_jobs_of_a_paused_queue_do_not_take_a_year(sim: Sim) -> None:
 
 
 @pytest.mark.kashvi_seeds(20)
+def test_workers_serve_the_queues_that_a_test_names(sim: Sim) -> None:
+    """By default the default queue alone."""
+    queue.dispatch(Remind(1), queue="mail")
+    sim.workers()
+    sim.advance(minutes=1)
+    assert told == []
+    sim.workers(queues="mail,default")
+    sim.run_until_idle()
+    assert [what for what, _ in told] == ["reminded"]
+
+
 def test_seeds_change_the_order_of_what_happens_at_one_time(sim: Sim) -> None:
     """Whatever the order, both are charged once."""
     sim.workers(2)
