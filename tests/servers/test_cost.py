@@ -27,8 +27,8 @@ TRIPS = 13
 """One for each three hundred jobs, the first for one (their duration is unknown yet), and the worker's leave."""
 REPORT = 1
 """A worker that leaves reports what it has counted; before that it reports every five seconds of real time."""
-REPORT_COMMANDS = 8
-"""And one HINCRBY for each kind of end, and for each bucket of durations."""
+REPORT_COMMANDS = 9
+"""Of which two are EXPIRE; and one HINCRBY for each kind of end, and for each bucket of durations."""
 COMMANDS = 3221 + 2 * TRIPS + REPORT_COMMANDS
 """Each exchange asks, once each, whether the queue is paused and whether a job was cancelled."""
 ENVELOPE = 66

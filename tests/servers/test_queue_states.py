@@ -11,9 +11,8 @@ from kashvi.jobs.envelope import seal
 from kashvi.ports import Shares
 from kashvi.queue import Queue, QueueState
 
-from .test_show import MADE, driver
+from .test_show import MADE
 
-__all__ = ["driver"]
 MADE_AT = 0x019B5E000000 / 1000
 
 
